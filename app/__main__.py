@@ -1,0 +1,112 @@
+"""The command line: ``fitserve`` or ``python -m app``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app import __version__
+from app.errors import ConfigurationError, FitserveError
+from app.settings import load_settings
+
+EX_CONFIG = 78
+
+cli = typer.Typer(
+    name="fitserve",
+    help="Turn tables into trained PyTorch models over HTTP.\n\n"
+    "Start with `fitserve serve` and open http://127.0.0.1:8000/docs, or see it work first "
+    "with `fitserve demo`. Settings come from FITSERVE_* in the environment.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir", help="Database and artifacts. [FITSERVE_DATA_DIR, default fitserve-data]"
+    ),
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fitserve {__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say it.")
+    ] = False,
+) -> None:
+    pass
+
+
+@cli.command()
+def serve(
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="Address to listen on. Beyond loopback FITSERVE_API_KEY must be set. "
+            "[FITSERVE_HOST, default 127.0.0.1]"
+        ),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port; 0 picks a free one. [FITSERVE_PORT, default 8000]")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Serve the API and train, in one process, until Ctrl-C or SIGTERM.
+
+    An empty or older database is migrated first. On SIGTERM running jobs go back to the queue.
+    """
+    settings = load_settings(host=host, port=port, data_dir=data_dir)
+    from app import serve as house
+
+    house.run(settings)
+
+
+@cli.command()
+def migrate(data_dir: DataDir = None) -> None:
+    """Bring the database to the newest schema (`serve` does it by itself)."""
+    settings = load_settings(data_dir=data_dir)
+    from app import serve as house
+    from app.db import migrate as migration
+
+    with house.own_data(settings, "fitserve migrate") as (storage, _):
+        typer.echo(f"{storage.database_path} is at revision {migration.head()}")
+
+
+@cli.command()
+def demo(
+    data_dir: Annotated[Path, typer.Option(help="Where the demo's server keeps its data.")] = Path(
+        "fitserve-demo"
+    ),
+) -> None:
+    """Start a server, train on a real table, draw, predict, and stop; about half a minute."""
+    from app import demo as show
+
+    show.run(data_dir)
+
+
+def main() -> None:
+    """The console script. Exits 78 where the configuration is wrong, 1 for any other failure."""
+    try:
+        cli()
+    except ConfigurationError as error:
+        _fail(error, EX_CONFIG)
+    except FitserveError as error:
+        _fail(error, 1)
+
+
+def _fail(error: FitserveError, code: int) -> None:
+    typer.echo(f"fitserve: {error.detail}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

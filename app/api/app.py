@@ -1,0 +1,65 @@
+"""The application: routes, errors, and the two layers around them."""
+
+from collections.abc import Callable
+
+from fastapi.applications import FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.types import ASGIApp
+
+from app import __version__
+from app.api import problems
+from app.api.metrics import Metrics
+from app.api.observe import Observe
+from app.api.routes import datasets, jobs, models, operations
+from app.api.schemas import DatasetRequest
+from app.api.security import Gate
+from app.services.context import Context
+from app.services.predictions import Predictors
+
+_DESCRIPTION = """Turns tables into trained PyTorch models.
+
+Upload a table (`POST /v1/datasets`), train on it (`POST /v1/jobs`), watch the loss fall
+(`GET /v1/jobs/{id}/metrics`), ask for predictions (`POST /v1/models/{ref}/predict`).
+"""
+
+
+def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
+    """The routes alone, without the gate in front of them."""
+    api: FastAPI = FastAPIOffline(
+        title="fitserve",
+        version=__version__,
+        description=_DESCRIPTION,
+        redoc_url=None,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    )
+    api.state.context = context
+    api.state.predictors = Predictors(context.storage)
+    api.state.metrics = Metrics(context)
+    api.state.worker_alive = worker_alive
+    for module in (datasets, jobs, models, operations):
+        api.include_router(module.router)
+    problems.install(api)
+    _describe_bodies(api)
+    return api
+
+
+def create_app(context: Context, worker_alive: Callable[[], bool]) -> ASGIApp:
+    """The whole application as uvicorn serves it."""
+    api = create_api(context, worker_alive)
+    return Observe(Gate(api, context.settings), api.state.metrics)
+
+
+def _describe_bodies(api: FastAPI) -> None:
+    """Add to the OpenAPI document the schemas of bodies that routes read by themselves."""
+    generate = api.openapi
+
+    def openapi() -> dict[str, object]:
+        if api.openapi_schema is None:
+            document = generate()
+            schema = DatasetRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas = document["components"]["schemas"]
+            schemas.update(schema.pop("$defs", {}))
+            schemas["DatasetRequest"] = schema
+        return api.openapi_schema or {}
+
+    api.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,79 @@
+"""What routes are given."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, cast
+
+from fastapi import Depends, Query, Request
+
+from app.errors import FieldError, InvalidRequest
+from app.services.context import Context
+from app.services.listing import Paging
+from app.services.predictions import Predictors
+
+
+def _context(request: Request) -> Context:
+    return cast(Context, request.app.state.context)
+
+
+def _predictors(request: Request) -> Predictors:
+    return cast(Predictors, request.app.state.predictors)
+
+
+ContextDep = Annotated[Context, Depends(_context)]
+PredictorsDep = Annotated[Predictors, Depends(_predictors)]
+
+
+def _paging(
+    request: Request,
+    after: Annotated[str | None, Query(description="continue after this id")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Literal["asc", "desc"] = "desc",
+) -> Paging:
+    pairs = tuple(
+        (key[len("metadata[") : -1], value)
+        for key, value in request.query_params.multi_items()
+        if key.startswith("metadata[") and key.endswith("]")
+    )
+    return Paging(after, limit, order, pairs)
+
+
+PagingDep = Annotated[Paging, Depends(_paging)]
+
+
+@dataclass(frozen=True)
+class RowWindow:
+    offset: int
+    limit: int
+
+
+def _row_window(
+    offset: Annotated[int, Query(ge=0)] = 0, limit: Annotated[int, Query(ge=1, le=10_000)] = 100
+) -> RowWindow:
+    return RowWindow(offset, limit)
+
+
+RowWindowDep = Annotated[RowWindow, Depends(_row_window)]
+
+PNG_SVG = {"png": "image/png", "svg": "image/svg+xml"}
+ImageFormat = Literal["png", "svg"]
+
+
+def seconds_to_wait(prefer: str | None) -> float | None:
+    """N of ``Prefer: wait=N``, at most 60; ``None`` where it is not asked for."""
+    for preference in (prefer or "").split(","):
+        name, _, value = preference.strip().partition("=")
+        if name.strip().lower() == "wait":
+            return bounded_wait(value.strip(), "/Prefer")
+    return None
+
+
+def bounded_wait(value: str, pointer: str) -> float:
+    """A number of seconds from 0; more than 60 is taken as 60. Raises InvalidRequest."""
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        detail = f"wait wants a number of seconds, got '{value[:64]}'"
+        raise InvalidRequest(detail, [FieldError(pointer, detail)])
+    return min(seconds, 60.0)

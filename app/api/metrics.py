@@ -1,0 +1,57 @@
+"""Prometheus metrics: requests as they happen, jobs as the database has them when asked."""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from app.db.models import JOB_STATUSES
+from app.services import health
+from app.services.context import Context
+
+
+class _House(Collector):
+    """Counts rows at scrape time, so that a restart loses nothing."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def collect(self) -> Iterable[Metric]:
+        by_status, stored = health.counts(self._context)
+        jobs = GaugeMetricFamily("fitserve_jobs", "Jobs by status", labels=["status"])
+        for status in JOB_STATUSES:
+            jobs.add_metric([status], by_status.get(status, 0))
+        yield jobs
+        for name, count in stored.items():
+            yield GaugeMetricFamily(f"fitserve_{name}", f"Stored {name}", value=count)
+
+
+class Metrics:
+    """One registry per application."""
+
+    def __init__(self, context: Context) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.registry.register(_House(context))
+        self.requests = Counter(
+            "fitserve_http_requests",
+            "HTTP requests",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            "fitserve_http_request_seconds",
+            "Time to answer",
+            ["method", "route"],
+            registry=self.registry,
+        )
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one request under its route's template, never its path: paths are endless."""
+        self.requests.labels(method, route, str(status)).inc()
+        self.seconds.labels(method, route).observe(seconds)
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)

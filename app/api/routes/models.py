@@ -1,0 +1,138 @@
+"""``/v1/models``."""
+
+from typing import Annotated, Any, Literal
+
+import orjson
+from anyio import to_thread
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse
+
+from app.api.bodies import dump, is_json, media_type, read_body
+from app.api.deps import ContextDep, PagingDep, PredictorsDep
+from app.api.routes.jobs import safetensors_file
+from app.api.schemas import (
+    Layer,
+    ModelList,
+    ModelOut,
+    Parameter,
+    ParametersOut,
+    SummaryOut,
+)
+from app.db.models import ModelVersion
+from app.errors import InvalidJSON, UnsupportedMediaType
+from app.services import models
+from app.services.context import Context
+from app.services.predictions import predict
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+_WEIGHTS = "weights.safetensors"
+_PREDICT_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "rows": {"type": "array", "items": {"type": "object"}},
+                        "columns": {"type": "object"},
+                        "instances": {"type": "array", "items": {"type": "array"}},
+                    },
+                    "description": "one of rows, columns and instances",
+                }
+            }
+        },
+    }
+}
+
+
+def _find(context: Context, ref: str) -> ModelVersion:
+    with context.database.read() as session:
+        return models.find(session, ref)
+
+
+@router.get("")
+def list_models(context: ContextDep, paging: PagingDep) -> ModelList:
+    """Each model by its newest version, newest first."""
+    with context.database.read() as session:
+        page = models.newest(session, paging)
+    data = [ModelOut.of(row) for row in page.rows]
+    return ModelList.of_page(data, page.has_more)  # type: ignore[no-any-return]
+
+
+@router.get("/{ref}")
+def get_model(ref: str, context: ContextDep) -> ModelOut:
+    """By ``name`` (newest version), ``name@3`` or id."""
+    return ModelOut.of(_find(context, ref))
+
+
+@router.get("/{name}/versions")
+def list_versions(name: str, context: ContextDep, paging: PagingDep) -> ModelList:
+    """Newest first."""
+    with context.database.read() as session:
+        page = models.versions(session, name, paging)
+    data = [ModelOut.of(row) for row in page.rows]
+    return ModelList.of_page(data, page.has_more)  # type: ignore[no-any-return]
+
+
+@router.get("/{ref}/parameters")
+def get_parameters(ref: str, context: ContextDep, predictors: PredictorsDep) -> ParametersOut:
+    """Every parameter by name; values up to 10,000 numbers in all, else null."""
+    predictor = predictors.get(_find(context, ref).id)
+    return ParametersOut(data=[Parameter(**item) for item in predictor.parameters()])
+
+
+@router.get("/{ref}/summary")
+def get_summary(ref: str, context: ContextDep, predictors: PredictorsDep) -> SummaryOut:
+    """Layers, output shapes and parameter counts."""
+    row = _find(context, ref)
+    predictor = predictors.get(row.id)
+    return SummaryOut(
+        model=row.name,
+        version=row.version,
+        inputs=predictor.card.inputs,
+        layers=[Layer(**item) for item in predictor.summary()],
+        parameters=row.parameters,
+    )
+
+
+@router.get("/{ref}/download", response_class=FileResponse)
+def download_model(
+    ref: str,
+    context: ContextDep,
+    format: Literal["safetensors"] = "safetensors",  # noqa: A002
+) -> Response:
+    """The weights, with an ETag and ranges."""
+    row = _find(context, ref)
+    path, sha256, _ = context.storage.file("models", row.id, _WEIGHTS)
+    return safetensors_file(path, f"{row.name}-{row.version}.{format}", sha256)
+
+
+@router.post("/{ref}/predict", openapi_extra=_PREDICT_BODY)
+async def predict_rows(
+    ref: str,
+    request: Request,
+    context: ContextDep,
+    predictors: PredictorsDep,
+    probabilities: Annotated[bool, Query(description="classification: of every class")] = False,
+) -> Response:
+    """Predictions for JSON rows, columns or instances."""
+    media = media_type(request)
+    if not is_json(media):
+        raise UnsupportedMediaType(f"cannot read '{media[:64]}'; send application/json")
+    body = await read_body(request, context.settings.max_json_bytes)
+
+    def answer() -> bytes:
+        row = _find(context, ref)
+        found = predict(predictors.get(row.id), _decode(body), probabilities=probabilities)
+        return dump({"object": "predictions", "model": row.name, "version": row.version, **found})
+
+    return Response(await to_thread.run_sync(answer), media_type="application/json")
+
+
+def _decode(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidJSON(f"the body is no valid JSON: {error}") from error

@@ -1,0 +1,73 @@
+"""Health, metrics, and the catalogue of what a job may name."""
+
+from collections.abc import Iterable
+from typing import Any, cast, get_args
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
+
+from app import __version__
+from app.api.deps import ContextDep
+from app.api.metrics import Metrics
+from app.ml import specs, synthetic
+from app.services import health
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/livez", response_class=PlainTextResponse)
+async def livez() -> str:
+    """The process answers."""
+    return "ok"
+
+
+@router.get("/readyz")
+def readyz(request: Request, context: ContextDep) -> JSONResponse:
+    """Database, storage and worker can do their work; 503 once the server is stopping."""
+    checks = health.checks(context, request.app.state.worker_alive)
+    ready = all(said == "ok" for said in checks.values())
+    body = {"status": "ready" if ready else "not ready", "version": __version__, "checks": checks}
+    headers = {} if ready else {"Retry-After": "2"}
+    return JSONResponse(body, 200 if ready else 503, headers)
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+def metrics(request: Request) -> Response:
+    """Prometheus text format."""
+    return Response(cast(Metrics, request.app.state.metrics).text(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _entries(union: Any, tag: str) -> list[dict[str, Any]]:
+    """The members of a tagged union: the name, what it is, and its JSON Schema."""
+    members: Iterable[type[BaseModel]] = get_args(get_args(union)[0])
+    return [_entry(member, tag) for member in members]
+
+
+def _entry(member: type[BaseModel], tag: str) -> dict[str, Any]:
+    schema = member.model_json_schema()
+    return {
+        "name": schema["properties"][tag]["const"],
+        "description": (member.__doc__ or "").strip(),
+        "schema": schema,
+    }
+
+
+_CATALOG = {
+    "object": "catalog",
+    "models": _entries(specs.ModelSpec, "kind"),
+    "layers": [],
+    "losses": _entries(specs.LossSpec, "kind"),
+    "losses_for_task": specs.LOSSES_FOR_TASK,
+    "optimizers": _entries(specs.OptimizerSpec, "kind"),
+    "schedulers": [],
+    "generators": _entries(synthetic.SyntheticSource, "generator"),
+    "job": specs.JobRequest.model_json_schema(),
+}
+
+
+@router.get("/v1/catalog")
+def catalog() -> dict[str, Any]:
+    """Every model kind, loss, optimizer and generator, with the JSON Schema of its parameters."""
+    return _CATALOG

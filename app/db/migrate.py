@@ -1,0 +1,53 @@
+"""Bringing the schema up to date with Alembic."""
+
+from pathlib import Path
+
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy.exc import DatabaseError
+
+from alembic import command
+from app.db.session import Database
+from app.errors import ConfigurationError
+
+
+def _scripts() -> Path:
+    """In an installed package the migrations lie beside us; in a checkout at the top level."""
+    package = Path(__file__).parents[1]
+    inside = package / "migrations"
+    return inside if inside.is_dir() else package.parent / "alembic"
+
+
+def config() -> Config:
+    """Alembic's configuration, with no file behind it."""
+    settings = Config()
+    settings.set_main_option("script_location", str(_scripts()))
+    return settings
+
+
+def head() -> str | None:
+    """The newest revision this version of fitserve knows."""
+    return ScriptDirectory.from_config(config()).get_current_head()
+
+
+def upgrade(database: Database) -> None:
+    """Migrate an empty or older database in one transaction; a current one is left alone.
+
+    Raises ConfigurationError, without writing anything, where the file is no database of ours or
+    has been migrated by a newer fitserve.
+    """
+    settings = config()
+    with database.migrating() as engine:
+        settings.attributes["engine"] = engine
+        try:
+            command.upgrade(settings, "head")
+        except CommandError as error:
+            raise ConfigurationError(
+                f"{database.path} has a schema this fitserve does not know ({error}); "
+                "use the newer fitserve that made it, or restore a backup"
+            ) from error
+        except DatabaseError as error:
+            raise ConfigurationError(
+                f"{database.path} cannot be used as a database: {error.orig}; restore a backup"
+            ) from error

@@ -1,0 +1,182 @@
+"""The tables. Each field and state is explained here, once."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+JOB_STATUSES = (
+    "queued",  # waits for a worker; a crash leaves it as it is
+    "running",  # a worker trains it; a crash of server or child sends it back to queued
+    "cancelling",  # asked to stop; a crash, like its end, makes it cancelled
+    "pausing",  # reserved by the contract; nothing sets it yet
+    "paused",  # reserved by the contract; nothing sets it yet
+    "succeeded",  # final: a model version exists
+    "failed",  # final: error_code and error_message say why
+    "cancelled",  # final
+)
+TERMINAL = ("succeeded", "failed", "cancelled")
+
+
+def now() -> datetime:
+    """The wall clock in UTC, for people to read; nothing is decided by comparing two of these."""
+    return datetime.now(UTC)
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """Aware UTC datetimes on every database; SQLite itself keeps no zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012  # SQLAlchemy reads it as a class attribute
+        int: BigInteger,
+        datetime: UTCDateTime,
+        dict[str, Any]: JSON(none_as_null=True),
+        list[Any]: JSON,
+    }
+
+
+class Dataset(Base):
+    """An immutable table; its bytes are the artifact ``datasets/<id>``."""
+
+    __tablename__ = "datasets"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str | None] = mapped_column(String(64), unique=True)
+    rows: Mapped[int]
+    columns: Mapped[list[Any]]  # as app.ml.tables.profile gives them
+    warnings: Mapped[list[Any]]
+    size_bytes: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64))
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Job(Base):
+    """A training job; the row is the queue entry as well."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(f"status IN {JOB_STATUSES}", name="status"),
+        CheckConstraint("(status = 'failed') = (error_code IS NOT NULL)", name="error"),
+        CheckConstraint("(status = 'succeeded') = (model_name IS NOT NULL)", name="model"),
+        Index("ix_jobs_queue", "status", "priority", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)  # sorts by time of creation
+    status: Mapped[str] = mapped_column(String(16), default="queued")  # written by services.queue
+    spec: Mapped[dict[str, Any]]  # app.ml.specs.JobSpec, every field filled in
+    split: Mapped[dict[str, Any]]  # rows in each part
+    priority: Mapped[int] = mapped_column(default=0)
+    # no foreign key: a finished job outlives its dataset
+    dataset_id: Mapped[str] = mapped_column(String(32), index=True)
+    dataset_name: Mapped[str | None] = mapped_column(String(64))
+    dataset_sha256: Mapped[str] = mapped_column(String(64))
+    attempt: Mapped[int] = mapped_column(default=0)  # claims so far; the fence of every write
+    crashes: Mapped[int] = mapped_column(default=0)  # unplanned ends of its process
+    epochs_done: Mapped[int] = mapped_column(default=0)  # epochs in the history
+    seconds: Mapped[float] = mapped_column(default=0.0)  # spent in this attempt, monotonic
+    last: Mapped[dict[str, Any] | None]  # values of the last recorded epoch
+    best: Mapped[dict[str, Any] | None]  # epoch and values of the weights that were kept
+    test: Mapped[dict[str, Any] | None]  # metrics on the test part
+    baseline: Mapped[dict[str, Any] | None]  # the same for a guess
+    warnings: Mapped[list[Any]]
+    error_code: Mapped[str | None] = mapped_column(String(32))
+    error_message: Mapped[str | None] = mapped_column(String(1024))
+    model_name: Mapped[str | None] = mapped_column(String(64))
+    model_version: Mapped[int | None]
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class HistoryChunk(Base):
+    """Consecutive epochs of a job: float64 little-endian, one series after the other.
+
+    A chunk is written once. Together they hold every epoch exactly once, in order.
+    """
+
+    __tablename__ = "history"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    first_epoch: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    epochs: Mapped[int]
+    names: Mapped[list[Any]]  # of the series, in order
+    values: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Checkpoint(Base):
+    """Weights in the middle or at the end of a job; the artifact ``checkpoints/<id>``."""
+
+    __tablename__ = "checkpoints"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    epoch: Mapped[int]
+    size_bytes: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ModelName(Base):
+    """Gives out version numbers; kept for ever, so that none is used twice."""
+
+    __tablename__ = "model_names"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    last_version: Mapped[int]
+
+
+class ModelVersion(Base):
+    """A trained model; the artifact ``models/<id>``. Exists exactly where its job succeeded."""
+
+    __tablename__ = "models"
+    __table_args__ = (UniqueConstraint("name", "version"),)
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str] = mapped_column(ForeignKey("model_names.name"))
+    version: Mapped[int]
+    # no foreign key: a model outlives its job and its dataset
+    job_id: Mapped[str] = mapped_column(String(32), index=True)
+    dataset_id: Mapped[str] = mapped_column(String(32))
+    dataset_sha256: Mapped[str] = mapped_column(String(64))
+    task: Mapped[str] = mapped_column(String(16))
+    features: Mapped[list[Any]]  # name and type of each, in order
+    target: Mapped[list[Any]]  # names
+    metrics: Mapped[dict[str, Any]]  # best, test, baseline
+    parameters: Mapped[int]
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
+    created_at: Mapped[datetime] = mapped_column(default=now)

@@ -1,0 +1,41 @@
+"""The seam around training: start a task, follow its events, stop it, end it.
+
+An executor runs ``app.ml.loop.train`` somewhere else and opens no database. One process that dies
+must not take others with it.
+"""
+
+from typing import Protocol
+
+from app.ml.events import Event, StopReason, TrainTask
+
+
+class Handle(Protocol):
+    """One running task."""
+
+    def events(self, timeout: float) -> list[Event] | None:
+        """What happened since the last call, after at most ``timeout`` seconds.
+
+        ``None`` once the process has ended and all it said has been given out.
+        """
+
+    def stop(self, reason: StopReason) -> None:
+        """Ask training to end before its next step; it answers with ``TrainStopped``."""
+
+    def end(self) -> str:
+        """Kill what still runs, release it and say how it ended, for people to read."""
+
+
+class Executor(Protocol):
+    """A place where tasks run."""
+
+    def prepare(self) -> None:
+        """Make ready for the next ``start``, so that it does not wait; may block."""
+
+    def start(self, task: TrainTask) -> Handle:
+        """Begin to train ``task``."""
+
+    def alive(self) -> bool:
+        """Whether tasks can be started."""
+
+    def close(self) -> None:
+        """Give back everything; running tasks are killed."""

@@ -1,0 +1,165 @@
+"""A process that has imported what children need and forks one whenever it is asked.
+
+Forking from a small single-threaded process is safe where forking from a server full of threads
+is not, and gives a child with torch imported in milliseconds. The fork server only imports and
+forks; whatever a child does, it does to itself.
+
+Ends: the fork server exits when its socket closes, which is when its parent ends however it ends;
+a child is killed by the kernel when the fork server ends (parent-death signal).
+
+Protocol over a Unix socket: ``fork`` + a descriptor → the child's pid; ``reap <pid>`` → its wait
+status. A child stays a zombie, and its pid its own, until it is reaped.
+"""
+
+import contextlib
+import ctypes
+import importlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from multiprocessing.connection import Connection
+
+_PR_SET_PDEATHSIG = 1
+_NICENESS = 5
+_OOM_SCORE = "500"
+_READY = b"ready"
+
+
+class ForkServer:
+    """The parent's side. ``module`` is imported by the fork server and its ``run(connection)`` is
+    what every child does."""
+
+    def __init__(self, module: str) -> None:
+        self._lock = threading.Lock()
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__, module, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # a Ctrl-C in the terminal is the server's to handle
+            )
+        self._ready = False
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def fork(self) -> "Child":
+        """A new child, about 5 ms after the first. Raises OSError where the fork server is gone."""
+        ours, theirs = socket.socketpair()
+        with theirs, self._lock:
+            self._wait_until_ready()
+            socket.send_fds(self._socket, [b"fork"], [theirs.fileno()])
+            pid = int(self._answer())
+        return Child(self, pid, Connection(ours.detach()))
+
+    def reap(self, pid: int) -> int:
+        """The wait status of a child that has ended or is about to."""
+        with self._lock:
+            self._socket.sendall(f"reap {pid}".encode())
+            return int(self._answer())
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End the fork server, and with it every child."""
+        self._socket.close()
+        try:
+            self._process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _wait_until_ready(self) -> None:
+        if not self._ready:
+            self._ready = self._answer() == _READY
+
+    def _answer(self) -> bytes:
+        answer = self._socket.recv(64)
+        if not answer:
+            raise ConnectionError("the fork server has ended")
+        return answer
+
+
+class Child:
+    """A forked process and the pipe to it."""
+
+    def __init__(self, server: ForkServer, pid: int, connection: Connection) -> None:
+        self._server = server
+        self._status: int | None = None
+        self.pid = pid
+        self.connection = connection
+
+    def kill(self) -> None:
+        """End it at once; safe to repeat, since an unreaped pid stays its own."""
+        if self._status is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def reap(self) -> int:
+        """Wait for its end and return the exit code (negative: the signal that ended it)."""
+        if self._status is None:
+            self.connection.close()
+            self._status = os.waitstatus_to_exitcode(self._server.reap(self.pid))
+        return self._status
+
+
+# ---------------------------------------------------------------- the fork server's own side
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _serve(module: str, descriptor: int) -> None:
+    with socket.socket(fileno=descriptor) as requests:
+        work = importlib.import_module(module)
+        if hasattr(work, "warm_up"):
+            work.warm_up()
+        requests.sendall(_READY)
+        while True:
+            # answers are single messages and requests wait for them, so one recv is one request
+            request, passed, _, _ = socket.recv_fds(requests, 64, 1)
+            if not request:
+                return
+            if request == b"fork":
+                pid = _fork(work, requests, passed[0])
+                os.close(passed[0])
+                requests.sendall(str(pid).encode())
+            else:
+                _, status = os.waitpid(int(request.split()[1]), 0)
+                requests.sendall(str(status).encode())
+
+
+def _fork(work: object, requests: socket.socket, descriptor: int) -> int:
+    server = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        _die_with_parent()
+        if os.getppid() != server:  # it ended before the signal was set
+            os._exit(1)
+        requests.close()
+        os.nice(_NICENESS)
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+            score.write(_OOM_SCORE)
+        with Connection(descriptor) as connection:
+            work.run(connection)  # type: ignore[attr-defined]
+        code = 0
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _die_with_parent()
+    _serve(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,98 @@
+"""Training in warm child processes of this machine."""
+
+import contextlib
+import signal
+import threading
+
+from app.executors.forkserver import Child, ForkServer
+from app.ml.events import EVENTS, Event, StopReason, TrainTask
+
+
+class LocalExecutor:
+    """Forks a child per task from a fork server that has torch imported.
+
+    One spare child is kept ready, so that a task does not wait for the fork.
+    """
+
+    def __init__(self) -> None:
+        self._server = ForkServer("app.executors.training")
+        self._lock = threading.Lock()
+        self._spare: Child | None = None
+        self._closed = False
+
+    @property
+    def pid(self) -> int:
+        """Of the fork server."""
+        return self._server.pid
+
+    def prepare(self) -> None:
+        """Have a spare child ready; blocks until the fork server has imported torch."""
+        with self._lock:
+            if self._spare is None and not self._closed:
+                self._spare = self._fork()
+
+    def start(self, task: TrainTask) -> "LocalHandle":
+        """Hand ``task`` to the spare child, or to a new one."""
+        with self._lock:
+            child, self._spare = self._spare or self._fork(), None
+        try:
+            child.connection.send_bytes(task.model_dump_json().encode())
+        except OSError:  # the spare was killed while it waited
+            child.kill()
+            child.reap()
+            child = self._fork()
+            child.connection.send_bytes(task.model_dump_json().encode())
+        return LocalHandle(child)
+
+    def alive(self) -> bool:
+        return not self._closed and self._server.alive()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._spare:
+                self._spare.connection.close()
+            self._server.close()
+
+    def _fork(self) -> Child:
+        if not self._server.alive() and not self._closed:
+            self._server = ForkServer("app.executors.training")
+        return self._server.fork()
+
+
+class LocalHandle:
+    """One training child."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self._ended = False
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def events(self, timeout: float) -> list[Event] | None:
+        if self._ended:
+            return None
+        try:
+            if not self._child.connection.poll(timeout):
+                return []
+            return EVENTS.validate_json(self._child.connection.recv_bytes())
+        except (EOFError, OSError):
+            self._ended = True
+            return None
+
+    def stop(self, reason: StopReason) -> None:
+        with contextlib.suppress(OSError):
+            self._child.connection.send_bytes(reason.encode())
+
+    def end(self) -> str:
+        self._child.kill()
+        try:
+            code = self._child.reap()
+        except OSError:
+            return "the fork server ended"
+        if code >= 0:
+            return f"exit code {code}"
+        name = signal.Signals(-code).name
+        return f"{name}, perhaps for want of memory" if name == "SIGKILL" else name

@@ -1,0 +1,31 @@
+"""Identifiers that sort by time: ``job_`` and 24 characters of Crockford's base 32."""
+
+import re
+import secrets
+import threading
+import time
+from typing import Literal
+
+Prefix = Literal["ds", "job", "mdl", "ckpt"]
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_PATTERN = re.compile(rf"(ds|job|mdl|ckpt)_[{_ALPHABET}]{{24}}")
+_lock = threading.Lock()
+_last = 0
+
+
+def _encode(number: int) -> str:
+    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(55, -1, -5))
+
+
+def new_id(prefix: Prefix) -> str:
+    """A fresh id; within one process a later one always sorts after an earlier one."""
+    global _last
+    with _lock:
+        _last = max(_last + 1, time.time_ns() // 1000)  # microseconds, 60 bits
+        return f"{prefix}_{_encode(_last)}{_encode(secrets.randbits(60))}"
+
+
+def is_id(text: str) -> bool:
+    """Whether ``text`` has the form of one of our ids, and so can be nobody's name."""
+    return _PATTERN.fullmatch(text) is not None

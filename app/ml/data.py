@@ -1,0 +1,109 @@
+"""A table and a spec as arrays, split and preprocessed once; importable without torch."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from app.ml import metrics, preprocessing
+from app.ml.metrics import Metrics
+from app.ml.preprocessing import (
+    ClassTarget,
+    LabelTargets,
+    Matrix,
+    NumberTargets,
+    Preprocessing,
+    TargetEncoder,
+)
+from app.ml.specs import JobSpec
+from app.ml.splits import PARTS, Split, split_rows
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the split: its rows as a table, and as what a module sees."""
+
+    table: pa.Table
+    x: Matrix
+    """``(rows, inputs)`` float32."""
+    y: NDArray[Any]
+    """``(rows, outputs)`` float32, or ``(rows,)`` int64 class numbers."""
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What training needs of the data, and what travels with the model."""
+
+    preprocessing: Preprocessing
+    train: Part
+    validation: Part
+    test: Part
+
+
+def split_of(spec: JobSpec, table: pa.Table) -> Split:
+    """The split of a job; ``table`` needs the target columns only."""
+    rows = preprocessing.complete_rows(spec, table)
+    classes = None
+    if spec.split.strategy == "stratified":
+        classes = preprocessing.class_codes(table[spec.targets[0]])[rows]
+    return split_rows(spec.split, rows, classes)
+
+
+def prepare(spec: JobSpec, table: pa.Table) -> Prepared:
+    """Split ``table``, fit preprocessing on the training part, apply it to all parts."""
+    split = split_of(spec, table)
+    parts = {part: table.take(getattr(split, part)) for part in PARTS}
+    features = preprocessing.fit_features(spec, parts["train"])
+    classes: list[Any] = []
+    if spec.task in ("binary", "multiclass"):
+        classes = preprocessing.classes_of(table[spec.targets[0]])
+    target = preprocessing.fit_target(spec, parts["train"], classes)
+    encoded = {
+        part: Part(rows, features.encode(rows), target.encode(rows)) for part, rows in parts.items()
+    }
+    return Prepared(Preprocessing(task=spec.task, features=features, target=target), **encoded)
+
+
+def score(target: TargetEncoder, table: pa.Table, outputs: Matrix) -> Metrics:
+    """Task metrics of a module's ``outputs`` against the targets in ``table``."""
+    match target:
+        case NumberTargets():
+            return metrics.finite(
+                metrics.regression(
+                    preprocessing.numbers(table, target.names), target.decode(outputs)
+                )
+            )
+        case ClassTarget():
+            return metrics.finite(
+                metrics.classification(target.codes(table), target.probabilities(outputs))
+            )
+        case LabelTargets():
+            return metrics.finite(
+                metrics.multilabel(
+                    target.encode(table).astype(float), target.probabilities(outputs)
+                )
+            )
+
+
+def baseline(target: TargetEncoder, train: pa.Table, table: pa.Table) -> Metrics:
+    """The same metrics for a guess that ignores the features: the training part's mean or shares."""
+    rows = (table.num_rows, 1)
+    match target:
+        case NumberTargets():
+            true = preprocessing.numbers(table, target.names)
+            guess = preprocessing.numbers(train, target.names).mean(axis=0)
+            return metrics.finite(metrics.regression(true, metrics.repeat(guess, rows)))
+        case ClassTarget():
+            shares = metrics.shares(target.codes(train), target.classes)
+            return metrics.finite(
+                metrics.classification(target.codes(table), metrics.repeat(shares, rows))
+            )
+        case LabelTargets():
+            guess = target.encode(train).astype(float).mean(axis=0)
+            return metrics.finite(
+                metrics.multilabel(target.encode(table).astype(float), metrics.repeat(guess, rows))
+            )

@@ -1,0 +1,281 @@
+"""The training loop: forward, loss, zero_grad, backward, step.
+
+``train`` is a generator over plain torch. It tells what happened as events, publishes checkpoints
+and the finished model to storage, and never touches a database, so it serves as a library too::
+
+    for event in train(task):
+        print(event)
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from app.errors import Diverged, TimeLimit
+from app.ids import new_id
+from app.ml import checkpoint, data, losses, models, optimizers, tables
+from app.ml.checkpoint import Card, State
+from app.ml.events import (
+    Best,
+    CheckpointSaved,
+    EpochEnded,
+    Event,
+    StopReason,
+    TrainEnded,
+    TrainStopped,
+    TrainTask,
+)
+from app.ml.preprocessing import Matrix
+from app.ml.specs import JobSpec
+from app.storage import Storage
+
+_EVALUATION_ROWS = 65_536
+"""Rows of one forward pass outside training; bounds its memory."""
+
+ShouldStop = Callable[[], StopReason | None]
+
+
+def never() -> StopReason | None:
+    """The ``should_stop`` of a run that nobody interrupts."""
+    return None
+
+
+@dataclass
+class BestSoFar:
+    """The weights to keep: of the lowest validation loss, or the last where there is none."""
+
+    watch: str | None
+    patience: int | None
+    min_delta: float = 0.0
+    lowest: float = math.inf
+    waited: int = 0
+    epoch: int = 0
+    values: dict[str, float] = field(default_factory=dict)
+    state: State | None = None
+
+    def update(self, epoch: int, values: dict[str, float], model: nn.Module) -> None:
+        if self.watch is None:
+            self.epoch, self.values = epoch, values
+            return
+        current = values[self.watch]
+        self.waited = 0 if current < self.lowest - self.min_delta else self.waited + 1
+        if current < self.lowest:
+            self.lowest, self.epoch, self.values = current, epoch, values
+            self.state = checkpoint.state_of(model)
+
+    @property
+    def exhausted(self) -> bool:
+        return self.patience is not None and self.waited >= self.patience
+
+
+def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
+    """Train ``task`` to its end; ``should_stop`` is asked before every step.
+
+    Yields an ``EpochEnded`` per epoch, ``CheckpointSaved`` now and then, and last ``TrainEnded``
+    or ``TrainStopped``. Raises Diverged, TimeLimit or InvalidData.
+    """
+    spec, storage = task.spec, Storage(task.root)
+    started = saved = time.monotonic()
+    torch.set_num_threads(spec.threads)
+    device = pick_device(spec.device)
+    prepared = data.prepare(spec, _read(storage, task))
+    inputs, outputs = (
+        prepared.preprocessing.features.width,
+        prepared.preprocessing.target.outputs,
+    )
+
+    model = models.build(spec.model, inputs, outputs, spec.seed).to(device)
+    loss_fn = losses.build(spec.loss)
+    optimizer = optimizers.build(spec.optimizer, model.parameters())
+    x, y = _tensors(prepared.train, device)
+    held_out, watched = _held_out(prepared)
+    best = _best_so_far(spec)
+    card = Card(
+        spec=spec,
+        preprocessing=prepared.preprocessing,
+        inputs=inputs,
+        outputs=outputs,
+        epoch=0,
+        versions=checkpoint.library_versions(),
+    )
+
+    for epoch in range(spec.epochs):
+        model.train()
+        seen: list[Tensor] = []
+        for x_batch, y_batch in batches(x, y, spec, epoch):
+            if reason := should_stop():
+                yield TrainStopped(reason=reason)
+                return
+            prediction = model(x_batch)
+            loss = loss_fn(prediction, y_batch)
+            optimizer.zero_grad()
+            loss.backward()
+            if spec.gradient_clip_norm is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), spec.gradient_clip_norm)
+            optimizer.step()
+            seen.append(loss.detach())
+
+        values = {"train_loss": _mean(seen, batch_bounds(len(x), spec.batch_size))}
+        if held_out is not None:
+            values[watched] = _evaluate(model, loss_fn, *_tensors(held_out, device))
+        values["learning_rate"] = optimizer.param_groups[0]["lr"]
+        yield EpochEnded(epoch=epoch, values=values)
+        _refuse_nonfinite(epoch, values, seen, model)
+        best.update(epoch, values, model)
+        now = time.monotonic()
+        if spec.max_seconds is not None and now - started > spec.max_seconds:
+            yield _save_checkpoint(storage, card, epoch, model)
+            raise TimeLimit(f"stopped after {spec.max_seconds:g} s, in epoch {epoch}")
+        if best.exhausted or epoch + 1 == spec.epochs:
+            break
+        if now - saved >= spec.checkpoint.every_seconds:
+            yield _save_checkpoint(storage, card, epoch, model)
+            saved = time.monotonic()
+
+    if best.state is not None:
+        model.load_state_dict(best.state)
+    yield _save_checkpoint(storage, card, best.epoch, model)
+    with storage.publish("models", task.model_id) as draft:
+        checkpoint.save(
+            draft,
+            card.model_copy(update={"epoch": best.epoch}),
+            checkpoint.state_of(model),
+        )
+    yield _ended(model, prepared, best)
+
+
+def pick_device(wanted: str) -> torch.device:
+    """``auto`` is the first accelerator that answers, else the CPU."""
+    if wanted != "auto":
+        return torch.device(wanted)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+# ---------------------------------------------------------------- batches
+
+
+def batch_bounds(rows: int, batch_size: int | None) -> list[tuple[int, int]]:
+    """``(start, end)`` of each batch; a single row left over joins the batch before it."""
+    size = batch_size or rows
+    starts = list(range(0, rows, size))
+    if len(starts) > 1 and rows - starts[-1] == 1:  # batch norm cannot learn from one row
+        starts.pop()
+    return list(zip(starts, [*starts[1:], rows], strict=True))
+
+
+def batches(x: Tensor, y: Tensor, spec: JobSpec, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Slices of the training part, shuffled anew each epoch from the seed and its number."""
+    if spec.batch_size is None:
+        yield x, y
+        return
+    generator = torch.Generator().manual_seed(_epoch_seed(spec.seed, epoch))
+    order = torch.randperm(len(x), generator=generator).to(x.device)
+    x, y = x[order], y[order]
+    for start, end in batch_bounds(len(x), spec.batch_size):
+        yield x[start:end], y[start:end]
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0] >> 1)
+
+
+# ---------------------------------------------------------------- losses and metrics
+
+
+def _mean(seen: list[Tensor], bounds: list[tuple[int, int]]) -> float:
+    """The mean over samples of the batches' mean losses; the one synchronisation of an epoch."""
+    sizes = torch.tensor([end - start for start, end in bounds], dtype=torch.float64)
+    return float((torch.stack(seen).cpu().double() * sizes).sum() / sizes.sum())
+
+
+@torch.inference_mode()
+def forward(model: nn.Module, x: Tensor) -> Tensor:
+    """Outputs ``(rows, outputs)`` in evaluation mode, in slices that bound the memory."""
+    model.eval()
+    parts = [model(x[i : i + _EVALUATION_ROWS]) for i in range(0, len(x), _EVALUATION_ROWS)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+@torch.inference_mode()
+def _evaluate(model: nn.Module, loss_fn: nn.Module, x: Tensor, y: Tensor) -> float:
+    return float(loss_fn(forward(model, x), y))
+
+
+def _refuse_nonfinite(
+    epoch: int, values: dict[str, float], seen: list[Tensor], model: nn.Module
+) -> None:
+    """Raise Diverged as soon as a loss or a weight is no longer a number."""
+    wrong = [name for name, value in values.items() if not math.isfinite(value)]
+    if not wrong and all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
+        return
+    step = next((i for i, loss in enumerate(seen) if not math.isfinite(loss.item())), len(seen))
+    what = f"{wrong[0]} is {values[wrong[0]]}" if wrong else "the weights are not finite"
+    raise Diverged(
+        f"training diverged in epoch {epoch}, step {step}: {what}; "
+        "lower the learning rate, scale the data, or set gradient_clip_norm"
+    )
+
+
+def _ended(model: nn.Module, prepared: data.Prepared, best: BestSoFar) -> TrainEnded:
+    target, test = prepared.preprocessing.target, prepared.test
+    scores = guesses = None
+    if len(test):
+        scores = data.score(target, test.table, outputs_of(model, test.x))
+        guesses = data.baseline(target, prepared.train.table, test.table)
+    return TrainEnded(
+        parameters=sum(weight.numel() for weight in model.parameters()),
+        best=Best(epoch=best.epoch, values=best.values),
+        test=scores,
+        baseline=guesses,
+    )
+
+
+def outputs_of(model: nn.Module, x: Matrix) -> Matrix:
+    """A module's outputs for a feature matrix, as an array."""
+    device = next(model.parameters()).device
+    result: Matrix = forward(model, torch.from_numpy(x).to(device)).cpu().numpy()
+    return result
+
+
+# ---------------------------------------------------------------- the rest
+
+
+def _read(storage: Storage, task: TrainTask) -> pa.Table:
+    folder = storage.verified("datasets", task.dataset_id)
+    columns = list(dict.fromkeys([*task.spec.features, *task.spec.targets]))
+    return tables.read(folder / tables.FILE, columns)
+
+
+def _tensors(part: data.Part, device: torch.device) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(part.x).to(device), torch.from_numpy(part.y).to(device)
+
+
+def _held_out(prepared: data.Prepared) -> tuple[data.Part | None, str]:
+    if len(prepared.validation):
+        return prepared.validation, "validation_loss"
+    return (prepared.test, "test_loss") if len(prepared.test) else (None, "")
+
+
+def _best_so_far(spec: JobSpec) -> BestSoFar:
+    stopping = spec.early_stopping
+    return BestSoFar(
+        watch="validation_loss" if spec.split.validation > 0 else None,
+        patience=stopping.patience if stopping else None,
+        min_delta=stopping.min_delta if stopping else 0.0,
+    )
+
+
+def _save_checkpoint(storage: Storage, card: Card, epoch: int, model: nn.Module) -> CheckpointSaved:
+    checkpoint_id = new_id("ckpt")
+    with storage.publish("checkpoints", checkpoint_id) as draft:
+        checkpoint.save(draft, card.model_copy(update={"epoch": epoch}), checkpoint.state_of(model))
+    _, sha256, size = storage.file("checkpoints", checkpoint_id, checkpoint.WEIGHTS)
+    return CheckpointSaved(checkpoint_id=checkpoint_id, epoch=epoch, size_bytes=size, sha256=sha256)

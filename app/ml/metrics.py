@@ -1,0 +1,83 @@
+"""Task metrics in the target's own units, by scikit-learn, beside a baseline that only guesses."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import metrics as sk
+
+from app.ml.preprocessing import Floats
+
+Metrics = dict[str, float | None]
+"""A metric that is not defined on these rows (AUC with one class, R² of one row) is ``None``."""
+
+
+def regression(true: Floats, predicted: Floats) -> Metrics:
+    """MAE, RMSE and R² of ``(rows, targets)``; averaged over targets."""
+    return {
+        "mae": float(sk.mean_absolute_error(true, predicted)),
+        "rmse": float(sk.root_mean_squared_error(true, predicted)),
+        "r2": float(sk.r2_score(true, predicted)) if len(true) > 1 else None,
+    }
+
+
+def classification(true: NDArray[np.int64], probabilities: Floats) -> Metrics:
+    """Accuracy, macro F1, AUC (one against rest) and log loss of ``(rows, classes)``."""
+    labels = np.arange(probabilities.shape[1])
+    predicted = probabilities.argmax(axis=1)
+    return {
+        "accuracy": float(sk.accuracy_score(true, predicted)),
+        "f1_macro": float(
+            sk.f1_score(true, predicted, average="macro", labels=labels, zero_division=0)
+        ),
+        "auc": _auc(true, probabilities, labels),
+        "log_loss": float(sk.log_loss(true, probabilities, labels=labels)),
+    }
+
+
+def multilabel(true: Floats, probabilities: Floats) -> Metrics:
+    """The same over ``(rows, labels)``: accuracy per label on average, macro F1, mean AUC."""
+    predicted = probabilities > 0.5
+    clipped = np.clip(probabilities, 1e-15, 1 - 1e-15)
+    losses = true * np.log(clipped) + (1 - true) * np.log(1 - clipped)
+    areas = [
+        _auc(
+            true[:, i].astype(np.int64),
+            np.column_stack([1 - column, column]),
+            np.arange(2),
+        )
+        for i, column in enumerate(probabilities.T)
+    ]
+    known = [area for area in areas if area is not None]
+    return {
+        "accuracy": float((predicted == true).mean()),
+        "f1_macro": float(sk.f1_score(true, predicted, average="macro", zero_division=0)),
+        "auc": float(np.mean(known)) if known else None,
+        "log_loss": float(-losses.mean()),
+    }
+
+
+def _auc(true: NDArray[np.int64], probabilities: Floats, labels: NDArray[np.int64]) -> float | None:
+    if len(np.unique(true)) < len(labels):
+        return None
+    if len(labels) == 2:
+        return float(sk.roc_auc_score(true, probabilities[:, 1]))
+    return float(sk.roc_auc_score(true, probabilities, multi_class="ovr", labels=labels))
+
+
+def finite(metrics: Metrics) -> Metrics:
+    """Metrics fit for JSON: what is not finite is ``None``."""
+    return {k: v if v is not None and np.isfinite(v) else None for k, v in metrics.items()}
+
+
+def shares(codes: NDArray[np.int64], classes: Sequence[Any]) -> Floats:
+    """How frequent each class is: what a baseline that only counts would answer."""
+    counts = np.bincount(codes, minlength=len(classes)).astype(np.float64)
+    frequencies: Floats = counts / counts.sum()
+    return frequencies
+
+
+def repeat(row: Floats, rows: tuple[int, int]) -> Floats:
+    """The same answer for every row."""
+    return np.tile(row, rows)

@@ -1,0 +1,62 @@
+"""Sharing rows out to train, validation and test: a function of the seed and the rows alone.
+
+Randomness is the raw stream of PCG64, which numpy keeps stable across versions and machines
+(its ``Generator.permutation`` is not promised to be), ordered by a stable sort.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.ml.specs import SplitSpec
+
+Indices = NDArray[np.int64]
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers of each part, in the order in which they are used."""
+
+    train: Indices
+    validation: Indices
+    test: Indices
+
+    def counts(self) -> dict[str, int]:
+        return {part: len(getattr(self, part)) for part in PARTS}
+
+
+def part_sizes(spec: SplitSpec, rows: int) -> tuple[int, int, int]:
+    """floor(train·n), floor(validation·n) and the rest, which is test's unless ``test`` is 0."""
+    train = int(spec.train * rows + 1e-9)
+    validation = int(spec.validation * rows + 1e-9)
+    rest = rows - train - validation
+    return (train, validation, rest) if spec.test > 0 else (train + rest, validation, 0)
+
+
+def split_rows(spec: SplitSpec, rows: Indices, classes: Indices | None = None) -> Split:
+    """Share out ``rows`` (row numbers of a table); ``classes`` (rows,) is for ``stratified``."""
+    train, validation, _ = part_sizes(spec, len(rows))
+    ordered = rows[_order(spec, len(rows), classes)]
+    return Split(
+        ordered[:train],
+        ordered[train : train + validation],
+        ordered[train + validation :],
+    )
+
+
+def _order(spec: SplitSpec, count: int, classes: Indices | None) -> Indices:
+    if spec.strategy == "sequential":
+        return np.arange(count, dtype=np.int64)
+    keys = np.random.PCG64(spec.seed).random_raw(count)
+    shuffled = np.argsort(keys, kind="stable")
+    if spec.strategy == "random" or classes is None:
+        return shuffled
+    # Interleave the classes: each row's place within its class, as a fraction, orders all rows,
+    # so that every prefix holds each class in proportion and the part sizes stay exact.
+    by_class = shuffled[np.argsort(classes[shuffled], kind="stable")]
+    _, starts, sizes = np.unique(classes[by_class], return_index=True, return_counts=True)
+    place = np.arange(count) - np.repeat(starts, sizes)
+    fraction = (place + 0.5) / np.repeat(sizes, sizes)
+    return by_class[np.argsort(fraction, kind="stable")]

@@ -1,0 +1,121 @@
+"""Putting the house together: one process that answers HTTP and trains in children."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+
+import uvicorn
+
+from app import logs
+from app.api.app import create_app
+from app.db import migrate
+from app.db.session import Database, lock_data_dir
+from app.errors import ConfigurationError
+from app.executors.local import LocalExecutor
+from app.services.context import Context
+from app.settings import Settings
+from app.storage import Storage
+from app.worker import Worker
+
+_DRAIN_SECONDS = 2
+_WORKER_SECONDS = 4.5
+
+log = logs.get("serve")
+
+
+@contextmanager
+def own_data(settings: Settings, holder: str) -> Iterator[tuple[Storage, Database]]:
+    """The data directory, made where it is missing, locked, its database migrated.
+
+    Raises ConfigurationError where another process has it or its schema is not ours.
+    """
+    storage = Storage(settings.data_dir)
+    try:
+        storage.prepare()
+        lock = lock_data_dir(storage.lock_path, holder)
+    except OSError as error:
+        raise ConfigurationError(f"cannot use {settings.data_dir}: {error.strerror}") from error
+    with lock:
+        database = Database(storage.database_path)
+        try:
+            migrate.upgrade(database)
+            yield storage, database
+        finally:
+            database.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which tells the house at once that it is to stop: its own shutdown hook runs only
+    after open requests have ended, and some of them wait for jobs."""
+
+    def __init__(self, config: uvicorn.Config, context: Context) -> None:
+        super().__init__(config)
+        self._context = context
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._context.stopping.is_set():
+            os._exit(128 + sig)  # asked twice: everything durable has been committed
+        self._context.stopping.set()
+        # not from inside the handler: it may have interrupted a thread that holds the same lock
+        threading.Thread(target=self._context.signals.wake_all, daemon=True).start()
+        super().handle_exit(sig, frame)
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ConfigurationError before anything is touched."""
+    settings.require_safe_host()
+    logs.configure(settings.log_level, settings.log_format)
+    with ExitStack() as stack:
+        listener = stack.enter_context(_listen(settings))
+        port = listener.getsockname()[1]
+        where = f"http://{settings.host}:{port}"
+        holder = f"fitserve, process {os.getpid()}, {where}"
+        executor = LocalExecutor()  # first: it imports torch while we do the rest
+        stack.callback(executor.close)
+        storage, database = stack.enter_context(own_data(settings, holder))
+        context = Context(settings, storage, database)
+        worker = Worker(context, executor)
+        config = uvicorn.Config(
+            create_app(context, worker.alive),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=_DRAIN_SECONDS,
+            server_header=False,
+        )
+        worker.start()
+        stack.callback(worker.stop, _WORKER_SECONDS)
+        stack.callback(context.stopping.set)
+        threading.Thread(target=_import_torch, name="import-torch", daemon=True).start()
+        log.info("listening", url=where, data=str(storage.root))
+        _Server(config, context).run(sockets=[listener])
+        log.info("stopping; running jobs go back to the queue")
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Bind before anything else, so that a taken port is said in one line."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
+            "choose another --port"
+        ) from error
+    return listener
+
+
+def _import_torch() -> None:
+    """So that the first prediction does not wait for it."""
+    import torch
+
+    torch.set_num_threads(1)
+    from app.ml import predictor
+
+    assert predictor

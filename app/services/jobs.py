@@ -1,0 +1,139 @@
+"""Jobs as clients see them: create, find, cancel, delete; what a worker does is in ``queue``."""
+
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.db.models import TERMINAL, Checkpoint, Dataset, Job
+from app.errors import InvalidTransition, NotFound, ShuttingDown
+from app.ids import new_id
+from app.ml import data, tables
+from app.ml import plan as planning
+from app.ml.plan import Plan
+from app.ml.specs import JobRequest, JobSpec
+from app.ml.splits import PARTS
+from app.services import datasets, queue
+from app.services.context import Context
+from app.services.listing import Page, Paging, page
+
+
+def plan(context: Context, request: JobRequest, job_id: str) -> tuple[Dataset, Plan]:
+    """Check a request against its dataset and fill it in. Raises InvalidRequest or InvalidData."""
+    if request.register_as is not None:
+        datasets.refuse_id_as_name(request.register_as, "/register_as")
+    with context.database.read() as session:
+        dataset = datasets.find(session, request.dataset, "/dataset")
+    known = {column["name"] for column in dataset.columns}
+    present = [target for target in request.targets if target in known]
+    targets = datasets.read_columns(context, dataset.id, present)
+    return dataset, planning.plan(request, dataset.columns, dataset.rows, targets, job_id)
+
+
+def dry_run(context: Context, request: JobRequest) -> Plan:
+    """What ``create`` would make, without making it."""
+    return plan(context, request, new_id("job"))[1]
+
+
+def create(context: Context, request: JobRequest) -> Job:
+    """Queue a job. Raises InvalidRequest, InvalidData or ShuttingDown."""
+    if context.stopping.is_set():
+        raise ShuttingDown("the server is stopping; try again in a moment")
+    job_id = new_id("job")
+    dataset, ready = plan(context, request, job_id)
+    job = Job(
+        id=job_id,
+        spec=ready.spec.model_dump(mode="json"),
+        split=ready.split,
+        priority=ready.spec.priority,
+        dataset_id=dataset.id,
+        dataset_name=dataset.name,
+        dataset_sha256=dataset.sha256,
+        warnings=ready.warnings,
+        metadata_=ready.spec.metadata,
+    )
+    with context.database.write() as session:
+        datasets.find(session, dataset.id, "/dataset")  # it may have been deleted meanwhile
+        session.add(job)
+    context.signals.queued()
+    return job
+
+
+def find(session: Session, job_id: str) -> Job:
+    """By id. Raises NotFound."""
+    job = session.get(Job, job_id)
+    if job is None:
+        raise NotFound(f"there is no job '{job_id[:64]}'")
+    return job
+
+
+def listed(
+    session: Session, paging: Paging, status: str | None = None, dataset: str | None = None
+) -> Page[Job]:
+    """One page of jobs, of one status or dataset (id or name) where asked."""
+    where = []
+    if status is not None:
+        where.append(Job.status == status)
+    if dataset is not None:
+        where.append((Job.dataset_id == dataset) | (Job.dataset_name == dataset))
+    return page(session, Job, paging, *where)
+
+
+def cancel(context: Context, job_id: str) -> Job:
+    """Ask for a job's end. Raises InvalidTransition where it has ended otherwise."""
+    with context.database.write() as session:
+        job = find(session, job_id)
+        queue.cancel(session, job)
+    context.signals.queued()
+    context.signals.changed(job_id)
+    return job
+
+
+def delete(context: Context, job_id: str) -> None:
+    """Forget a job that has ended, its history and its checkpoints; its model stays."""
+    with context.database.write() as session:
+        job = find(session, job_id)
+        if job.status not in TERMINAL:
+            raise InvalidTransition(f"the job is {job.status}; cancel it first")
+        checkpoint_ids = session.scalars(
+            select(Checkpoint.id).where(Checkpoint.job_id == job_id)
+        ).all()
+        session.delete(job)
+    for checkpoint_id in checkpoint_ids:
+        context.storage.remove("checkpoints", checkpoint_id)
+
+
+def checkpoints(session: Session, job_id: str) -> list[Checkpoint]:
+    """Of one job, newest first."""
+    find(session, job_id)
+    found = select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.id.desc())
+    return list(session.scalars(found))
+
+
+def checkpoint(session: Session, job_id: str, checkpoint_id: str) -> Checkpoint:
+    """One of a job's checkpoints. Raises NotFound."""
+    found = session.get(Checkpoint, checkpoint_id)
+    if found is None or found.job_id != job_id:
+        raise NotFound(f"job '{job_id[:64]}' has no checkpoint '{checkpoint_id[:64]}'")
+    return found
+
+
+def split_rows(context: Context, job_id: str, part: str) -> list[int]:
+    """The row numbers of one part of a job's split, in the order they are used."""
+    if part not in PARTS:
+        raise NotFound(f"a split has the parts {', '.join(PARTS)}; not '{part[:64]}'")
+    with context.database.read() as session:
+        job = find(session, job_id)
+        datasets.find(session, job.dataset_id)
+    spec = JobSpec.model_validate(job.spec)
+    table = datasets.read_columns(context, job.dataset_id, spec.targets)
+    rows: list[int] = getattr(data.split_of(spec, table), part).tolist()
+    return rows
+
+
+def features_of(context: Context, dataset_id: str, spec: dict[str, Any]) -> list[dict[str, str]]:
+    """Name and type of a job's features, in order."""
+    with context.database.read() as session:
+        columns = datasets.find(session, dataset_id).columns
+    types: dict[str, tables.ColumnType] = {c["name"]: c["type"] for c in columns}
+    return [{"name": name, "type": types[name]} for name in spec["features"]]

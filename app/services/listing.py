@@ -1,0 +1,48 @@
+"""Pages of resources by id, newest first unless asked otherwise."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy.orm import Session
+
+from app.db.models import Dataset, Job, ModelVersion
+from app.errors import NotFound
+
+Row = TypeVar("Row", Dataset, Job, ModelVersion)
+
+
+@dataclass(frozen=True)
+class Paging:
+    """Where a page starts and how long it is."""
+
+    after: str | None = None
+    limit: int = 20
+    order: Literal["asc", "desc"] = "desc"
+    metadata: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Page(Generic[Row]):
+    rows: Sequence[Row]
+    has_more: bool
+
+
+def page(
+    session: Session, model: type[Row], paging: Paging, *where: ColumnElement[bool]
+) -> Page[Row]:
+    """One page of ``model`` under the given conditions. Raises NotFound for an unknown ``after``."""
+    statement: Select[Any] = select(model).where(*where)
+    for key, value in paging.metadata:
+        statement = statement.where(model.metadata_[key].as_string() == value)
+    newest_first = paging.order == "desc"
+    if paging.after is not None:
+        if session.get(model, paging.after) is None:
+            raise NotFound(f"there is no '{paging.after[:64]}' to continue after")
+        statement = statement.where(
+            model.id < paging.after if newest_first else model.id > paging.after
+        )
+    statement = statement.order_by(model.id.desc() if newest_first else model.id.asc())
+    rows = session.scalars(statement.limit(paging.limit + 1)).all()
+    return Page(rows[: paging.limit], len(rows) > paging.limit)

@@ -1,0 +1,234 @@
+"""Gathering what a plot shows; ``app.ml.plots`` draws it. Imports matplotlib on first use."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import select
+
+from app.db.models import Dataset, Job, ModelVersion
+from app.errors import InvalidRequest, NotReady
+from app.ml import data, preprocessing
+from app.ml.plan import unknown
+from app.ml.preprocessing import ClassTarget, NumberTargets
+from app.ml.specs import JobSpec
+from app.ml.splits import Split
+from app.services import datasets, history, jobs
+from app.services.context import Context
+from app.services.predictions import Predictors
+
+if TYPE_CHECKING:
+    from app.ml.plots import Points
+    from app.ml.predictor import Predictor
+
+Format = Literal["png", "svg"]
+JobPlot = Literal["loss", "data", "predictions"]
+
+_LOSSES = ("train_loss", "validation_loss", "test_loss")
+_CURVE_POINTS = 2_000
+
+
+def scatter(context: Context, ref: str, x: str | None, y: str | None, image: Format) -> bytes:
+    """Two number columns of a dataset against each other; left out: the first and the last."""
+    from app.ml import plots
+
+    with context.database.read() as session:
+        dataset = datasets.find(session, ref)
+    x, y = _axes(dataset, x, y)
+    points = _pair(datasets.read_columns(context, dataset.id, [x, y]), x, y)
+    title = f"{dataset.name or dataset.id}: {y} against {x}"
+    return plots.scatter({f"{dataset.rows} rows": (points, plots.BLUE)}, title, x, y, image)
+
+
+def _axes(dataset: Dataset, x: str | None, y: str | None) -> tuple[str, str]:
+    names = [column["name"] for column in dataset.columns]
+    numbers = [column["name"] for column in dataset.columns if column["type"] == "number"]
+    for axis, name in (("x", x), ("y", y)):
+        if name is not None and name not in names:
+            raise InvalidRequest.at(f"/{axis}", unknown("column", name, names), "unknown_column")
+        if name is not None and name not in numbers:
+            raise InvalidRequest.at(
+                f"/{axis}", f"'{name[:64]}' is no number column; choose one that is"
+            )
+    if not numbers:
+        raise InvalidRequest("the dataset has no number column to draw")
+    return x or numbers[0], y or numbers[-1]
+
+
+def job(
+    context: Context, predictors: Predictors, job_id: str, plot: JobPlot, image: Format
+) -> bytes:
+    """One plot of a job. Raises NotReady before there is something to draw."""
+    with context.database.read() as session:
+        row = jobs.find(session, job_id)
+    if plot == "loss":
+        return _loss(context, row, image)
+    if plot == "data":
+        return _data(context, row, image)
+    return _predictions(context, predictors, row, image)
+
+
+# ---------------------------------------------------------------- loss
+
+
+def _loss(context: Context, job: Job, image: Format) -> bytes:
+    from app.ml import plots
+
+    with context.database.read() as session:
+        found = history.read(session, job.id, names=_LOSSES)
+    if not found.series:
+        raise NotReady("no epoch has ended yet; try again in a moment")
+    spec = JobSpec.model_validate(job.spec)
+    title = f"{_title(job)}: loss by epoch"
+    return plots.loss_curve(found.downsampled(_CURVE_POINTS).series, title, spec.loss.kind, image)
+
+
+# ---------------------------------------------------------------- data and predictions
+
+
+def _data(context: Context, job: Job, image: Format) -> bytes:
+    from app.ml import plots
+
+    spec = JobSpec.model_validate(job.spec)
+    x, y = _shown_feature(context, job, spec), spec.targets[0]
+    table, split = _table_and_split(context, job, spec)
+    clouds = _training_and_testing(table, split, x, y)
+    return plots.scatter(clouds, f"{_title(job)}: training and testing data", x, y, image)
+
+
+def _shown_feature(context: Context, job: Job, spec: JobSpec) -> str:
+    features = jobs.features_of(context, job.dataset_id, job.spec)
+    numbers = [feature["name"] for feature in features if feature["type"] == "number"]
+    if not numbers:
+        raise NotReady("none of the features is a number, so there is no axis to draw along")
+    return numbers[0]
+
+
+def _table_and_split(context: Context, job: Job, spec: JobSpec) -> tuple[pa.Table, Split]:
+    with context.database.read() as session:
+        datasets.find(session, job.dataset_id)
+    table = datasets.read_columns(context, job.dataset_id, [*spec.features, *spec.targets])
+    return table, data.split_of(spec, table)
+
+
+def _training_and_testing(
+    table: pa.Table, split: Split, x: str, y: str
+) -> "dict[str, tuple[Points, str]]":
+    from app.ml import plots
+
+    clouds = {"training data": (_pair(table.take(split.train), x, y), plots.BLUE)}
+    testing = split.test if len(split.test) else split.validation
+    if len(testing):
+        clouds["testing data"] = (_pair(table.take(testing), x, y), plots.GREEN)
+    return clouds
+
+
+def _predictions(context: Context, predictors: Predictors, job: Job, image: Format) -> bytes:
+    with context.database.read() as session:
+        found = select(ModelVersion.id).where(ModelVersion.job_id == job.id)
+        model_id = session.scalars(found).one_or_none()
+    if model_id is None:
+        raise NotReady(f"the job is {job.status} and has no model to predict with")
+    spec = JobSpec.model_validate(job.spec)
+    predictor = predictors.get(model_id)
+    table, split = _table_and_split(context, job, spec)
+    one_feature = (
+        len(spec.features) == 1 and table.schema.field(spec.features[0]).type != pa.string()
+    )
+    target = predictor.target
+    if isinstance(target, NumberTargets) and len(target.names) == 1 and one_feature:
+        return _along_feature(job, spec, predictor, table, split, image)
+    if isinstance(target, NumberTargets):
+        return _against_true(job, predictor, table, split, image)
+    return _class_counts(job, predictor, table, split, image)
+
+
+def _along_feature(
+    job: Job, spec: JobSpec, predictor: "Predictor", table: pa.Table, split: Split, image: Format
+) -> bytes:
+    from app.ml import plots
+
+    x, y = spec.features[0], spec.targets[0]
+    clouds = _training_and_testing(table, split, x, y)
+    rows = table.take(_testing(split))
+    at = _column(rows, x)
+    untrained = predictor.untrained()
+    clouds["untrained model"] = ((at, _decoded(untrained, rows)), plots.GREY)
+    clouds["predictions"] = ((at, _decoded(predictor, rows)), plots.RED)
+    return plots.scatter(clouds, f"{_title(job)}: predictions", x, y, image)
+
+
+def _against_true(
+    job: Job, predictor: "Predictor", table: pa.Table, split: Split, image: Format
+) -> bytes:
+    from app.ml import plots
+
+    rows = table.take(_testing(split))
+    names = predictor.target.names
+    true = preprocessing.numbers(rows, names)
+    predicted = predictor.target.decode(predictor.outputs(rows))  # type: ignore[union-attr]
+    colors = [plots.RED, plots.BLUE, plots.GREEN, plots.GREY]
+    clouds = {
+        f"predictions of {name}": ((true[:, i], predicted[:, i]), colors[i % 4])
+        for i, name in enumerate(names)
+    }
+    what = names[0] if len(names) == 1 else "value"
+    title = f"{_title(job)}: predicted against true on {len(true)} rows"
+    return plots.predicted_against_true(clouds, title, what, image)
+
+
+def _class_counts(
+    job: Job, predictor: "Predictor", table: pa.Table, split: Split, image: Format
+) -> bytes:
+    from app.ml import plots
+    from app.ml.predictor import label
+
+    rows = table.take(_testing(split))
+    target = predictor.target
+    outputs = predictor.outputs(rows)
+    if isinstance(target, ClassTarget):
+        labels = [label(value) for value in target.classes]
+        size = len(labels)
+        true = np.bincount(target.codes(rows), minlength=size)
+        predicted = np.bincount(target.probabilities(outputs).argmax(axis=1), minlength=size)
+    else:
+        labels = target.names
+        true = target.encode(rows).sum(axis=0)
+        predicted = (target.probabilities(outputs) > 0.5).sum(axis=0)  # type: ignore[union-attr]
+    bars = {
+        "testing data": (true.tolist(), plots.GREEN),
+        "predictions": (predicted.tolist(), plots.RED),
+    }
+    title = f"{_title(job)}: predicted and true classes on {rows.num_rows} rows"
+    return plots.class_counts(labels, bars, title, ", ".join(target.names), image)
+
+
+# ---------------------------------------------------------------- small things
+
+
+def _title(job: Job) -> str:
+    return f"{job.spec['register_as']} ({job.spec['model']['kind']})"
+
+
+def _testing(split: Split) -> Any:
+    """The test part, or what stands in for it where there is none."""
+    for part in (split.test, split.validation, split.train):
+        if len(part):
+            return part
+    raise NotReady("the split has no rows")
+
+
+def _decoded(predictor: "Predictor", rows: pa.Table) -> Any:
+    return predictor.target.decode(predictor.outputs(rows))[:, 0]  # type: ignore[union-attr]
+
+
+def _column(table: pa.Table, name: str) -> Any:
+    column = table[name]
+    if pa.types.is_string(column.type):
+        return preprocessing.class_codes(column).astype(float)
+    return pc.cast(column, pa.float64()).to_numpy()
+
+
+def _pair(table: pa.Table, x: str, y: str) -> "Points":
+    return _column(table, x), _column(table, y)

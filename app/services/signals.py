@@ -1,0 +1,96 @@
+"""Wake-ups inside one process, so that nobody polls the database to learn what was just written.
+
+A signal is a hint that carries no data: whoever wakes looks at the database. Losing one costs a
+little time (waiters look again by themselves), never a result.
+"""
+
+import asyncio
+import threading
+from collections import defaultdict
+
+_Waiter = tuple[asyncio.AbstractEventLoop, asyncio.Event]
+
+
+class Signals:
+    """Between the API's event loop and the worker's threads."""
+
+    def __init__(self) -> None:
+        self._queue = threading.Condition()
+        self._queued = 0
+        self._lock = threading.Lock()
+        self._waiters: dict[str, set[_Waiter]] = defaultdict(set)
+
+    # ------------------------------------------------------------ queue: API -> worker
+
+    def queued(self) -> None:
+        """Something may be in the queue, or the worker should look up for another reason."""
+        with self._queue:
+            self._queued += 1
+            self._queue.notify_all()
+
+    def wait_queued(self, seen: int, timeout: float) -> int:
+        """Block until something was queued after ``seen``; returns what is seen now."""
+        with self._queue:
+            self._queue.wait_for(lambda: self._queued != seen, timeout)
+            return self._queued
+
+    @property
+    def queue_mark(self) -> int:
+        """To be taken before looking at the queue, and given to ``wait_queued`` after."""
+        with self._queue:
+            return self._queued
+
+    # ------------------------------------------------------------ one job: worker -> API
+
+    def changed(self, job_id: str) -> None:
+        """The job's row has changed."""
+        with self._lock:
+            waiters = list(self._waiters.get(job_id, ()))
+        for loop, event in waiters:
+            loop.call_soon_threadsafe(event.set)
+
+    def wake_all(self) -> None:
+        """Everybody should look up: the server is stopping."""
+        with self._lock:
+            job_ids = list(self._waiters)
+        for job_id in job_ids:
+            self.changed(job_id)
+        self.queued()
+
+    def subscribe(self, job_id: str) -> "Subscription":
+        """Hear of the job's changes from now on; used in the event loop."""
+        return Subscription(self, job_id)
+
+    def _add(self, job_id: str, waiter: _Waiter) -> None:
+        with self._lock:
+            self._waiters[job_id].add(waiter)
+
+    def _discard(self, job_id: str, waiter: _Waiter) -> None:
+        with self._lock:
+            self._waiters[job_id].discard(waiter)
+            if not self._waiters[job_id]:
+                del self._waiters[job_id]
+
+
+class Subscription:
+    """``with signals.subscribe(id) as changes: await changes.wait(5)``."""
+
+    def __init__(self, signals: Signals, job_id: str) -> None:
+        self._signals, self._job_id = signals, job_id
+        self._waiter = (asyncio.get_running_loop(), asyncio.Event())
+
+    def __enter__(self) -> "Subscription":
+        self._signals._add(self._job_id, self._waiter)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._signals._discard(self._job_id, self._waiter)
+
+    async def wait(self, timeout: float) -> None:
+        """Until the next change, or ``timeout`` seconds."""
+        event = self._waiter[1]
+        try:
+            await asyncio.wait_for(event.wait(), timeout)
+        except TimeoutError:
+            return
+        event.clear()

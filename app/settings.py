@@ -1,0 +1,73 @@
+"""Settings: ``FITSERVE_*`` in the environment, read once at the entry point and passed down."""
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import ConfigurationError
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """What one server may be told; every field can be set as ``FITSERVE_<FIELD>``."""
+
+    model_config = SettingsConfigDict(env_prefix="FITSERVE_", frozen=True, extra="forbid")
+
+    data_dir: Path = Field(
+        Path("fitserve-data"), description="database and artifacts; made if missing"
+    )
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+    api_key: SecretStr | None = Field(None, description="bearer key; needed beyond loopback")
+    max_parallel_jobs: int = Field(
+        default_factory=lambda: len(os.sched_getaffinity(0)),
+        ge=1,
+        description="training jobs at once; default: the cores of this machine",
+    )
+    max_json_bytes: int = Field(16 * MIB, ge=1024, description="largest JSON body")
+    max_upload_bytes: int = Field(2048 * MIB, ge=1024, description="largest uploaded file")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+
+    @field_validator("api_key")
+    @classmethod
+    def _blank_key_is_no_key(cls, key: SecretStr | None) -> SecretStr | None:
+        return key if key and key.get_secret_value().strip() else None
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether ``host`` is reachable from this machine alone."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def require_safe_host(self) -> None:
+        """Refuse to listen beyond loopback without a key (raises ConfigurationError)."""
+        if not self.on_loopback and self.api_key is None:
+            raise ConfigurationError(
+                f"refusing to listen on {self.host} without a key: anyone who reaches it could "
+                "train and read models. Set FITSERVE_API_KEY to a long random string "
+                "(openssl rand -hex 32), or leave --host at 127.0.0.1"
+            )
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Settings from the environment, with the command line's ``overrides`` on top.
+
+    Raises ConfigurationError naming the variable that is wrong.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # pydantic checks each at run time
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = f"FITSERVE_{'.'.join(str(part) for part in first['loc'])}".upper()
+        raise ConfigurationError(f"{name}: {first['msg']}") from error

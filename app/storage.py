@@ -1,0 +1,166 @@
+"""The artifact root: the only module that builds paths.
+
+An artifact is a directory ``<kind>/<id>/`` of files with a ``manifest.json`` (sizes and SHA-256).
+It is published, never written in place: a draft directory under ``tmp/`` on the same filesystem,
+files synced, manifest written, directory synced, renamed to a name never used before, parent
+synced. A crash leaves a draft (removed at the next start) or a whole artifact without a database
+row (an orphan, swept at the next start); never half an artifact under its final name.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from app.errors import ArtifactCorrupt, StorageFull, Unavailable
+
+Kind = Literal["datasets", "models", "checkpoints"]
+KINDS: tuple[Kind, ...] = ("datasets", "models", "checkpoints")
+
+MANIFEST = "manifest.json"
+_CHUNK = 1024 * 1024
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def explain_os_errors() -> Iterator[None]:
+    """Turn the operating system's refusals to write into errors with a remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise StorageFull("no room left on the data disk; free some and try again") from error
+        if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}:
+            raise Unavailable(f"the data directory cannot be written: {error.strerror}") from error
+        raise
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file, read in chunks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Storage:
+    """Artifacts under one root directory; safe for several processes at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    @property
+    def database_path(self) -> Path:
+        return self.root / "fitserve.db"
+
+    @property
+    def lock_path(self) -> Path:
+        return self.root / "fitserve.lock"
+
+    @property
+    def scratch(self) -> Path:
+        """Where drafts and uploads live until they are published; emptied at every start."""
+        return self.root / "tmp"
+
+    def prepare(self) -> None:
+        """Make the root and its rooms."""
+        with explain_os_errors():
+            for name in (*KINDS, "tmp"):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+
+    def path(self, kind: Kind, artifact_id: str) -> Path:
+        """The artifact's directory, whether or not it exists."""
+        return self.root / kind / artifact_id
+
+    @contextmanager
+    def publish(self, kind: Kind, artifact_id: str) -> Iterator[Path]:
+        """Yield a draft directory to fill; publish it whole when the block ends well.
+
+        Raises StorageFull or Unavailable; nothing of the draft stays behind on any error.
+        """
+        draft = self.scratch / f"{artifact_id}.{secrets.token_hex(4)}"
+        try:
+            with explain_os_errors():
+                draft.mkdir()
+                yield draft
+                self._seal(draft)
+                final = self.path(kind, artifact_id)
+                os.rename(draft, final)
+                _sync(final.parent)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+
+    def _seal(self, draft: Path) -> None:
+        files = {}
+        for path in sorted(draft.iterdir()):
+            _sync(path)
+            files[path.name] = {"size": path.stat().st_size, "sha256": sha256_of(path)}
+        manifest = draft / MANIFEST
+        with manifest.open("w") as file:
+            json.dump({"files": files}, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        _sync(draft)
+
+    def file(self, kind: Kind, artifact_id: str, name: str) -> tuple[Path, str, int]:
+        """``(path, sha256, size)`` of one file of an artifact, as its manifest has it."""
+        folder = self.path(kind, artifact_id)
+        try:
+            entry = json.loads((folder / MANIFEST).read_bytes())["files"][name]
+            return folder / name, entry["sha256"], entry["size"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ArtifactCorrupt(
+                f"{kind}/{artifact_id} is missing or damaged on disk; restore it from a backup"
+            ) from error
+
+    def verified(self, kind: Kind, artifact_id: str) -> Path:
+        """The artifact's directory after every file matched its hash (else ArtifactCorrupt)."""
+        folder = self.path(kind, artifact_id)
+        try:
+            names = json.loads((folder / MANIFEST).read_bytes())["files"]
+        except (OSError, ValueError, KeyError, TypeError):
+            names = {"": None}  # file() explains
+        for name in names:
+            path, sha256, size = self.file(kind, artifact_id, name)
+            if not path.is_file() or path.stat().st_size != size or sha256_of(path) != sha256:
+                raise ArtifactCorrupt(
+                    f"{kind}/{artifact_id}/{name} does not match its hash; restore it from a backup"
+                )
+        return folder
+
+    def remove(self, kind: Kind, artifact_id: str) -> None:
+        """Delete an artifact; readers see it whole or not at all. Missing is fine."""
+        grave = self.scratch / f"{artifact_id}.{secrets.token_hex(4)}.deleted"
+        try:
+            os.rename(self.path(kind, artifact_id), grave)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(grave, ignore_errors=True)
+
+    def sweep(self, kind: Kind, known: Collection[str]) -> list[str]:
+        """Remove artifacts of ``kind`` that no database row names; returns their ids."""
+        orphans = [path.name for path in (self.root / kind).iterdir() if path.name not in known]
+        for artifact_id in orphans:
+            self.remove(kind, artifact_id)
+        return orphans
+
+    def empty_scratch(self) -> None:
+        """Drop the drafts a crash left; only while this process owns the data directory."""
+        for path in self.scratch.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,0 +1,284 @@
+"""The background worker: claim, execute, record, finish.
+
+One thread per job slot. A slot claims a job, hands it to the executor, and is the only one that
+writes about it, always under the attempt it claimed. Training itself happens in a child process.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app import logs
+from app.db.models import Checkpoint, Dataset, Job, ModelVersion
+from app.executors.base import Executor, Handle
+from app.ids import new_id
+from app.ml.events import (
+    CheckpointSaved,
+    EpochEnded,
+    Event,
+    TrainEnded,
+    TrainFailed,
+    TrainStopped,
+    TrainTask,
+)
+from app.services import jobs, queue
+from app.services.context import Context
+from app.services.queue import Claim, NotOurs
+
+_TICK = 0.1
+_RECORD_EVERY = 0.25
+_IDLE_LOOK = 5.0
+_STOP_GRACE = 3.0
+_RETRY_AFTER = 1.0
+
+Write = Callable[[Session], None]
+
+log = logs.get("worker")
+
+
+@dataclass
+class Run:
+    """One claimed job while it trains."""
+
+    claim: Claim
+    model_id: str
+    handle: Handle
+    started: float = field(default_factory=time.monotonic)
+    recorded_at: float = field(default_factory=time.monotonic)
+    epochs: list[EpochEnded] = field(default_factory=list)
+    looked_at: float = 0.0
+    stop_sent_at: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+
+class Worker:
+    """Job slots as threads of this process."""
+
+    def __init__(self, context: Context, executor: Executor) -> None:
+        self._context = context
+        self._executor = executor
+        self._threads = [
+            threading.Thread(target=self._slot, name=f"slot-{i}", daemon=True)
+            for i in range(context.settings.max_parallel_jobs)
+        ]
+
+    def start(self) -> None:
+        """Take back what a dead server was running, sweep what it left, then begin."""
+        with self._context.database.write() as session:
+            recovered = queue.recover(session)
+        if recovered:
+            log.info("jobs of an earlier server were queued again", jobs=recovered)
+        self._sweep()
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Stop running jobs and give them back to the queue; ``context.stopping`` is set."""
+        self._context.signals.queued()
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def alive(self) -> bool:
+        """Whether jobs will be run."""
+        return self._executor.alive() and all(thread.is_alive() for thread in self._threads)
+
+    def _sweep(self) -> None:
+        storage = self._context.storage
+        storage.empty_scratch()
+        with self._context.database.read() as session:
+            known = {
+                "datasets": set(session.scalars(select(Dataset.id))),
+                "models": set(session.scalars(select(ModelVersion.id))),
+                "checkpoints": set(session.scalars(select(Checkpoint.id))),
+            }
+        for kind, ids in known.items():
+            orphans = storage.sweep(kind, ids)  # type: ignore[arg-type]
+            if orphans:
+                log.info("orphaned artifacts removed", kind=kind, count=len(orphans))
+
+    # ------------------------------------------------------------ a slot
+
+    def _slot(self) -> None:
+        signals, stopping = self._context.signals, self._context.stopping
+        while not stopping.is_set():
+            mark = signals.queue_mark
+            try:
+                self._executor.prepare()
+                claim = self._claim()
+                if claim is None:
+                    signals.wait_queued(mark, _IDLE_LOOK)
+                else:
+                    self._run(claim)
+            except Exception:
+                log.exception("the worker failed; it tries again")
+                stopping.wait(_RETRY_AFTER)
+
+    def _claim(self) -> Claim | None:
+        with self._context.database.read() as session:
+            if (
+                session.scalars(select(Job.id).where(Job.status == "queued").limit(1)).first()
+                is None
+            ):
+                return None
+        with self._context.database.write() as session:
+            return queue.claim(session)
+
+    def _run(self, claim: Claim) -> None:
+        with structlog.contextvars.bound_contextvars(job_id=claim.job_id, attempt=claim.attempt):
+            self._context.signals.changed(claim.job_id)
+            log.info("job started")
+            run = None
+            try:
+                run = self._begin(claim)
+                self._follow(run)
+            except NotOurs:
+                log.warning("the job has moved on; this attempt stops")
+            except Exception as error:
+                log.exception("the job could not be run")
+                self._requeue(claim, crash=f"{type(error).__name__}: {error}")
+            finally:
+                if run is not None:
+                    run.handle.end()
+                    self._discard_unless_registered(run.model_id)
+                self._context.signals.changed(claim.job_id)
+
+    def _begin(self, claim: Claim) -> Run:
+        model_id = new_id("mdl")
+        task = TrainTask.model_validate(
+            {
+                "root": self._context.storage.root,
+                "dataset_id": claim.dataset_id,
+                "model_id": model_id,
+                "spec": claim.spec,
+            }
+        )
+        return Run(claim, model_id, self._executor.start(task))
+
+    def _follow(self, run: Run) -> None:
+        """Record what the child says until it has nothing more to say."""
+        while True:
+            events = run.handle.events(_TICK)
+            if events is None:
+                ended = run.handle.end()
+                log.warning("the training process ended unexpectedly", how=ended)
+                planned = self._context.stopping.is_set() or run.stop_sent_at is not None
+                self._requeue(run.claim, crash=None if planned else ended)
+                return
+            for event in events:
+                if self._handle(run, event):
+                    return
+            if run.epochs and time.monotonic() - run.recorded_at >= _RECORD_EVERY:
+                with self._context.database.write() as session:
+                    self._flush(session, run)
+                self._context.signals.changed(run.claim.job_id)
+            self._pass_on_stop(run)
+
+    def _handle(self, run: Run, event: Event) -> bool:
+        """Record one event; whether it was the last."""
+        match event:
+            case EpochEnded():
+                run.epochs.append(event)
+                return False
+            case CheckpointSaved():
+                self._record_checkpoint(run, event)
+                return False
+            case TrainEnded():
+                self._succeed(run, event)
+            case TrainFailed(code=code, message=message):
+                self._finish(run, lambda session: queue.fail(session, run.claim, code, message))
+                log.info("job failed", code=code)
+            case TrainStopped(reason=reason):
+                self._finish(run, lambda session: queue.requeue(session, run.claim))
+                log.info("job stopped", reason=reason)
+        return True
+
+    # ------------------------------------------------------------ recording
+
+    def _requeue(self, claim: Claim, crash: str | None) -> None:
+        self._until_written(lambda session: queue.requeue(session, claim, crash=crash))
+
+    def _flush(self, session: Session, run: Run) -> None:
+        queue.record(session, run.claim, run.epochs, run.seconds)
+        run.epochs.clear()
+        run.recorded_at = time.monotonic()
+
+    def _finish(self, run: Run, transition: Write) -> None:
+        def write(session: Session) -> None:
+            queue.record(session, run.claim, run.epochs, run.seconds)
+            transition(session)
+
+        self._until_written(write)
+
+    def _record_checkpoint(self, run: Run, saved: CheckpointSaved) -> None:
+        keep = run.claim.spec["checkpoint"]["keep"]
+        with self._context.database.write() as session:
+            self._flush(session, run)
+            queue.record_checkpoint(session, run.claim, saved)
+            old = jobs.checkpoints(session, run.claim.job_id)[keep:]
+            for row in old:
+                session.delete(row)
+        for row in old:
+            self._context.storage.remove("checkpoints", row.id)
+
+    def _succeed(self, run: Run, ended: TrainEnded) -> None:
+        features = jobs.features_of(self._context, run.claim.dataset_id, run.claim.spec)
+        try:
+            self._finish(
+                run,
+                lambda session: queue.succeed(session, run.claim, run.model_id, ended, features),
+            )
+            log.info("job succeeded", seconds=round(run.seconds, 3))
+        except NotOurs:  # cancelled while it finished
+            self._finish(run, lambda session: queue.requeue(session, run.claim))
+
+    def _until_written(self, write: Write) -> None:
+        """Write the end of an attempt, again and again while the database refuses."""
+        while True:
+            try:
+                with self._context.database.write() as session:
+                    write(session)
+                return
+            except NotOurs:
+                raise
+            except Exception:
+                log.exception("the end of a job could not be written; trying again")
+                if self._context.stopping.wait(_RETRY_AFTER):
+                    return  # the next start finds it running and queues it again
+
+    def _discard_unless_registered(self, model_id: str) -> None:
+        with contextlib.suppress(Exception), self._context.database.read() as session:
+            if session.get(ModelVersion, model_id) is None:
+                self._context.storage.remove("models", model_id)
+
+    # ------------------------------------------------------------ stopping
+
+    def _pass_on_stop(self, run: Run) -> None:
+        """Tell the child of a cancellation or shutdown; kill it where it does not answer."""
+        if run.stop_sent_at is not None:
+            if time.monotonic() - run.stop_sent_at > _STOP_GRACE:
+                run.handle.end()
+            return
+        if self._context.stopping.is_set():
+            run.handle.stop("shutdown")
+            run.stop_sent_at = time.monotonic()
+        elif time.monotonic() - run.looked_at >= _TICK and self._cancelled(run):
+            run.handle.stop("cancel")
+            run.stop_sent_at = time.monotonic()
+
+    def _cancelled(self, run: Run) -> bool:
+        run.looked_at = time.monotonic()
+        with self._context.database.read() as session:
+            status = session.scalars(
+                select(Job.status).where(Job.id == run.claim.job_id)
+            ).one_or_none()
+        return status != "running"
