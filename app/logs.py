@@ -1,4 +1,4 @@
-"""Structured logs on standard error; ``request_id``, ``job_id`` and ``attempt`` ride on every line."""
+"""Structured logs on standard error, with ``request_id``, ``job_id`` and ``attempt`` on each line."""
 
 import logging
 import sys

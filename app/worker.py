@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from app import logs
 from app.db.models import Checkpoint, Dataset, Job, ModelVersion
+from app.errors import StorageFull, Unavailable
 from app.executors.base import Executor, Handle
 from app.ids import new_id
 from app.ml.events import (
@@ -51,13 +52,24 @@ class Run:
     handle: Handle
     started: float = field(default_factory=time.monotonic)
     recorded_at: float = field(default_factory=time.monotonic)
+    # what the child said and the database does not know yet
     epochs: list[EpochEnded] = field(default_factory=list)
+    checkpoints: list[CheckpointSaved] = field(default_factory=list)
     looked_at: float = 0.0
     stop_sent_at: float | None = None
 
     @property
+    def keep(self) -> int:
+        """Checkpoints of the job that are kept."""
+        return int(self.claim.spec["checkpoint"]["keep"])
+
+    @property
     def seconds(self) -> float:
         return time.monotonic() - self.started
+
+    @property
+    def unrecorded_for(self) -> float:
+        return time.monotonic() - self.recorded_at
 
 
 class Worker:
@@ -145,12 +157,14 @@ class Worker:
                 log.warning("the job has moved on; this attempt stops")
             except Exception as error:
                 log.exception("the job could not be run")
-                self._requeue(claim, crash=f"{type(error).__name__}: {error}")
+                crash = f"{type(error).__name__}: {error}"
+                self._until_written(
+                    claim, lambda session: queue.requeue(session, claim, crash=crash)
+                )
             finally:
                 if run is not None:
                     run.handle.end()
                     self._discard_unless_registered(run.model_id)
-                self._context.signals.changed(claim.job_id)
 
     def _begin(self, claim: Claim) -> Run:
         model_id = new_id("mdl")
@@ -172,15 +186,14 @@ class Worker:
                 ended = run.handle.end()
                 log.warning("the training process ended unexpectedly", how=ended)
                 planned = self._context.stopping.is_set() or run.stop_sent_at is not None
-                self._requeue(run.claim, crash=None if planned else ended)
+                crash = None if planned else ended
+                self._record(run, lambda session: queue.requeue(session, run.claim, crash=crash))
                 return
             for event in events:
                 if self._handle(run, event):
                     return
-            if run.epochs and time.monotonic() - run.recorded_at >= _RECORD_EVERY:
-                with self._context.database.write() as session:
-                    self._flush(session, run)
-                self._context.signals.changed(run.claim.job_id)
+            if run.checkpoints or (run.epochs and run.unrecorded_for >= _RECORD_EVERY):
+                self._record(run)
             self._pass_on_stop(run)
 
     def _handle(self, run: Run, event: Event) -> bool:
@@ -190,68 +203,63 @@ class Worker:
                 run.epochs.append(event)
                 return False
             case CheckpointSaved():
-                self._record_checkpoint(run, event)
+                run.checkpoints.append(event)
                 return False
             case TrainEnded():
                 self._succeed(run, event)
             case TrainFailed(code=code, message=message):
-                self._finish(run, lambda session: queue.fail(session, run.claim, code, message))
+                self._record(run, lambda session: queue.fail(session, run.claim, code, message))
                 log.info("job failed", code=code)
             case TrainStopped(reason=reason):
-                self._finish(run, lambda session: queue.requeue(session, run.claim))
+                self._record(run, lambda session: queue.requeue(session, run.claim))
                 log.info("job stopped", reason=reason)
         return True
 
     # ------------------------------------------------------------ recording
 
-    def _requeue(self, claim: Claim, crash: str | None) -> None:
-        self._until_written(lambda session: queue.requeue(session, claim, crash=crash))
+    def _record(self, run: Run, transition: Write | None = None) -> None:
+        """Write what is pending, and the job's next state with it, in one transaction.
 
-    def _flush(self, session: Session, run: Run) -> None:
-        queue.record(session, run.claim, run.epochs, run.seconds)
-        run.epochs.clear()
-        run.recorded_at = time.monotonic()
+        Raises NotOurs.
+        """
+        outdated: list[str] = []
 
-    def _finish(self, run: Run, transition: Write) -> None:
         def write(session: Session) -> None:
             queue.record(session, run.claim, run.epochs, run.seconds)
-            transition(session)
+            for saved in run.checkpoints:
+                queue.record_checkpoint(session, run.claim, saved)
+            outdated[:] = jobs.prune_checkpoints(session, run.claim.job_id, run.keep)
+            if transition is not None:
+                transition(session)
 
-        self._until_written(write)
-
-    def _record_checkpoint(self, run: Run, saved: CheckpointSaved) -> None:
-        keep = run.claim.spec["checkpoint"]["keep"]
-        with self._context.database.write() as session:
-            self._flush(session, run)
-            queue.record_checkpoint(session, run.claim, saved)
-            old = jobs.checkpoints(session, run.claim.job_id)[keep:]
-            for row in old:
-                session.delete(row)
-        for row in old:
-            self._context.storage.remove("checkpoints", row.id)
+        self._until_written(run.claim, write)
+        run.epochs.clear()
+        run.checkpoints.clear()
+        run.recorded_at = time.monotonic()
+        for checkpoint_id in outdated:
+            self._context.storage.remove("checkpoints", checkpoint_id)
 
     def _succeed(self, run: Run, ended: TrainEnded) -> None:
         features = jobs.features_of(self._context, run.claim.dataset_id, run.claim.spec)
         try:
-            self._finish(
+            self._record(
                 run,
                 lambda session: queue.succeed(session, run.claim, run.model_id, ended, features),
             )
             log.info("job succeeded", seconds=round(run.seconds, 3))
         except NotOurs:  # cancelled while it finished
-            self._finish(run, lambda session: queue.requeue(session, run.claim))
+            self._record(run, lambda session: queue.requeue(session, run.claim))
 
-    def _until_written(self, write: Write) -> None:
-        """Write the end of an attempt, again and again while the database refuses."""
+    def _until_written(self, claim: Claim, write: Write) -> None:
+        """Write, again and again while the disk or the database refuse."""
         while True:
             try:
                 with self._context.database.write() as session:
                     write(session)
+                self._context.signals.changed(claim.job_id)
                 return
-            except NotOurs:
-                raise
-            except Exception:
-                log.exception("the end of a job could not be written; trying again")
+            except (StorageFull, Unavailable) as error:
+                log.error("a job's state cannot be written; trying again", detail=error.detail)
                 if self._context.stopping.wait(_RETRY_AFTER):
                     return  # the next start finds it running and queues it again
 

@@ -39,6 +39,10 @@ class ForkServer:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__, module, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
+                env={
+                    **os.environ,
+                    "OPENBLAS_NUM_THREADS": "1",
+                },  # or numpy starts threads at import
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # a Ctrl-C in the terminal is the server's to handle
             )

@@ -1,32 +1,42 @@
 """What a training child does: read one task from its pipe, train it, send events back."""
 
+import gc
 import select
 import time
 import traceback
 from multiprocessing.connection import Connection
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
 from app.errors import FitserveError
-from app.ml import loop
+from app.ml import loop, tables
 from app.ml.events import EVENTS, Event, StopReason, TrainFailed, TrainTask
+from app.ml.plan import plan
+from app.ml.specs import JobRequest
+from app.storage import Storage
 
 _FLUSH_SECONDS = 0.02
 _JOB_CODES = {"diverged", "out_of_memory", "time_limit", "storage_full", "invalid_data"}
 
 
 def warm_up() -> None:
-    """Let the fork server do once what is slow the first time; no backward pass, no CUDA."""
+    """What the fork server does once: no backward pass, no CUDA, nothing that starts threads,
+    since children would inherit their locks without them."""
     torch.set_num_threads(1)
     for optimizer in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW):
         weight = torch.nn.Parameter(torch.zeros(2))
         weight.grad = torch.ones(2)
         optimizer([weight], lr=0.1, fused=True).step()
-    torch.randperm(4, generator=torch.Generator().manual_seed(0))
+    gc.collect()
+    gc.freeze()  # so that a child's collector leaves the pages alone that it shares with us
 
 
 def run(connection: Connection) -> None:
     """Train the task that comes through ``connection``; returns early if nobody listens."""
+    if not connection.poll():
+        _rehearse()
     try:
         task = TrainTask.model_validate_json(connection.recv_bytes())
     except EOFError:
@@ -35,18 +45,42 @@ def run(connection: Connection) -> None:
     try:
         for event in loop.train(task, _Inbox(connection)):
             outbox.add(event)
+        outbox.flush()
     except BrokenPipeError:
         return
-    except FitserveError as error:
-        code = error.code if error.code in _JOB_CODES else "internal_error"
-        outbox.add(TrainFailed(code=code, message=error.detail))
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        outbox.add(TrainFailed(code="out_of_memory", message=f"out of memory: {error}"[:500]))
     except Exception as error:
-        traceback.print_exc()
-        message = f"{type(error).__name__}: {error}"[:500]
-        outbox.add(TrainFailed(code="internal_error", message=message))
-    outbox.flush()
+        outbox.add(_failure(error))
+        outbox.flush()
+
+
+def _failure(error: Exception) -> TrainFailed:
+    if isinstance(error, FitserveError):
+        code = error.code if error.code in _JOB_CODES else "internal_error"
+        return TrainFailed(code=code, message=error.detail)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return TrainFailed(code="out_of_memory", message=f"out of memory: {error}"[:500])
+    traceback.print_exc()
+    return TrainFailed(code="internal_error", message=f"{type(error).__name__}: {error}"[:500])
+
+
+def _rehearse() -> None:
+    """Train a tiny table from end to end while there is nothing else to do.
+
+    The first run of anything is slow: libraries load parts of themselves, and pages shared with
+    the fork server are copied as they are touched. A spare child has time for that.
+    """
+    with TemporaryDirectory(prefix="fitserve-") as folder:
+        storage = Storage(Path(folder))
+        storage.prepare()
+        table = tables.from_columns({"x": [*range(10)], "y": [*range(10)]})
+        with storage.publish("datasets", "rehearsal") as draft:
+            tables.write(table, draft / tables.FILE)
+        request = JobRequest(dataset="rehearsal", target="y", epochs=2, batch_size=None)
+        ready = plan(request, tables.profile(table), table.num_rows, table, "rehearsal")
+        task = TrainTask(
+            root=storage.root, dataset_id="rehearsal", model_id="rehearsal", spec=ready.spec
+        )
+        EVENTS.dump_json(list(loop.train(task)))
 
 
 class _Inbox:

@@ -1,4 +1,4 @@
-"""A trained module on disk: ``weights.safetensors`` and, beside it, ``model.json`` that explains it.
+"""A trained module on disk: ``weights.safetensors``, and ``model.json`` that explains it.
 
 Nothing is pickled. The JSON holds the architecture, the preprocessing and where it came from, so
 that a directory is all that is needed to predict.
@@ -59,7 +59,7 @@ def load(folder: Path) -> tuple[Card, nn.Module]:
 
 
 def parameters(module: nn.Module, limit: int) -> list[dict[str, Any]]:
-    """Name, shape, dtype and values of every parameter; values only up to ``limit`` numbers in all."""
+    """Name, shape, dtype and values of every parameter; no values beyond ``limit`` numbers in all."""
     named = list(module.named_parameters())
     small = sum(parameter.numel() for _, parameter in named) <= limit
     return [

@@ -6,16 +6,8 @@ from typing import Any
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from app.ml import metrics, preprocessing
-from app.ml.metrics import Metrics
-from app.ml.preprocessing import (
-    ClassTarget,
-    LabelTargets,
-    Matrix,
-    NumberTargets,
-    Preprocessing,
-    TargetEncoder,
-)
+from app.ml import preprocessing
+from app.ml.preprocessing import Matrix, Preprocessing
 from app.ml.specs import JobSpec
 from app.ml.splits import PARTS, Split, split_rows
 
@@ -66,44 +58,3 @@ def prepare(spec: JobSpec, table: pa.Table) -> Prepared:
         part: Part(rows, features.encode(rows), target.encode(rows)) for part, rows in parts.items()
     }
     return Prepared(Preprocessing(task=spec.task, features=features, target=target), **encoded)
-
-
-def score(target: TargetEncoder, table: pa.Table, outputs: Matrix) -> Metrics:
-    """Task metrics of a module's ``outputs`` against the targets in ``table``."""
-    match target:
-        case NumberTargets():
-            return metrics.finite(
-                metrics.regression(
-                    preprocessing.numbers(table, target.names), target.decode(outputs)
-                )
-            )
-        case ClassTarget():
-            return metrics.finite(
-                metrics.classification(target.codes(table), target.probabilities(outputs))
-            )
-        case LabelTargets():
-            return metrics.finite(
-                metrics.multilabel(
-                    target.encode(table).astype(float), target.probabilities(outputs)
-                )
-            )
-
-
-def baseline(target: TargetEncoder, train: pa.Table, table: pa.Table) -> Metrics:
-    """The same metrics for a guess that ignores the features: the training part's mean or shares."""
-    rows = (table.num_rows, 1)
-    match target:
-        case NumberTargets():
-            true = preprocessing.numbers(table, target.names)
-            guess = preprocessing.numbers(train, target.names).mean(axis=0)
-            return metrics.finite(metrics.regression(true, metrics.repeat(guess, rows)))
-        case ClassTarget():
-            shares = metrics.shares(target.codes(train), target.classes)
-            return metrics.finite(
-                metrics.classification(target.codes(table), metrics.repeat(shares, rows))
-            )
-        case LabelTargets():
-            guess = target.encode(train).astype(float).mean(axis=0)
-            return metrics.finite(
-                metrics.multilabel(target.encode(table).astype(float), metrics.repeat(guess, rows))
-            )

@@ -5,8 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from app.ml.metrics import Metrics
 from app.ml.specs import JobSpec
+
+Metrics = dict[str, float | None]
+"""A metric that is not defined on these rows (AUC with one class, R² of one row) is ``None``."""
 
 StopReason = Literal["cancel", "shutdown"]
 

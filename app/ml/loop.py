@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from app.errors import Diverged, TimeLimit
 from app.ids import new_id
-from app.ml import checkpoint, data, losses, models, optimizers, tables
+from app.ml import checkpoint, data, inference, losses, metrics, models, optimizers, tables
 from app.ml.checkpoint import Card, State
 from app.ml.events import (
     Best,
@@ -31,12 +31,8 @@ from app.ml.events import (
     TrainStopped,
     TrainTask,
 )
-from app.ml.preprocessing import Matrix
 from app.ml.specs import JobSpec
 from app.storage import Storage
-
-_EVALUATION_ROWS = 65_536
-"""Rows of one forward pass outside training; bounds its memory."""
 
 ShouldStop = Callable[[], StopReason | None]
 
@@ -81,7 +77,8 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
     or ``TrainStopped``. Raises Diverged, TimeLimit or InvalidData.
     """
     spec, storage = task.spec, Storage(task.root)
-    started = saved = time.monotonic()
+    saved = time.monotonic()
+    deadline = saved + (spec.max_seconds or math.inf)
     torch.set_num_threads(spec.threads)
     device = pick_device(spec.device)
     prepared = data.prepare(spec, _read(storage, task))
@@ -94,7 +91,9 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
     loss_fn = losses.build(spec.loss)
     optimizer = optimizers.build(spec.optimizer, model.parameters())
     x, y = _tensors(prepared.train, device)
+    bounds = batch_bounds(len(x), spec.batch_size)
     held_out, watched = _held_out(prepared)
+    x_held_out, y_held_out = _tensors(held_out, device)
     best = _best_so_far(spec)
     card = Card(
         spec=spec,
@@ -112,6 +111,9 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
             if reason := should_stop():
                 yield TrainStopped(reason=reason)
                 return
+            if time.monotonic() > deadline:
+                yield _save_checkpoint(storage, card, epoch, model)
+                raise TimeLimit(f"stopped after {spec.max_seconds:g} s, in epoch {epoch}")
             prediction = model(x_batch)
             loss = loss_fn(prediction, y_batch)
             optimizer.zero_grad()
@@ -121,20 +123,16 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
             optimizer.step()
             seen.append(loss.detach())
 
-        values = {"train_loss": _mean(seen, batch_bounds(len(x), spec.batch_size))}
-        if held_out is not None:
-            values[watched] = _evaluate(model, loss_fn, *_tensors(held_out, device))
+        values = {"train_loss": _mean(seen, bounds)}
+        if watched is not None:
+            values[watched] = _evaluate(model, loss_fn, x_held_out, y_held_out)
         values["learning_rate"] = optimizer.param_groups[0]["lr"]
         yield EpochEnded(epoch=epoch, values=values)
-        _refuse_nonfinite(epoch, values, seen, model)
+        _refuse_nonfinite(epoch, values, seen)
         best.update(epoch, values, model)
-        now = time.monotonic()
-        if spec.max_seconds is not None and now - started > spec.max_seconds:
-            yield _save_checkpoint(storage, card, epoch, model)
-            raise TimeLimit(f"stopped after {spec.max_seconds:g} s, in epoch {epoch}")
         if best.exhausted or epoch + 1 == spec.epochs:
             break
-        if now - saved >= spec.checkpoint.every_seconds:
+        if time.monotonic() - saved >= spec.checkpoint.every_seconds:
             yield _save_checkpoint(storage, card, epoch, model)
             saved = time.monotonic()
 
@@ -192,57 +190,53 @@ def _epoch_seed(seed: int, epoch: int) -> int:
 
 def _mean(seen: list[Tensor], bounds: list[tuple[int, int]]) -> float:
     """The mean over samples of the batches' mean losses; the one synchronisation of an epoch."""
+    if len(seen) == 1:
+        return seen[0].item()
     sizes = torch.tensor([end - start for start, end in bounds], dtype=torch.float64)
     return float((torch.stack(seen).cpu().double() * sizes).sum() / sizes.sum())
 
 
-@torch.inference_mode()
-def forward(model: nn.Module, x: Tensor) -> Tensor:
-    """Outputs ``(rows, outputs)`` in evaluation mode, in slices that bound the memory."""
-    model.eval()
-    parts = [model(x[i : i + _EVALUATION_ROWS]) for i in range(0, len(x), _EVALUATION_ROWS)]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-@torch.inference_mode()
 def _evaluate(model: nn.Module, loss_fn: nn.Module, x: Tensor, y: Tensor) -> float:
-    return float(loss_fn(forward(model, x), y))
+    model.eval()
+    with torch.inference_mode():
+        return float(loss_fn(inference.in_slices(model, x), y))
 
 
-def _refuse_nonfinite(
-    epoch: int, values: dict[str, float], seen: list[Tensor], model: nn.Module
-) -> None:
-    """Raise Diverged as soon as a loss or a weight is no longer a number."""
+def _refuse_nonfinite(epoch: int, values: dict[str, float], seen: list[Tensor]) -> None:
+    """Raise Diverged as soon as a loss is no longer a number."""
     wrong = [name for name, value in values.items() if not math.isfinite(value)]
-    if not wrong and all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
-        return
-    step = next((i for i, loss in enumerate(seen) if not math.isfinite(loss.item())), len(seen))
-    what = f"{wrong[0]} is {values[wrong[0]]}" if wrong else "the weights are not finite"
-    raise Diverged(
-        f"training diverged in epoch {epoch}, step {step}: {what}; "
-        "lower the learning rate, scale the data, or set gradient_clip_norm"
-    )
+    if wrong:
+        step = next((i for i, loss in enumerate(seen) if not math.isfinite(loss)), len(seen) - 1)
+        raise _diverged(f"epoch {epoch}, step {step}: {wrong[0]} is {values[wrong[0]]}")
+
+
+def _finite_state(epoch: int, model: nn.Module) -> State:
+    """The weights to keep; they are checked, since no loss has been computed with the last step's
+    where nothing is held out."""
+    state = checkpoint.state_of(model)
+    for name, tensor in state.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise _diverged(f"epoch {epoch}: {name} is not finite after its last step")
+    return state
+
+
+def _diverged(where: str) -> Diverged:
+    remedy = "lower the learning rate, scale the data, or set gradient_clip_norm"
+    return Diverged(f"training diverged in {where}; {remedy}")
 
 
 def _ended(model: nn.Module, prepared: data.Prepared, best: BestSoFar) -> TrainEnded:
     target, test = prepared.preprocessing.target, prepared.test
     scores = guesses = None
     if len(test):
-        scores = data.score(target, test.table, outputs_of(model, test.x))
-        guesses = data.baseline(target, prepared.train.table, test.table)
+        scores = metrics.score(target, test.table, inference.outputs_of(model, test.x))
+        guesses = metrics.baseline(target, prepared.train.table, test.table)
     return TrainEnded(
         parameters=sum(weight.numel() for weight in model.parameters()),
         best=Best(epoch=best.epoch, values=best.values),
         test=scores,
         baseline=guesses,
     )
-
-
-def outputs_of(model: nn.Module, x: Matrix) -> Matrix:
-    """A module's outputs for a feature matrix, as an array."""
-    device = next(model.parameters()).device
-    result: Matrix = forward(model, torch.from_numpy(x).to(device)).cpu().numpy()
-    return result
 
 
 # ---------------------------------------------------------------- the rest
@@ -258,10 +252,11 @@ def _tensors(part: data.Part, device: torch.device) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(part.x).to(device), torch.from_numpy(part.y).to(device)
 
 
-def _held_out(prepared: data.Prepared) -> tuple[data.Part | None, str]:
+def _held_out(prepared: data.Prepared) -> tuple[data.Part, str | None]:
+    """The part whose loss is measured after each epoch, and the name of that series."""
     if len(prepared.validation):
         return prepared.validation, "validation_loss"
-    return (prepared.test, "test_loss") if len(prepared.test) else (None, "")
+    return prepared.test, "test_loss" if len(prepared.test) else None
 
 
 def _best_so_far(spec: JobSpec) -> BestSoFar:
@@ -274,8 +269,8 @@ def _best_so_far(spec: JobSpec) -> BestSoFar:
 
 
 def _save_checkpoint(storage: Storage, card: Card, epoch: int, model: nn.Module) -> CheckpointSaved:
-    checkpoint_id = new_id("ckpt")
+    checkpoint_id, state = new_id("ckpt"), _finite_state(epoch, model)
     with storage.publish("checkpoints", checkpoint_id) as draft:
-        checkpoint.save(draft, card.model_copy(update={"epoch": epoch}), checkpoint.state_of(model))
+        checkpoint.save(draft, card.model_copy(update={"epoch": epoch}), state)
     _, sha256, size = storage.file("checkpoints", checkpoint_id, checkpoint.WEIGHTS)
     return CheckpointSaved(checkpoint_id=checkpoint_id, epoch=epoch, size_bytes=size, sha256=sha256)

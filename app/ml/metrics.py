@@ -4,13 +4,51 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
-from app.ml.preprocessing import Floats
+from app.ml import preprocessing
+from app.ml.events import Metrics
+from app.ml.preprocessing import (
+    ClassTarget,
+    Floats,
+    LabelTargets,
+    Matrix,
+    NumberTargets,
+    TargetEncoder,
+)
 
-Metrics = dict[str, float | None]
-"""A metric that is not defined on these rows (AUC with one class, R² of one row) is ``None``."""
+
+def score(target: TargetEncoder, table: pa.Table, outputs: Matrix) -> Metrics:
+    """Task metrics of a module's ``outputs`` against the targets in ``table``."""
+    match target:
+        case NumberTargets():
+            return _finite(
+                regression(preprocessing.numbers(table, target.names), target.decode(outputs))
+            )
+        case ClassTarget():
+            return _finite(classification(target.codes(table), target.probabilities(outputs)))
+        case LabelTargets():
+            return _finite(
+                multilabel(target.encode(table).astype(float), target.probabilities(outputs))
+            )
+
+
+def baseline(target: TargetEncoder, train: pa.Table, table: pa.Table) -> Metrics:
+    """The same metrics for a guess without features: the training part's mean or shares."""
+    rows = (table.num_rows, 1)
+    match target:
+        case NumberTargets():
+            true = preprocessing.numbers(table, target.names)
+            guess = preprocessing.numbers(train, target.names).mean(axis=0)
+            return _finite(regression(true, _repeat(guess, rows)))
+        case ClassTarget():
+            shares = _shares(target.codes(train), target.classes)
+            return _finite(classification(target.codes(table), _repeat(shares, rows)))
+        case LabelTargets():
+            guess = target.encode(train).astype(float).mean(axis=0)
+            return _finite(multilabel(target.encode(table).astype(float), _repeat(guess, rows)))
 
 
 def regression(true: Floats, predicted: Floats) -> Metrics:
@@ -66,18 +104,18 @@ def _auc(true: NDArray[np.int64], probabilities: Floats, labels: NDArray[np.int6
     return float(sk.roc_auc_score(true, probabilities, multi_class="ovr", labels=labels))
 
 
-def finite(metrics: Metrics) -> Metrics:
+def _finite(metrics: Metrics) -> Metrics:
     """Metrics fit for JSON: what is not finite is ``None``."""
     return {k: v if v is not None and np.isfinite(v) else None for k, v in metrics.items()}
 
 
-def shares(codes: NDArray[np.int64], classes: Sequence[Any]) -> Floats:
+def _shares(codes: NDArray[np.int64], classes: Sequence[Any]) -> Floats:
     """How frequent each class is: what a baseline that only counts would answer."""
     counts = np.bincount(codes, minlength=len(classes)).astype(np.float64)
     frequencies: Floats = counts / counts.sum()
     return frequencies
 
 
-def repeat(row: Floats, rows: tuple[int, int]) -> Floats:
+def _repeat(row: Floats, rows: tuple[int, int]) -> Floats:
     """The same answer for every row."""
     return np.tile(row, rows)

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from app.errors import FieldError, InvalidRequest
-from app.ml import checkpoint, loop, models
+from app.ml import checkpoint, inference, models
 from app.ml.checkpoint import Card
 from app.ml.preprocessing import (
     ClassTarget,
@@ -62,7 +62,7 @@ class Predictor:
 
     def outputs(self, table: pa.Table) -> Matrix:
         """The module's raw outputs ``(rows, outputs)`` for a table of the features."""
-        return loop.outputs_of(self.module, self.card.preprocessing.features.encode(table))
+        return inference.outputs_of(self.module, self.card.preprocessing.features.encode(table))
 
     def predictions(self, outputs: Matrix) -> list[Any]:
         """One answer per row in the target's own units, labels or booleans."""

@@ -196,7 +196,7 @@ class NumberTargets(_Part):
             scaled: Matrix = ((values - self.center) / self.scale).astype(np.float32)
         if not np.isfinite(scaled).all():
             raise InvalidData(
-                'the target holds numbers too large for float32; scale it or use "target": "standard"'
+                'the target holds numbers too large for float32; use "target": "standard"'
             )
         return scaled
 

@@ -100,7 +100,7 @@ class PreprocessingSpec(Spec):
 
 
 class LinearSpec(Spec):
-    """``torch.nn.Linear``; ``normal`` draws weights, then bias, by ``torch.randn`` after seeding."""
+    """``torch.nn.Linear``; ``normal``: weights, then bias, by ``torch.randn`` after seeding."""
 
     kind: Literal["linear"] = "linear"
     init: Literal["default", "normal"] = "default"

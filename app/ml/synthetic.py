@@ -52,7 +52,7 @@ class Line(_Synthetic):
 
 
 class Sine(_Synthetic):
-    """``y = amplitude * sin(2 pi x / period)`` for ``rows`` values of x from ``start`` to ``end``."""
+    """``y = amplitude * sin(2 pi x / period)`` at ``rows`` places from ``start`` to ``end``."""
 
     generator: Literal["sine"]
     rows: Rows = 200

@@ -321,7 +321,8 @@ def write(table: pa.Table, path: Path) -> None:
 
 def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a stored table, or only some of its columns."""
-    return pq.read_table(path, columns=list(columns) if columns is not None else None)
+    with pq.ParquetFile(path) as file:
+        return file.read(columns=list(columns) if columns is not None else None)
 
 
 def read_rows(path: Path, offset: int, limit: int) -> list[dict[str, Any]]:

@@ -118,6 +118,15 @@ def checkpoint(session: Session, job_id: str, checkpoint_id: str) -> Checkpoint:
     return found
 
 
+def prune_checkpoints(session: Session, job_id: str, keep: int) -> list[str]:
+    """Forget all but the newest ``keep``; returns the ids whose artifacts may go afterwards."""
+    session.flush()
+    old = checkpoints(session, job_id)[keep:]
+    for row in old:
+        session.delete(row)
+    return [row.id for row in old]
+
+
 def split_rows(context: Context, job_id: str, part: str) -> list[int]:
     """The row numbers of one part of a job's split, in the order they are used."""
     if part not in PARTS:

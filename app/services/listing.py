@@ -32,7 +32,7 @@ class Page(Generic[Row]):
 def page(
     session: Session, model: type[Row], paging: Paging, *where: ColumnElement[bool]
 ) -> Page[Row]:
-    """One page of ``model`` under the given conditions. Raises NotFound for an unknown ``after``."""
+    """One page of ``model`` under conditions. Raises NotFound for an unknown ``after``."""
     statement: Select[Any] = select(model).where(*where)
     for key, value in paging.metadata:
         statement = statement.where(model.metadata_[key].as_string() == value)

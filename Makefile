@@ -1,0 +1,48 @@
+# What people and CI run. `make setup` is quick when nothing changed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+.PHONY: help setup demo serve test check lint types layers openapi bench clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: $(STAMP)  ## build .venv from pyproject.toml and constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup  ## train on a real table and show the result; about half a minute
+	$(BIN)/fitserve demo
+
+serve: setup  ## serve on http://127.0.0.1:8000 until Ctrl-C
+	$(BIN)/fitserve serve
+
+test: setup  ## run the tests
+	$(BIN)/python -m pytest
+
+check: setup lint types layers test  ## everything that CI runs
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/deptry .
+
+types: setup
+	$(BIN)/mypy
+
+layers: setup
+	$(BIN)/lint-imports
+
+openapi: setup  ## rewrite tests/api/openapi.json after a change of the surface
+	$(BIN)/python -m tests.api.openapi
+
+bench: setup  ## measure against hand-written loops; minutes
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove what make and the demo made
+	rm -rf $(VENV) fitserve-demo .mypy_cache .ruff_cache .pytest_cache
