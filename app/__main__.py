@@ -83,14 +83,14 @@ def migrate(data_dir: DataDir = None) -> None:
 
 @cli.command()
 def demo(
-    data_dir: Annotated[Path, typer.Option(help="Where the demo's server keeps its data.")] = Path(
-        "fitserve-demo"
-    ),
+    folder: Annotated[
+        Path, typer.Option(help="Where its data, its log and the pictures go.")
+    ] = Path("fitserve-demo"),
 ) -> None:
     """Start a server, train on a real table, draw, predict, and stop; about half a minute."""
-    from app import demo as show
+    from app.demo import run
 
-    show.run(data_dir)
+    run(folder)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Structured logs on standard error, with ``request_id``, ``job_id`` and ``attempt`` on each line."""
+"""Structured logs on standard error; ``request_id`` and ``job_id`` ride on every line."""
 
 import logging
 import sys

@@ -61,7 +61,8 @@ class _Server(uvicorn.Server):
         self._context.stopping.set()
         # not from inside the handler: it may have interrupted a thread that holds the same lock
         threading.Thread(target=self._context.signals.wake_all, daemon=True).start()
-        super().handle_exit(sig, frame)
+        # not uvicorn's own handler: it would raise the signal again before we have put things away
+        self.should_exit = True
 
 
 def run(settings: Settings) -> None:

@@ -186,8 +186,7 @@ class Worker:
                 ended = run.handle.end()
                 log.warning("the training process ended unexpectedly", how=ended)
                 planned = self._context.stopping.is_set() or run.stop_sent_at is not None
-                crash = None if planned else ended
-                self._record(run, lambda session: queue.requeue(session, run.claim, crash=crash))
+                self._give_back(run, crash=None if planned else ended)
                 return
             for event in events:
                 if self._handle(run, event):
@@ -211,7 +210,7 @@ class Worker:
                 self._record(run, lambda session: queue.fail(session, run.claim, code, message))
                 log.info("job failed", code=code)
             case TrainStopped(reason=reason):
-                self._record(run, lambda session: queue.requeue(session, run.claim))
+                self._give_back(run)
                 log.info("job stopped", reason=reason)
         return True
 
@@ -248,7 +247,10 @@ class Worker:
             )
             log.info("job succeeded", seconds=round(run.seconds, 3))
         except NotOurs:  # cancelled while it finished
-            self._record(run, lambda session: queue.requeue(session, run.claim))
+            self._give_back(run)
+
+    def _give_back(self, run: Run, crash: str | None = None) -> None:
+        self._record(run, lambda session: queue.requeue(session, run.claim, crash=crash))
 
     def _until_written(self, claim: Claim, write: Write) -> None:
         """Write, again and again while the disk or the database refuse."""

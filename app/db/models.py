@@ -60,7 +60,7 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {  # noqa: RUF012  # SQLAlchemy reads it as a class attribute
+    type_annotation_map = {
         int: BigInteger,
         datetime: UTCDateTime,
         dict[str, Any]: JSON(none_as_null=True),
