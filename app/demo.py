@@ -201,7 +201,7 @@ def _show_curl() -> None:
     row |= {"depth": 61.5, "table": 55, "x": 6.2, "y": 6.2, "z": 3.8}
     base, json_type = "http://127.0.0.1:8000/v1", "-H 'Content-Type: application/json'"
     lines = [
-        "fitserve serve   # or: make serve; then, in another terminal:",
+        "make serve   # or: fitserve serve; then, in another terminal:",
         f"gunzip -c {files('app') / 'data' / 'diamonds.csv.gz'} | \\\n"
         f"  curl -H 'Content-Type: text/csv' --data-binary @- '{base}/datasets?name=diamonds'",
         f"curl {json_type} -H 'Prefer: wait=60' {base}/jobs \\\n  -d '{json.dumps(JOB)}'",

@@ -59,7 +59,7 @@ def load(folder: Path) -> tuple[Card, nn.Module]:
 
 
 def parameters(module: nn.Module, limit: int) -> list[dict[str, Any]]:
-    """Every parameter's name, shape, dtype and values; no values beyond ``limit`` numbers in all."""
+    """Every parameter: name, shape, dtype, and values up to ``limit`` numbers in all."""
     named = list(module.named_parameters())
     small = sum(parameter.numel() for _, parameter in named) <= limit
     return [

@@ -1,0 +1,194 @@
+"""A real fitserve process on a free port of loopback, and a client for it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+READY_SECONDS = 60
+Json = dict[str, Any]
+
+LINE_JOB: Json = {
+    "dataset": "line",
+    "target": "y",
+    "features": ["x"],
+    "task": "regression",
+    "split": {
+        "train": 0.8,
+        "validation": 0.0,
+        "test": 0.2,
+        "strategy": "sequential",
+        "seed": 0,
+    },
+    "preprocessing": {"numbers": "none", "target": "none"},
+    "model": {"kind": "linear", "init": "normal"},
+    "loss": "l1",
+    "optimizer": {"kind": "sgd", "lr": 0.01},
+    "scheduler": None,
+    "epochs": 100,
+    "batch_size": None,
+    "seed": 42,
+    "early_stopping": None,
+    "gradient_clip_norm": None,
+    "checkpoint": {"every_seconds": 30, "keep": 2},
+    "device": "auto",
+    "threads": 1,
+    "max_seconds": None,
+    "priority": 0,
+    "register_as": "line",
+    "metadata": {},
+}
+"""The straight line of the contract."""
+
+LONG_JOB: Json = {
+    "dataset": "line",
+    "target": "y",
+    "split": {"train": 0.8, "test": 0.2},
+    "epochs": 10_000_000,
+}
+"""Runs until it is stopped."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """``with Server(path) as server: server.client.get(...)``."""
+
+    def __init__(self, data_dir: Path, *arguments: str, **environment: str) -> None:
+        self.data_dir = data_dir
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = data_dir.with_name(data_dir.name + ".log")
+        self._arguments = arguments
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("FITSERVE_")}
+        self._environment = {**clean, **environment}
+        key = environment.get("FITSERVE_API_KEY")
+        self.client = httpx.Client(
+            base_url=self.url,
+            timeout=60,
+            trust_env=False,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+        )
+        self.process = self._spawn()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "app", "serve", "--port", str(self.port)]
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [*command, "--data-dir", str(self.data_dir), *self._arguments],
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+            )
+
+    def wait_ready(self) -> "Server":
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                if self.client.get("/readyz").status_code == 200:
+                    return self
+            except httpx.TransportError:
+                pass
+            time.sleep(0.02)
+        raise AssertionError(f"not ready after {READY_SECONDS} s: {self.log.read_text()}")
+
+    def restart(self) -> "Server":
+        self.process = self._spawn()
+        return self.wait_ready()
+
+    def kill(self) -> None:
+        """SIGKILL, as a power cut would; returns when every child is gone too."""
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.kill()
+        self.process.wait()
+        psutil.wait_procs(children, timeout=10)
+        assert not any(child.is_running() for child in children)
+
+    def terminate(self) -> tuple[int, float]:
+        """SIGTERM; ``(exit code, seconds it took)``."""
+        started = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30), time.monotonic() - started
+
+    def training_pid(self) -> int:
+        """The process that trains: the busiest child of the fork server."""
+        forkservers = psutil.Process(self.process.pid).children()
+        children = [child for server in forkservers for child in server.children()]
+        return int(max(children, key=lambda child: child.cpu_times().user).pid)
+
+    def __enter__(self) -> "Server":
+        return self.wait_ready()
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    # ------------------------------------------------------------ shorthands
+
+    def line(self, name: str = "line") -> Json:
+        source = {"kind": "synthetic", "generator": "line"}
+        return self.ok("POST", "/v1/datasets", json={"name": name, "source": source})
+
+    def ok(self, method: str, path: str, **options: Any) -> Json:
+        response = self.client.request(method, path, **options)
+        assert response.is_success, f"{method} {path}: {response.status_code} {response.text}"
+        body: Json = response.json()
+        return body
+
+    def train(self, **job: Any) -> Json:
+        """A job that has succeeded."""
+        options = {"json": job, "headers": {"Prefer": "wait=60"}}
+        done = self.ok("POST", "/v1/jobs", **options)
+        assert done["status"] == "succeeded", done["error"]
+        return done
+
+    def start_long_job(self, **changes: Any) -> str:
+        """A job that has recorded its first epochs and would go on for hours."""
+        job_id = str(self.ok("POST", "/v1/jobs", json={**LONG_JOB, **changes})["id"])
+        self.until(job_id, lambda job: job["progress"]["epoch"] > 0)
+        return job_id
+
+    def until(self, job_id: str, condition: Any, seconds: float = 60) -> Json:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            job = self.ok("GET", f"/v1/jobs/{job_id}")
+            if condition(job):
+                return job
+            time.sleep(0.02)
+        raise AssertionError(f"did not happen in {seconds} s: {job}")
+
+    def ended(self, job_id: str) -> Json:
+        return self.ok("GET", f"/v1/jobs/{job_id}", params={"wait": "60"})
+
+
+def problem(response: httpx.Response, status: int, code: str) -> Json:
+    """The body of a problem after checking what all of them promise."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body: Json = response.json()
+    assert {"type", "title", "status", "detail", "code", "request_id"} <= body.keys()
+    assert body["status"] == status
+    assert body["code"] == code, body
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert "Traceback" not in response.text
+    assert len(response.content) < 4096
+    assert len(body.get("errors", [])) <= 20
+    return body
