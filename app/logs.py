@@ -21,7 +21,7 @@ def configure(level: str = "info", style: str = "console") -> None:
     renderer: list[Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if style == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [_console()]
     )
     structlog.configure(
         processors=[
@@ -47,6 +47,13 @@ def configure(level: str = "info", style: str = "console") -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.getLogger("alembic").setLevel("WARNING")
+
+
+def _console() -> Processor:
+    # plain tracebacks: the pretty ones print local variables, secrets among them
+    return structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
 
 
 def get(name: str) -> FilteringBoundLogger:

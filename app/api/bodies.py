@@ -114,15 +114,9 @@ def _refuse_surrogates(value: Any) -> None:
         raise InvalidJSON("a string holds a lone surrogate") from error
 
 
-class _StrictRequest(Request):
-    """A request whose ``json()`` is strict; FastAPI takes a JSONDecodeError as invalid JSON."""
-
-    async def json(self) -> Any:
-        body = await self.body()
-        try:
-            return parse_strict(body)
-        except InvalidJSON as error:
-            raise json.JSONDecodeError(error.detail, "", 0) from error
+async def read_json(request: Request, limit: int) -> Any:
+    """A bounded body as strict JSON. Raises TooLarge or InvalidJSON."""
+    return parse_strict(await read_body(request, limit))
 
 
 class StrictRoute(APIRoute):
@@ -139,17 +133,24 @@ class StrictRoute(APIRoute):
                         f"this wants application/json, got '{media[:64]}'; set Content-Type"
                     )
                 limit = request.app.state.context.settings.max_json_bytes
-                request._body = await read_body(request, limit)  # where Request.body() looks
-            return await handle(_with_body(request))
+                request = _Parsed(request, await read_json(request, limit))
+            return await handle(request)
 
         return strict
 
 
-def _with_body(request: Request) -> _StrictRequest:
-    strict = _StrictRequest(request.scope, request.receive)
-    if hasattr(request, "_body"):
-        strict._body = request._body
-    return strict
+class _Parsed(Request):
+    """A request whose JSON has been read; FastAPI validates it as if it had done so itself."""
+
+    def __init__(self, request: Request, value: Any) -> None:
+        super().__init__(request.scope, request.receive)
+        self._value = value
+
+    async def body(self) -> bytes:
+        return b"parsed"
+
+    async def json(self) -> Any:
+        return self._value
 
 
 def validated(model: type[Model], value: Any) -> Model:

@@ -137,21 +137,21 @@ async def _unexpected(_request: Request, error: Exception) -> Response:
 
 async def _validation_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        return problem(400, "invalid_json", f"the body is no valid JSON: {first['ctx']['error']}")
     fields = [_field(item, error.body) for item in error.errors()]
     fields = list({field.pointer: field for field in reversed(fields)}.values())[::-1]
     return problem(422, "invalid_request", fields[0].detail, fields)
 
 
 def _field(item: dict[str, Any], body: Any) -> FieldError:
-    pointer, name = _pointer(item["loc"], body)
+    pointer, name = _pointer(item["loc"], body, absent=item["type"] == "missing")
     return FieldError(pointer, _detail(item, name), item["type"])
 
 
-def _pointer(location: Sequence[str | int], body: Any) -> tuple[str, str]:
-    """A JSON pointer, without the tags of unions that pydantic puts between."""
+def _pointer(location: Sequence[str | int], body: Any, absent: bool) -> tuple[str, str]:
+    """A JSON pointer and its last part, without the tags of unions that pydantic puts between.
+
+    ``absent``: the last part is the name of a field that is not there.
+    """
     where, *parts = location
     if where != "body":
         return f"/{'/'.join(str(part) for part in parts)}", str(parts[-1] if parts else where)
@@ -163,14 +163,10 @@ def _pointer(location: Sequence[str | int], body: Any) -> tuple[str, str]:
         if inside:
             here = here[part]
             kept.append(part)
-        elif i == len(parts) - 1 and isinstance(here, dict) and _is_field(part):
+        elif absent and i == len(parts) - 1:
             kept.append(part)
     escaped = [str(part).replace("~", "~0").replace("/", "~1")[:64] for part in kept]
     return "".join(f"/{part}" for part in escaped), str(kept[-1]) if kept else "body"
-
-
-def _is_field(part: str | int) -> bool:
-    return isinstance(part, str) and part.isidentifier()
 
 
 _KNOWN = field_names(JobRequest) | {"name", "source", "types", "metadata", "replace"}

@@ -36,7 +36,7 @@ class DatasetRequest(Spec):
     """A dataset given as JSON."""
 
     name: Name | None = None
-    source: Annotated[InlineSource | SyntheticSource, Field(description="where the rows come from")]
+    source: Annotated[InlineSource | SyntheticSource, Field(discriminator="kind")]
     types: dict[str, ColumnType] = Field(
         default={}, description="column types that differ from the inferred ones"
     )

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import DatabaseError
@@ -38,16 +39,34 @@ def upgrade(database: Database) -> None:
     has been migrated by a newer fitserve.
     """
     settings = config()
-    with database.migrating() as engine:
-        settings.attributes["engine"] = engine
-        try:
+    try:
+        current = _current(database)
+        if current is not None and current == head():
+            return
+        _require_known(settings, current, database)
+        with database.migrating() as engine:
+            settings.attributes["engine"] = engine
             command.upgrade(settings, "head")
-        except CommandError as error:
-            raise ConfigurationError(
-                f"{database.path} has a schema this fitserve does not know ({error}); "
-                "use the newer fitserve that made it, or restore a backup"
-            ) from error
-        except DatabaseError as error:
-            raise ConfigurationError(
-                f"{database.path} cannot be used as a database: {error.orig}; restore a backup"
-            ) from error
+    except DatabaseError as error:
+        raise ConfigurationError(
+            f"{database.path} cannot be used as a database: {error.orig}; restore a backup"
+        ) from error
+
+
+def _current(database: Database) -> str | None:
+    """The database's revision, read without writing; ``None`` where it is new."""
+    if not database.path.exists():
+        return None
+    with database.read() as session:
+        return MigrationContext.configure(session.connection()).get_current_revision()
+
+
+def _require_known(settings: Config, revision: str | None, database: Database) -> None:
+    try:
+        if revision is not None:
+            ScriptDirectory.from_config(settings).get_revision(revision)
+    except CommandError as error:
+        raise ConfigurationError(
+            f"{database.path} has schema '{revision}', which this fitserve does not know; "
+            "use the newer fitserve that made it, or restore a backup"
+        ) from error

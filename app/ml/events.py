@@ -14,8 +14,7 @@ StopReason = Literal["cancel", "shutdown"]
 
 
 class _Message(BaseModel):
-    # losses may be NaN or infinite, and must arrive as what they are
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
+    model_config = ConfigDict(frozen=True)
 
 
 class TrainTask(_Message):
@@ -84,4 +83,8 @@ Event = Annotated[
     EpochEnded | CheckpointSaved | TrainEnded | TrainStopped | TrainFailed,
     Field(discriminator="type"),
 ]
-EVENTS: TypeAdapter[list[Event]] = TypeAdapter(list[Event])
+EVENTS: TypeAdapter[list[Event]] = TypeAdapter(
+    list[Event],
+    # losses may be NaN or infinite, and must arrive as what they are
+    config=ConfigDict(ser_json_inf_nan="constants"),
+)

@@ -93,8 +93,9 @@ def test_a_job_that_kills_its_process_three_times_fails(data_dir: Path) -> None:
         for attempt in (1, 2, 3):
             server.until(
                 job_id,
-                lambda job, attempt=attempt: job["attempt"] == attempt
-                and job["status"] == "running",
+                lambda job, attempt=attempt: (
+                    job["attempt"] == attempt and job["status"] == "running"
+                ),
             )
             time.sleep(0.3)
             os.kill(server.training_pid(), signal.SIGKILL)
@@ -115,9 +116,7 @@ def test_a_dead_fork_server_is_replaced(data_dir: Path) -> None:
         job_id = server.start_long_job()
         forkserver = os.getpgid(server.training_pid())
         os.kill(forkserver, signal.SIGKILL)
-        job = server.until(
-            job_id, lambda job: job["attempt"] == 2 and job["status"] == "running"
-        )
+        job = server.until(job_id, lambda job: job["attempt"] == 2 and job["status"] == "running")
         assert job["error"] is None
         server.ok("POST", f"/v1/jobs/{job_id}/cancel")
         assert server.ended(job_id)["status"] == "cancelled"

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import UploadFile
 from starlette.types import Message
 
-from app.api.bodies import StrictRoute, is_json, media_type, parse_strict, read_body, validated
+from app.api.bodies import StrictRoute, is_json, media_type, read_json, validated
 from app.api.deps import PNG_SVG, ContextDep, ImageFormat, PagingDep, RowWindowDep
 from app.api.schemas import DatasetList, DatasetOut, DatasetRequest, InlineSource, RowsOut
 from app.errors import InvalidRequest, TooLarge, UnsupportedMediaType
@@ -88,7 +88,7 @@ async def create_dataset(
 
 
 async def _from_json(request: Request, context: Context) -> DatasetOut:
-    body = parse_strict(await read_body(request, context.settings.max_json_bytes))
+    body = await read_json(request, context.settings.max_json_bytes)
     wanted = validated(DatasetRequest, body)
 
     def store() -> DatasetOut:

@@ -1,0 +1,30 @@
+"""The committed OpenAPI document: ``python -m tests.api.openapi`` rewrites it."""
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from app.api.app import create_api
+from app.db.session import Database
+from app.services.context import Context
+from app.settings import load_settings
+from app.storage import Storage
+
+SNAPSHOT = Path(__file__).with_name("openapi.json")
+
+
+def document() -> dict[str, Any]:
+    """What the application says of itself; nothing is started or stored."""
+    with TemporaryDirectory() as folder:
+        storage = Storage(Path(folder))
+        context = Context(load_settings(), storage, Database(storage.database_path))
+        return create_api(context, lambda: True).openapi()
+
+
+def render(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=1, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_text(render(document()))

@@ -1,0 +1,110 @@
+"""Health, metrics, documents, and what every answer carries."""
+
+import re
+
+import httpx
+import pytest
+
+from tests.api.openapi import SNAPSHOT, document, render
+from tests.server import LINE_JOB, Server, problem
+
+
+def test_health(server: Server) -> None:
+    assert server.client.get("/livez").text == "ok"
+    ready = server.ok("GET", "/readyz")
+    assert ready["status"] == "ready"
+    assert set(ready["checks"].values()) == {"ok"}
+
+
+def test_metrics_count_requests_and_jobs(server: Server) -> None:
+    server.train(**LINE_JOB)
+    text = server.client.get("/metrics").text
+    found = re.search(r'fitserve_jobs\{status="succeeded"\} (\S+)', text)
+    assert found
+    assert float(found[1]) >= 1
+    for path in ("/nothing", "/v1/nothing"):
+        server.client.get(path)
+    requests = 'fitserve_http_requests_total{method="POST",route="/v1/jobs",status="201"}'
+    text = server.client.get("/metrics").text
+    assert requests in text
+    assert "/nothing" not in text, "an unknown path must not make a series of its own"
+
+
+def test_request_ids(server: Server) -> None:
+    given = server.client.get("/livez", headers={"X-Request-Id": "mine-1"})
+    assert given.headers["x-request-id"] == "mine-1"
+    assert "request_id=mine-1" in server.log.read_text()
+    for bad in ("x" * 65, "a b", 'a"b'):
+        made = server.client.get("/livez", headers={"X-Request-Id": bad})
+        assert made.headers["x-request-id"] != bad
+    first, second = (server.client.get("/livez").headers["x-request-id"] for _ in range(2))
+    assert first != second
+
+
+def test_unknown_paths_and_methods_are_problems(server: Server) -> None:
+    problem(server.client.get("/nothing"), 404, "not_found")
+    refused = server.client.put("/v1/datasets")
+    problem(refused, 405, "method_not_allowed")
+    assert "POST" in refused.headers["allow"] or "GET" in refused.headers["allow"]
+
+
+def test_docs_need_nothing_from_outside(server: Server) -> None:
+    page = server.client.get("/docs")
+    assert page.status_code == 200
+    assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", page.text)
+    own = re.findall(r"""(?:src|href)=["'](/[^"']+)""", page.text)
+    assert len(own) >= 2
+    for path in own:
+        assert server.client.get(path).status_code == 200, path
+
+
+def test_the_surface_changes_on_purpose(server: Server) -> None:
+    """After a change on purpose: ``make openapi``, and look at the difference."""
+    assert render(server.ok("GET", "/openapi.json")) == SNAPSHOT.read_text()
+    assert render(document()) == SNAPSHOT.read_text()
+
+
+def test_catalog(server: Server) -> None:
+    catalog = server.ok("GET", "/v1/catalog")
+    names = {kind: [entry["name"] for entry in catalog[kind]] for kind in ("models", "losses")}
+    assert names == {
+        "models": ["linear", "mlp"],
+        "losses": ["l1", "mse", "huber", "cross_entropy", "bce_with_logits"],
+    }
+    optimizers = {entry["name"]: entry["schema"] for entry in catalog["optimizers"]}
+    assert "momentum" in optimizers["sgd"]["properties"]
+    assert len(catalog["generators"]) == 7
+
+
+@pytest.mark.parametrize("image", ["png", "svg"])
+def test_plots(server: Server, image: str) -> None:
+    line = server.train(**LINE_JOB)
+    blobs = {"name": "blobs", "source": {"kind": "synthetic", "generator": "blobs", "rows": 90}}
+    server.client.post("/v1/datasets", json=blobs)
+    classes = server.train(dataset="blobs", target="label", task="multiclass", epochs=2)
+    several = server.train(dataset="blobs", target="label", epochs=2)
+    paths = [
+        f"/v1/datasets/line/plots/scatter.{image}",
+        f"/v1/datasets/blobs/plots/scatter.{image}?x=x1&y=x0",
+        *(
+            f"/v1/jobs/{job['id']}/plots/{plot}.{image}"
+            for job in (line, classes, several)
+            for plot in ("loss", "data", "predictions")
+        ),
+    ]
+    for path in paths:
+        _check_image(server.client.get(path), image)
+    wrong = server.client.get(f"/v1/datasets/line/plots/scatter.{image}?x=z")
+    problem(wrong, 422, "invalid_request")
+    assert server.client.get("/v1/datasets/line/plots/scatter.gif").status_code == 422
+
+
+def _check_image(response: httpx.Response, image: str) -> None:
+    assert response.status_code == 200, response.text
+    if image == "png":
+        assert response.headers["content-type"] == "image/png"
+        assert response.content.startswith(b"\x89PNG\r\n\x1a\n")
+    else:
+        assert response.headers["content-type"] == "image/svg+xml"
+        assert b"<svg" in response.content
+    assert len(response.content) > 5000

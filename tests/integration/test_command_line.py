@@ -1,0 +1,103 @@
+"""The ``fitserve`` command as a user runs it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.server import free_port
+
+FITSERVE = Path(sys.executable).with_name("fitserve")
+
+
+def fitserve(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("FITSERVE_")}
+    return subprocess.run(
+        [FITSERVE, *arguments],
+        cwd=cwd,
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("command", [(), ("serve",), ("migrate",), ("demo",)])
+def test_help_teaches(tmp_path: Path, command: tuple[str, ...]) -> None:
+    done = fitserve(*command, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_version(tmp_path: Path) -> None:
+    assert fitserve("--version", cwd=tmp_path).stdout.startswith("fitserve ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        (("serve", "--host", "0.0.0.0"), {}, "FITSERVE_API_KEY"),
+        (("serve", "--host", "::"), {}, "FITSERVE_API_KEY"),
+        (("serve", "--host", "0.0.0.0"), {"FITSERVE_API_KEY": " "}, "FITSERVE_API_KEY"),
+        (("serve",), {"FITSERVE_HOST": "10.0.0.1"}, "FITSERVE_API_KEY"),
+        (("serve",), {"FITSERVE_PORT": "abc"}, "FITSERVE_PORT"),
+        (("serve",), {"FITSERVE_MAX_PARALLEL_JOBS": "0"}, "FITSERVE_MAX_PARALLEL_JOBS"),
+        (("migrate",), {"FITSERVE_DATA_DIR": "/dev/null/x"}, "/dev/null"),
+    ],
+)
+def test_wrong_configuration_exits_78_with_the_remedy_in_one_line(
+    tmp_path: Path, arguments: tuple[str, ...], environment: dict[str, str], said: str
+) -> None:
+    done = fitserve(*arguments, cwd=tmp_path, **environment)
+    assert done.returncode == 78, done.stderr
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == [], "nothing may be left behind"
+
+
+def test_a_taken_port_is_said(tmp_path: Path) -> None:
+    port = free_port()
+    running = subprocess.Popen(
+        [FITSERVE, "serve", "--port", str(port)], cwd=tmp_path, stderr=subprocess.DEVNULL
+    )
+    try:
+        _wait(port)
+        other = tmp_path / "other"
+        other.mkdir()
+        done = fitserve("serve", "--port", str(port), cwd=other)
+        assert done.returncode == 78
+        assert "--port" in done.stderr
+        running.send_signal(signal.SIGINT)
+        assert running.wait(15) == 0, "Ctrl-C is a clean end"
+    finally:
+        running.kill()
+        running.wait()
+
+
+def _wait(port: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError("not ready")
+
+
+def test_demo_shows_the_whole_path_twice(tmp_path: Path) -> None:
+    for version in (1, 2):
+        done = fitserve("demo", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr + done.stdout
+        assert f"version {version}" in done.stdout
+        assert done.stdout.count("curl") == 3
+        for picture in ("loss.png", "predictions.png"):
+            image = (tmp_path / "fitserve-demo" / picture).read_bytes()
+            assert image.startswith(b"\x89PNG")

@@ -1,0 +1,13 @@
+"""Fixtures of the library's tests."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.ml.workbench import Workbench
+
+
+@pytest.fixture
+def workbench(tmp_path: Path) -> Workbench:
+    """A storage of its own for one test."""
+    return Workbench(tmp_path)

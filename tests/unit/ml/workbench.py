@@ -1,0 +1,133 @@
+"""What the tests of the library share: a storage on disk, and a short way from table to model."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from app.ids import new_id
+from app.ml import data, loop, tables
+from app.ml import plan as planning
+from app.ml.events import EpochEnded, Event, StopReason, TrainEnded, TrainTask
+from app.ml.plan import Plan
+from app.ml.predictor import Predictor
+from app.ml.specs import JobRequest, JobSpec
+from app.storage import Storage, sha256_of
+
+LINE_REQUEST: dict[str, Any] = {
+    "target": "y",
+    "features": ["x"],
+    "task": "regression",
+    "split": {"train": 0.8, "validation": 0.0, "test": 0.2, "strategy": "sequential", "seed": 0},
+    "preprocessing": {"numbers": "none", "target": "none"},
+    "model": {"kind": "linear", "init": "normal"},
+    "loss": "l1",
+    "optimizer": {"kind": "sgd", "lr": 0.01},
+    "epochs": 100,
+    "batch_size": None,
+    "seed": 42,
+    "early_stopping": None,
+}
+"""The straight line of the contract's example."""
+
+
+def request(**fields: Any) -> JobRequest:
+    """A job request for the target ``y`` unless another is named."""
+    return JobRequest.model_validate({"dataset": "some-data", "target": "y", **fields})
+
+
+def planned(table: pa.Table, **fields: Any) -> Plan:
+    """The request's fields completed against ``table``."""
+    asked = request(**fields)
+    known = [name for name in asked.targets if name in table.column_names]
+    return planning.plan(
+        asked, tables.profile(table), table.num_rows, table.select(known), "job-name"
+    )
+
+
+def spec_for(table: pa.Table, **fields: Any) -> JobSpec:
+    """The completed spec alone."""
+    return planned(table, **fields).spec
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training: what it told, and the model it left on disk."""
+
+    task: TrainTask
+    storage: Storage
+    events: list[Event]
+
+    @property
+    def epochs(self) -> list[EpochEnded]:
+        return [event for event in self.events if isinstance(event, EpochEnded)]
+
+    @property
+    def ended(self) -> TrainEnded:
+        last = self.events[-1]
+        assert isinstance(last, TrainEnded)
+        return last
+
+    @property
+    def folder(self) -> Path:
+        return self.storage.verified("models", self.task.model_id)
+
+    @property
+    def weights_sha256(self) -> str:
+        return sha256_of(self.folder / "weights.safetensors")
+
+    @property
+    def predictor(self) -> Predictor:
+        return Predictor.load(self.folder)
+
+    def series(self, name: str) -> list[float]:
+        """One value per epoch."""
+        return [epoch.values[name] for epoch in self.epochs]
+
+    def prepared(self) -> data.Prepared:
+        """The data as training saw it, made anew from disk."""
+        folder = self.storage.verified("datasets", self.task.dataset_id)
+        return data.prepare(self.task.spec, tables.read(folder / tables.FILE))
+
+
+class Workbench:
+    """Trains tables in a storage of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.storage = Storage(root)
+        self.storage.prepare()
+
+    def task(self, table: pa.Table, **fields: Any) -> TrainTask:
+        """Publish ``table`` and name the job that the request's fields describe."""
+        dataset_id = new_id("ds")
+        with self.storage.publish("datasets", dataset_id) as draft:
+            tables.write(table, draft / tables.FILE)
+        return TrainTask(
+            root=self.storage.root,
+            dataset_id=dataset_id,
+            model_id=new_id("mdl"),
+            spec=spec_for(table, **fields),
+        )
+
+    def train(self, table: pa.Table, **fields: Any) -> Run:
+        """Train to the end."""
+        task = self.task(table, **fields)
+        return Run(task, self.storage, list(loop.train(task)))
+
+    def artifacts(self, kind: str) -> list[str]:
+        """Ids of what is published."""
+        return sorted(path.name for path in (self.storage.root / kind).iterdir())
+
+
+def stop_after(asked: int, reason: StopReason) -> Callable[[], StopReason | None]:
+    """A ``should_stop`` that gives its reason after it has been asked ``asked`` times in vain."""
+
+    def answers() -> Iterator[StopReason | None]:
+        yield from [None] * asked
+        while True:
+            yield reason
+
+    remaining = answers()
+    return lambda: next(remaining)
