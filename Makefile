@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup demo serve test check lint types layers openapi bench clean
+.PHONY: help setup demo serve test check lint types layers schema openapi bench clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -25,7 +25,7 @@ serve: setup  ## serve on http://127.0.0.1:8000 until Ctrl-C
 test: setup  ## run the tests
 	$(BIN)/python -m pytest
 
-check: setup lint types layers test  ## everything that CI runs
+check: setup lint types layers schema test  ## everything that CI runs
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -37,6 +37,10 @@ types: setup
 
 layers: setup
 	$(BIN)/lint-imports
+
+schema: setup
+	@folder=$$(mktemp -d) && FITSERVE_DATA_DIR=$$folder $(BIN)/alembic upgrade head \
+	  && FITSERVE_DATA_DIR=$$folder $(BIN)/alembic check; code=$$?; rm -rf $$folder; exit $$code
 
 openapi: setup  ## rewrite tests/api/openapi.json after a change of the surface
 	$(BIN)/python -m tests.api.openapi
