@@ -16,7 +16,7 @@ from app.db.session import Database, lock_data_dir
 from app.errors import ConfigurationError
 from app.executors.local import LocalExecutor
 from app.services.context import Context
-from app.settings import Settings
+from app.settings import Settings, unknown_settings
 from app.storage import Storage
 from app.worker import Worker
 
@@ -69,6 +69,8 @@ def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises ConfigurationError before anything is touched."""
     settings.require_safe_host()
     logs.configure(settings.log_level, settings.log_format)
+    for name in unknown_settings():
+        log.warning("unknown setting ignored", name=name)
     with ExitStack() as stack:
         listener = stack.enter_context(_listen(settings))
         port = listener.getsockname()[1]

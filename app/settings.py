@@ -59,6 +59,12 @@ class Settings(BaseSettings):
             )
 
 
+def unknown_settings() -> list[str]:
+    """Variables that look like ours and are not: a typo, or a setting of another version."""
+    known = {f"FITSERVE_{name}".upper() for name in Settings.model_fields}
+    return sorted(name for name in os.environ if name.startswith("FITSERVE_") and name not in known)
+
+
 def load_settings(**overrides: object) -> Settings:
     """Settings from the environment, with the command line's ``overrides`` on top.
 

@@ -7,16 +7,19 @@ from typing import Any, TypeVar
 
 import numpy as np
 import orjson
+from anyio import to_thread
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
+from starlette.types import Message
 
 from app.errors import InvalidJSON, TooLarge, UnsupportedMediaType
 
 Model = TypeVar("Model", bound=BaseModel)
 
 MAX_DEPTH = 64
+_PARSED_AT_ONCE = 64 * 1024
 _MAX_INTEGER = 2**63
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -29,12 +32,40 @@ def dump(value: Any) -> bytes:
 
 async def read_body(request: Request, limit: int) -> bytes:
     """The whole body, counted as it arrives. Raises TooLarge."""
+    refuse_declared(request, limit)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit:
-            raise TooLarge(f"the body is larger than {limit} bytes; send less at once")
+            raise _too_large(limit)
     return bytes(body)
+
+
+def refuse_declared(request: Request, limit: int) -> None:
+    """Raise TooLarge before reading where the client itself says that the body is too large."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared[:20]) > limit:
+        raise _too_large(limit)
+
+
+def limited(request: Request, limit: int) -> Request:
+    """The same request, whose body is counted as it arrives; nobody's own count is believed."""
+    refuse_declared(request, limit)
+    received = 0
+
+    async def receive() -> Message:
+        nonlocal received
+        message = await request.receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise _too_large(limit)
+        return message
+
+    return Request(request.scope, receive)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body is larger than {limit} bytes; send less at once")
 
 
 def media_type(request: Request) -> str:
@@ -116,7 +147,10 @@ def _refuse_surrogates(value: Any) -> None:
 
 async def read_json(request: Request, limit: int) -> Any:
     """A bounded body as strict JSON. Raises TooLarge or InvalidJSON."""
-    return parse_strict(await read_body(request, limit))
+    body = await read_body(request, limit)
+    if len(body) < _PARSED_AT_ONCE:
+        return parse_strict(body)
+    return await to_thread.run_sync(parse_strict, body)  # a large one must not hold up the others
 
 
 class StrictRoute(APIRoute):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from app.errors import Diverged, TimeLimit
 from app.ids import new_id
-from app.ml import checkpoint, data, inference, losses, metrics, models, optimizers, tables
+from app.ml import checkpoint, data, devices, inference, losses, metrics, models, optimizers, tables
 from app.ml.checkpoint import Card, State
 from app.ml.events import (
     Best,
@@ -80,7 +80,7 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
     saved = time.monotonic()
     deadline = saved + (spec.max_seconds or math.inf)
     torch.set_num_threads(spec.threads)
-    device = pick_device(spec.device)
+    device = devices.pick(spec.device)
     prepared = data.prepare(spec, _read(storage, task))
     inputs, outputs = (
         prepared.preprocessing.features.width,
@@ -146,15 +146,6 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
             checkpoint.state_of(model),
         )
     yield _ended(model, prepared, best)
-
-
-def pick_device(wanted: str) -> torch.device:
-    """``auto`` is the first accelerator that answers, else the CPU."""
-    if wanted != "auto":
-        return torch.device(wanted)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 # ---------------------------------------------------------------- batches

@@ -1,12 +1,13 @@
 """Jobs as clients see them: create, find, cancel, delete; what a worker does is in ``queue``."""
 
+import os
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.db.models import TERMINAL, Checkpoint, Dataset, Job
-from app.errors import InvalidTransition, NotFound, ShuttingDown
+from app.errors import InvalidRequest, InvalidTransition, NotFound, ShuttingDown
 from app.ids import new_id
 from app.ml import data, tables
 from app.ml import plan as planning
@@ -22,12 +23,35 @@ def plan(context: Context, request: JobRequest, job_id: str) -> tuple[Dataset, P
     """Check a request against its dataset and fill it in. Raises InvalidRequest or InvalidData."""
     if request.register_as is not None:
         datasets.refuse_id_as_name(request.register_as, "/register_as")
+    _require_device(request.device)
     with context.database.read() as session:
         dataset = datasets.find(session, request.dataset, "/dataset")
     known = {column["name"] for column in dataset.columns}
     present = [target for target in request.targets if target in known]
     targets = datasets.read_columns(context, dataset.id, present)
-    return dataset, planning.plan(request, dataset.columns, dataset.rows, targets, job_id)
+    ready = planning.plan(request, dataset.columns, dataset.rows, targets, job_id)
+    _require_memory(ready.memory_bytes)
+    return dataset, ready
+
+
+def _require_device(name: str) -> None:
+    if name in ("auto", "cpu"):
+        return
+    from app.ml import devices  # imports torch
+
+    if not devices.available(name):
+        raise InvalidRequest.at("/device", f"this server has no '{name}'; use 'auto' or 'cpu'")
+
+
+def _require_memory(wanted: int) -> None:
+    there_is = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if wanted > there_is:
+        raise InvalidRequest.at(
+            "/model",
+            f"training would take {wanted / 1e9:.1f} GB at least, and the machine has "
+            f"{there_is / 1e9:.1f} GB; use a smaller model or fewer features",
+            "too_large",
+        )
 
 
 def dry_run(context: Context, request: JobRequest) -> Plan:

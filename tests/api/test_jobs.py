@@ -106,6 +106,8 @@ BAD: list[tuple[Json, str, str]] = [
     ({"batch_size": 1000}, "/batch_size", "more than the 40"),
     ({"model": {"kind": "mlp", "hidden": [0]}}, "/model/hidden/0", ""),
     ({"model": {"kind": "tree"}}, "/model", "there are 'linear', 'mlp'"),
+    ({"model": {"kind": "mlp", "hidden": [16384] * 64}}, "/model", "smaller model"),
+    ({"device": "mps"}, "/device", "use 'auto' or 'cpu'"),
     ({"register_as": "a b"}, "/register_as", ""),
     ({"register_as": "job_" + "0" * 24}, "/register_as", "form of an id"),
     (

@@ -12,12 +12,11 @@ from anyio import open_file, to_thread
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import UploadFile
-from starlette.types import Message
 
-from app.api.bodies import StrictRoute, is_json, media_type, read_json, validated
+from app.api.bodies import StrictRoute, is_json, limited, media_type, read_json, validated
 from app.api.deps import PNG_SVG, ContextDep, ImageFormat, PagingDep, RowWindowDep
 from app.api.schemas import DatasetList, DatasetOut, DatasetRequest, InlineSource, RowsOut
-from app.errors import InvalidRequest, TooLarge, UnsupportedMediaType
+from app.errors import InvalidRequest, UnsupportedMediaType
 from app.ml import tables
 from app.ml.specs import Name
 from app.ml.tables import CSVOptions
@@ -89,9 +88,9 @@ async def create_dataset(
 
 async def _from_json(request: Request, context: Context) -> DatasetOut:
     body = await read_json(request, context.settings.max_json_bytes)
-    wanted = validated(DatasetRequest, body)
 
     def store() -> DatasetOut:
+        wanted = validated(DatasetRequest, body)
         row = datasets.create(
             context,
             _table(wanted),
@@ -117,8 +116,8 @@ def _table(wanted: DatasetRequest) -> pa.Table:
 
 
 async def _from_form(request: Request, context: Context) -> DatasetOut:
-    limited = _limited(request, context.settings.max_upload_bytes + _FORM_OVERHEAD)
-    async with limited.form(max_files=1, max_fields=16) as form:
+    counted = limited(request, context.settings.max_upload_bytes + _FORM_OVERHEAD)
+    async with counted.form(max_files=1, max_fields=16) as form:
         fields = {key: value for key, value in form.items() if isinstance(value, str)}
         options = validated(UploadOptions, fields)
         file = form.get("file")
@@ -153,23 +152,8 @@ async def _upload(context: Context) -> AsyncIterator[Path]:
 async def _save_body(request: Request, path: Path, limit: int) -> None:
     with explain_os_errors():
         async with await open_file(path, "wb") as file:
-            async for chunk in _limited(request, limit).stream():
+            async for chunk in limited(request, limit).stream():
                 await file.write(chunk)
-
-
-def _limited(request: Request, limit: int) -> Request:
-    """The same request, whose body is counted as it arrives; nobody's own count is believed."""
-    received = 0
-
-    async def receive() -> Message:
-        nonlocal received
-        message = await request.receive()
-        received += len(message.get("body", b""))
-        if received > limit:
-            raise TooLarge(f"the upload is larger than {limit} bytes; send fewer rows")
-        return message
-
-    return Request(request.scope, receive)
 
 
 # ---------------------------------------------------------------- reading

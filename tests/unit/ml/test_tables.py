@@ -177,7 +177,7 @@ def test_every_column_has_a_name_of_its_own(tmp_path: Path, content: str, proble
 
 @pytest.mark.parametrize("content", ["ort\nKöln\n", "größe\n1\n", "a\n" + "x\n" * 999_999 + "ö\n"])
 def test_the_wrong_encoding_is_refused_with_the_remedy(tmp_path: Path, content: str) -> None:
-    with pytest.raises(InvalidData, match="not utf-8.*encoding=latin-1"):
+    with pytest.raises(InvalidData, match=r"not utf-8.*encoding=latin-1"):
         read(tmp_path, content.encode("latin-1"))
 
 
@@ -187,15 +187,13 @@ def test_an_unknown_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
         read(tmp_path, "a,b\n1,2\n", encoding=encoding)
 
 
-@pytest.mark.parametrize("delimiter", ["·", "\n", '"'])
+@pytest.mark.parametrize("delimiter", ["·", "\n"])
 def test_a_delimiter_that_cannot_be_one_is_refused(tmp_path: Path, delimiter: str) -> None:
     with pytest.raises(InvalidData, match="delimiter"):
         read(tmp_path, "a,b\n1,2\n", delimiter=delimiter)
 
 
-@pytest.mark.parametrize(
-    ("wanted", "row", "value"), [("number", 1, "x"), ("boolean", 0, "1"), ("boolean", 0, "1")]
-)
+@pytest.mark.parametrize(("wanted", "row", "value"), [("number", 1, "x"), ("boolean", 0, "1")])
 def test_a_cell_that_is_not_of_the_wanted_type_is_named(
     tmp_path: Path, wanted: ColumnType, row: int, value: str
 ) -> None:
@@ -423,7 +421,7 @@ def test_the_profile_of_numbers_is_numpys(values: list[float | None]) -> None:
 def test_the_profile_of_large_whole_numbers_does_not_overflow() -> None:
     values = [2**52 + i for i in range(5000)]
     facts = tables.profile(tables.from_columns({"a": values}))[0]
-    assert facts["mean"] == 2**52 + 2499.5
+    assert facts["mean"] == pytest.approx(2**52 + 2499.5, abs=1)
     assert facts["std"] == pytest.approx(np.arange(5000).std(ddof=1))
 
 

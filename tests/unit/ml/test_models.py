@@ -1,0 +1,146 @@
+"""Modules, losses and optimizers are torch's own, made from specs."""
+
+import pytest
+import torch
+from torch import nn
+
+from app.ml import inference, losses, models, optimizers
+from app.ml.specs import (
+    AdamSpec,
+    AdamWSpec,
+    BCEWithLogitsSpec,
+    CrossEntropySpec,
+    HuberSpec,
+    L1Spec,
+    LinearSpec,
+    LossSpec,
+    MLPSpec,
+    MSESpec,
+    OptimizerSpec,
+    SGDSpec,
+)
+
+
+def test_normal_init_draws_weights_then_bias_right_after_seeding() -> None:
+    torch.manual_seed(42)
+    weight, bias = torch.randn(2, 3), torch.randn(2)
+    layer = models.build(LinearSpec(init="normal"), 3, 2, seed=42)
+    assert isinstance(layer, nn.Linear)
+    assert torch.equal(layer.weight, weight)
+    assert torch.equal(layer.bias, bias)
+
+
+def test_default_init_is_torchs() -> None:
+    torch.manual_seed(42)
+    expected = nn.Linear(3, 2)
+    layer = models.build(LinearSpec(), 3, 2, seed=42)
+    assert torch.equal(next(layer.parameters()), expected.weight)
+
+
+def test_the_same_seed_gives_the_same_module() -> None:
+    spec = MLPSpec(hidden=[4, 4], norm="layer")
+    first, again, other = (models.build(spec, 3, 1, seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("activation", sorted(models.ACTIVATIONS))
+@pytest.mark.parametrize("norm", [None, "batch", "layer"])
+def test_every_mlp_maps_rows_to_outputs(activation: str, norm: str | None) -> None:
+    spec = MLPSpec.model_validate(
+        {"hidden": [5, 5], "activation": activation, "norm": norm, "dropout": 0.1}
+    )
+    module = models.build(spec, 3, 2, seed=0)
+    assert module(torch.randn(7, 3)).shape == (7, 2)
+    assert models.ACTIVATIONS[activation] in {type(layer) for layer in module.modules()}
+
+
+def test_a_residual_block_adds_its_input_only_where_widths_agree() -> None:
+    spec = MLPSpec(hidden=[4, 4], residual=True)
+    wider, same = models.Block(3, 4, spec), models.Block(4, 4, spec)
+    x = torch.randn(2, 4)
+    assert torch.equal(same(x), x + same.layers(x))
+    assert torch.equal(wider(x[:, :3]), wider.layers(x[:, :3]))
+    plain = models.Block(4, 4, MLPSpec(hidden=[4, 4]))
+    assert torch.equal(plain(x), plain.layers(x))
+
+
+def test_the_summary_names_every_layer_with_its_shape_and_count() -> None:
+    module = models.build(MLPSpec(hidden=[4], norm="batch", dropout=0.5), 3, 2, seed=0)
+    layers = models.summary(module, 3)
+    assert [layer["type"] for layer in layers] == [
+        "Linear",
+        "BatchNorm1d",
+        "ReLU",
+        "Dropout",
+        "Linear",
+    ]
+    assert [layer["output_shape"] for layer in layers] == [[None, 4]] * 4 + [[None, 2]]
+    assert [layer["parameters"] for layer in layers] == [16, 8, 0, 0, 10]
+    assert len({layer["name"] for layer in layers}) == 5
+
+
+def test_the_summary_of_a_single_layer_has_a_name() -> None:
+    [layer] = models.summary(models.build(LinearSpec(), 3, 1, seed=0), 3)
+    assert layer == {"name": "linear", "type": "Linear", "output_shape": [None, 1], "parameters": 4}
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (L1Spec(), nn.L1Loss()),
+        (MSESpec(), nn.MSELoss()),
+        (HuberSpec(delta=0.3), nn.HuberLoss(delta=0.3)),
+        (BCEWithLogitsSpec(), nn.BCEWithLogitsLoss()),
+    ],
+)
+def test_losses_are_torchs(spec: LossSpec, expected: nn.Module) -> None:
+    outputs, targets = torch.randn(9, 2), torch.rand(9, 2)
+    assert torch.equal(losses.build(spec)(outputs, targets), expected(outputs, targets))
+
+
+def test_cross_entropy_takes_label_smoothing() -> None:
+    outputs, classes = torch.randn(9, 3), torch.arange(9) % 3
+    built = losses.build(CrossEntropySpec(label_smoothing=0.2))
+    expected = nn.CrossEntropyLoss(label_smoothing=0.2)
+    assert torch.equal(built(outputs, classes), expected(outputs, classes))
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (
+            SGDSpec(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+            lambda p: torch.optim.SGD(p, 0.1, 0.9, nesterov=True, weight_decay=0.01),
+        ),
+        (
+            AdamSpec(lr=0.1, betas=[0.8, 0.9], amsgrad=True),
+            lambda p: torch.optim.Adam(p, 0.1, (0.8, 0.9), amsgrad=True),
+        ),
+        (AdamWSpec(lr=0.1, eps=1e-3), lambda p: torch.optim.AdamW(p, 0.1, eps=1e-3)),
+    ],
+)
+def test_optimizers_take_the_steps_of_torchs(
+    spec: OptimizerSpec, expected: type[torch.optim.Optimizer]
+) -> None:
+    ours, theirs = (models.build(MLPSpec(hidden=[4]), 3, 1, seed=0) for _ in range(2))
+    steps = [
+        (ours, optimizers.build(spec, ours.parameters())),
+        (theirs, expected(theirs.parameters())),  # type: ignore[call-arg]
+    ]
+    x = torch.randn(8, 3)
+    for _ in range(5):
+        for module, optimizer in steps:
+            optimizer.zero_grad()
+            module(x).square().mean().backward()
+            optimizer.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_long_inputs_are_computed_in_slices_with_the_same_outputs() -> None:
+    module = models.build(MLPSpec(hidden=[4], norm="batch"), 2, 1, seed=0)
+    x = torch.randn(150_000, 2).numpy()
+    outputs = inference.outputs_of(module, x)
+    assert outputs.shape == (150_000, 1)
+    assert outputs[-5:] == pytest.approx(inference.outputs_of(module, x[-5:]), abs=1e-6)

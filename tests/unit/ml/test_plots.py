@@ -1,0 +1,156 @@
+"""Plots are whole images, whatever the names and numbers in them."""
+
+from concurrent.futures import ThreadPoolExecutor
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from app.ml import plots
+from app.ml.plots import BLUE, GREEN, GREY, Format, Points
+
+FORMATS: list[Format] = ["png", "svg"]
+ODD_NAMES = [
+    "$",
+    "$x$",
+    "$\\frac{$",
+    "a_b^c",
+    "_hidden",
+    "50 % of {x}",
+    "back\\slash",
+    "a--b-->",
+    "<b>&amp;",
+    "two\nlines",
+    "größe µ Ω",
+    "long " * 100,
+]
+
+
+def check(image: bytes, wanted: Format) -> None:
+    """A PNG from signature to end chunk, or an SVG that parses."""
+    if wanted == "png":
+        assert image.startswith(b"\x89PNG\r\n\x1a\n")
+        assert b"IEND" in image[-12:]
+    else:
+        assert ElementTree.fromstring(image).tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def points(count: int) -> Points:
+    return np.linspace(0, 1, count), np.linspace(1, 3, count) ** 2
+
+
+# ---------------------------------------------------------------- every plot
+
+
+@pytest.mark.parametrize("image", FORMATS)
+def test_loss_curve(image: Format) -> None:
+    series = {"train_loss": points(50), "validation_loss": points(50)}
+    check(plots.loss_curve(series, "line: loss by epoch", "l1", image), image)
+
+
+@pytest.mark.parametrize("image", FORMATS)
+def test_scatter(image: Format) -> None:
+    clouds = {"training data": (points(40), BLUE), "testing data": (points(10), GREEN)}
+    check(plots.scatter(clouds, "line", "x", "y", image), image)
+
+
+@pytest.mark.parametrize("image", FORMATS)
+def test_predicted_against_true(image: Format) -> None:
+    clouds = {"untrained": (points(40), GREY), "trained": (points(40), GREEN)}
+    check(plots.predicted_against_true(clouds, "line", "y", image), image)
+
+
+@pytest.mark.parametrize("image", FORMATS)
+@pytest.mark.parametrize("count", [1, 2, 30])
+def test_class_counts(count: int, image: Format) -> None:
+    labels = [f"class {i}" for i in range(count)]
+    bars = {"true": ([3.0] * count, GREY), "predicted": ([2.0] * count, GREEN)}
+    check(plots.class_counts(labels, bars, "flowers", "kind", image), image)
+
+
+@pytest.mark.parametrize("image", FORMATS)
+def test_a_loss_that_spans_decades_is_drawn_on_a_log_scale(image: Format) -> None:
+    series = {"train_loss": (np.arange(4), np.array([1e30, 1.0, 1e-3, 1e-8]))}
+    check(plots.loss_curve(series, "t", "mse", image), image)
+
+
+def test_many_points_are_thinned_out() -> None:
+    few = plots.scatter({"a": (points(plots.MAX_POINTS), BLUE)}, "t", "x", "y", "svg")
+    many = plots.scatter({"a": (points(50 * plots.MAX_POINTS), BLUE)}, "t", "x", "y", "svg")
+    assert len(many) < 1.5 * len(few)
+
+
+# ---------------------------------------------------------------- odd names
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_odd_titles_and_axes_do_not_break_a_plot(name: str) -> None:
+    check(plots.scatter({"data": (points(5), BLUE)}, name, name, name, "svg"), "svg")
+
+
+@pytest.mark.parametrize("image", FORMATS)
+def test_odd_titles_and_axes_do_not_break_the_other_plots(image: Format) -> None:
+    name = "$\\frac{$ 50 % <b>"
+    clouds = {"trained": (points(5), BLUE)}
+    check(plots.predicted_against_true(clouds, name, name, image), image)
+    check(plots.loss_curve({"train_loss": points(5)}, name, name, image), image)
+
+
+@pytest.mark.parametrize("image", FORMATS)
+def test_odd_class_labels_do_not_break_a_plot(image: Format) -> None:
+    bars = {"true": ([1.0] * len(ODD_NAMES), BLUE)}
+    check(plots.class_counts(ODD_NAMES, bars, "t", "y", image), image)
+
+
+@pytest.mark.parametrize("name", ["$x$", "$\\frac{$", "_hidden", "<b>&amp;"])
+def test_odd_names_in_the_legend_do_not_break_a_plot(name: str) -> None:
+    check(plots.scatter({name: (points(5), BLUE)}, "t", "x", "y", "svg"), "svg")
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")  # a box in place of a letter is fine
+@pytest.mark.parametrize("name", ["数量", "🙂", "tab\there", "bell\x07", "\x1b[31m"])
+def test_characters_without_a_glyph_do_not_break_a_plot(name: str) -> None:
+    check(plots.scatter({"data": (points(5), BLUE)}, name, name, name, "svg"), "svg")
+
+
+# ---------------------------------------------------------------- empty and odd values
+
+NOTHING: Points = (np.array([]), np.array([]))
+ODD: Points = (np.array([0.0, 1.0, 2.0]), np.array([np.nan, np.inf, 1.0]))
+ALL_NAN: Points = (np.array([np.nan, np.nan]), np.array([np.nan, np.nan]))
+ONE: Points = (np.array([1.0]), np.array([1.0]))
+
+
+@pytest.mark.parametrize("image", FORMATS)
+@pytest.mark.parametrize("values", [NOTHING, ODD, ALL_NAN, ONE])
+def test_empty_and_odd_values_do_not_break_a_scatter(values: Points, image: Format) -> None:
+    check(plots.scatter({"data": (values, BLUE)}, "t", "x", "y", image), image)
+
+
+@pytest.mark.parametrize("values", [NOTHING, ODD, ALL_NAN, ONE])
+def test_empty_and_odd_values_do_not_break_a_loss_curve(values: Points) -> None:
+    check(plots.loss_curve({"train_loss": values}, "t", "mse", "svg"), "svg")
+
+
+@pytest.mark.parametrize("values", [NOTHING, ODD, ALL_NAN, ONE])
+def test_empty_and_odd_values_do_not_break_predictions(values: Points) -> None:
+    check(plots.predicted_against_true({"trained": (values, BLUE)}, "t", "y", "svg"), "svg")
+
+
+def test_losses_as_large_as_float32_holds_are_drawn() -> None:
+    series = {"train_loss": (np.arange(3), np.array([1e-3, 1.0, 3e38]))}
+    check(plots.loss_curve(series, "t", "mse", "png"), "png")
+
+
+# ---------------------------------------------------------------- threads
+
+
+def test_eight_threads_draw_what_one_draws() -> None:
+    def draw(i: int) -> bytes:
+        clouds = {f"cloud {i % 4}": (points(10 + i % 4), BLUE)}
+        return plots.scatter(clouds, f"plot {i % 4}", "x", "y", "png")
+
+    alone = [draw(i) for i in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(draw, range(16)))
+    assert together == alone * 4
