@@ -61,7 +61,17 @@ def _server(folder: Path) -> Iterator[httpx.Client]:
     port = _free_port()
     url = f"http://127.0.0.1:{port}"
     log = folder / "server.log"
-    command = [sys.executable, "-m", "app", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "app",
+        "serve",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     with log.open("w") as output:
         process = subprocess.Popen(
             [*command, "--data-dir", str(folder / "data")],

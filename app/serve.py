@@ -1,7 +1,10 @@
 """Putting the house together: one process that answers HTTP and trains in children."""
 
 import os
+import signal
 import socket
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -71,6 +74,8 @@ def run(settings: Settings) -> None:
     logs.configure(settings.log_level, settings.log_format)
     for name in unknown_settings():
         log.warning("unknown setting ignored", name=name)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _exit)  # until uvicorn listens to them: process 1 ignores the default
     with ExitStack() as stack:
         listener = stack.enter_context(_listen(settings))
         port = listener.getsockname()[1]
@@ -79,6 +84,7 @@ def run(settings: Settings) -> None:
         executor = LocalExecutor()  # first: it imports torch while we do the rest
         stack.callback(executor.close)
         storage, database = stack.enter_context(own_data(settings, holder))
+        tempfile.tempdir = str(storage.scratch)  # forms are spooled beside what they become
         context = Context(settings, storage, database)
         worker = Worker(context, executor)
         config = uvicorn.Config(
@@ -96,6 +102,10 @@ def run(settings: Settings) -> None:
         log.info("listening", url=where, data=str(storage.root))
         _Server(config, context).run(sockets=[listener])
         log.info("stopping; running jobs go back to the queue")
+
+
+def _exit(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
 
 
 def _listen(settings: Settings) -> socket.socket:

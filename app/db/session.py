@@ -7,6 +7,7 @@ wait for a write.
 
 import fcntl
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +16,11 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from app.errors import ConfigurationError, StorageFull, Unavailable
+
+_READERS = 8
 
 
 class Database:
@@ -25,8 +28,8 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._writer = _engine(f"sqlite:///{path}", "BEGIN IMMEDIATE", pool_size=1)
-        self._reader = _engine(f"sqlite:///file:{path}?mode=ro&uri=true", "BEGIN", pool_size=8)
+        self._writer = _engine(path)
+        self._reader = _engine(path, read_only=True)
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -47,7 +50,7 @@ class Database:
     @contextmanager
     def migrating(self) -> Iterator[Engine]:
         """The writing engine with foreign keys off, for Alembic: batch mode copies tables."""
-        engine = _engine(f"sqlite:///{self.path}", "BEGIN IMMEDIATE", foreign_keys=False)
+        engine = _engine(self.path, foreign_keys=False)
         try:
             yield engine
         finally:
@@ -58,23 +61,33 @@ class Database:
         self._writer.dispose()
 
 
-def _engine(url: str, begin: str, *, pool_size: int = 1, foreign_keys: bool = True) -> Engine:
-    engine = create_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=30)
+def _engine(path: Path, *, read_only: bool = False, foreign_keys: bool = True) -> Engine:
+    mode = "ro" if read_only else "rwc"
+    engine = create_engine(
+        "sqlite://",
+        creator=lambda: sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            check_same_thread=False,  # the pool hands a connection to one thread at a time
+            isolation_level=None,  # BEGIN is ours: the driver's own would be deferred
+        ),
+        poolclass=QueuePool,
+        pool_size=_READERS if read_only else 1,
+        max_overflow=0,
+        pool_timeout=30,
+    )
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _entry: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None  # BEGIN is ours: the driver's own would be deferred
-        cursor = connection.cursor()
-        if "mode=ro" not in url:
-            cursor.execute("PRAGMA journal_mode=WAL")
-            cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA busy_timeout=10000")
-        cursor.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
-        cursor.close()
+        if not read_only:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA busy_timeout=10000")
+        connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
 
     @event.listens_for(engine, "begin")
     def start(connection: Any) -> None:
-        connection.exec_driver_sql(begin)
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine
 

@@ -21,6 +21,9 @@ import subprocess
 import sys
 import threading
 from multiprocessing.connection import Connection
+from pathlib import Path
+
+import app
 
 _PR_SET_PDEATHSIG = 1
 _NICENESS = 5
@@ -37,12 +40,14 @@ class ForkServer:
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, module, str(theirs.fileno())],
+                # -P: nothing is imported from the directory we happen to be started in
+                [sys.executable, "-P", "-m", __name__, module, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 env={
                     **os.environ,
-                    "OPENBLAS_NUM_THREADS": "1",
-                },  # or numpy starts threads at import
+                    "PYTHONPATH": str(Path(app.__file__).parents[1]),
+                    "OPENBLAS_NUM_THREADS": "1",  # or numpy starts threads at import
+                },
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # a Ctrl-C in the terminal is the server's to handle
             )

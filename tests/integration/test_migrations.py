@@ -17,7 +17,7 @@ from app.settings import load_settings
 def test_an_empty_directory_gets_the_newest_schema_and_a_second_run_changes_nothing(
     tmp_path: Path,
 ) -> None:
-    settings = load_settings(data_dir=tmp_path / "data")
+    settings = load_settings(data_dir=tmp_path / "odd dir?#%41é")
     for _ in range(2):
         with own_data(settings, "test") as (_, database), database.read() as session:
             connection = session.connection()

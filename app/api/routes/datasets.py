@@ -5,7 +5,7 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
 import pyarrow as pa
 from anyio import open_file, to_thread
@@ -117,20 +117,24 @@ def _table(wanted: DatasetRequest) -> pa.Table:
 
 async def _from_form(request: Request, context: Context) -> DatasetOut:
     counted = limited(request, context.settings.max_upload_bytes + _FORM_OVERHEAD)
-    async with counted.form(max_files=1, max_fields=16) as form:
+    with explain_os_errors():  # a large file is spooled to disk
+        form = await counted.form(max_files=1, max_fields=16)
+    try:
         fields = {key: value for key, value in form.items() if isinstance(value, str)}
         options = validated(UploadOptions, fields)
         file = form.get("file")
         if not isinstance(file, UploadFile):
             raise InvalidRequest.at("/file", "the form has no file; send it in the field 'file'")
-
-        def store(path: Path) -> DatasetOut:
-            with explain_os_errors(), path.open("wb") as copy:
-                shutil.copyfileobj(file.file, copy, 1024 * 1024)
-            return _from_csv(context, path, options)
-
         async with _upload(context) as path:
-            return await to_thread.run_sync(store, path)
+            return await to_thread.run_sync(_from_file, context, path, file.file, options)
+    finally:
+        await form.close()
+
+
+def _from_file(context: Context, path: Path, file: BinaryIO, options: UploadOptions) -> DatasetOut:
+    with explain_os_errors(), path.open("wb") as copy:
+        shutil.copyfileobj(file, copy, 1024 * 1024)
+    return _from_csv(context, path, options)
 
 
 def _from_csv(context: Context, path: Path, options: UploadOptions) -> DatasetOut:

@@ -17,7 +17,7 @@ from torch import nn
 from app.errors import ArtifactCorrupt, Diverged, TimeLimit
 from app.ml import checkpoint, inference, losses, tables
 from app.ml.events import CheckpointSaved, EpochEnded, Event, StopReason, TrainStopped
-from app.ml.loop import BestSoFar, batch_bounds, batches, pick_device, train
+from app.ml.loop import BestSoFar, batch_bounds, batches, train
 from tests.unit.ml.workbench import LINE_REQUEST, Run, Workbench, spec_for, stop_after
 
 LINE = tables.from_columns(
@@ -413,10 +413,6 @@ def test_a_damaged_dataset_is_noticed(workbench: Workbench) -> None:
     path.write_bytes(content)
     with pytest.raises(ArtifactCorrupt):
         list(train(task))
-
-
-def test_the_device_is_the_cpu_when_asked() -> None:
-    assert pick_device("cpu") == torch.device("cpu")
 
 
 # ---------------------------------------------------------------- every task learns
