@@ -46,7 +46,8 @@ def main() -> None:
 def proportional_mb(server: Server) -> float:
     """PSS of the whole process tree in MB: shared pages are counted once."""
     root = psutil.Process(server.process.pid)
-    return sum(p.memory_full_info().pss for p in [root, *root.children(recursive=True)]) / 1e6
+    tree = [root, *root.children(recursive=True)]
+    return float(sum(process.memory_full_info().pss for process in tree) / 1e6)
 
 
 if __name__ == "__main__":

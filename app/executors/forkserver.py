@@ -76,13 +76,10 @@ class ForkServer:
         return self._process.poll() is None
 
     def close(self) -> None:
-        """End the fork server, and with it every child."""
+        """End the fork server, and with it every child; whoever waits for it gets an OSError."""
+        self._process.kill()
+        self._process.wait()
         self._socket.close()
-        try:
-            self._process.wait(timeout=2)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
 
     def _wait_until_ready(self) -> None:
         if not self._ready:

@@ -48,11 +48,8 @@ class LocalExecutor:
         return not self._closed and self._server.alive()
 
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            if self._spare:
-                self._spare.connection.close()
-            self._server.close()
+        self._closed = True
+        self._server.close()  # not under the lock: a thread may hold it and wait for the server
 
     def _fork(self) -> Child:
         if not self._server.alive() and not self._closed:

@@ -35,8 +35,9 @@ class Card(BaseModel):
     versions: dict[str, str]
 
     def build(self) -> nn.Module:
-        """The module as it was before its first step."""
-        return models.build(self.spec.model, self.inputs, self.outputs, self.spec.seed)
+        """The module as it was before its first step; torch's random state stays as it is."""
+        with torch.random.fork_rng(devices=[]):
+            return models.build(self.spec.model, self.inputs, self.outputs, self.spec.seed)
 
 
 def state_of(module: nn.Module) -> State:

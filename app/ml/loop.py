@@ -50,6 +50,7 @@ class BestSoFar:
     patience: int | None
     min_delta: float = 0.0
     lowest: float = math.inf
+    reference: float = math.inf  # what a fall by min_delta is counted from
     waited: int = 0
     epoch: int = 0
     values: dict[str, float] = field(default_factory=dict)
@@ -60,7 +61,9 @@ class BestSoFar:
             self.epoch, self.values = epoch, values
             return
         current = values[self.watch]
-        self.waited = 0 if current < self.lowest - self.min_delta else self.waited + 1
+        self.waited += 1
+        if current < self.reference - self.min_delta:
+            self.reference, self.waited = current, 0
         if current < self.lowest:
             self.lowest, self.epoch, self.values = current, epoch, values
             self.state = checkpoint.state_of(model)
@@ -138,6 +141,7 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
 
     if best.state is not None:
         model.load_state_dict(best.state)
+    ended = _ended(model, prepared, best)
     yield _save_checkpoint(storage, card, best.epoch, model)
     with storage.publish("models", task.model_id) as draft:
         checkpoint.save(
@@ -145,7 +149,7 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
             card.model_copy(update={"epoch": best.epoch}),
             checkpoint.state_of(model),
         )
-    yield _ended(model, prepared, best)
+    yield ended
 
 
 # ---------------------------------------------------------------- batches
@@ -155,7 +159,7 @@ def batch_bounds(rows: int, batch_size: int | None) -> list[tuple[int, int]]:
     """``(start, end)`` of each batch; a single row left over joins the batch before it."""
     size = batch_size or rows
     starts = list(range(0, rows, size))
-    if len(starts) > 1 and rows - starts[-1] == 1:  # batch norm cannot learn from one row
+    if 1 < size < rows and rows - starts[-1] == 1:  # batch norm cannot learn from one row
         starts.pop()
     return list(zip(starts, [*starts[1:], rows], strict=True))
 

@@ -19,20 +19,28 @@ from app.ml.preprocessing import (
     TargetEncoder,
 )
 
+_NAMES = {
+    "numbers": ("mae", "rmse", "r2"),
+    "classes": ("accuracy", "f1_macro", "auc", "log_loss"),
+    "labels": ("accuracy", "f1_macro", "auc", "log_loss"),
+}
+
 
 def score(target: TargetEncoder, table: pa.Table, outputs: Matrix) -> Metrics:
-    """Task metrics of a module's ``outputs`` against the targets in ``table``."""
+    """Task metrics of a module's ``outputs`` against the targets in ``table``.
+
+    Where an output is not finite (it can overflow on a row that no loss has seen) all are ``None``.
+    """
+    if not np.isfinite(outputs).all():
+        return dict.fromkeys(_NAMES[target.kind])
     match target:
         case NumberTargets():
-            return _finite(
-                regression(preprocessing.numbers(table, target.names), target.decode(outputs))
-            )
+            found = regression(preprocessing.numbers(table, target.names), target.decode(outputs))
         case ClassTarget():
-            return _finite(classification(target.codes(table), target.probabilities(outputs)))
+            found = classification(target.codes(table), target.probabilities(outputs))
         case LabelTargets():
-            return _finite(
-                multilabel(target.encode(table).astype(float), target.probabilities(outputs))
-            )
+            found = multilabel(target.encode(table).astype(float), target.probabilities(outputs))
+    return _finite(found)
 
 
 def baseline(target: TargetEncoder, train: pa.Table, table: pa.Table) -> Metrics:
@@ -88,9 +96,11 @@ def multilabel(true: Floats, probabilities: Floats) -> Metrics:
         for i, column in enumerate(probabilities.T)
     ]
     known = [area for area in areas if area is not None]
+    pairs = zip(true.T, predicted.T, strict=True)
+    scores = [sk.f1_score(one, other, zero_division=0) for one, other in pairs]
     return {
         "accuracy": float((predicted == true).mean()),
-        "f1_macro": float(sk.f1_score(true, predicted, average="macro", zero_division=0)),
+        "f1_macro": float(np.mean(scores)),
         "auc": float(np.mean(known)) if known else None,
         "log_loss": float(-losses.mean()),
     }

@@ -78,6 +78,7 @@ def plan(
     classes = _classes(spec, targets)
     split = _split_counts(spec.split, kept)
     spec = spec.model_copy(update={"batch_size": _batch_size(request, split["train"])})
+    _require_batches_for_norm(spec, split["train"])
     width = sum(_width(known[feature]) for feature in features)
     outputs = _outputs(spec, classes)
     parameters = parameter_count(spec.model, width, outputs)
@@ -93,7 +94,7 @@ def unknown(what: str, name: str, known: Sequence[str]) -> str:
     """``unknown column 'cutt'; did you mean 'cut'?``, or the names there are."""
     guess = get_close_matches(name, known, n=1)
     if guess:
-        return f"unknown {what} '{name[:64]}'; did you mean '{guess[0]}'?"
+        return f"unknown {what} '{name[:64]}'; did you mean '{guess[0][:64]}'?"
     listed = ", ".join(f"'{item[:64]}'" for item in known[:20])
     return f"unknown {what} '{name[:64]}'; there are {listed}"
 
@@ -117,7 +118,7 @@ def _features(
     for name, column in known.items():
         if name in request.targets:
             continue
-        if column["distinct"] <= 1:
+        if tables.is_constant(column):
             warnings.append(f"column '{name}' is constant and was left out of the features")
         elif tables.is_identifier(column, rows):
             warnings.append(f"column '{name}' looks like an identifier and was left out")
@@ -283,6 +284,15 @@ def _split_counts(spec: SplitSpec, rows: int) -> dict[str, int]:
                 ],
             )
     return sizes
+
+
+def _require_batches_for_norm(spec: JobSpec, train: int) -> None:
+    batch = spec.batch_size or train
+    if isinstance(spec.model, MLPSpec) and spec.model.norm == "batch" and batch < 2:
+        raise InvalidRequest.at(
+            "/model/norm",
+            'batch norm cannot learn from batches of one row; use "layer", or larger batches',
+        )
 
 
 def _batch_size(request: JobRequest, train: int) -> int | None:

@@ -64,7 +64,8 @@ def predicted_against_true(
     for name, (points, color) in clouds.items():
         _points(axes, points, color, name)
     values = np.concatenate([np.concatenate(points) for points, _ in clouds.values()])
-    ends = [float(values.min()), float(values.max())]
+    values = values[np.isfinite(values)]
+    ends = [float(values.min()), float(values.max())] if len(values) else []
     axes.plot(ends, ends, color="black", linewidth=1, linestyle="--", label="identity")
     _label(axes, f"true {target}", f"predicted {target}")
     return _render(figure, format)
@@ -82,8 +83,10 @@ def class_counts(
     places = np.arange(len(labels))
     width = 0.8 / len(counts)
     for i, (name, (heights, color)) in enumerate(counts.items()):
-        axes.bar(places + i * width, heights, width, color=color, label=name)
-    axes.set_xticks(places + 0.4 - width / 2, [label[:16] for label in labels], parse_math=False)
+        axes.bar(places + i * width, heights, width, color=color, label=_shown(name))
+    axes.set_xticks(
+        places + 0.4 - width / 2, [_shown(label, 16) for label in labels], parse_math=False
+    )
     if len(labels) > 6:
         axes.tick_params(axis="x", rotation=45)
     _label(axes, target, "rows")
@@ -93,7 +96,7 @@ def class_counts(
 def _figure(title: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(title[:100], parse_math=False)
+    axes.set_title(_shown(title, 100), parse_math=False)
     axes.grid(alpha=0.25)
     return figure, axes
 
@@ -102,7 +105,13 @@ def _points(axes: Axes, points: Points, color: str, name: str) -> None:
     x, y = (values[_sample(len(values))] for values in points)
     faint = 0.35 if color == GREY else 0.8 if len(x) < 500 else 0.4
     axes.scatter(
-        x, y, s=14 if len(x) < 500 else 6, color=color, alpha=faint, label=name, linewidths=0
+        x,
+        y,
+        s=14 if len(x) < 500 else 6,
+        color=color,
+        alpha=faint,
+        label=_shown(name),
+        linewidths=0,
     )
 
 
@@ -111,9 +120,16 @@ def _sample(count: int) -> Any:
 
 
 def _label(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(x[:80], parse_math=False)
-    axes.set_ylabel(y[:80], parse_math=False)
-    axes.legend()
+    axes.set_xlabel(_shown(x, 80), parse_math=False)
+    axes.set_ylabel(_shown(y, 80), parse_math=False)
+    for text in axes.legend().get_texts():
+        text.set_parse_math(False)
+
+
+def _shown(text: str, length: int = 60) -> str:
+    """Somebody's text as a label: short, and without what SVG cannot hold."""
+    clean = "".join(letter if letter.isprintable() else " " for letter in text[:length])
+    return f" {clean}" if clean.startswith("_") else clean  # matplotlib hides those in legends
 
 
 def _render(figure: Figure, format: Format) -> bytes:  # noqa: A002

@@ -1,6 +1,5 @@
 """Rows in, predictions out, under ``torch.inference_mode``."""
 
-import math
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -180,10 +179,7 @@ class Predictor:
                     errors.append(FieldError(pointer(name, i), detail, "wrong_type"))
         _raise(errors)
         return pa.table(
-            {
-                name: pa.array(values, _ARROW[self._features[name].type])
-                for name, values in columns.items()
-            }
+            {name: _array(self._features[name].type, values) for name, values in columns.items()}
         )
 
 
@@ -196,11 +192,17 @@ def _named(shares: Floats, names: Sequence[str]) -> list[dict[str, float]]:
     return [dict(zip(names, row, strict=True)) for row in shares.tolist()]
 
 
+def _array(kind: str, values: list[Any]) -> pa.Array:
+    if kind == "number":  # Arrow takes no integer as a double that is not one exactly
+        values = [None if value is None else float(value) for value in values]
+    return pa.array(values, _ARROW[kind])
+
+
 def _fits(kind: str, value: Any) -> bool:
     if value is None:
         return True
     if kind == "number":
-        return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e300
+        return type(value) in (int, float) and abs(value) < 1e300  # false for NaN too
     return isinstance(value, bool if kind == "boolean" else str)
 
 

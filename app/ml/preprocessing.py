@@ -124,7 +124,7 @@ class FeatureEncoder(_Part):
                 if not np.isfinite(block).all():
                     raise InvalidData(
                         f"column '{feature.name[:64]}' holds numbers too large for float32; "
-                        'scale them or use "numbers": "standard"'
+                        "divide them, or leave the column out of the features"
                     )
                 start += feature.width
         return out
@@ -158,8 +158,11 @@ def _fit_feature(name: str, column: pa.ChunkedArray, spec: JobSpec) -> Feature:
 
 
 def _standard(values: Floats) -> tuple[float, float]:
-    scale = float(np.std(values))
-    return float(np.mean(values)), scale if np.isfinite(scale) and scale > 0 else 1.0
+    with np.errstate(over="ignore"):
+        center, scale = float(np.mean(values)), float(np.std(values))
+    # the std of one repeated value is rounding, not 0; dividing by it would blow the column up
+    varies = np.isfinite(scale) and scale > 1e-12 * abs(center)
+    return center, scale if varies else 1.0
 
 
 def _robust(values: Floats) -> tuple[float, float]:
@@ -195,9 +198,7 @@ class NumberTargets(_Part):
         with np.errstate(over="ignore"):
             scaled: Matrix = ((values - self.center) / self.scale).astype(np.float32)
         if not np.isfinite(scaled).all():
-            raise InvalidData(
-                'the target holds numbers too large for float32; use "target": "standard"'
-            )
+            raise InvalidData("the target holds numbers too large for float32; divide them")
         return scaled
 
     def decode(self, outputs: Matrix) -> Floats:
@@ -252,7 +253,8 @@ class LabelTargets(_Part):
 
     def probabilities(self, outputs: Matrix) -> Floats:
         """``(rows, labels)`` from logits."""
-        shares: Floats = 1 / (1 + np.exp(-outputs.astype(np.float64)))
+        with np.errstate(over="ignore"):  # far below zero the quotient is 0, which is right
+            shares: Floats = 1 / (1 + np.exp(-outputs.astype(np.float64)))
         return shares
 
 

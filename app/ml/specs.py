@@ -163,8 +163,8 @@ _LOSS_ALIASES = {"mae": "l1"}
 
 def _loss(value: object) -> object:
     named = _named(value)
-    if isinstance(named, dict) and named.get("kind") in _LOSS_ALIASES:
-        return {**named, "kind": _LOSS_ALIASES[named["kind"]]}
+    if isinstance(named, dict) and isinstance(kind := named.get("kind"), str):
+        return {**named, "kind": _LOSS_ALIASES.get(kind, kind)}
     return named
 
 

