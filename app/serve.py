@@ -18,6 +18,7 @@ from app.db import migrate
 from app.db.session import Database, lock_data_dir
 from app.errors import ConfigurationError
 from app.executors.local import LocalExecutor
+from app.services import health
 from app.services.context import Context
 from app.settings import Settings, unknown_settings
 from app.storage import Storage
@@ -98,7 +99,7 @@ def run(settings: Settings) -> None:
         worker.start()
         stack.callback(worker.stop, _WORKER_SECONDS)
         stack.callback(context.stopping.set)
-        threading.Thread(target=_import_torch, name="import-torch", daemon=True).start()
+        threading.Thread(target=_import_torch, args=[context], daemon=True).start()
         log.info("listening", url=where, data=str(storage.root))
         _Server(config, context).run(sockets=[listener])
         log.info("stopping; running jobs go back to the queue")
@@ -124,8 +125,14 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _import_torch() -> None:
-    """So that the first prediction does not wait for it."""
+def _import_torch(context: Context) -> None:
+    """So that the first prediction does not wait for it, and an empty server does without it."""
+    mark = context.signals.queue_mark
+    _, stored = health.counts(context)
+    if not stored["models"]:
+        context.signals.wait_queued(mark, None)  # the first job: soon there will be a model
+    if context.stopping.is_set():
+        return
     import torch
 
     torch.set_num_threads(1)
