@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
+from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import DatabaseError
 
-from alembic import command
 from app.db.session import Database
 from app.errors import ConfigurationError
 

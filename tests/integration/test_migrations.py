@@ -5,8 +5,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-
 from alembic import command
+
 from app.db import migrate
 from app.db.session import Database
 from app.errors import ConfigurationError
