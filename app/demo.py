@@ -164,10 +164,14 @@ def _train(client: httpx.Client) -> Any:
                     validation=last["validation_loss"],
                 )
             if job["status"] in ("succeeded", "failed", "cancelled"):
+                progress.update(bar, total=job["progress"]["epoch"])
                 break
             time.sleep(_LOOK_EVERY)
     if job["status"] != "succeeded":
         raise FitserveError(f"the job ended as {job['status']}: {job['error']}")
+    if job["progress"]["epoch"] < JOB["epochs"]:
+        patience = job["spec"]["early_stopping"]["patience"]
+        console.print(f"[bold]Stopped early:[/] no better validation loss for {patience} epochs")
     test, guess = job["metrics"]["test"], job["metrics"]["baseline"]
     console.print(
         f"[bold]Tested[/] on rows it never saw: mean error ${test['mae']:,.0f} "

@@ -26,6 +26,7 @@ from app.worker import Worker
 
 _DRAIN_SECONDS = 2
 _WORKER_SECONDS = 4.5
+_LAST_RESORT_SECONDS = 7.0
 
 log = logs.get("serve")
 
@@ -65,6 +66,9 @@ class _Server(uvicorn.Server):
         self._context.stopping.set()
         # not from inside the handler: it may have interrupted a thread that holds the same lock
         threading.Thread(target=self._context.signals.wake_all, daemon=True).start()
+        last_resort = threading.Timer(_LAST_RESORT_SECONDS, os._exit, [0])  # a thread may be busy
+        last_resort.daemon = True
+        last_resort.start()
         # not uvicorn's own handler: it would raise the signal again before we have put things away
         self.should_exit = True
 

@@ -16,7 +16,9 @@ MIB = 1024 * 1024
 class Settings(BaseSettings):
     """What one server may be told; every field can be set as ``FITSERVE_<FIELD>``."""
 
-    model_config = SettingsConfigDict(env_prefix="FITSERVE_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="FITSERVE_", frozen=True, extra="forbid", env_ignore_empty=True
+    )
 
     data_dir: Path = Field(
         Path("fitserve-data"), description="database and artifacts; made if missing"

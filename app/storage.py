@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +25,7 @@ KINDS: tuple[Kind, ...] = ("datasets", "models", "checkpoints")
 
 MANIFEST = "manifest.json"
 _CHUNK = 1024 * 1024
+_PROBE_BYTES = 64 * 1024
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -38,6 +39,10 @@ def explain_os_errors() -> Iterator[None]:
             raise StorageFull("no room left on the data disk; free some and try again") from error
         if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}:
             raise Unavailable(f"the data directory cannot be written: {error.strerror}") from error
+        if error.errno == errno.ENOENT:
+            raise Unavailable(
+                "a folder of the data directory is missing; restart fitserve"
+            ) from error
         raise
 
 
@@ -87,6 +92,20 @@ class Storage:
         """The artifact's directory, whether or not it exists."""
         return self.root / kind / artifact_id
 
+    def check(self) -> str:
+        """``ok``, or why nothing can be stored just now; found out by trying."""
+        if not all((self.root / kind).is_dir() for kind in KINDS):
+            return "folders are missing from the data directory"
+        probe = self.scratch / f"check.{secrets.token_hex(4)}"
+        try:
+            probe.write_bytes(bytes(_PROBE_BYTES))
+        except OSError as error:
+            return f"cannot be written: {error.strerror}"
+        finally:
+            with suppress(OSError):
+                probe.unlink()
+        return "ok"
+
     @contextmanager
     def publish(self, kind: Kind, artifact_id: str) -> Iterator[Path]:
         """Yield a draft directory to fill; publish it whole when the block ends well.
@@ -123,6 +142,8 @@ class Storage:
         folder = self.path(kind, artifact_id)
         try:
             entry = json.loads((folder / MANIFEST).read_bytes())["files"][name]
+            if (folder / name).stat().st_size != entry["size"]:
+                raise ValueError("wrong size")
             return folder / name, entry["sha256"], entry["size"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArtifactCorrupt(
@@ -132,17 +153,20 @@ class Storage:
     def verified(self, kind: Kind, artifact_id: str) -> Path:
         """The artifact's directory after every file matched its hash (else ArtifactCorrupt)."""
         folder = self.path(kind, artifact_id)
-        try:
-            names = json.loads((folder / MANIFEST).read_bytes())["files"]
-        except (OSError, ValueError, KeyError, TypeError):
-            names = {"": None}  # file() explains
-        for name in names:
-            path, sha256, size = self.file(kind, artifact_id, name)
-            if not path.is_file() or path.stat().st_size != size or sha256_of(path) != sha256:
+        for name in self._names(folder):
+            path, sha256, _ = self.file(kind, artifact_id, name)
+            if sha256_of(path) != sha256:
                 raise ArtifactCorrupt(
                     f"{kind}/{artifact_id}/{name} does not match its hash; restore it from a backup"
                 )
         return folder
+
+    def _names(self, folder: Path) -> list[str]:
+        """The files of an artifact; one that cannot be where the manifest does not tell."""
+        try:
+            return list(json.loads((folder / MANIFEST).read_bytes())["files"]) or [""]
+        except (OSError, ValueError, KeyError, TypeError):
+            return [""]
 
     def remove(self, kind: Kind, artifact_id: str) -> None:
         """Delete an artifact; readers see it whole or not at all. Missing is fine."""

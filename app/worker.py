@@ -68,6 +68,12 @@ class Run:
         return time.monotonic() - self.started
 
     @property
+    def overdue(self) -> bool:
+        """Whether the child should have ended by itself: it looks at its limit between steps."""
+        limit = self.claim.spec["max_seconds"]
+        return limit is not None and self.seconds > limit + _STOP_GRACE
+
+    @property
     def unrecorded_for(self) -> float:
         return time.monotonic() - self.recorded_at
 
@@ -184,6 +190,12 @@ class Worker:
             events = run.handle.events(_TICK)
             if events is None:
                 ended = run.handle.end()
+                if run.overdue:
+                    limit = run.claim.spec["max_seconds"]
+                    self._fail(
+                        run, "time_limit", f"one step took longer than max_seconds, {limit:g} s"
+                    )
+                    return
                 log.warning("the training process ended unexpectedly", how=ended)
                 planned = self._context.stopping.is_set() or run.stop_sent_at is not None
                 self._give_back(run, crash=None if planned else ended)
@@ -207,8 +219,7 @@ class Worker:
             case TrainEnded():
                 self._succeed(run, event)
             case TrainFailed(code=code, message=message):
-                self._record(run, lambda session: queue.fail(session, run.claim, code, message))
-                log.info("job failed", code=code)
+                self._fail(run, code, message)
             case TrainStopped(reason=reason):
                 self._give_back(run)
                 log.info("job stopped", reason=reason)
@@ -249,6 +260,10 @@ class Worker:
         except NotOurs:  # cancelled while it finished
             self._give_back(run)
 
+    def _fail(self, run: Run, code: str, message: str) -> None:
+        self._record(run, lambda session: queue.fail(session, run.claim, code, message))
+        log.info("job failed", code=code)
+
     def _give_back(self, run: Run, crash: str | None = None) -> None:
         self._record(run, lambda session: queue.requeue(session, run.claim, crash=crash))
 
@@ -278,7 +293,10 @@ class Worker:
             if time.monotonic() - run.stop_sent_at > _STOP_GRACE:
                 run.handle.end()
             return
-        if self._context.stopping.is_set():
+        if run.overdue:
+            log.warning("the training process does not heed max_seconds; it is ended")
+            run.handle.end()
+        elif self._context.stopping.is_set():
             run.handle.stop("shutdown")
             run.stop_sent_at = time.monotonic()
         elif time.monotonic() - run.looked_at >= _TICK and self._cancelled(run):

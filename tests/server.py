@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ LINE_JOB: Json = {
 }
 """The straight line of the contract."""
 
+QUICK_JOB: Json = {"dataset": "line", "target": "y", "epochs": 5}
+
 LONG_JOB: Json = {
     "dataset": "line",
     "target": "y",
@@ -69,7 +72,7 @@ class Server:
         self.data_dir = data_dir
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.log = data_dir.with_name(data_dir.name + ".log")
+        self.log = Path(tempfile.mkstemp(prefix="fitserve-", suffix=".log")[1])
         self._arguments = arguments
         clean = {k: v for k, v in os.environ.items() if not k.startswith("FITSERVE_")}
         self._environment = {**clean, **environment}
@@ -128,11 +131,21 @@ class Server:
         children = [child for server in forkservers for child in server.children()]
         return int(max(children, key=lambda child: child.cpu_times().user).pid)
 
+    def forkserver_pids(self) -> list[int]:
+        """The fork server's pid; none while there is none."""
+        children = psutil.Process(self.process.pid).children()
+        return [child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE]
+
     def __enter__(self) -> "Server":
         return self.wait_ready()
 
     def __exit__(self, *_: object) -> None:
         self.client.close()
+        self.stop()
+        self.log.unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """End it if it still runs."""
         if self.process.poll() is None:
             self.process.terminate()
             try:

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 
+from fastapi import Depends
 from fastapi.applications import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 from app import __version__
 from app.api import problems
+from app.api.deps import known_query
 from app.api.metrics import Metrics
 from app.api.observe import Observe
 from app.api.routes import datasets, jobs, models, operations
@@ -37,7 +39,7 @@ def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
     api.state.metrics = Metrics(context)
     api.state.worker_alive = worker_alive
     for module in (datasets, jobs, models, operations):
-        api.include_router(module.router)
+        api.include_router(module.router, dependencies=[Depends(known_query)])
     problems.install(api)
     _describe_bodies(api)
     return api

@@ -42,7 +42,9 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 def refuse_declared(request: Request, limit: int) -> None:
-    """Raise TooLarge before reading where the client itself says that the body is too large."""
+    """Refuse before reading what the client itself says: too large, or compressed."""
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("compressed bodies are not read; send it without compression")
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared[:20]) > limit:
         raise _too_large(limit)

@@ -1,6 +1,7 @@
 """What routes are given."""
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Annotated, Literal, cast
 
 from fastapi import Depends, Query, Request
@@ -47,12 +48,29 @@ class RowWindow:
 
 
 def _row_window(
-    offset: Annotated[int, Query(ge=0)] = 0, limit: Annotated[int, Query(ge=1, le=10_000)] = 100
+    offset: Annotated[int, Query(ge=0, le=2**53)] = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
 ) -> RowWindow:
     return RowWindow(offset, limit)
 
 
 RowWindowDep = Annotated[RowWindow, Depends(_row_window)]
+
+
+def known_query(request: Request) -> None:
+    """Refuse query parameters that a route does not have: ``?dryrun=true`` must start no job."""
+    if not request.query_params:
+        return
+    operations = request.app.openapi()["paths"][request.scope["route"].path]
+    parameters = operations[request.method.lower()].get("parameters", [])
+    known = [item["name"] for item in parameters if item["in"] == "query"]
+    for name in request.query_params:
+        if name not in known and not name.startswith("metadata["):
+            guess = get_close_matches(name[:64], known, n=1)
+            remedy = f"did you mean '{guess[0]}'?" if guess else "leave it out"
+            detail = f"unknown query parameter '{name[:64]}'; {remedy}"
+            raise InvalidRequest.at(f"/{name[:64]}", detail, "unknown")
+
 
 PNG_SVG = {"png": "image/png", "svg": "image/svg+xml"}
 ImageFormat = Literal["png", "svg"]

@@ -1,5 +1,6 @@
 """The outermost ASGI layer: a request id for every request, one log line, and its metrics."""
 
+import asyncio
 import re
 import time
 from secrets import token_hex
@@ -9,7 +10,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
+from app.api import problems
 from app.api.metrics import Metrics
+from app.errors import ShuttingDown
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -43,6 +46,10 @@ class Observe:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self._app(scope, receive, send_with_id)
+            except asyncio.CancelledError:  # the server stops and waits no longer
+                if status == 0:
+                    error = ShuttingDown("the server is stopping; send the request again")
+                    await problems.of(error)(scope, receive, send_with_id)
             except Exception:  # it has been logged and answered where an answer was possible
                 if status == 0:
                     raise

@@ -42,7 +42,8 @@ _HTTP_CODES = {
     415: "unsupported_media_type",
 }
 _MOST_ERRORS = 20
-_LONGEST = 1024
+_OWN = {"fractions", "length", "cells", "nesterov", "duplicate", "too_many_fields"}
+_LARGEST = 4000
 
 log = logs.get("api")
 
@@ -63,27 +64,37 @@ def problem(
     headers: dict[str, str] | None = None,
 ) -> Response:
     """A problem document; under 4 KiB whatever went wrong."""
+    for longest in (1024, 512, 256, 128, 64):
+        content = dump(_body(status, code, detail, fields, longest))
+        if len(content) < _LARGEST:
+            break
+    extra = {"Retry-After": "2"} if status == 503 else {}
+    return Response(
+        content, status, {**extra, **(headers or {})}, media_type="application/problem+json"
+    )
+
+
+def _body(
+    status: int, code: str, detail: str, fields: Sequence[FieldError], longest: int
+) -> dict[str, Any]:
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
-        "detail": detail[:_LONGEST],
+        "detail": detail[:longest],
         "code": code,
         "request_id": structlog.contextvars.get_contextvars().get("request_id"),
     }
     if fields:
         body["errors"] = [
-            {"pointer": f.pointer[:256], "detail": f.detail[:512], "code": f.code}
-            for f in fields[:_MOST_ERRORS]
+            {
+                "pointer": f.pointer[: longest // 2],
+                "detail": f.detail[: longest // 2],
+                "code": f.code,
+            }
+            for f in fields[: max(1, _MOST_ERRORS * longest // 1024)]
         ]
-    content = dump(body)
-    while len(content) > 4000 and len(body.get("errors", [])) > 1:
-        body["errors"].pop()
-        content = dump(body)
-    extra = {"Retry-After": "2"} if status == 503 else {}
-    return Response(
-        content, status, {**extra, **(headers or {})}, media_type="application/problem+json"
-    )
+    return body
 
 
 def of(error: FitserveError) -> Response:
@@ -137,24 +148,32 @@ async def _unexpected(_request: Request, error: Exception) -> Response:
 
 async def _validation_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    fields = [_field(item, error.body) for item in error.errors()]
-    fields = list({field.pointer: field for field in reversed(fields)}.values())[::-1]
+    fields = [_field(item, error.body) for item in error.errors()[: 2 * _MOST_ERRORS]]
+    by_pointer: dict[str, FieldError] = {}
+    for field in fields:  # of a union's branches, the one that was not meant says "string_type"
+        if field.pointer not in by_pointer or by_pointer[field.pointer].code == "string_type":
+            by_pointer[field.pointer] = field
+    fields = list(by_pointer.values())
     return problem(422, "invalid_request", fields[0].detail, fields)
 
 
 def _field(item: dict[str, Any], body: Any) -> FieldError:
-    pointer, name = _pointer(item["loc"], body, absent=item["type"] == "missing")
-    return FieldError(pointer, _detail(item, name), item["type"])
+    parts, value = _place(item["loc"], body, absent=item["type"] == "missing")
+    if item["type"] == "union_tag_invalid" and isinstance(value, dict):
+        parts.append(item["ctx"]["discriminator"].strip("'"))
+    # "unknown optimizer", though it is the optimizer's kind that is unknown
+    name = _name(parts[:-1] if parts[-1:] == ["kind"] and len(parts) > 1 else parts)
+    escaped = [str(part).replace("~", "~0").replace("/", "~1")[:64] for part in parts]
+    return FieldError("".join(f"/{part}" for part in escaped), _detail(item, name), item["type"])
 
 
-def _pointer(location: Sequence[str | int], body: Any, absent: bool) -> tuple[str, str]:
-    """A JSON pointer and its last part, without the tags of unions that pydantic puts between.
-
-    ``absent``: the last part is the name of a field that is not there.
+def _place(location: Sequence[str | int], body: Any, absent: bool) -> tuple[list[str | int], Any]:
+    """The path in what was sent, without the tags of unions that pydantic puts between, and what
+    stands there. ``absent``: the last part is the name of a field that is not there.
     """
     where, *parts = location
     if where != "body":
-        return f"/{'/'.join(str(part) for part in parts)}", str(parts[-1] if parts else where)
+        return list(parts), None
     kept: list[str | int] = []
     here = body
     for i, part in enumerate(parts):
@@ -165,8 +184,16 @@ def _pointer(location: Sequence[str | int], body: Any, absent: bool) -> tuple[st
             kept.append(part)
         elif absent and i == len(parts) - 1:
             kept.append(part)
-    escaped = [str(part).replace("~", "~0").replace("/", "~1")[:64] for part in kept]
-    return "".join(f"/{part}" for part in escaped), str(kept[-1]) if kept else "body"
+    return kept, here
+
+
+def _name(parts: Sequence[str | int]) -> str:
+    """What a person would call the place: ``hidden[0]``."""
+    if not parts:
+        return "body"
+    if isinstance(parts[-1], int):
+        return f"{parts[-2] if len(parts) > 1 else 'item'}[{parts[-1]}]"
+    return parts[-1]
 
 
 _KNOWN = field_names(JobRequest) | {"name", "source", "types", "metadata", "replace"}
@@ -178,7 +205,7 @@ def _detail(item: dict[str, Any], name: str) -> str:
         case "missing":
             return f"'{name}' is required"
         case "extra_forbidden":
-            guess = get_close_matches(name, _KNOWN - {name}, n=1)
+            guess = get_close_matches(name[:64], _KNOWN - {name}, n=1)
             remedy = f"did you mean '{guess[0]}'?" if guess else "leave it out"
             return f"unknown field '{name[:64]}'; {remedy}"
         case "union_tag_invalid":
@@ -186,7 +213,11 @@ def _detail(item: dict[str, Any], name: str) -> str:
         case "union_tag_not_found":
             return f"'{name}' wants an object with {context['discriminator']}"
         case "literal_error":
-            return _unknown(name, item.get("input"), _quoted(context["expected"]))
+            return _unknown(f"value of '{name}':", item.get("input"), _quoted(context["expected"]))
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"'{name}' should be a JSON object"
+        case "none_required":
+            return f"'{name}' can only be null as yet"
         case "string_pattern_mismatch":
             return f"'{name}' must match {context['pattern']}"
         case kind:
@@ -195,13 +226,14 @@ def _detail(item: dict[str, Any], name: str) -> str:
             simple = isinstance(given, str | int | float | bool) and kind.endswith(
                 ("_type", "equal", "_than")
             )
-            return f"{said}, got {_short(given)}" if simple else said
+            said = f"{said}, got {_short(given)}" if simple else said
+            return said if f"'{name}'" in said or kind in _OWN else f"'{name}': {said}"
 
 
 def _unknown(name: str, value: Any, known: list[str]) -> str:
     listed = ", ".join(f"'{item}'" for item in known)
     if not isinstance(value, str):
-        return f"'{name}' should be one of {listed}, got {_short(value)}"
+        return f"unknown {name} {_short(value)}; there are {listed}"
     guess = get_close_matches(value, known, n=1)
     remedy = f"did you mean '{guess[0]}'? There are {listed}" if guess else f"there are {listed}"
     return f"unknown {name} {_short(value)}; {remedy}"

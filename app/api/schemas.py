@@ -28,8 +28,8 @@ class InlineSource(Spec):
     """The table itself, as objects or as named lists."""
 
     kind: Literal["inline"]
-    rows: list[dict[str, Any]] | None = None
-    columns: dict[str, list[Any]] | None = None
+    rows: list[Any] | None = Field(None, description="objects, one a row")
+    columns: dict[str, Any] | None = Field(None, description="lists by name, all of one length")
 
 
 class DatasetRequest(Spec):

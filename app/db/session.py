@@ -108,7 +108,10 @@ def _explained() -> Iterator[None]:
 @contextmanager
 def lock_data_dir(path: Path, holder: str) -> Iterator[None]:
     """Own the data directory; ``holder`` tells others who does. Raises ConfigurationError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise ConfigurationError(f"cannot use {path.parent}: {error.strerror}") from error
     with os.fdopen(descriptor, "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -28,18 +28,20 @@ class LocalExecutor:
     def prepare(self) -> None:
         """Have a spare child ready; blocks until the fork server has imported torch."""
         with self._lock:
-            if self._spare is None and not self._closed:
+            if not self._has_spare() and not self._closed:
                 self._spare = self._fork()
 
     def start(self, task: TrainTask) -> "LocalHandle":
         """Hand ``task`` to the spare child, or to a new one."""
         with self._lock:
-            child, self._spare = self._spare or self._fork(), None
+            spare = self._spare if self._has_spare() else None
+            child, self._spare = spare or self._fork(), None
         try:
             child.connection.send_bytes(task.model_dump_json().encode())
         except OSError:  # the spare was killed while it waited
             child.kill()
-            child.reap()
+            with contextlib.suppress(OSError):
+                child.reap()
             child = self._fork()
             child.connection.send_bytes(task.model_dump_json().encode())
         return LocalHandle(child)
@@ -50,6 +52,10 @@ class LocalExecutor:
     def close(self) -> None:
         self._closed = True
         self._server.close()  # not under the lock: a thread may hold it and wait for the server
+
+    def _has_spare(self) -> bool:
+        """A spare dies with its fork server."""
+        return self._spare is not None and self._server.alive()
 
     def _fork(self) -> Child:
         if not self._server.alive() and not self._closed:

@@ -76,7 +76,7 @@ def _rehearse() -> None:
         with storage.publish("datasets", "rehearsal") as draft:
             tables.write(table, draft / tables.FILE)
         request = JobRequest(dataset="rehearsal", target="y", epochs=2, batch_size=None)
-        ready = plan(request, tables.profile(table), table.num_rows, table, "rehearsal")
+        ready = plan(request, tables.profile(table), table.num_rows, table)
         task = TrainTask(
             root=storage.root, dataset_id="rehearsal", model_id="rehearsal", spec=ready.spec
         )

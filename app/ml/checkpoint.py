@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from app.ml import models
@@ -47,7 +48,7 @@ def state_of(module: nn.Module) -> State:
 
 def save(folder: Path, card: Card, state: State) -> None:
     """Write both files into ``folder`` (a draft that ``storage`` then publishes)."""
-    save_file(state, folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(to_bytes(state))  # so that a full disk is an OSError
     (folder / CARD).write_text(card.model_dump_json(indent=1))
 
 

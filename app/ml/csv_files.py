@@ -1,6 +1,8 @@
 """CSV files as canonical tables: every column's type is inferred from all of its rows."""
 
+import codecs
 import csv
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +13,25 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from app.errors import FieldError, InvalidData
-from app.ml.tables import ColumnType, canonical, check_names, check_types, escape, every, no_row
+from app.ml.tables import (
+    MAX_COLUMNS,
+    ColumnType,
+    canonical,
+    check_names,
+    check_types,
+    escape,
+    every,
+    no_row,
+)
 
 MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL"]
 """Cells that stand for a missing value."""
 
 _BLOCK = 8 * 1024 * 1024
+_ENCODINGS = re.compile(
+    r"utf-(8|8-sig|16|16-le|16-be|32|32-le|32-be)|ascii|iso8859-\d+|cp\d+|mac-roman|koi8-[rtu]|"
+    r"gb(2312|k|18030)|big5|shift_jis|euc_(jp|kr)"
+)
 _BOOLEAN = r"^(?i:true|false)$"
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _LEADING_ZERO = r"^[+-]?0[0-9]"
@@ -41,6 +56,7 @@ def read_csv(
     if source.stat().st_size == 0:
         raise InvalidData("the file is empty; send a header line and at least one row")
     _check_options(options)
+    _check_width(source, options)
     names = _csv_names(source, options)
     text = _read_as_text(source, options, names)
     check_names(text.column_names)
@@ -104,15 +120,28 @@ def _read_as_text(source: Path, options: CSVOptions, names: list[str]) -> pa.Tab
 
 
 def _check_options(options: CSVOptions) -> None:
-    try:
-        "".encode(options.encoding)
-    except LookupError as error:  # also for codecs that are not of text
-        shown = options.encoding[:64]
-        raise InvalidData(f"unknown encoding '{shown}'; try utf-8 or latin-1") from error
-    if not options.delimiter.isascii() or options.delimiter in '\r\n"':
+    if not _is_encoding_of_files(options.encoding):
+        raise InvalidData(f"unknown encoding '{options.encoding[:64]}'; try utf-8 or latin-1")
+    if options.delimiter == "\0" or not options.delimiter.isascii() or options.delimiter in '\r\n"':
         raise InvalidData(
             "the delimiter must be one ASCII character other than a quote or a line break"
         )
+
+
+def _check_width(source: Path, options: CSVOptions) -> None:
+    """Count the first line's delimiters: Arrow takes a lot of memory for a lot of columns."""
+    with suppress(UnicodeError), source.open(encoding=options.encoding, newline="") as file:
+        width = file.readline(_BLOCK).count(options.delimiter) + 1
+        if width > MAX_COLUMNS:
+            raise InvalidData(f"{width} columns are too many; at most {MAX_COLUMNS}")
+
+
+def _is_encoding_of_files(name: str) -> bool:
+    """Whether files are written in it; Python's codecs also compress, escape and encrypt."""
+    try:
+        return _ENCODINGS.fullmatch(codecs.lookup(name).name) is not None
+    except (LookupError, ValueError):
+        return False
 
 
 def _ragged(source: Path, options: CSVOptions, row: pacsv.InvalidRow) -> InvalidData:

@@ -35,6 +35,7 @@ Column = dict[str, Any]
 
 _AUTO_MULTICLASS_LIMIT = 1000
 _BYTES = 4
+_COMPARED = 1000
 _OPTIMIZER_COPIES = {
     "sgd": 1,
     "adam": 3,
@@ -53,17 +54,10 @@ class Plan:
     warnings: list[str] = field(default_factory=list)
 
 
-def plan(
-    request: JobRequest,
-    columns: Sequence[Column],
-    rows: int,
-    targets: pa.Table,
-    name: str,
-) -> Plan:
+def plan(request: JobRequest, columns: Sequence[Column], rows: int, targets: pa.Table) -> Plan:
     """Complete ``request`` for a table of ``columns``; ``targets`` holds its target columns.
 
-    ``name`` is the model's name where ``register_as`` was left out. Raises InvalidRequest or
-    InvalidData naming the field and what would work.
+    Raises InvalidRequest or InvalidData naming the field and what would work.
     """
     known = {column["name"]: column for column in columns}
     for position, target in enumerate(request.targets):
@@ -71,7 +65,7 @@ def plan(
         _require_column(target, known, pointer)
     task = _task(request, [known[target] for target in request.targets])
     features, warnings = _features(request, known, rows)
-    spec = _complete(request, task, features, name)
+    spec = _complete(request, task, features)
     kept = len(preprocessing.complete_rows(spec, targets))
     if kept < rows:
         warnings.append(f"{rows - kept} rows without a target were left out")
@@ -92,7 +86,7 @@ def plan(
 
 def unknown(what: str, name: str, known: Sequence[str]) -> str:
     """``unknown column 'cutt'; did you mean 'cut'?``, or the names there are."""
-    guess = get_close_matches(name, known, n=1)
+    guess = get_close_matches(name[:64], known[:_COMPARED], n=1)
     if guess:
         return f"unknown {what} '{name[:64]}'; did you mean '{guess[0][:64]}'?"
     listed = ", ".join(f"'{item[:64]}'" for item in known[:20])
@@ -206,7 +200,7 @@ def _outputs(spec: JobSpec, classes: int) -> int:
 # ---------------------------------------------------------------- the rest of the spec
 
 
-def _complete(request: JobRequest, task: Task, features: list[str], name: str) -> JobSpec:
+def _complete(request: JobRequest, task: Task, features: list[str]) -> JobSpec:
     given = request.model_fields_set
     split = request.split
     classifying = task in ("binary", "multiclass")
@@ -233,7 +227,7 @@ def _complete(request: JobRequest, task: Task, features: list[str], name: str) -
             f'a {task} target is not scaled; leave it out or use "none"',
         )
     scaling = target_scaling or ("standard" if task == "regression" else "none")
-    values = request.model_dump(exclude={"features", "loss", "register_as", "batch_size"})
+    values = request.model_dump(exclude={"features", "loss", "batch_size"})
     return JobSpec.model_validate(
         {
             **values,
@@ -246,7 +240,6 @@ def _complete(request: JobRequest, task: Task, features: list[str], name: str) -
             "optimizer": request.optimizer or AdamWSpec(),
             "batch_size": None,
             "early_stopping": early_stopping,
-            "register_as": request.register_as or name,
         }
     )
 

@@ -19,6 +19,7 @@ Points = tuple[NDArray[Any], NDArray[Any]]
 MAX_POINTS = 5_000
 """Points drawn of one series; more only make a darker blot and a larger file."""
 
+_HUGE = 1e150
 BLUE, GREEN, RED, GREY = "#1f5fbf", "#2a9d3a", "#d62728", "#9a9a9a"
 _lock = threading.Lock()
 
@@ -64,7 +65,7 @@ def predicted_against_true(
     for name, (points, color) in clouds.items():
         _points(axes, points, color, name)
     values = np.concatenate([np.concatenate(points) for points, _ in clouds.values()])
-    values = values[np.isfinite(values)]
+    values = values[np.abs(values) < _HUGE]
     ends = [float(values.min()), float(values.max())] if len(values) else []
     axes.plot(ends, ends, color="black", linewidth=1, linestyle="--", label="identity")
     _label(axes, f"true {target}", f"predicted {target}")
@@ -102,7 +103,7 @@ def _figure(title: str) -> tuple[Figure, Axes]:
 
 
 def _points(axes: Axes, points: Points, color: str, name: str) -> None:
-    x, y = (values[_sample(len(values))] for values in points)
+    x, y = (_drawable(values[_sample(len(values))]) for values in points)
     faint = 0.35 if color == GREY else 0.8 if len(x) < 500 else 0.4
     axes.scatter(
         x,
@@ -113,6 +114,11 @@ def _points(axes: Axes, points: Points, color: str, name: str) -> None:
         label=_shown(name),
         linewidths=0,
     )
+
+
+def _drawable(values: NDArray[Any]) -> NDArray[Any]:
+    """Without what overflows when matplotlib makes axes of it."""
+    return np.where(np.abs(values) < _HUGE, values, np.nan)
 
 
 def _sample(count: int) -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -159,12 +160,12 @@ class Predictor:
             for name in self._features
             if name not in given
         ]
-        for name in given:
-            if name not in self._features and name not in self.target.names:
-                guess = get_close_matches(name, self._features, n=1)
-                remedy = f"did you mean '{guess[0]}'?" if guess else "leave it out"
-                detail = f"unknown feature '{name[:64]}'; {remedy}"
-                errors.append(FieldError(f"{pointer}/{_escape(name)}", detail, "unknown"))
+        unknown = (n for n in given if n not in self._features and n not in self.target.names)
+        for name in islice(unknown, _MOST_ERRORS):
+            guess = get_close_matches(name[:64], self._features, n=1)
+            remedy = f"did you mean '{guess[0][:64]}'?" if guess else "leave it out"
+            detail = f"unknown feature '{name[:64]}'; {remedy}"
+            errors.append(FieldError(f"{pointer}/{_escape(name)}", detail, "unknown"))
         return errors
 
     def _table(self, columns: dict[str, list[Any]], pointer: Callable[[str, int], str]) -> pa.Table:
@@ -176,6 +177,8 @@ class Predictor:
             for i, value in enumerate(values):
                 if not _fits(kind, value) and len(errors) < _MOST_ERRORS:
                     detail = f"'{name[:64]}' wants {_EXAMPLES[kind]} or null, got {_shown(value)}"
+                    if type(value) in (int, float):
+                        detail += "; the largest is 1e300" if kind == "number" else ""
                     errors.append(FieldError(pointer(name, i), detail, "wrong_type"))
         _raise(errors)
         return pa.table(

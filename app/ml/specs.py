@@ -18,13 +18,24 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+_MOST_FIELDS = 100
+_MOST_PAIRS = 16
+
+
+def _few(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) > _MOST_PAIRS:
+        raise PydanticCustomError("too_long", "there can be at most 16 pairs")
+    return value
+
+
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", strict=True)]
 Metadata = Annotated[
     dict[
         Annotated[str, StringConstraints(min_length=1, max_length=64)],
         Annotated[str, StringConstraints(max_length=512)],
     ],
-    Field(max_length=16, description="up to 16 pairs of strings of yours"),
+    Field(max_length=_MOST_PAIRS, description="up to 16 pairs of strings of yours"),
+    BeforeValidator(_few),
 ]
 Task = Literal["regression", "binary", "multiclass", "multilabel"]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -41,6 +52,14 @@ class Spec(BaseModel):
         allow_inf_nan=False,
         validate_default=False,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_no_flood(cls, data: Any) -> Any:
+        # every unknown field would be an error of its own, and each costs time and memory
+        if isinstance(data, dict) and len(data) > _MOST_FIELDS:
+            raise PydanticCustomError("too_many_fields", "there are far too many fields; see /docs")
+        return data
 
 
 def _named(value: object) -> object:
@@ -110,7 +129,7 @@ class MLPSpec(Spec):
     """A multilayer perceptron: ``Linear``, norm, activation and dropout for each hidden width."""
 
     kind: Literal["mlp"] = "mlp"
-    hidden: list[Annotated[int, Field(ge=1, le=16_384)]] = Field(
+    hidden: Annotated[list[Annotated[int, Field(ge=1, le=16_384)]], Field(fail_fast=True)] = Field(
         default=[64, 64], min_length=1, max_length=64
     )
     activation: Literal["relu", "gelu", "silu", "tanh", "sigmoid", "leaky_relu", "elu"] = "relu"
@@ -201,7 +220,7 @@ class SGDSpec(Spec):
         return self
 
 
-Beta = Annotated[float, Field(ge=0, lt=1)]
+Betas = Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(fail_fast=True)]
 
 
 class AdamSpec(Spec):
@@ -209,7 +228,7 @@ class AdamSpec(Spec):
 
     kind: Literal["adam"] = "adam"
     lr: float = Field(1e-3, gt=0)
-    betas: list[Beta] = Field(default=[0.9, 0.999], min_length=2, max_length=2)
+    betas: Betas = Field(default=[0.9, 0.999], min_length=2, max_length=2)
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     amsgrad: bool = False
@@ -220,7 +239,7 @@ class AdamWSpec(Spec):
 
     kind: Literal["adamw"] = "adamw"
     lr: float = Field(1e-3, gt=0)
-    betas: list[Beta] = Field(default=[0.9, 0.999], min_length=2, max_length=2)
+    betas: Betas = Field(default=[0.9, 0.999], min_length=2, max_length=2)
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
     amsgrad: bool = False
@@ -253,7 +272,9 @@ def _distinct(names: list[str]) -> list[str]:
     return names
 
 
-ColumnNames = Annotated[list[ColumnName], Field(min_length=1), AfterValidator(_distinct)]
+ColumnNames = Annotated[
+    list[ColumnName], Field(min_length=1, fail_fast=True), AfterValidator(_distinct)
+]
 Target = ColumnName | ColumnNames
 
 
@@ -313,7 +334,7 @@ class JobSpec(_JobFields):
     optimizer: OptimizerSpec
     batch_size: int | None
     early_stopping: EarlyStoppingSpec | None
-    register_as: str
+    register_as: str | None
 
     @field_serializer("loss")
     def _plain_name_where_it_says_all(self, loss: LossSpec) -> str | dict[str, Any]:

@@ -6,6 +6,7 @@ booleans; missing is null. Importable without torch.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from app.errors import InvalidData
+from app.errors import ArtifactCorrupt, InvalidData
 
 ColumnType = Literal["number", "category", "boolean"]
 
@@ -24,7 +25,7 @@ FILE = "table.parquet"
 _WHOLE_BELOW = 2**53
 _ROW_GROUP = 65_536
 _TOP = 10
-_MAX_COLUMNS = 10_000
+MAX_COLUMNS = 10_000
 
 
 # ---------------------------------------------------------------- JSON
@@ -36,6 +37,9 @@ def from_rows(
     """A table of JSON objects; columns in order of first appearance, absent keys are missing."""
     if not rows:
         raise InvalidData.at("/source/rows", "there are no rows; send at least one")
+    for i, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise InvalidData.at(f"/source/rows/{i}", "a row is an object of columns")
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {name: [row.get(name) for row in rows] for name in names}
     return _from_lists(columns, types or {}, lambda name, row: f"/source/rows/{row}/{name}")
@@ -45,6 +49,10 @@ def from_columns(
     columns: dict[str, list[Any]], types: dict[str, ColumnType] | None = None
 ) -> pa.Table:
     """A table of named lists, all of one length."""
+    for name, values in columns.items():
+        if not isinstance(values, list):
+            pointer = f"/source/columns/{escape(name)}"
+            raise InvalidData.at(pointer, f"column '{name[:64]}' wants a list of values")
     lengths = {name: len(values) for name, values in columns.items()}
     if not lengths or not any(lengths.values()):
         raise InvalidData.at("/source/columns", "there are no rows; send at least one")
@@ -139,8 +147,8 @@ def no_row() -> InvalidData:
 
 
 def check_names(names: Sequence[str]) -> None:
-    if len(names) > _MAX_COLUMNS:
-        raise InvalidData(f"{len(names)} columns are too many; at most {_MAX_COLUMNS}")
+    if len(names) > MAX_COLUMNS:
+        raise InvalidData(f"{len(names)} columns are too many; at most {MAX_COLUMNS}")
     seen: set[str] = set()
     for position, name in enumerate(names, 1):
         if not name.strip() or "\0" in name:
@@ -188,18 +196,37 @@ def column_type(column: pa.DataType) -> ColumnType:
 
 def write(table: pa.Table, path: Path) -> None:
     """Write a canonical table; equal tables give equal bytes."""
-    pq.write_table(table, path, compression="zstd", row_group_size=_ROW_GROUP, store_schema=False)
+    pq.write_table(
+        table,
+        path,
+        compression="zstd",
+        row_group_size=_ROW_GROUP,
+        store_schema=False,
+        write_page_checksum=True,
+    )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """A stored table whose pages are checked as they are read. Raises ArtifactCorrupt."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        raise ArtifactCorrupt(
+            f"the table {path.parent.name} is missing or damaged on disk; restore it from a backup"
+        ) from error
 
 
 def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a stored table, or only some of its columns."""
-    with pq.ParquetFile(path) as file:
+    """Read a stored table, or only some of its columns. Raises ArtifactCorrupt."""
+    with _opened(path) as file:
         return file.read(columns=list(columns) if columns is not None else None)
 
 
 def read_rows(path: Path, offset: int, limit: int) -> list[dict[str, Any]]:
     """``limit`` rows from ``offset`` as objects; only the row groups they lie in are read."""
-    with pq.ParquetFile(path) as file:
+    with _opened(path) as file:
         found: list[dict[str, Any]] = []
         for group, skip in _groups_from(file, offset):
             found += file.read_row_group(group).slice(skip, limit - len(found)).to_pylist()
@@ -251,6 +278,11 @@ def _profile_column(name: str, column: pa.ChunkedArray) -> dict[str, Any]:
 def warnings(columns: list[dict[str, Any]], rows: int) -> list[str]:
     """What a person should know about the columns before training on them."""
     notes = []
+    if len(columns) == 1 and (mark := next((c for c in ";\t|" if c in columns[0]["name"]), None)):
+        shown = "a tab" if mark == "\t" else f"'{mark}'"
+        notes.append(
+            f"there is one column only; if {shown} separates columns, send it as delimiter"
+        )
     for column in columns:
         if column["missing"] == rows:
             notes.append(f"column '{column['name']}' is empty")

@@ -1,6 +1,5 @@
 """Whether the server can do its work, and what it is doing."""
 
-import os
 from collections.abc import Callable
 
 from sqlalchemy import func, select
@@ -16,7 +15,7 @@ def checks(context: Context, worker_alive: Check) -> dict[str, str]:
     return {
         "server": "stopping" if context.stopping.is_set() else "ok",
         "database": _database(context),
-        "storage": "ok" if os.access(context.storage.scratch, os.W_OK) else "not writable",
+        "storage": context.storage.check(),
         "worker": "ok" if worker_alive() else "not running",
     }
 

@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.db.models import TERMINAL, Checkpoint, Dataset, Job
-from app.errors import InvalidRequest, InvalidTransition, NotFound, ShuttingDown
+from app.errors import ArtifactCorrupt, InvalidRequest, InvalidTransition, NotFound, ShuttingDown
 from app.ids import new_id
 from app.ml import data, tables
 from app.ml import plan as planning
@@ -19,7 +19,7 @@ from app.services.context import Context
 from app.services.listing import Page, Paging, page
 
 
-def plan(context: Context, request: JobRequest, job_id: str) -> tuple[Dataset, Plan]:
+def plan(context: Context, request: JobRequest) -> tuple[Dataset, Plan]:
     """Check a request against its dataset and fill it in. Raises InvalidRequest or InvalidData."""
     if request.register_as is not None:
         datasets.refuse_id_as_name(request.register_as, "/register_as")
@@ -28,10 +28,25 @@ def plan(context: Context, request: JobRequest, job_id: str) -> tuple[Dataset, P
         dataset = datasets.find(session, request.dataset, "/dataset")
     known = {column["name"] for column in dataset.columns}
     present = [target for target in request.targets if target in known]
-    targets = datasets.read_columns(context, dataset.id, present)
-    ready = planning.plan(request, dataset.columns, dataset.rows, targets, job_id)
+    try:
+        targets = datasets.read_columns(context, dataset.id, present)
+    except ArtifactCorrupt:
+        with context.database.read() as session:
+            _require_kept(session, dataset, request)
+        raise
+    ready = planning.plan(request, dataset.columns, dataset.rows, targets)
     _require_memory(ready.memory_bytes)
     return dataset, ready
+
+
+def _require_kept(session: Session, dataset: Dataset, request: JobRequest) -> None:
+    """Raise InvalidRequest where the dataset was deleted while the job was being planned."""
+    if session.get(Dataset, dataset.id) is None:
+        raise InvalidRequest.at(
+            "/dataset",
+            f"the dataset '{request.dataset[:64]}' has just been deleted; choose another one",
+            "unknown_dataset",
+        )
 
 
 def _require_device(name: str) -> None:
@@ -56,17 +71,16 @@ def _require_memory(wanted: int) -> None:
 
 def dry_run(context: Context, request: JobRequest) -> Plan:
     """What ``create`` would make, without making it."""
-    return plan(context, request, new_id("job"))[1]
+    return plan(context, request)[1]
 
 
 def create(context: Context, request: JobRequest) -> Job:
     """Queue a job. Raises InvalidRequest, InvalidData or ShuttingDown."""
     if context.stopping.is_set():
         raise ShuttingDown("the server is stopping; try again in a moment")
-    job_id = new_id("job")
-    dataset, ready = plan(context, request, job_id)
+    dataset, ready = plan(context, request)
     job = Job(
-        id=job_id,
+        id=new_id("job"),
         spec=ready.spec.model_dump(mode="json"),
         split=ready.split,
         priority=ready.spec.priority,
@@ -77,7 +91,7 @@ def create(context: Context, request: JobRequest) -> Job:
         metadata_=ready.spec.metadata,
     )
     with context.database.write() as session:
-        datasets.find(session, dataset.id, "/dataset")  # it may have been deleted meanwhile
+        _require_kept(session, dataset, request)
         session.add(job)
     context.signals.queued()
     return job

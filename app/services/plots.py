@@ -208,7 +208,7 @@ def _class_counts(
 
 
 def _title(job: Job) -> str:
-    return f"{job.spec['register_as']} ({job.spec['model']['kind']})"
+    return f"{job.spec['register_as'] or job.id} ({job.spec['model']['kind']})"
 
 
 def _testing(split: Split) -> Any:

@@ -111,7 +111,7 @@ def succeed(
 ) -> None:
     """Make the model version and end the job, together. Raises NotOurs where it was cancelled."""
     job = session.get_one(Job, claim.job_id)
-    name = claim.spec["register_as"]
+    name = claim.spec["register_as"] or claim.job_id
     version = _next_version(session, name)
     best = {"epoch": ended.best.epoch, **_finite(ended.best.values)}
     _move(

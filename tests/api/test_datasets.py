@@ -170,7 +170,7 @@ def test_bad_csv_leaves_nothing(server: Server, content: str, query: str, said: 
         ({"source": {"kind": "inline", "rows": [{"a": 1}, {"a": "x"}]}}, "/source/rows/1/a"),
         ({"source": {"kind": "inline", "rows": [{"a": 1}, {"a": [2]}]}}, "/source/rows/1/a"),
         ({"source": {"kind": "inline", "columns": {"a": [1], "b": [1, 2]}}}, "/source/columns/b"),
-        ({"source": {"kind": "synthetic", "generator": "lime"}}, "/source"),
+        ({"source": {"kind": "synthetic", "generator": "lime"}}, "/source/generator"),
         ({"source": {"kind": "synthetic", "generator": "line", "step": 0}}, "/source/step"),
         ({"source": {"kind": "synthetic", "generator": "line", "step": 1e-9}}, "/source"),
         ({"source": {"kind": "synthetic", "generator": "line"}, "nam": "x"}, "/nam"),

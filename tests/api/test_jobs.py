@@ -10,8 +10,7 @@ from uuid import uuid4
 import pytest
 
 from tests.server import LINE_JOB, LONG_JOB, Json, Server, problem
-
-QUICK: Json = {"dataset": "line", "target": "y", "epochs": 5}
+from tests.server import QUICK_JOB as QUICK
 
 
 def test_only_dataset_and_target_are_required(server: Server) -> None:
@@ -43,7 +42,9 @@ def test_only_dataset_and_target_are_required(server: Server) -> None:
     }
     assert spec["early_stopping"] == {"patience": 10, "min_delta": 0.0}
     assert spec["batch_size"] == 32
-    assert spec["register_as"] == job["id"]
+    assert spec["register_as"] is None
+    again = server.ok("POST", "/v1/jobs", params={"dry_run": "true"}, json=spec)
+    assert again["spec"] == spec, "a spec can be sent again as it was told"
     done = server.ended(job["id"])
     assert done["status"] == "succeeded"
     assert done["model"] == {"name": job["id"], "version": 1, "ref": f"{job['id']}@1"}
@@ -88,7 +89,7 @@ BAD: list[tuple[Json, str, str]] = [
     ({"features": []}, "/features", ""),
     ({"dataset": "lines"}, "/dataset", "there is no dataset"),
     ({"optimizer": "adm"}, "/optimizer", "did you mean 'adam'?"),
-    ({"optimizer": {"kind": "adm"}}, "/optimizer", "did you mean 'adam'?"),
+    ({"optimizer": {"kind": "adm"}}, "/optimizer/kind", "did you mean 'adam'?"),
     ({"optimizer": {"kind": "sgd", "lr": "fast"}}, "/optimizer/lr", "number"),
     ({"optimizer": {"kind": "sgd", "lr": 0}}, "/optimizer/lr", "greater than 0"),
     ({"optimizer": {"kind": "sgd", "momentm": 1}}, "/optimizer/momentm", "did you mean 'momentum'"),
@@ -105,7 +106,7 @@ BAD: list[tuple[Json, str, str]] = [
     ({"epoch": 3}, "/epoch", "did you mean 'epochs'"),
     ({"batch_size": 1000}, "/batch_size", "more than the 40"),
     ({"model": {"kind": "mlp", "hidden": [0]}}, "/model/hidden/0", ""),
-    ({"model": {"kind": "tree"}}, "/model", "there are 'linear', 'mlp'"),
+    ({"model": {"kind": "tree"}}, "/model/kind", "there are 'linear', 'mlp'"),
     ({"model": {"kind": "mlp", "hidden": [16384] * 64}}, "/model", "smaller model"),
     ({"device": "mps"}, "/device", "use 'auto' or 'cpu'"),
     ({"register_as": "a b"}, "/register_as", ""),

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+
 from tests.server import LINE_JOB, LONG_JOB, Server, free_port
 
 SHORT = {**LONG_JOB, "epochs": 3000}
@@ -120,6 +122,31 @@ def test_a_dead_fork_server_is_replaced(data_dir: Path) -> None:
         assert job["error"] is None
         server.ok("POST", f"/v1/jobs/{job_id}/cancel")
         assert server.ended(job_id)["status"] == "cancelled"
+
+
+def test_an_idle_server_mends_a_dead_fork_server_by_itself(data_dir: Path) -> None:
+    with Server(data_dir) as server:
+        server.line()
+        first = server.train(**LINE_JOB)
+        (forkserver,) = psutil.Process(server.process.pid).children()
+        forkserver.kill()
+        deadline = time.monotonic() + 30
+        while forkserver.pid in server.forkserver_pids() or not server.forkserver_pids():
+            assert time.monotonic() < deadline, "nobody started another"
+            time.sleep(0.1)
+        server.wait_ready()
+        again = server.train(**LINE_JOB)
+        assert again["attempt"] == 1
+        assert again["metrics"] == first["metrics"]
+
+
+def test_a_step_longer_than_max_seconds_is_ended_from_outside(data_dir: Path) -> None:
+    with Server(data_dir, FITSERVE_MAX_PARALLEL_JOBS="1") as server:
+        server.line()
+        job_id = server.start_long_job(max_seconds=2)
+        os.kill(server.training_pid(), signal.SIGSTOP)  # as if one step took for ever
+        job = server.ended(job_id)
+        assert (job["status"], job["error"]["code"]) == ("failed", "time_limit")
 
 
 def test_children_end_with_the_server(data_dir: Path) -> None:

@@ -185,7 +185,8 @@ def test_empty_scratch_drops_what_a_crash_left(storage: Storage) -> None:
         (errno.EDQUOT, StorageFull),
         (errno.EROFS, Unavailable),
         (errno.EIO, Unavailable),
-        (errno.ENOENT, FileNotFoundError),
+        (errno.ENOENT, Unavailable),
+        (errno.ELOOP, OSError),
     ],
 )
 def test_os_errors_become_errors_with_a_remedy(number: int, expected: type[Exception]) -> None:

@@ -39,6 +39,7 @@ from app.ml.specs import JobRequest
 from app.services import history, jobs, plots, queue
 from app.services.context import Context
 from app.services.history import History
+from app.storage import Kind, Storage
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
@@ -127,6 +128,8 @@ def cancel_job(job_id: str, response: Response, context: ContextDep) -> JobOut:
     with context.database.read() as session:
         before = jobs.find(session, job_id).status
     job = jobs.cancel(context, job_id)
+    response.headers["Location"] = f"/v1/jobs/{job_id}"
+    response.headers["Retry-After"] = "1"
     if before in ("cancelling", "cancelled"):
         response.status_code = 200
     return JobOut.of(job)
@@ -174,7 +177,7 @@ def get_metrics(
     request: Request,
     context: ContextDep,
     names: Annotated[str | None, Query(description="comma-separated; left out: all")] = None,
-    after_epoch: Annotated[int, Query(ge=-1)] = -1,
+    after_epoch: Annotated[int, Query(ge=-1, le=2**53)] = -1,
     max_points: Annotated[int | None, Query(ge=2, le=1_000_000)] = None,
 ) -> Any:
     """The loss history, also while the job runs; ``text/csv`` by ``Accept``."""
@@ -241,22 +244,28 @@ def list_checkpoints(job_id: str, context: ContextDep) -> CheckpointList:
 
 
 @router.get("/{job_id}/checkpoints/{checkpoint_id}/download", response_class=FileResponse)
-def download_checkpoint(job_id: str, checkpoint_id: str, context: ContextDep) -> Response:
+def download_checkpoint(
+    job_id: str, checkpoint_id: str, request: Request, context: ContextDep
+) -> Response:
     """The weights as safetensors."""
     with context.database.read() as session:
         row = jobs.checkpoint(session, job_id, checkpoint_id)
-    path, sha256, _ = context.storage.file("checkpoints", row.id, _WEIGHTS)
-    return safetensors_file(path, f"{row.id}.safetensors", sha256)
-
-
-def safetensors_file(path: Any, name: str, sha256: str) -> Response:
-    """A download whose ETag is its hash; ranges are answered."""
-    return FileResponse(
-        path,
-        media_type="application/octet-stream",
-        filename=name,
-        headers={"ETag": f'"{sha256}"'},
+    return safetensors_file(
+        request, context.storage, "checkpoints", row.id, f"{row.id}.safetensors"
     )
+
+
+def safetensors_file(
+    request: Request, storage: Storage, kind: Kind, artifact_id: str, name: str
+) -> Response:
+    """Weights as a download, hashes checked; the ETag is the hash, ranges are answered."""
+    path, sha256, _ = storage.file(kind, artifact_id, _WEIGHTS)
+    etag = f'"{sha256}"'
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers={"ETag": etag})
+    storage.verified(kind, artifact_id)
+    media = "application/octet-stream"
+    return FileResponse(path, media_type=media, filename=name, headers={"ETag": etag})
 
 
 @router.get("/{job_id}/plots/{plot}.{image}", response_class=Response)

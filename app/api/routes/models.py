@@ -26,7 +26,6 @@ from app.services.predictions import predict
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
-_WEIGHTS = "weights.safetensors"
 _PREDICT_BODY = {
     "requestBody": {
         "required": True,
@@ -100,13 +99,14 @@ def get_summary(ref: str, context: ContextDep, predictors: PredictorsDep) -> Sum
 @router.get("/{ref}/download", response_class=FileResponse)
 def download_model(
     ref: str,
+    request: Request,
     context: ContextDep,
     format: Literal["safetensors"] = "safetensors",  # noqa: A002
 ) -> Response:
     """The weights, with an ETag and ranges."""
     row = _find(context, ref)
-    path, sha256, _ = context.storage.file("models", row.id, _WEIGHTS)
-    return safetensors_file(path, f"{row.name}-{row.version}.{format}", sha256)
+    name = f"{row.name}-{row.version}.{format}"
+    return safetensors_file(request, context.storage, "models", row.id, name)
 
 
 @router.post("/{ref}/predict", openapi_extra=_PREDICT_BODY)

@@ -58,7 +58,7 @@ def test_every_gap_is_filled_for_regression() -> None:
     assert spec.optimizer == AdamWSpec()
     assert spec.batch_size == 32
     assert spec.early_stopping == EarlyStoppingSpec(patience=10, min_delta=0)
-    assert spec.register_as == "job-name"
+    assert spec.register_as is None
 
 
 def test_every_gap_is_filled_for_classification() -> None:

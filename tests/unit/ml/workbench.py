@@ -42,9 +42,7 @@ def planned(table: pa.Table, **fields: Any) -> Plan:
     """The request's fields completed against ``table``."""
     asked = request(**fields)
     known = [name for name in asked.targets if name in table.column_names]
-    return planning.plan(
-        asked, tables.profile(table), table.num_rows, table.select(known), "job-name"
-    )
+    return planning.plan(asked, tables.profile(table), table.num_rows, table.select(known))
 
 
 def spec_for(table: pa.Table, **fields: Any) -> JobSpec:
