@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: setup  ## train on a real table and show the result; about half a minute
+demo: setup  ## train on a real table and show the result
 	$(BIN)/fitserve demo
 
 serve: setup  ## serve on http://127.0.0.1:8000 until Ctrl-C

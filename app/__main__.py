@@ -88,7 +88,7 @@ def demo(
         Path, typer.Option(help="Where its data, its log and the pictures go.")
     ] = Path("fitserve-demo"),
 ) -> None:
-    """Start a server, train on a real table, draw, predict, and stop; about half a minute."""
+    """Start a server, train on a real table, draw, predict, and stop."""
     from app.demo import run
 
     run(folder)

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from app.errors import FitserveError
+from app.errors import ConfigurationError, FitserveError
 from app.settings import load_settings
 
 JOB: dict[str, Any] = {
@@ -41,7 +41,10 @@ console = Console(highlight=False, soft_wrap=True)
 
 def run(folder: Path) -> None:
     """Show the whole path; everything it makes lies in ``folder``. Raises FitserveError."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"cannot make {folder}: {error.strerror}") from error
     with _server(folder) as client:
         _upload(client)
         job = _train(client)
@@ -215,7 +218,7 @@ def _show_curl() -> None:
     row |= {"depth": 61.5, "table": 55, "x": 6.2, "y": 6.2, "z": 3.8}
     base, json_type = "http://127.0.0.1:8000/v1", "-H 'Content-Type: application/json'"
     lines = [
-        "make serve   # or: fitserve serve; then, in another terminal:",
+        "make serve   # then, in another terminal:",
         f"gunzip -c {files('app') / 'data' / 'diamonds.csv.gz'} | \\\n"
         f"  curl -H 'Content-Type: text/csv' --data-binary @- '{base}/datasets?name=diamonds'",
         f"curl {json_type} -H 'Prefer: wait=60' {base}/jobs \\\n  -d '{json.dumps(JOB)}'",

@@ -16,7 +16,7 @@ from app import logs
 from app.api.app import create_app
 from app.db import migrate
 from app.db.session import Database, lock_data_dir
-from app.errors import ConfigurationError
+from app.errors import ConfigurationError, ServiceError
 from app.executors.local import LocalExecutor
 from app.services import health
 from app.services.context import Context
@@ -26,7 +26,7 @@ from app.worker import Worker
 
 _DRAIN_SECONDS = 2
 _WORKER_SECONDS = 4.5
-_LAST_RESORT_SECONDS = 7.0
+_LAST_RESORT_SECONDS = 6.8
 
 log = logs.get("serve")
 
@@ -41,8 +41,9 @@ def own_data(settings: Settings, holder: str) -> Iterator[tuple[Storage, Databas
     try:
         storage.prepare()
         lock = lock_data_dir(storage.lock_path, holder)
-    except OSError as error:
-        raise ConfigurationError(f"cannot use {settings.data_dir}: {error.strerror}") from error
+    except (OSError, ServiceError) as error:
+        said = error.detail if isinstance(error, ServiceError) else error.strerror
+        raise ConfigurationError(f"cannot use {settings.data_dir}: {said}") from error
     with lock:
         database = Database(storage.database_path)
         try:
@@ -84,7 +85,11 @@ def run(settings: Settings) -> None:
     with ExitStack() as stack:
         listener = stack.enter_context(_listen(settings))
         port = listener.getsockname()[1]
-        where = f"http://{settings.host}:{port}"
+        where = (
+            f"http://[{settings.host}]:{port}"
+            if ":" in settings.host
+            else (f"http://{settings.host}:{port}")
+        )
         holder = f"fitserve, process {os.getpid()}, {where}"
         executor = LocalExecutor()  # first: it imports torch while we do the rest
         stack.callback(executor.close)

@@ -65,7 +65,8 @@ def known_query(request: Request) -> None:
     parameters = operations[request.method.lower()].get("parameters", [])
     known = [item["name"] for item in parameters if item["in"] == "query"]
     for name in request.query_params:
-        if name not in known and not name.startswith("metadata["):
+        filters = "limit" in known and name.startswith("metadata[") and name.endswith("]")
+        if name not in known and not filters:
             guess = get_close_matches(name[:64], known, n=1)
             remedy = f"did you mean '{guess[0]}'?" if guess else "leave it out"
             detail = f"unknown query parameter '{name[:64]}'; {remedy}"

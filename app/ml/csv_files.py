@@ -121,10 +121,12 @@ def _read_as_text(source: Path, options: CSVOptions, names: list[str]) -> pa.Tab
 
 def _check_options(options: CSVOptions) -> None:
     if not _is_encoding_of_files(options.encoding):
-        raise InvalidData(f"unknown encoding '{options.encoding[:64]}'; try utf-8 or latin-1")
+        detail = f"unknown encoding '{options.encoding[:64]}'; try utf-8 or latin-1"
+        raise InvalidData.at("/encoding", detail)
     if options.delimiter == "\0" or not options.delimiter.isascii() or options.delimiter in '\r\n"':
-        raise InvalidData(
-            "the delimiter must be one ASCII character other than a quote or a line break"
+        raise InvalidData.at(
+            "/delimiter",
+            "the delimiter must be one ASCII character other than a quote or a line break",
         )
 
 

@@ -136,16 +136,13 @@ class Predictor:
         """``[[0.5]]``, values in feature order, as a table."""
         names = list(self._features)
         listed = ", ".join(names)[:256]
-        _raise(
-            [
-                FieldError(
-                    f"/instances/{i}",
-                    f"an instance is a list of {len(names)}: {listed}",
-                )
-                for i, instance in enumerate(instances)
-                if not isinstance(instance, list) or len(instance) != len(names)
-            ]
+        wrong = (
+            i
+            for i, instance in enumerate(instances)
+            if not isinstance(instance, list) or len(instance) != len(names)
         )
+        detail = f"an instance is a list of {len(names)}: {listed}"
+        _raise([FieldError(f"/instances/{i}", detail) for i in islice(wrong, _MOST_ERRORS)])
         columns = {name: [row[j] for row in instances] for j, name in enumerate(names)}
         places = {name: j for j, name in enumerate(names)}
         return self._table(columns, lambda name, i: f"/instances/{i}/{places[name]}")

@@ -64,7 +64,11 @@ class Spec(BaseModel):
 
 def _named(value: object) -> object:
     """``"adam"`` is short for ``{"kind": "adam"}``."""
-    return {"kind": value} if isinstance(value, str) else value
+    if isinstance(value, str):
+        return {"kind": value}
+    if isinstance(value, Spec) or (isinstance(value, dict) and isinstance(value.get("kind"), str)):
+        return value
+    raise PydanticCustomError("kind", "give its name, or an object with its name as 'kind'")
 
 
 # ---------------------------------------------------------------- split and preprocessing
@@ -182,8 +186,8 @@ _LOSS_ALIASES = {"mae": "l1"}
 
 def _loss(value: object) -> object:
     named = _named(value)
-    if isinstance(named, dict) and isinstance(kind := named.get("kind"), str):
-        return {**named, "kind": _LOSS_ALIASES.get(kind, kind)}
+    if isinstance(named, dict):
+        return {**named, "kind": _LOSS_ALIASES.get(named["kind"], named["kind"])}
     return named
 
 

@@ -26,6 +26,7 @@ _WHOLE_BELOW = 2**53
 _ROW_GROUP = 65_536
 _TOP = 10
 MAX_COLUMNS = 10_000
+_MOST_CELLS = 10_000_000
 
 
 # ---------------------------------------------------------------- JSON
@@ -40,9 +41,26 @@ def from_rows(
     for i, row in enumerate(rows):
         if not isinstance(row, dict):
             raise InvalidData.at(f"/source/rows/{i}", "a row is an object of columns")
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = _all_names(rows)
+    if len(rows) * len(names) > _MOST_CELLS:  # rows without a key count too: a gap is a cell
+        raise InvalidData.at(
+            "/source/rows",
+            f"{len(rows)} rows of {len(names)} columns are too many cells; send a file instead",
+        )
     columns = {name: [row.get(name) for row in rows] for name in names}
     return _from_lists(columns, types or {}, lambda name, row: f"/source/rows/{row}/{name}")
+
+
+def _all_names(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Every key of every row, in order of first appearance."""
+    names: dict[str, None] = {}
+    for row in rows:
+        names.update(dict.fromkeys(row))
+        if len(names) > MAX_COLUMNS:
+            raise InvalidData.at("/source/rows", f"more than {MAX_COLUMNS} columns are too many")
+    if not names:
+        raise InvalidData.at("/source/rows", "the rows have no columns; give them at least one")
+    return list(names)
 
 
 def from_columns(

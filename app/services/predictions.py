@@ -48,9 +48,10 @@ def predict(predictor: "Predictor", body: Any, *, probabilities: bool = False) -
     Returns ``{"predictions": [...]}`` and, where asked, ``"probabilities"``. Raises InvalidRequest.
     """
     if not isinstance(body, dict) or sum(key in body for key in INPUTS) != 1:
-        raise InvalidRequest(
+        raise InvalidRequest.at(
+            "",
             'send one object with "rows", "columns" or "instances", '
-            'for example {"rows": [{"x": 0.5}]}'
+            'for example {"rows": [{"x": 0.5}]}',
         )
     for key in body:
         if key not in INPUTS:
@@ -60,6 +61,8 @@ def predict(predictor: "Predictor", body: Any, *, probabilities: bool = False) -
     if not isinstance(value, wanted):
         kind = "an object of lists" if key == "columns" else "a list"
         raise InvalidRequest.at(f"/{key}", f'"{key}" wants {kind}')
+    if not value or (key == "columns" and not any(value.values())):
+        raise InvalidRequest.at(f"/{key}", "there are no rows to predict; send at least one")
     if key == "rows":
         table = predictor.table_of_rows(value)
     elif key == "columns":
