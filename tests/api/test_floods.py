@@ -13,6 +13,10 @@ from tests.server import QUICK_JOB, Json, Server, problem
 MANY = 300_000
 
 
+def inline(rows: list[Any]) -> Json:
+    return {"source": {"kind": "inline", "rows": rows}}
+
+
 def floods() -> dict[str, tuple[str, Any]]:
     job: Json = {**QUICK_JOB}
     rows: list[Any] = [[]] * 3_000_000
@@ -22,7 +26,10 @@ def floods() -> dict[str, tuple[str, Any]]:
         "targets": ("/v1/jobs", {**job, "target": [1] * 1_000_000}),
         "metadata": ("/v1/jobs", {**job, "metadata": {str(i): i for i in range(MANY)}}),
         "hidden": ("/v1/jobs", {**job, "model": {"kind": "mlp", "hidden": ["x"] * 1_000_000}}),
-        "rows": ("/v1/datasets", {"source": {"kind": "inline", "rows": rows}}),
+        "rows": ("/v1/datasets", inline(rows)),
+        "a key a row": ("/v1/datasets", inline([{f"k{i}": 1} for i in range(20_000)])),
+        "sparse": ("/v1/datasets", inline([{f"k{i}": 1 for i in range(9_999)}, *[{}] * 50_000])),
+        "instances": ("/v1/models/flood/predict", {"instances": [[]] * 3_000_000}),
         "types": (
             "/v1/datasets",
             {
@@ -36,6 +43,8 @@ def floods() -> dict[str, tuple[str, Any]]:
 @pytest.mark.parametrize("kind", floods())
 def test_a_flood_of_errors_is_refused_without_cost(server: Server, kind: str) -> None:
     path, body = floods()[kind]
+    if "models" in path:
+        server.train(**QUICK_JOB, register_as="flood")
     process = psutil.Process(server.process.pid)
     before = process.memory_info().rss
     answers: list[httpx.Response] = []
