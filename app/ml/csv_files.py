@@ -184,19 +184,19 @@ def _parse_text(name: str, column: pa.ChunkedArray, wanted: ColumnType | None) -
     for kind, pattern in (("boolean", _BOOLEAN), ("number", _NUMBER)):
         fits = pc.match_substring_regex(trimmed, pattern)
         if wanted == kind:
-            _requireevery(name, fits, trimmed, wanted)
+            _require_every(name, fits, trimmed, wanted)
         if wanted == kind or (wanted is None and every(fits)):
             if kind == "boolean":
                 return pc.equal(pc.utf8_lower(trimmed), "true")
             if wanted is None and _any(pc.match_substring_regex(trimmed, _LEADING_ZERO)):
                 return column  # "001" is a code, not a number
             numbers = pc.cast(pc.replace_substring_regex(trimmed, r"^\+", ""), pa.float64())
-            _requireevery(name, pc.is_finite(numbers), trimmed, "number of 64 bits")
+            _require_every(name, pc.is_finite(numbers), trimmed, "number of 64 bits")
             return numbers
     return column
 
 
-def _requireevery(name: str, fits: pa.ChunkedArray, cells: pa.ChunkedArray, wanted: str) -> None:
+def _require_every(name: str, fits: pa.ChunkedArray, cells: pa.ChunkedArray, wanted: str) -> None:
     """Raise InvalidData naming the first cell that does not fit; missing ones do."""
     row = pc.index(pc.fill_null(fits, True), False).as_py()
     if row >= 0:

@@ -19,6 +19,7 @@ from app.ml.preprocessing import (
     Matrix,
     NumberTargets,
 )
+from app.ml.tables import escape
 
 _MOST_ERRORS = 20
 _ARROW = {"number": pa.float64(), "boolean": pa.bool_(), "category": pa.string()}
@@ -107,13 +108,13 @@ class Predictor:
                 break
         _raise(errors)
         columns = {name: [row[name] for row in rows] for name in known}
-        return self._table(columns, lambda name, i: f"/rows/{i}/{_escape(name)}")
+        return self._table(columns, lambda name, i: f"/rows/{i}/{escape(name)}")
 
     def table_of_columns(self, columns: dict[str, Any]) -> pa.Table:
         """``{"x": [0.5]}`` as a table."""
         errors = self._wrong_names(columns, "/columns")
         errors += [
-            FieldError(f"/columns/{_escape(name)}", "a column is a list of values")
+            FieldError(f"/columns/{escape(name)}", "a column is a list of values")
             for name, values in columns.items()
             if not isinstance(values, list)
         ]
@@ -124,13 +125,13 @@ class Predictor:
             if length != most:
                 errors.append(
                     FieldError(
-                        f"/columns/{_escape(name)}",
+                        f"/columns/{escape(name)}",
                         f"{length} values where another has {most}",
                     )
                 )
         _raise(errors)
         wanted = {name: columns[name] for name in self._features}
-        return self._table(wanted, lambda name, i: f"/columns/{_escape(name)}/{i}")
+        return self._table(wanted, lambda name, i: f"/columns/{escape(name)}/{i}")
 
     def table_of_instances(self, instances: Sequence[Any]) -> pa.Table:
         """``[[0.5]]``, values in feature order, as a table."""
@@ -150,7 +151,7 @@ class Predictor:
     def _wrong_names(self, given: dict[str, Any], pointer: str) -> list[FieldError]:
         errors = [
             FieldError(
-                f"{pointer}/{_escape(name)}",
+                f"{pointer}/{escape(name)}",
                 f"the feature '{name[:64]}' is missing; send a value, or null where it is unknown",
                 "missing",
             )
@@ -162,7 +163,7 @@ class Predictor:
             guess = get_close_matches(name[:64], self._features, n=1)
             remedy = f"did you mean '{guess[0][:64]}'?" if guess else "leave it out"
             detail = f"unknown feature '{name[:64]}'; {remedy}"
-            errors.append(FieldError(f"{pointer}/{_escape(name)}", detail, "unknown"))
+            errors.append(FieldError(f"{pointer}/{escape(name)}", detail, "unknown"))
         return errors
 
     def _table(self, columns: dict[str, list[Any]], pointer: Callable[[str, int], str]) -> pa.Table:
@@ -212,10 +213,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     return str(value).lower()[:64]
-
-
-def _escape(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
 
 
 def _raise(errors: list[FieldError]) -> None:
