@@ -1,7 +1,9 @@
 """The command line: ``fitserve`` or ``python -m app``."""
 
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -65,10 +67,16 @@ def serve(
 
     An empty or older database is migrated first. On SIGTERM running jobs go back to the queue.
     """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)  # until uvicorn listens to them: process 1 ignores the default
     settings = load_settings(host=host, port=port, data_dir=data_dir)
     from app import serve as house
 
     house.run(settings)
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
 
 
 @cli.command()

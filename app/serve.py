@@ -1,9 +1,7 @@
 """Putting the house together: one process that answers HTTP and trains in children."""
 
 import os
-import signal
 import socket
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -80,8 +78,6 @@ def run(settings: Settings) -> None:
     logs.configure(settings.log_level, settings.log_format)
     for name in unknown_settings():
         log.warning("unknown setting ignored", name=name)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _exit)  # until uvicorn listens to them: process 1 ignores the default
     with ExitStack() as stack:
         listener = stack.enter_context(_listen(settings))
         port = listener.getsockname()[1]
@@ -112,10 +108,6 @@ def run(settings: Settings) -> None:
         log.info("listening", url=where, data=str(storage.root))
         _Server(config, context).run(sockets=[listener])
         log.info("stopping; running jobs go back to the queue")
-
-
-def _exit(_number: int, _frame: FrameType | None) -> None:
-    sys.exit(0)
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -80,6 +80,20 @@ def test_a_taken_port_is_said(tmp_path: Path) -> None:
         running.wait()
 
 
+def test_nothing_is_imported_from_the_directory_it_starts_in(tmp_path: Path) -> None:
+    for name in ("app", "torch", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the wrong place')")
+    port = free_port()
+    running = subprocess.Popen(
+        [FITSERVE, "serve", "--port", str(port)], cwd=tmp_path, stderr=subprocess.DEVNULL
+    )
+    try:
+        _wait(port)
+    finally:
+        running.terminate()
+        assert running.wait(15) == 0
+
+
 def _wait(port: int) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
