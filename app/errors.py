@@ -27,7 +27,6 @@
     │   └── StorageFull
     ├── TrainingError             ends a job as ``failed`` with this code
     │   ├── Diverged
-    │   ├── OutOfMemory
     │   └── TimeLimit
     └── ConfigurationError        the command line exits 78 (EX_CONFIG)
 
@@ -45,6 +44,11 @@ class FieldError:
     pointer: str
     detail: str
     code: str = "invalid"
+
+
+def escape(name: str) -> str:
+    """A name as one part of a JSON pointer (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")
 
 
 class FitserveError(Exception):
@@ -157,10 +161,6 @@ class TrainingError(FitserveError):
 
 class Diverged(TrainingError):
     code = "diverged"
-
-
-class OutOfMemory(TrainingError):
-    code = "out_of_memory"
 
 
 class TimeLimit(TrainingError):

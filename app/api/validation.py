@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from app.api.bodies import dump
-from app.errors import FieldError
+from app.errors import FieldError, escape
 from app.ml.specs import JobRequest, field_names
 
 _NO_STRING = "should be a string"
@@ -38,8 +38,7 @@ def _field(item: dict[str, Any], body: Any) -> FieldError:
         parts.append(item["ctx"]["discriminator"].strip("'"))
     # "unknown optimizer", though it is the optimizer's kind that is unknown
     name = _name(parts[:-1] if parts[-1:] == ["kind"] and len(parts) > 1 else parts)
-    escaped = [str(part).replace("~", "~0").replace("/", "~1")[:64] for part in parts]
-    pointer = "".join(f"/{part}" for part in escaped)
+    pointer = "".join(f"/{escape(str(part))[:64]}" for part in parts)
     return FieldError(pointer, _detail(item, name), _code(item["type"]))
 
 

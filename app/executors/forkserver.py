@@ -53,10 +53,6 @@ class ForkServer:
             )
         self._ready = False
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
     def fork(self) -> "Child":
         """A new child, about 5 ms after the first. Raises OSError where the fork server is gone."""
         ours, theirs = socket.socketpair()

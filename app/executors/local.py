@@ -20,11 +20,6 @@ class LocalExecutor:
         self._spare: Child | None = None
         self._closed = False
 
-    @property
-    def pid(self) -> int:
-        """Of the fork server."""
-        return self._server.pid
-
     def prepare(self) -> None:
         """Have a spare child ready; blocks until the fork server has imported torch."""
         with self._lock:
@@ -69,10 +64,6 @@ class LocalHandle:
     def __init__(self, child: Child) -> None:
         self._child = child
         self._ended = False
-
-    @property
-    def pid(self) -> int:
-        return self._child.pid
 
     def events(self, timeout: float) -> list[Event] | None:
         if self._ended:

@@ -3,23 +3,22 @@
 import codecs
 import csv
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from app.errors import FieldError, InvalidData
+from app.errors import FieldError, InvalidData, escape
 from app.ml.tables import (
     MAX_COLUMNS,
     ColumnType,
     canonical,
     check_names,
     check_types,
-    escape,
     every,
     no_row,
 )
@@ -65,13 +64,21 @@ def read_csv(
     return canonical(pa.table(dict(zip(text.column_names, columns, strict=True))))
 
 
-def _read_options(options: CSVOptions) -> dict[str, Any]:
-    return {
-        "encoding": options.encoding,
-        "autogenerate_column_names": not options.header,
-        "block_size": _BLOCK,
-        "use_threads": False,  # so that a ragged line is reported with its number
-    }
+def _read_options(options: CSVOptions) -> pacsv.ReadOptions:
+    return pacsv.ReadOptions(
+        encoding=options.encoding,
+        autogenerate_column_names=not options.header,
+        block_size=_BLOCK,
+        use_threads=False,  # so that a ragged line is reported with its number
+    )
+
+
+def _parse_options(
+    options: CSVOptions, on_ragged: Callable[[pacsv.InvalidRow], str]
+) -> pacsv.ParseOptions:
+    return pacsv.ParseOptions(
+        delimiter=options.delimiter, newlines_in_values=True, invalid_row_handler=on_ragged
+    )
 
 
 def _csv_names(source: Path, options: CSVOptions) -> list[str]:
@@ -79,12 +86,8 @@ def _csv_names(source: Path, options: CSVOptions) -> list[str]:
     try:
         with pacsv.open_csv(
             source,
-            read_options=pacsv.ReadOptions(**_read_options(options)),
-            parse_options=pacsv.ParseOptions(
-                delimiter=options.delimiter,
-                newlines_in_values=True,
-                invalid_row_handler=lambda _: "skip",
-            ),
+            read_options=_read_options(options),
+            parse_options=_parse_options(options, lambda _: "skip"),
         ) as reader:
             return [str(name) for name in reader.schema.names]
     except (pa.ArrowInvalid, UnicodeError) as error:
@@ -101,12 +104,8 @@ def _read_as_text(source: Path, options: CSVOptions, names: list[str]) -> pa.Tab
     try:
         return pacsv.read_csv(
             source,
-            read_options=pacsv.ReadOptions(**_read_options(options)),
-            parse_options=pacsv.ParseOptions(
-                delimiter=options.delimiter,
-                newlines_in_values=True,
-                invalid_row_handler=refuse,
-            ),
+            read_options=_read_options(options),
+            parse_options=_parse_options(options, refuse),
             convert_options=pacsv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()),
                 strings_can_be_null=True,

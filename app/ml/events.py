@@ -1,5 +1,7 @@
 """What training tells while it runs; plain data that crosses a pipe as JSON."""
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +11,12 @@ from app.ml.specs import JobSpec
 
 Metrics = dict[str, float | None]
 """A metric that is not defined on these rows (AUC with one class, R² of one row) is ``None``."""
+
+
+def finite(values: Mapping[str, float | None]) -> Metrics:
+    """Values fit for JSON: what is not finite is ``None``."""
+    return {k: v if v is not None and math.isfinite(v) else None for k, v in values.items()}
+
 
 StopReason = Literal["cancel", "shutdown"]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 
 from app.ml import preprocessing
-from app.ml.events import Metrics
+from app.ml.events import Metrics, finite
 from app.ml.preprocessing import (
     ClassTarget,
     Floats,
@@ -40,7 +40,7 @@ def score(target: TargetEncoder, table: pa.Table, outputs: Matrix) -> Metrics:
             found = classification(target.codes(table), target.probabilities(outputs))
         case LabelTargets():
             found = multilabel(target.encode(table).astype(float), target.probabilities(outputs))
-    return _finite(found)
+    return finite(found)
 
 
 def baseline(target: TargetEncoder, train: pa.Table, table: pa.Table) -> Metrics:
@@ -50,13 +50,13 @@ def baseline(target: TargetEncoder, train: pa.Table, table: pa.Table) -> Metrics
         case NumberTargets():
             true = preprocessing.numbers(table, target.names)
             guess = preprocessing.numbers(train, target.names).mean(axis=0)
-            return _finite(regression(true, _repeat(guess, rows)))
+            return finite(regression(true, _repeat(guess, rows)))
         case ClassTarget():
             shares = _shares(target.codes(train), target.classes)
-            return _finite(classification(target.codes(table), _repeat(shares, rows)))
+            return finite(classification(target.codes(table), _repeat(shares, rows)))
         case LabelTargets():
             guess = target.encode(train).astype(float).mean(axis=0)
-            return _finite(multilabel(target.encode(table).astype(float), _repeat(guess, rows)))
+            return finite(multilabel(target.encode(table).astype(float), _repeat(guess, rows)))
 
 
 def regression(true: Floats, predicted: Floats) -> Metrics:
@@ -112,11 +112,6 @@ def _auc(true: NDArray[np.int64], probabilities: Floats, labels: NDArray[np.int6
     if len(labels) == 2:
         return float(sk.roc_auc_score(true, probabilities[:, 1]))
     return float(sk.roc_auc_score(true, probabilities, multi_class="ovr", labels=labels))
-
-
-def _finite(metrics: Metrics) -> Metrics:
-    """Metrics fit for JSON: what is not finite is ``None``."""
-    return {k: v if v is not None and np.isfinite(v) else None for k, v in metrics.items()}
 
 
 def _shares(codes: NDArray[np.int64], classes: Sequence[Any]) -> Floats:

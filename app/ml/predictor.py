@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from app.errors import FieldError, InvalidRequest
+from app.errors import FieldError, InvalidRequest, escape
 from app.ml import checkpoint, inference, models
 from app.ml.checkpoint import Card
 from app.ml.preprocessing import (
@@ -19,7 +19,6 @@ from app.ml.preprocessing import (
     Matrix,
     NumberTargets,
 )
-from app.ml.tables import escape
 
 _MOST_ERRORS = 20
 _ARROW = {"number": pa.float64(), "boolean": pa.bool_(), "category": pa.string()}

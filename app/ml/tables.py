@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from app.errors import ArtifactCorrupt, InvalidData
+from app.errors import ArtifactCorrupt, InvalidData, escape
 
 ColumnType = Literal["number", "category", "boolean"]
 
@@ -154,10 +154,6 @@ def _shown(value: Any) -> str:
 
 
 # ---------------------------------------------------------------- the canonical table
-
-
-def escape(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
 
 
 def no_row() -> InvalidData:

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from app.db.models import Checkpoint, HistoryChunk, Job, ModelName, ModelVersion, now
 from app.errors import InvalidTransition
-from app.ml.events import CheckpointSaved, EpochEnded, TrainEnded
+from app.ml.events import CheckpointSaved, EpochEnded, TrainEnded, finite
 
 CRASHES_ALLOWED = 3
 OWNED = ("running", "cancelling")
@@ -88,7 +88,7 @@ def record(session: Session, claim: Claim, epochs: Sequence[EpochEnded], seconds
             values=np.ascontiguousarray(table.T).tobytes(),
         )
     )
-    last = {"epoch": fresh[-1].epoch, **_finite(fresh[-1].values)}
+    last = {"epoch": fresh[-1].epoch, **finite(fresh[-1].values)}
     _move(session, claim, epochs_done=fresh[-1].epoch + 1, last=last, seconds=seconds)
 
 
@@ -113,7 +113,7 @@ def succeed(
     job = session.get_one(Job, claim.job_id)
     name = claim.spec["register_as"] or claim.job_id
     version = _next_version(session, name)
-    best = {"epoch": ended.best.epoch, **_finite(ended.best.values)}
+    best = {"epoch": ended.best.epoch, **finite(ended.best.values)}
     _move(
         session,
         claim,
@@ -258,7 +258,3 @@ def _next_version(session: Session, name: str) -> int:
     row.last_version += 1
     session.flush()
     return row.last_version
-
-
-def _finite(values: dict[str, float]) -> dict[str, float | None]:
-    return {name: value if np.isfinite(value) else None for name, value in values.items()}
