@@ -19,7 +19,8 @@
     │   ├── NameTaken
     │   ├── InUse
     │   ├── InvalidTransition
-    │   └── NotReady
+    │   ├── NotReady
+    │   └── QueueFull
     ├── ServiceError              ours to mend
     │   ├── Unavailable
     │   ├── ShuttingDown
@@ -35,6 +36,7 @@ No HTTP here: ``app.api.problems`` says which status each code gets.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class FitserveError(Exception):
         self.errors = list(errors)
 
     @classmethod
-    def at(cls, pointer: str, detail: str, code: str = "invalid") -> "FitserveError":
+    def at(cls, pointer: str, detail: str, code: str = "invalid") -> Self:
         """The error of one field: its detail doubles as the summary."""
         return cls(detail, [FieldError(pointer, detail, code)])
 
@@ -133,6 +135,10 @@ class InvalidTransition(Conflict):
 
 class NotReady(Conflict):
     code = "not_ready"
+
+
+class QueueFull(Conflict):
+    code = "queue_full"
 
 
 class ServiceError(FitserveError):

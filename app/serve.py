@@ -16,6 +16,7 @@ from app.db import migrate
 from app.db.session import Database, lock_data_dir
 from app.errors import ConfigurationError, ServiceError
 from app.executors.local import LocalExecutor
+from app.executors.parsers import Parsers
 from app.services import health
 from app.services.context import Context
 from app.settings import Settings, unknown_settings
@@ -91,7 +92,10 @@ def run(settings: Settings) -> None:
         stack.callback(executor.close)
         storage, database = stack.enter_context(own_data(settings, holder))
         tempfile.tempdir = str(storage.scratch)  # forms are spooled beside what they become
-        context = Context(settings, storage, database)
+        stopping = threading.Event()
+        parsers = Parsers(settings.parse_memory_bytes, settings.parse_seconds, stopping.is_set)
+        stack.callback(parsers.close)
+        context = Context(settings, storage, database, parsers, stopping=stopping)
         worker = Worker(context, executor)
         config = uvicorn.Config(
             create_app(context, worker.alive),
@@ -105,6 +109,7 @@ def run(settings: Settings) -> None:
         stack.callback(worker.stop, _WORKER_SECONDS)
         stack.callback(context.stopping.set)
         threading.Thread(target=_import_torch, args=[context], daemon=True).start()
+        threading.Thread(target=parsers.prepare, daemon=True).start()
         log.info("listening", url=where, data=str(storage.root))
         _Server(config, context).run(sockets=[listener])
         log.info("stopping; running jobs go back to the queue")

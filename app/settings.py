@@ -13,6 +13,16 @@ from app.errors import ConfigurationError
 MIB = 1024 * 1024
 
 
+def memory_of_machine() -> int:
+    """Bytes of memory that there are, as the machine or the container's limit has it."""
+    there_is = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return there_is
+    return min(there_is, int(limit)) if limit.isdigit() else there_is
+
+
 class Settings(BaseSettings):
     """What one server may be told; every field can be set as ``FITSERVE_<FIELD>``."""
 
@@ -33,6 +43,27 @@ class Settings(BaseSettings):
     )
     max_json_bytes: int = Field(16 * MIB, ge=1024, description="largest JSON body")
     max_upload_bytes: int = Field(2048 * MIB, ge=1024, description="largest uploaded file")
+    max_decoded_bytes: int = Field(
+        256 * MIB,
+        ge=1024,
+        description="largest file once unpacked; 50 times what was sent is allowed in any case",
+    )
+    parse_memory_bytes: int = Field(
+        default_factory=lambda: max(2048 * MIB, memory_of_machine() // 3),
+        ge=1536 * MIB,
+        description="memory of a process that reads a file; default: a third of the machine's, "
+        "at least 2 GiB",
+    )
+    parse_seconds: float = Field(600, gt=0, description="time to read one file")
+    max_queued_jobs: int = Field(
+        20_000, ge=1, description="jobs that may wait; more are answered 429"
+    )
+    min_free_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="free disk below which nothing new is taken (507); "
+        "default: 64 MiB, or a hundredth of a small disk",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 

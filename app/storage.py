@@ -26,6 +26,7 @@ KINDS: tuple[Kind, ...] = ("datasets", "models", "checkpoints")
 MANIFEST = "manifest.json"
 _CHUNK = 1024 * 1024
 _PROBE_BYTES = 64 * 1024
+_LEAST_FREE = 64 * 1024 * 1024
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -44,6 +45,21 @@ def explain_os_errors() -> Iterator[None]:
                 "a folder of the data directory is missing; restart fitserve"
             ) from error
         raise
+
+
+def require_room(folder: Path, least: int | None = None) -> None:
+    """Raise StorageFull where the disk of ``folder`` has fewer than ``least`` bytes free.
+
+    Left out: 64 MiB, or a hundredth of a small disk; the job table must always find room.
+    """
+    with explain_os_errors():
+        disk = shutil.disk_usage(folder)
+    least = min(_LEAST_FREE, disk.total // 100) if least is None else least
+    if disk.free < least:
+        raise StorageFull(
+            f"{disk.free} bytes are free on the data disk, and {least} are to stay so; "
+            "free some and try again"
+        )
 
 
 def sha256_of(path: Path) -> str:

@@ -21,6 +21,7 @@ from app.executors.base import Executor, Handle
 from app.ids import new_id
 from app.ml.events import (
     CheckpointSaved,
+    DataRead,
     EpochEnded,
     Event,
     TrainEnded,
@@ -53,6 +54,7 @@ class Run:
     started: float = field(default_factory=time.monotonic)
     recorded_at: float = field(default_factory=time.monotonic)
     # what the child said and the database does not know yet
+    warnings: list[str] = field(default_factory=list)
     epochs: list[EpochEnded] = field(default_factory=list)
     checkpoints: list[CheckpointSaved] = field(default_factory=list)
     looked_at: float = 0.0
@@ -210,6 +212,9 @@ class Worker:
     def _handle(self, run: Run, event: Event) -> bool:
         """Record one event; whether it was the last."""
         match event:
+            case DataRead(warnings=warnings):
+                run.warnings += warnings
+                return False
             case EpochEnded():
                 run.epochs.append(event)
                 return False
@@ -235,6 +240,7 @@ class Worker:
         outdated: list[str] = []
 
         def write(session: Session) -> None:
+            queue.warn(session, run.claim, run.warnings)
             queue.record(session, run.claim, run.epochs, run.seconds)
             for saved in run.checkpoints:
                 queue.record_checkpoint(session, run.claim, saved)
@@ -243,6 +249,7 @@ class Worker:
                 transition(session)
 
         self._until_written(run.claim, write)
+        run.warnings.clear()
         run.epochs.clear()
         run.checkpoints.clear()
         run.recorded_at = time.monotonic()

@@ -107,6 +107,15 @@ class Server:
             time.sleep(0.02)
         raise AssertionError(f"not ready after {READY_SECONDS} s: {self.log.read_text()}")
 
+    def logged(self, text: str, seconds: float = 10) -> bool:
+        """Whether a line with ``text`` comes; a request's line follows its answer."""
+        deadline = time.monotonic() + seconds
+        while text not in self.log.read_text():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
+
     def restart(self) -> "Server":
         self.process = self._spawn()
         return self.wait_ready()
@@ -127,14 +136,15 @@ class Server:
 
     def training_pid(self) -> int:
         """The process that trains: the busiest child of the fork server."""
-        forkservers = psutil.Process(self.process.pid).children()
-        children = [child for server in forkservers for child in server.children()]
+        (forkserver,) = self.forkservers()
+        children = forkserver.children()
         return int(max(children, key=lambda child: child.cpu_times().user).pid)
 
-    def forkserver_pids(self) -> list[int]:
-        """The fork server's pid; none while there is none."""
+    def forkservers(self, work: str = "training") -> list[psutil.Process]:
+        """The fork server whose children do that ``work``; none while there is none."""
         children = psutil.Process(self.process.pid).children()
-        return [child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE]
+        alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+        return [child for child in alive if f"app.executors.{work}" in child.cmdline()]
 
     def __enter__(self) -> "Server":
         return self.wait_ready()

@@ -15,6 +15,7 @@ from app.api.observe import Observe
 from app.api.routes import datasets, jobs, models, operations
 from app.api.schemas import DatasetRequest
 from app.api.security import Gate
+from app.api.uploads import Uploads
 from app.services.context import Context
 from app.services.predictions import Predictors
 
@@ -36,6 +37,7 @@ def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
     )
     api.state.context = context
     api.state.predictors = Predictors(context.storage)
+    api.state.uploads = Uploads(context)
     api.state.metrics = Metrics(context)
     api.state.worker_alive = worker_alive
     for module in (datasets, jobs, models, operations):

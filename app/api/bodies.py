@@ -1,11 +1,8 @@
 """Request bodies: strict JSON for resources, bounded reading for all."""
 
-import json
-import re
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-import numpy as np
 import orjson
 from anyio import to_thread
 from fastapi import Request, Response
@@ -14,15 +11,12 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.types import Message
 
-from app.errors import InvalidJSON, TooLarge, UnsupportedMediaType
+from app.errors import TooLarge, UnsupportedMediaType
+from app.strict_json import parse_strict
 
 Model = TypeVar("Model", bound=BaseModel)
 
-MAX_DEPTH = 64
 _PARSED_AT_ONCE = 64 * 1024
-_MAX_INTEGER = 2**63
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def dump(value: Any) -> bytes:
@@ -41,18 +35,24 @@ async def read_body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def refuse_declared(request: Request, limit: int) -> None:
-    """Refuse before reading what the client itself says: too large, or compressed."""
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaType("compressed bodies are not read; send it without compression")
+def refuse_declared(request: Request, limit: int, *, packed: bool = False) -> None:
+    """Refuse before reading what the client itself says: too large, or compressed; ``packed``
+    bodies may be gzip."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity" and not (packed and encoding in ("gzip", "x-gzip")):
+        allowed = "gzip is" if packed else "compressed bodies are not"
+        raise UnsupportedMediaType(
+            f"cannot read the content encoding '{encoding[:64]}'; {allowed} read here, "
+            "and what is not compressed"
+        )
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared[:20]) > limit:
         raise _too_large(limit)
 
 
-def limited(request: Request, limit: int) -> Request:
+def limited(request: Request, limit: int, *, packed: bool = False) -> Request:
     """The same request, whose body is counted as it arrives; nobody's own count is believed."""
-    refuse_declared(request, limit)
+    refuse_declared(request, limit, packed=packed)
     received = 0
 
     async def receive() -> Message:
@@ -79,72 +79,6 @@ def is_json(media: str) -> bool:
     return media == "application/json" or (
         media.startswith("application/") and media.endswith("+json")
     )
-
-
-def parse_strict(body: bytes) -> Any:
-    """JSON without its traps. Raises InvalidJSON for duplicate keys, NaN, numbers that overflow,
-    lone surrogates, integers beyond 63 bits and nesting deeper than 64."""
-    if not body:
-        raise InvalidJSON("the body is empty; send a JSON object")
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidJSON("the body is not UTF-8") from error
-    if _depth(body) > MAX_DEPTH:
-        raise InvalidJSON(f"nested deeper than {MAX_DEPTH}")
-    try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_no_duplicates,
-            parse_constant=_no_constant,
-            parse_int=_bounded_int,
-            parse_float=_finite_float,
-        )
-    except json.JSONDecodeError as error:
-        raise InvalidJSON(f"{error.msg} at line {error.lineno} column {error.colno}") from error
-    if "\\u" in text:
-        _refuse_surrogates(value)
-    return value
-
-
-def _depth(body: bytes) -> int:
-    brackets = _STRING.sub(b"", body).translate(None, _BRACKETS)
-    steps = np.frombuffer(brackets, np.uint8)
-    opening = (steps == ord("[")) | (steps == ord("{"))
-    return int(np.cumsum(np.where(opening, 1, -1)).max(initial=0))
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise InvalidJSON(f"the key '{twice[:64]}' stands twice in one object")
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise InvalidJSON(f"{name} is no JSON number; send null where a value is unknown")
-
-
-def _bounded_int(digits: str) -> int:
-    if len(digits) > 20 or not -_MAX_INTEGER <= (number := int(digits)) < _MAX_INTEGER:
-        raise InvalidJSON(f"the integer {digits[:64]} is beyond 63 bits")
-    return number
-
-
-def _finite_float(digits: str) -> float:
-    number = float(digits)
-    if number in (float("inf"), float("-inf")):
-        raise InvalidJSON(f"the number {digits[:64]} overflows")
-    return number
-
-
-def _refuse_surrogates(value: Any) -> None:
-    try:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InvalidJSON("a string holds a lone surrogate") from error
 
 
 async def read_json(request: Request, limit: int) -> Any:

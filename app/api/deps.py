@@ -6,25 +6,31 @@ from typing import Annotated, Literal, cast
 
 from fastapi import Depends, Query, Request
 
-from app.errors import FieldError, InvalidRequest
+from app.api.uploads import Uploads
+from app.errors import FieldError, InvalidRequest, NotAcceptable
 from app.services.context import Context
 from app.services.listing import Paging
 from app.services.predictions import Predictors
 
 
-def _context(request: Request) -> Context:
+async def _context(request: Request) -> Context:
     return cast(Context, request.app.state.context)
 
 
-def _predictors(request: Request) -> Predictors:
+async def _predictors(request: Request) -> Predictors:
     return cast(Predictors, request.app.state.predictors)
 
 
+async def _uploads(request: Request) -> Uploads:
+    return cast(Uploads, request.app.state.uploads)
+
+
+UploadsDep = Annotated[Uploads, Depends(_uploads)]
 ContextDep = Annotated[Context, Depends(_context)]
 PredictorsDep = Annotated[Predictors, Depends(_predictors)]
 
 
-def _paging(
+async def _paging(
     request: Request,
     after: Annotated[str | None, Query(description="continue after this id")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -47,7 +53,7 @@ class RowWindow:
     limit: int
 
 
-def _row_window(
+async def _row_window(
     offset: Annotated[int, Query(ge=0, le=2**53)] = 0,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
 ) -> RowWindow:
@@ -57,7 +63,7 @@ def _row_window(
 RowWindowDep = Annotated[RowWindow, Depends(_row_window)]
 
 
-def known_query(request: Request) -> None:
+async def known_query(request: Request) -> None:
     """Refuse query parameters that a route does not have: ``?dryrun=true`` must start no job."""
     if not request.query_params:
         return
@@ -71,6 +77,30 @@ def known_query(request: Request) -> None:
             remedy = f"did you mean '{guess[0]}'?" if guess else "leave it out"
             detail = f"unknown query parameter '{name[:64]}'; {remedy}"
             raise InvalidRequest.at(f"/{name[:64]}", detail, "unknown")
+
+
+def negotiated(request: Request, *offered: str) -> str:
+    """The media type that the client likes best, the first of several (RFC 9110, section 12.5.1).
+
+    Raises NotAcceptable where it takes none of them.
+    """
+    ranges: dict[str, float] = {}
+    for item in (request.headers.get("accept") or "*/*").split(","):
+        media, *parameters = (part.strip().lower() for part in item.split(";"))
+        weights = [part[2:] for part in parameters if part.startswith("q=")]
+        try:
+            ranges[media] = float(weights[0]) if weights else 1.0
+        except ValueError:
+            ranges[media] = 0.0
+
+    def weight(media: str) -> float:
+        kinds = (media, f"{media.partition('/')[0]}/*", "*/*")
+        return next((ranges[kind] for kind in kinds if kind in ranges), 0.0)
+
+    best = max(offered, key=weight)
+    if weight(best) <= 0:
+        raise NotAcceptable(f"this comes as {' or '.join(offered)}; ask for one of them")
+    return best
 
 
 PNG_SVG = {"png": "image/png", "svg": "image/svg+xml"}

@@ -31,21 +31,32 @@ class Observe:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else token_hex(8)
+        unread = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
         status = 0
         started = time.perf_counter()
+
+        async def receive_to_the_end() -> Message:
+            nonlocal unread
+            message = await receive()
+            unread = unread and bool(message.get("more_body"))
+            return message
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                answer = MutableHeaders(scope=message)
+                answer["X-Request-Id"] = request_id
+                if unread:  # or a body without an end would be read for ever after its refusal
+                    answer["Connection"] = "close"
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._app(scope, receive, send_with_id)
+                await self._app(scope, receive_to_the_end, send_with_id)
             except asyncio.CancelledError:  # the server stops and waits no longer
                 if status == 0:
                     error = ShuttingDown("the server is stopping; send the request again")

@@ -27,6 +27,7 @@ _STATUS: dict[type[FitserveError], int] = {
     errors.NotFound: 404,
     errors.NotAcceptable: 406,
     errors.Conflict: 409,
+    errors.QueueFull: 429,
     errors.StorageFull: 507,
     errors.Unavailable: 503,
     errors.ShuttingDown: 503,
@@ -66,7 +67,7 @@ def problem(
         content = dump(_body(status, code, detail, fields, longest))
         if len(content) < _LARGEST:
             break
-    extra = {"Retry-After": "2"} if status == 503 else {}
+    extra = {"Retry-After": "2"} if status in (429, 503) else {}
     return Response(
         content, status, {**extra, **(headers or {})}, media_type="application/problem+json"
     )

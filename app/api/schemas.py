@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, PlainSerializer
 
 from app.db.models import Checkpoint, Dataset, Job, ModelVersion
+from app.ml.canonical import ColumnType
 from app.ml.plan import Plan
 from app.ml.specs import Metadata, Name, Spec
 from app.ml.synthetic import SyntheticSource
-from app.ml.tables import ColumnType
 
 
 def _rfc3339(moment: datetime) -> str:

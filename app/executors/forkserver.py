@@ -26,22 +26,24 @@ from pathlib import Path
 import app
 
 _PR_SET_PDEATHSIG = 1
-_NICENESS = 5
 _OOM_SCORE = "500"
 _READY = b"ready"
 
 
 class ForkServer:
     """The parent's side. ``module`` is imported by the fork server and its ``run(connection)`` is
-    what every child does."""
+    what every child does, so much lower in priority."""
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, niceness: int) -> None:
         self._lock = threading.Lock()
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
                 # -P: nothing is imported from the directory we happen to be started in
-                [sys.executable, "-P", "-m", __name__, module, str(theirs.fileno())],
+                [
+                    *(sys.executable, "-P", "-m", __name__),
+                    *(module, str(niceness), str(theirs.fileno())),
+                ],
                 pass_fds=[theirs.fileno()],
                 env={
                     **os.environ,
@@ -119,7 +121,7 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _serve(module: str, descriptor: int) -> None:
+def _serve(module: str, niceness: int, descriptor: int) -> None:
     with socket.socket(fileno=descriptor) as requests:
         work = importlib.import_module(module)
         if hasattr(work, "warm_up"):
@@ -131,7 +133,7 @@ def _serve(module: str, descriptor: int) -> None:
             if not request:
                 return
             if request == b"fork":
-                pid = _fork(work, requests, passed[0])
+                pid = _fork(work, niceness, requests, passed[0])
                 os.close(passed[0])
                 requests.sendall(str(pid).encode())
             else:
@@ -139,7 +141,7 @@ def _serve(module: str, descriptor: int) -> None:
                 requests.sendall(str(status).encode())
 
 
-def _fork(work: object, requests: socket.socket, descriptor: int) -> int:
+def _fork(work: object, niceness: int, requests: socket.socket, descriptor: int) -> int:
     server = os.getpid()
     pid = os.fork()
     if pid:
@@ -150,7 +152,7 @@ def _fork(work: object, requests: socket.socket, descriptor: int) -> int:
         if os.getppid() != server:  # it ended before the signal was set
             os._exit(1)
         requests.close()
-        os.nice(_NICENESS)
+        os.nice(niceness)
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
             score.write(_OOM_SCORE)
         with Connection(descriptor) as connection:
@@ -164,4 +166,4 @@ def _fork(work: object, requests: socket.socket, descriptor: int) -> int:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with_parent()
-    _serve(sys.argv[1], int(sys.argv[2]))
+    _serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -7,6 +7,9 @@ import threading
 from app.executors.forkserver import Child, ForkServer
 from app.ml.events import EVENTS, Event, StopReason, TrainTask
 
+_MODULE = "app.executors.training"
+_NICENESS = 5  # whoever waits for an answer goes first
+
 
 class LocalExecutor:
     """Forks a child per task from a fork server that has torch imported.
@@ -15,7 +18,7 @@ class LocalExecutor:
     """
 
     def __init__(self) -> None:
-        self._server = ForkServer("app.executors.training")
+        self._server = ForkServer(_MODULE, _NICENESS)
         self._lock = threading.Lock()
         self._spare: Child | None = None
         self._closed = False
@@ -54,7 +57,7 @@ class LocalExecutor:
 
     def _fork(self) -> Child:
         if not self._server.alive() and not self._closed:
-            self._server = ForkServer("app.executors.training")
+            self._server = ForkServer(_MODULE, _NICENESS)
         return self._server.fork()
 
 

@@ -11,8 +11,9 @@ from tempfile import TemporaryDirectory
 import torch
 
 from app.errors import FitserveError
-from app.ml import loop, tables
+from app.ml import ingest, json_rows, loop
 from app.ml.events import EVENTS, Event, StopReason, TrainFailed, TrainTask
+from app.ml.ingest import Limits
 from app.ml.plan import plan
 from app.ml.specs import JobRequest
 from app.storage import Storage
@@ -72,11 +73,11 @@ def _rehearse() -> None:
     with TemporaryDirectory(prefix="fitserve-") as folder:
         storage = Storage(Path(folder))
         storage.prepare()
-        table = tables.from_columns({"x": [*range(10)], "y": [*range(10)]})
+        table = json_rows.from_columns({"x": [*range(10)], "y": [*range(10)]})
         with storage.publish("datasets", "rehearsal") as draft:
-            tables.write(table, draft / tables.FILE)
+            found = ingest.store(table, draft, Limits(decoded_bytes=0))
         request = JobRequest(dataset="rehearsal", target="y", epochs=2, batch_size=None)
-        ready = plan(request, tables.profile(table), table.num_rows, table)
+        ready = plan(request, found.columns, found.rows, table.table)
         task = TrainTask(
             root=storage.root, dataset_id="rehearsal", model_id="rehearsal", spec=ready.spec
         )

@@ -31,6 +31,7 @@ class Card(BaseModel):
     spec: JobSpec
     preprocessing: Preprocessing
     inputs: int
+    """Columns of the feature matrix."""
     outputs: int
     epoch: int
     versions: dict[str, str]
@@ -38,7 +39,9 @@ class Card(BaseModel):
     def build(self) -> nn.Module:
         """The module as it was before its first step; torch's random state stays as it is."""
         with torch.random.fork_rng(devices=[]):
-            return models.build(self.spec.model, self.inputs, self.outputs, self.spec.seed)
+            return models.build(
+                self.spec.model, self.preprocessing.features.inputs, self.outputs, self.spec.seed
+            )
 
 
 def state_of(module: nn.Module) -> State:

@@ -36,6 +36,13 @@ class TrainTask(_Message):
     spec: JobSpec
 
 
+class DataRead(_Message):
+    """The rows were read, and something about them should be known."""
+
+    type: Literal["data"] = "data"
+    warnings: list[str]
+
+
 class EpochEnded(_Message):
     """Losses of one epoch, counted from 0."""
 
@@ -69,7 +76,6 @@ class TrainEnded(_Message):
     best: Best
     test: Metrics | None
     baseline: Metrics | None
-    warnings: list[str] = []
 
 
 class TrainStopped(_Message):
@@ -88,7 +94,7 @@ class TrainFailed(_Message):
 
 
 Event = Annotated[
-    EpochEnded | CheckpointSaved | TrainEnded | TrainStopped | TrainFailed,
+    DataRead | EpochEnded | CheckpointSaved | TrainEnded | TrainStopped | TrainFailed,
     Field(discriminator="type"),
 ]
 EVENTS: TypeAdapter[list[Event]] = TypeAdapter(

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from app.ml.preprocessing import Matrix
+from app.ml.features import Matrix
 
 _ROWS_AT_ONCE = 65_536
 

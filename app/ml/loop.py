@@ -24,6 +24,7 @@ from app.ml.checkpoint import Card, State
 from app.ml.events import (
     Best,
     CheckpointSaved,
+    DataRead,
     EpochEnded,
     Event,
     StopReason,
@@ -76,8 +77,9 @@ class BestSoFar:
 def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
     """Train ``task`` to its end; ``should_stop`` is asked before every step.
 
-    Yields an ``EpochEnded`` per epoch, ``CheckpointSaved`` now and then, and last ``TrainEnded``
-    or ``TrainStopped``. Raises Diverged, TimeLimit or InvalidData.
+    Yields a ``DataRead`` where the data call for a warning, an ``EpochEnded`` per epoch,
+    ``CheckpointSaved`` now and then, and last ``TrainEnded`` or ``TrainStopped``.
+    Raises Diverged, TimeLimit or InvalidData.
     """
     spec, storage = task.spec, Storage(task.root)
     saved = time.monotonic()
@@ -85,10 +87,9 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
     torch.set_num_threads(spec.threads)
     device = devices.pick(spec.device)
     prepared = data.prepare(spec, _read(storage, task))
-    inputs, outputs = (
-        prepared.preprocessing.features.width,
-        prepared.preprocessing.target.outputs,
-    )
+    yield from _told(prepared)
+    inputs = prepared.preprocessing.features.inputs
+    outputs = prepared.preprocessing.target.outputs
 
     model = models.build(spec.model, inputs, outputs, spec.seed).to(device)
     loss_fn = losses.build(spec.loss)
@@ -101,7 +102,7 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
     card = Card(
         spec=spec,
         preprocessing=prepared.preprocessing,
-        inputs=inputs,
+        inputs=inputs.width,
         outputs=outputs,
         epoch=0,
         versions=checkpoint.library_versions(),
@@ -237,10 +238,15 @@ def _ended(model: nn.Module, prepared: data.Prepared, best: BestSoFar) -> TrainE
 # ---------------------------------------------------------------- the rest
 
 
+def _told(prepared: data.Prepared) -> Iterator[DataRead]:
+    if prepared.warnings:
+        yield DataRead(warnings=prepared.warnings)
+
+
 def _read(storage: Storage, task: TrainTask) -> pa.Table:
     folder = storage.verified("datasets", task.dataset_id)
-    columns = list(dict.fromkeys([*task.spec.features, *task.spec.targets]))
-    return tables.read(folder / tables.FILE, columns)
+    columns = list(dict.fromkeys([*task.spec.features, *task.spec.split_columns]))
+    return tables.read(folder / tables.FILE, columns, encoded=True)
 
 
 def _tensors(part: data.Part, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -10,11 +10,10 @@ from sklearn import metrics as sk
 
 from app.ml import preprocessing
 from app.ml.events import Metrics, finite
+from app.ml.features import Floats, Matrix
 from app.ml.preprocessing import (
     ClassTarget,
-    Floats,
     LabelTargets,
-    Matrix,
     NumberTargets,
     TargetEncoder,
 )

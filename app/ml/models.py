@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from app.ml.specs import LinearSpec, MLPSpec
+from app.ml.specs import Inputs, LinearSpec, MLPSpec
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -38,9 +38,34 @@ class Block(nn.Module):
         return x + y if self.skip else y
 
 
-def build(spec: LinearSpec | MLPSpec, inputs: int, outputs: int, seed: int) -> nn.Module:
+class Embedded(nn.Module):
+    """Looks up the codes in the last columns, and gives the body all columns as numbers."""
+
+    def __init__(self, inputs: Inputs, body: nn.Module) -> None:
+        super().__init__()
+        self.dense = inputs.dense
+        self.embeddings = nn.ModuleList(nn.Embedding(*size) for size in inputs.embeddings)
+        for embedding in self.embeddings:
+            nn.init.normal_(embedding.weight, std=0.1)  # type: ignore[arg-type]
+            with torch.no_grad():
+                embedding.weight[0] = 0  # type: ignore[operator]  # unseen: no opinion
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        codes = x[:, self.dense :].long()
+        found = [embedding(codes[:, i]) for i, embedding in enumerate(self.embeddings)]
+        y: Tensor = self.body(torch.cat([x[:, : self.dense], *found], dim=1))
+        return y
+
+
+def build(spec: LinearSpec | MLPSpec, inputs: Inputs, outputs: int, seed: int) -> nn.Module:
     """A freshly initialised module; the same arguments give the same weights."""
     torch.manual_seed(seed)
+    body = _body(spec, inputs.looked_up, outputs, seed)
+    return Embedded(inputs, body) if inputs.embeddings else body
+
+
+def _body(spec: LinearSpec | MLPSpec, inputs: int, outputs: int, seed: int) -> nn.Module:
     if isinstance(spec, LinearSpec):
         return _linear(spec, inputs, outputs, seed)
     widths = [inputs, *spec.hidden]

@@ -12,13 +12,15 @@ from typing import Any
 import pyarrow as pa
 
 from app.errors import FieldError, InvalidData, InvalidRequest
-from app.ml import preprocessing, tables
+from app.ml import data, preprocessing, profile
+from app.ml import features as feature_columns
 from app.ml.specs import (
     LOSSES_FOR_TASK,
     AdamWSpec,
     BCEWithLogitsSpec,
     CrossEntropySpec,
     EarlyStoppingSpec,
+    Inputs,
     JobRequest,
     JobSpec,
     LossSpec,
@@ -28,10 +30,10 @@ from app.ml.specs import (
     Task,
     parameter_count,
 )
-from app.ml.splits import part_sizes
+from app.ml.splits import PARTS, part_sizes
 
 Column = dict[str, Any]
-"""One column of a dataset as ``tables.profile`` gives it."""
+"""One column of a dataset as ``app.ml.profile`` gives it."""
 
 _AUTO_MULTICLASS_LIMIT = 1000
 _BYTES = 4
@@ -54,8 +56,9 @@ class Plan:
     warnings: list[str] = field(default_factory=list)
 
 
-def plan(request: JobRequest, columns: Sequence[Column], rows: int, targets: pa.Table) -> Plan:
-    """Complete ``request`` for a table of ``columns``; ``targets`` holds its target columns.
+def plan(request: JobRequest, columns: Sequence[Column], rows: int, table: pa.Table) -> Plan:
+    """Complete ``request`` for a dataset of ``columns``; ``table`` holds its target columns and
+    the column that tells the split, if one does.
 
     Raises InvalidRequest or InvalidData naming the field and what would work.
     """
@@ -63,21 +66,29 @@ def plan(request: JobRequest, columns: Sequence[Column], rows: int, targets: pa.
     for position, target in enumerate(request.targets):
         pointer = "/target" if isinstance(request.target, str) else f"/target/{position}"
         _require_column(target, known, pointer)
+    _require_split_column(request, known)
     task = _task(request, [known[target] for target in request.targets])
     features, warnings = _features(request, known, rows)
     spec = _complete(request, task, features)
-    kept = len(preprocessing.complete_rows(spec, targets))
+    kept = len(preprocessing.complete_rows(spec, table))
     if kept < rows:
         warnings.append(f"{rows - kept} rows without a target were left out")
-    classes = _classes(spec, targets)
-    split = _split_counts(spec.split, kept)
+    classes = _classes(spec, table)
+    spec, split = _shared_out(spec, kept, table)
+    if spec.split.strategy == "column":
+        warnings += [
+            f"no row of '{spec.split.column}' says {part}"
+            for part in ("validation", "test")
+            if not split[part]
+        ]
+    spec = _with_early_stopping(request, spec)
     spec = spec.model_copy(update={"batch_size": _batch_size(request, split["train"])})
     _require_batches_for_norm(spec, split["train"])
-    width = sum(_width(known[feature]) for feature in features)
+    inputs = _inputs(spec, known)
     outputs = _outputs(spec, classes)
-    parameters = parameter_count(spec.model, width, outputs)
+    parameters = parameter_count(spec.model, inputs, outputs)
     copies = 2 + _OPTIMIZER_COPIES[spec.optimizer.kind]
-    memory = _BYTES * (parameters * copies + kept * (width + outputs))
+    memory = _BYTES * (parameters * copies + kept * (inputs.looked_up + outputs))
     return Plan(spec, split, parameters, memory, warnings)
 
 
@@ -98,23 +109,44 @@ def _require_column(name: str, known: dict[str, Column], pointer: str) -> None:
         raise InvalidRequest.at(pointer, unknown("column", name, list(known)), "unknown_column")
 
 
+def _require_split_column(request: JobRequest, known: dict[str, Column]) -> None:
+    """A split by column or group needs one that is no target, and tells the parts or the groups."""
+    split = request.split
+    if split.column is None:
+        return
+    _require_column(split.column, known, "/split/column")
+    shown = split.column[:64]
+    if split.column in request.targets:
+        raise InvalidRequest.at("/split/column", f"'{shown}' is the target; name another column")
+    if split.strategy == "column" and known[split.column]["type"] != "category":
+        kind = known[split.column]["type"]
+        raise InvalidRequest.at(
+            "/split/column",
+            f"a split column says train, validation or test in every row, and '{shown}' "
+            f'is a {kind}; name another, or use the strategy "group"',
+        )
+    if split.strategy == "column" and split.column in (request.features or []):
+        position = (request.features or []).index(split.column)
+        raise InvalidRequest.at(
+            f"/features/{position}", f"'{shown}' tells the split; leave it out of the features"
+        )
+
+
 def _features(
     request: JobRequest, known: dict[str, Column], rows: int
 ) -> tuple[list[str], list[str]]:
+    """The features' names, and why columns were left out."""
     if request.features is not None:
-        for position, name in enumerate(request.features):
-            pointer = f"/features/{position}"
-            _require_column(name, known, pointer)
-            if name in request.targets:
-                raise InvalidRequest.at(pointer, f"'{name[:64]}' is the target; leave it out here")
-        return list(request.features), []
+        return _features_asked_for(request, known), []
     features, warnings = [], []
     for name, column in known.items():
-        if name in request.targets:
+        if name in request.targets or name == request.split.column:
             continue
-        if tables.is_constant(column):
+        if column["type"] == "text":
+            warnings.append(f"column '{name}' is free text and was left out of the features")
+        elif profile.is_constant(column):
             warnings.append(f"column '{name}' is constant and was left out of the features")
-        elif tables.is_identifier(column, rows):
+        elif profile.is_identifier(column, rows):
             warnings.append(f"column '{name}' looks like an identifier and was left out")
         else:
             features.append(name)
@@ -126,11 +158,41 @@ def _features(
     return features, warnings
 
 
-def _width(column: Column) -> int:
-    slots = (
-        min(column["distinct"], preprocessing.ONE_HOT_LIMIT) if column["type"] == "category" else 1
-    )
-    return slots + bool(column["missing"])
+def _features_asked_for(request: JobRequest, known: dict[str, Column]) -> list[str]:
+    features = list(request.features or [])
+    for position, name in enumerate(features):
+        pointer = f"/features/{position}"
+        _require_column(name, known, pointer)
+        if name in request.targets:
+            raise InvalidRequest.at(pointer, f"'{name[:64]}' is the target; leave it out here")
+        if known[name]["type"] == "text":
+            raise InvalidRequest.at(
+                pointer,
+                f"'{name[:64]}' is free text, which no model here reads yet; leave it out, "
+                "or upload the table with its type given as category",
+                "text_feature",
+            )
+    return features
+
+
+def _inputs(spec: JobSpec, known: dict[str, Column]) -> Inputs:
+    """The matrix if the training part has every category and a gap where the table has one."""
+    dense, embeddings = 0, []
+    for name in spec.features:
+        column = known[name]
+        gap = bool(column["missing"])
+        if column["type"] == "category":
+            size = feature_columns.embedding_size(spec.preprocessing.categories, column["distinct"])
+            if size:
+                rows = min(column["distinct"], feature_columns.EMBEDDING_LIMIT)
+                embeddings.append((rows + 2, size))
+            else:
+                dense += min(column["distinct"], feature_columns.ONE_HOT_LIMIT) + gap
+        elif column["type"] == "datetime":
+            dense += feature_columns.datetime_width(column["time"]) + gap
+        else:
+            dense += 1 + gap
+    return Inputs(dense, tuple(embeddings))
 
 
 # ---------------------------------------------------------------- task and target
@@ -166,6 +228,11 @@ def _misfit(task: Task, targets: list[Column]) -> str | None:
     """Why the targets do not suit the task, with what would; None where they do."""
     for column in targets:
         name, kind, distinct = column["name"][:64], column["type"], column["distinct"]
+        if kind in ("datetime", "text"):
+            return (
+                f"'{name}' is a {kind}, which cannot be predicted; use a number, category or "
+                "boolean column as target"
+            )
         if task == "regression" and kind != "number":
             suitable = "binary" if distinct == 2 else "multiclass"
             return (
@@ -201,7 +268,6 @@ def _outputs(spec: JobSpec, classes: int) -> int:
 
 
 def _complete(request: JobRequest, task: Task, features: list[str]) -> JobSpec:
-    given = request.model_fields_set
     split = request.split
     classifying = task in ("binary", "multiclass")
     if classifying and "strategy" not in split.model_fields_set:
@@ -211,15 +277,6 @@ def _complete(request: JobRequest, task: Task, features: list[str]) -> JobSpec:
             "/split/strategy",
             f'stratified needs classes, and the task is {task}; use "random"',
         )
-    early_stopping = request.early_stopping
-    if split.validation == 0 and early_stopping is not None:
-        raise InvalidRequest.at(
-            "/early_stopping",
-            "early stopping watches the validation part, which is empty; "
-            "give split.validation a share, or set early_stopping to null",
-        )
-    if split.validation > 0 and "early_stopping" not in given:
-        early_stopping = EarlyStoppingSpec(patience=10, min_delta=0.0)
     target_scaling = request.preprocessing.target
     if target_scaling == "standard" and task != "regression":
         raise InvalidRequest.at(
@@ -239,7 +296,7 @@ def _complete(request: JobRequest, task: Task, features: list[str]) -> JobSpec:
             "loss": _loss(request, task),
             "optimizer": request.optimizer or AdamWSpec(),
             "batch_size": None,
-            "early_stopping": early_stopping,
+            "early_stopping": request.early_stopping,
         }
     )
 
@@ -261,22 +318,51 @@ def _loss(request: JobRequest, task: Task) -> LossSpec:
     return loss
 
 
-def _split_counts(spec: SplitSpec, rows: int) -> dict[str, int]:
-    sizes = dict(zip(("train", "validation", "test"), part_sizes(spec, rows), strict=True))
-    for part, size in sizes.items():
-        if size == 0 and getattr(spec, part) > 0:
-            raise InvalidRequest(
-                f"the {part} part would be empty",
-                [
-                    FieldError(
-                        f"/split/{part}",
-                        f"{getattr(spec, part):g} of {rows} rows is no row; "
-                        "give it a larger share, set it to 0, or send more rows",
-                        "empty_part",
-                    )
-                ],
-            )
-    return sizes
+def _with_early_stopping(request: JobRequest, spec: JobSpec) -> JobSpec:
+    """Filled in, or refused, by whether there is a validation part to watch."""
+    if spec.split.validation == 0 and request.early_stopping is not None:
+        raise InvalidRequest.at(
+            "/early_stopping",
+            "early stopping watches the validation part, which is empty; "
+            "give split.validation a share, or set early_stopping to null",
+        )
+    if spec.split.validation > 0 and "early_stopping" not in request.model_fields_set:
+        return spec.model_copy(
+            update={"early_stopping": EarlyStoppingSpec(patience=10, min_delta=0.0)}
+        )
+    return spec
+
+
+def _shared_out(spec: JobSpec, rows: int, table: pa.Table) -> tuple[JobSpec, dict[str, int]]:
+    """How many rows each part gets; a split by column tells its own fractions."""
+    if spec.split.column is None:
+        counts = dict(zip(PARTS, part_sizes(spec.split, rows), strict=True))
+    else:
+        counts = data.split_of(spec, table).counts()
+    if spec.split.strategy == "column":
+        told = {part: count / max(1, rows) for part, count in counts.items()}
+        spec = spec.model_copy(update={"split": spec.split.model_copy(update=told)})
+    for part, size in counts.items():
+        wanted = getattr(spec.split, part)
+        if size == 0 and (wanted > 0 or part == "train"):
+            pointer, why = _why_empty(spec.split, part, rows)
+            error = FieldError(pointer, why, "empty_part")
+            raise InvalidRequest(f"the {part} part would be empty", [error])
+    return spec, counts
+
+
+def _why_empty(split: SplitSpec, part: str, rows: int) -> tuple[str, str]:
+    if split.strategy == "column":
+        return "/split/column", f"no row of '{(split.column or '')[:64]}' says {part}"
+    if split.strategy == "group":
+        detail = (
+            f"no group of '{(split.column or '')[:64]}' falls into {part}; give it a larger "
+            "share, set it to 0, choose another seed, or a column with more groups"
+        )
+        return "/split/column", detail
+    share = getattr(split, part)
+    remedy = "give it a larger share, set it to 0, or send more rows"
+    return f"/split/{part}", f"{share:g} of {rows} rows is no row; {remedy}"
 
 
 def _require_batches_for_norm(spec: JobSpec, train: int) -> None:

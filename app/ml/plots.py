@@ -9,8 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+from matplotlib import colormaps, dates
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 Format = Literal["png", "svg"]
@@ -20,6 +23,9 @@ MAX_POINTS = 5_000
 """Points drawn of one series; more only make a darker blot and a larger file."""
 
 _HUGE = 1e150
+_MOST_WRITTEN = 12
+_TINY = 1e-290
+_CALENDAR = (-719_162.0, 2_932_896.999)  # the years 1 to 9999 in days since 1970
 BLUE, GREEN, RED, GREY = "#1f5fbf", "#2a9d3a", "#d62728", "#9a9a9a"
 _lock = threading.Lock()
 
@@ -94,8 +100,120 @@ def class_counts(
     return _render(figure, format)
 
 
-def _figure(title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
+def histogram(
+    edges: NDArray[Any],
+    counts: NDArray[Any],
+    title: str,
+    x: str,
+    format: Format,  # noqa: A002
+) -> bytes:
+    """Bars between the edges of their bins."""
+    figure, axes = _figure(title)
+    largest = float(np.abs(edges).max())
+    if largest >= _HUGE:
+        power = int(np.log10(largest))
+        edges, x = edges / 10.0**power, f"{_shown(x)} (1e{power})"
+    size = 0.05 * abs(float(edges[0]))
+    _bins(axes, edges, counts, size if size > _TINY else 0.5)
+    _name_axes(axes, x, "rows")
+    return _render(figure, format)
+
+
+def date_histogram(
+    days: NDArray[Any],
+    counts: NDArray[Any],
+    title: str,
+    x: str,
+    format: Format,  # noqa: A002
+) -> bytes:
+    """Bars between edges that are days since 1970."""
+    figure, axes = _figure(title)
+    _bins(axes, days, counts, 0.5)
+    ends = np.clip(axes.get_xlim(), *_CALENDAR)
+    axes.set_xlim(float(ends[0]), float(ends[1]))
+    locator = dates.AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    formatter = dates.ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_formatter(formatter)
+    _name_axes(axes, x, "rows")
+    return _render(figure, format)
+
+
+def value_counts(
+    groups: Mapping[str, Sequence[tuple[str, int]]],
+    title: str,
+    x: str,
+    format: Format,  # noqa: A002
+) -> bytes:
+    """Lying bars, from the top: ``values`` in blue, then all else in grey."""
+    figure, axes = _figure(title)
+    bars = [(*bar, BLUE if name == "values" else GREY) for name in groups for bar in groups[name]]
+    labels, counts, colors = zip(*bars, strict=True)
+    places = np.arange(len(bars))
+    drawn = axes.barh(places, counts, height=0.75, color=colors)
+    axes.bar_label(drawn, fmt="{:,.0f}", padding=4)
+    axes.set_yticks(places, [_shown(label) for label in labels], parse_math=False)
+    axes.set_ylim(max(len(bars), 4) - 0.4, -0.6)
+    axes.margins(x=0.12)
+    axes.grid(visible=False, axis="y")
+    _count_ticks(axes.xaxis)
+    _name_axes(axes, "rows", x)
+    return _render(figure, format)
+
+
+def heatmap(
+    values: NDArray[Any],
+    names: Sequence[str],
+    title: str,
+    format: Format,  # noqa: A002
+) -> bytes:
+    """A square of values from -1 to 1, NaN in grey, with numbers where there is room."""
+    size = len(names)
+    figure, axes = _figure(title, (8, 6.8) if size <= _MOST_WRITTEN else (11, 9.6))
+    axes.grid(visible=False)
+    colors = colormaps["RdBu_r"].with_extremes(bad="#cfcfcf")
+    edges = np.arange(size + 1) - 0.5
+    mesh = axes.pcolormesh(edges, edges, np.ma.masked_invalid(values), cmap=colors, vmin=-1, vmax=1)
+    labels = [_shown(name) for name in names]
+    rotation = 90 if size > _MOST_WRITTEN else 40
+    axes.set_xticks(range(size), labels, parse_math=False, rotation=rotation, ha="right")
+    axes.set_yticks(range(size), labels, parse_math=False)
+    for text in axes.get_xticklabels():
+        text.set(rotation_mode="anchor", va="center" if rotation == 90 else "top")
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
+    if size <= _MOST_WRITTEN:
+        _write(axes, values)
+    figure.colorbar(mesh, ax=axes, ticks=[-1, -0.5, 0, 0.5, 1])
+    return _render(figure, format)
+
+
+def _write(axes: Axes, values: NDArray[Any]) -> None:
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            color = "white" if abs(value) > 0.6 else "black"
+            axes.text(column, row, f"{value:z.2f}", ha="center", va="center", color=color)
+
+
+def _bins(axes: Axes, edges: NDArray[Any], counts: NDArray[Any], room: float) -> None:
+    """Bars; one with ``room`` to both sides where an axis could not tell the edges apart."""
+    low, high = edges[0], edges[-1]
+    if high - low <= max(1e-12 * max(abs(low), abs(high)), _TINY):
+        edges, counts = np.array([low - room, low + room]), np.array([counts.sum()])
+    axes.bar(
+        edges[:-1], counts, np.diff(edges), align="edge", color=BLUE, edgecolor="white", linewidth=1
+    )
+    axes.set_axisbelow(True)
+    _count_ticks(axes.yaxis)
+
+
+def _count_ticks(axis: Axis) -> None:
+    axis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def _figure(title: str, size: tuple[float, float] = (8, 5)) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(_shown(title, 100), parse_math=False)
     axes.grid(alpha=0.25)
@@ -126,10 +244,14 @@ def _sample(count: int) -> Any:
 
 
 def _label(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(_shown(x, 80), parse_math=False)
-    axes.set_ylabel(_shown(y, 80), parse_math=False)
+    _name_axes(axes, x, y)
     for text in axes.legend().get_texts():
         text.set_parse_math(False)
+
+
+def _name_axes(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(_shown(x, 80), parse_math=False)
+    axes.set_ylabel(_shown(y, 80), parse_math=False)
 
 
 def _shown(text: str, length: int = 60) -> str:

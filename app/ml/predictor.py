@@ -1,6 +1,6 @@
 """Rows in, predictions out, under ``torch.inference_mode``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
@@ -11,18 +11,18 @@ import pyarrow as pa
 from app.errors import FieldError, InvalidRequest, escape
 from app.ml import checkpoint, inference, models
 from app.ml.checkpoint import Card
-from app.ml.preprocessing import (
-    ClassTarget,
-    Feature,
-    Floats,
-    LabelTargets,
-    Matrix,
-    NumberTargets,
-)
+from app.ml.features import Feature, Floats, Matrix
+from app.ml.preprocessing import ClassTarget, LabelTargets, NumberTargets
+from app.ml.strings import moments
 
 _MOST_ERRORS = 20
 _ARROW = {"number": pa.float64(), "boolean": pa.bool_(), "category": pa.string()}
-_EXAMPLES = {"number": "a number", "boolean": "true or false", "category": "a string"}
+_EXAMPLES = {
+    "number": "a number",
+    "boolean": "true or false",
+    "category": "a string",
+    "datetime": "an ISO 8601 date like 2026-11-23T09:30:00Z",
+}
 
 
 class Predictor:
@@ -171,12 +171,11 @@ class Predictor:
         errors: list[FieldError] = []
         for name, values in columns.items():
             kind = self._features[name].type
-            for i, value in enumerate(values):
-                if not _fits(kind, value) and len(errors) < _MOST_ERRORS:
-                    detail = f"'{name[:64]}' wants {_EXAMPLES[kind]} or null, got {_shown(value)}"
-                    if type(value) in (int, float):
-                        detail += "; the largest is 1e300" if kind == "number" else ""
-                    errors.append(FieldError(pointer(name, i), detail, "wrong_type"))
+            for i in islice(_misfits(kind, values), _MOST_ERRORS - len(errors)):
+                detail = f"'{name[:64]}' wants {_EXAMPLES[kind]} or null, got {_shown(values[i])}"
+                if type(values[i]) in (int, float):
+                    detail += "; the largest is 1e300" if kind == "number" else ""
+                errors.append(FieldError(pointer(name, i), detail, "wrong_type"))
         _raise(errors)
         return pa.table(
             {name: _array(self._features[name].type, values) for name, values in columns.items()}
@@ -193,9 +192,19 @@ def _named(shares: Floats, names: Sequence[str]) -> list[dict[str, float]]:
 
 
 def _array(kind: str, values: list[Any]) -> pa.Array:
+    if kind == "datetime":
+        return moments(values)
     if kind == "number":  # Arrow takes no integer as a double that is not one exactly
         values = [None if value is None else float(value) for value in values]
     return pa.array(values, _ARROW[kind])
+
+
+def _misfits(kind: str, values: list[Any]) -> Iterator[int]:
+    """The places of values that are not of their feature's type."""
+    wrong = [i for i, value in enumerate(values) if not _fits(kind, value)]
+    if not wrong and kind == "datetime" and moments(values) is None:
+        wrong = [i for i, value in enumerate(values) if moments([value]) is None]
+    return iter(wrong)
 
 
 def _fits(kind: str, value: Any) -> bool:

@@ -4,7 +4,7 @@
 a ``JobSpec``, in which every field has its value. Names are torch's, in snake case.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     StringConstraints,
     field_serializer,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -80,8 +81,13 @@ class SplitSpec(Spec):
     train: float = Field(0.8, gt=0, le=1)
     validation: float = Field(0.1, ge=0, lt=1)
     test: float = Field(0.1, ge=0, lt=1)
-    strategy: Literal["random", "stratified", "sequential"] = "random"
+    strategy: Literal["random", "stratified", "sequential", "column", "group"] = "random"
     seed: Seed = 0
+    column: ColumnName | None = Field(
+        None,
+        description="column: holds train, validation or test for each row; "
+        "group: rows with the same value stay on one side",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -95,6 +101,21 @@ class SplitSpec(Spec):
         if len(given) == 2 and len(missing) == 1 and 0 <= rest <= 1:
             return {**data, missing[0]: rest}
         return data
+
+    @model_serializer(mode="wrap")
+    def _without_a_column_it_has_not(self, dump: Any) -> dict[str, Any]:
+        told: dict[str, Any] = dump(self)
+        return told if self.column is not None else {k: told[k] for k in told if k != "column"}
+
+    @model_validator(mode="after")
+    def _has_its_column(self) -> "SplitSpec":
+        if (self.strategy in ("column", "group")) != (self.column is not None):
+            raise PydanticCustomError(
+                "column",
+                "a split by 'column' or 'group' wants the column's name in split.column, "
+                "and the others want none",
+            )
+        return self
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> "SplitSpec":
@@ -111,8 +132,10 @@ class SplitSpec(Spec):
 class PreprocessingSpec(Spec):
     """How columns become numbers; fitted on the training part only."""
 
-    numbers: Literal["standard", "robust", "none"] = "standard"
-    categories: Literal["auto", "one_hot"] = "auto"
+    numbers: Literal["standard", "robust", "quantile", "none"] = "standard"
+    categories: Literal["auto", "one_hot", "embedding"] = Field(
+        "auto", description="auto: one-hot for up to 64 categories, an embedding for more"
+    )
     missing: Literal["impute"] = "impute"
     target: Literal["standard", "none"] | None = Field(
         None, description="regression targets; left out: standard for regression"
@@ -308,7 +331,7 @@ class JobRequest(_JobFields):
 
     features: ColumnNames | None = Field(
         None,
-        description="left out: every other column that is no constant and no identifier",
+        description="left out: every other column but constants, identifiers and free text",
     )
     task: Task | None = Field(None, description="left out: by the type of the target")
     split: SplitSpec = SplitSpec(train=0.8, validation=0.1, test=0.1)
@@ -340,18 +363,42 @@ class JobSpec(_JobFields):
     early_stopping: EarlyStoppingSpec | None
     register_as: str | None
 
+    @property
+    def split_columns(self) -> list[str]:
+        """What the split depends on: the targets, and the column that tells it."""
+        return list(dict.fromkeys([*self.targets, *filter(None, [self.split.column])]))
+
     @field_serializer("loss")
     def _plain_name_where_it_says_all(self, loss: LossSpec) -> str | dict[str, Any]:
         return loss.kind if loss == type(loss)() else loss.model_dump()
 
 
-def parameter_count(model: LinearSpec | MLPSpec, inputs: int, outputs: int) -> int:
+class Inputs(NamedTuple):
+    """What a module is given: columns to multiply, then columns of codes to look up."""
+
+    dense: int
+    embeddings: tuple[tuple[int, int], ...] = ()
+    """``(rows, dimensions)`` of each embedding."""
+
+    @property
+    def width(self) -> int:
+        """Columns of the feature matrix."""
+        return self.dense + len(self.embeddings)
+
+    @property
+    def looked_up(self) -> int:
+        """Columns once the codes have been looked up."""
+        return self.dense + sum(dimensions for _, dimensions in self.embeddings)
+
+
+def parameter_count(model: LinearSpec | MLPSpec, inputs: Inputs, outputs: int) -> int:
     """Trainable numbers of the module, by arithmetic alone (nothing is allocated)."""
+    tables = sum(rows * dimensions for rows, dimensions in inputs.embeddings)
     if isinstance(model, LinearSpec):
-        return inputs * outputs + outputs
-    widths = [inputs, *model.hidden]
+        return tables + inputs.looked_up * outputs + outputs
+    widths = [inputs.looked_up, *model.hidden]
     dense = sum(a * b + b for a, b in zip(widths, [*model.hidden, outputs], strict=True))
-    return dense + (2 * sum(model.hidden) if model.norm else 0)
+    return tables + dense + (2 * sum(model.hidden) if model.norm else 0)
 
 
 def field_names(model: type[BaseModel]) -> set[str]:

@@ -35,15 +35,35 @@ def part_sizes(spec: SplitSpec, rows: int) -> tuple[int, int, int]:
     return (train, validation, rest) if spec.test > 0 else (train + rest, validation, 0)
 
 
-def split_rows(spec: SplitSpec, rows: Indices, classes: Indices | None = None) -> Split:
-    """Share out ``rows`` (row numbers of a table); ``classes`` (rows,) is for ``stratified``."""
+def split_rows(spec: SplitSpec, rows: Indices, labels: Indices | None = None) -> Split:
+    """Share out ``rows`` (row numbers of a table).
+
+    ``labels`` (rows,) is each row's class (``stratified``), group (``group``), or the number of its
+    part in ``PARTS`` (``column``).
+    """
+    if labels is not None and spec.strategy == "column":
+        return Split(*(rows[labels == part] for part in range(len(PARTS))))
+    if labels is not None and spec.strategy == "group":
+        return _by_group(spec, rows, labels)
     train, validation, _ = part_sizes(spec, len(rows))
-    ordered = rows[_order(spec, len(rows), classes)]
+    ordered = rows[_order(spec, len(rows), labels)]
     return Split(
         ordered[:train],
         ordered[train : train + validation],
         ordered[train + validation :],
     )
+
+
+def _by_group(spec: SplitSpec, rows: Indices, groups: Indices) -> Split:
+    """Groups in random order, one after the other along the rows; each goes, whole, to the part in
+    which its middle row falls, so that parts come as close to their sizes as groups allow."""
+    train, validation, _ = part_sizes(spec, len(rows))
+    _, groups, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    shuffled = np.argsort(np.random.PCG64(spec.seed).random_raw(len(sizes)), kind="stable")
+    middles = np.empty(len(sizes))
+    middles[shuffled] = np.cumsum(sizes[shuffled]) - sizes[shuffled] / 2
+    part = (middles >= train).astype(np.int64) + (middles >= train + validation)
+    return Split(*(rows[part[groups] == number] for number in range(len(PARTS))))
 
 
 def _order(spec: SplitSpec, count: int, classes: Indices | None) -> Indices:

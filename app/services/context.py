@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from threading import Event
 
 from app.db.session import Database
+from app.executors.parsers import Parsers
 from app.services.signals import Signals
 from app.settings import Settings
 from app.storage import Storage
@@ -16,6 +17,7 @@ class Context:
     settings: Settings
     storage: Storage
     database: Database
+    parsers: Parsers
     signals: Signals = field(default_factory=Signals)
     stopping: Event = field(default_factory=Event)
     """Set once the server has been asked to end; nothing new is begun then."""

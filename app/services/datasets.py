@@ -1,6 +1,9 @@
 """Datasets: a table published to storage, then a row that makes it visible."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -8,56 +11,99 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app import storage
 from app.db.models import TERMINAL, Dataset, Job
-from app.errors import InUse, InvalidRequest, NameTaken, NotFound
+from app.errors import ArtifactCorrupt, InUse, InvalidRequest, NameTaken, NotFound
 from app.ids import is_id, new_id
-from app.ml import tables
+from app.ml import ingest, tables
+from app.ml.tables import TypedTable
 from app.services.context import Context
 from app.services.listing import Page, Paging, page
 
+_MOST_UNPACKED = 50
+"""A file may decode to this many times its size; text shrinks to a tenth, seldom to a fiftieth."""
+_WORTH_THREADS = 1024 * 1024
 
-def create(
-    context: Context,
-    table: pa.Table,
-    *,
-    name: str | None = None,
-    replace: bool = False,
-    metadata: dict[str, str] | None = None,
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a client says of a new dataset beside its content."""
+
+    name: str | None = None
+    replace: bool = False
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def create(context: Context, table: TypedTable, wanted: Wanted) -> Dataset:
+    """Store a table that is in memory (made from a request's JSON) as a new dataset."""
+    limits = _limits(context, 0)
+    return _create(context, lambda folder: ingest.store(table, folder, limits), wanted)
+
+
+def create_from_file(
+    context: Context, source: Path, options: ingest.Options, wanted: Wanted
 ) -> Dataset:
-    """Store a canonical table as a new dataset; ``replace`` moves the name from an older one.
+    """Read an uploaded file in a process of its own and store its table as a new dataset.
 
-    Raises NameTaken, InvalidRequest (a name that looks like an id) or StorageFull.
+    Raises InvalidInput of any kind beside what ``create`` raises.
     """
-    if name is not None:
-        refuse_id_as_name(name, "/name")
-        if not replace:
-            _refuse_taken(context, name)
+    limits = _limits(context, source.stat().st_size)
+    return _create(
+        context, lambda folder: context.parsers.parse(source, folder, options, limits), wanted
+    )
+
+
+def _limits(context: Context, size: int) -> ingest.Limits:
+    settings = context.settings
+    return ingest.Limits(
+        decoded_bytes=max(settings.max_decoded_bytes, _MOST_UNPACKED * size),
+        free_disk_bytes=settings.min_free_bytes,
+        threads=1 if size < _WORTH_THREADS else context.parsers.at_once,
+    )
+
+
+def _create(context: Context, fill: Callable[[Path], ingest.Summary], wanted: Wanted) -> Dataset:
+    """Publish what ``fill`` writes, then the row; ``replace`` moves the name from an older one.
+
+    Raises NameTaken, InvalidRequest (a name that looks like an id), StorageFull or Unavailable.
+    """
+    if wanted.name is not None:
+        refuse_id_as_name(wanted.name, "/name")
+        if not wanted.replace:
+            _refuse_taken(context, wanted.name)
+    require_room(context)
     dataset_id = new_id("ds")
-    columns = tables.profile(table)
     with context.storage.publish("datasets", dataset_id) as draft:
-        tables.write(table, draft / tables.FILE)
+        found = fill(draft)
     _, sha256, size = context.storage.file("datasets", dataset_id, tables.FILE)
     dataset = Dataset(
         id=dataset_id,
-        name=name,
-        rows=table.num_rows,
-        columns=columns,
-        warnings=tables.warnings(columns, table.num_rows),
+        name=wanted.name,
+        rows=found.rows,
+        columns=found.columns,
+        warnings=found.warnings,
         size_bytes=size,
         sha256=sha256,
-        metadata_=metadata or {},
+        metadata_=wanted.metadata,
     )
     try:
         with context.database.write() as session:
-            if replace and name is not None:
-                session.execute(update(Dataset).where(Dataset.name == name).values(name=None))
+            if wanted.replace and wanted.name is not None:
+                session.execute(
+                    update(Dataset).where(Dataset.name == wanted.name).values(name=None)
+                )
             session.add(dataset)
     except BaseException as error:
         context.storage.remove("datasets", dataset_id)
         if isinstance(error, IntegrityError):
-            raise _taken(name or "") from error
+            raise _taken(wanted.name or "") from error
         raise
     return dataset
+
+
+def require_room(context: Context) -> None:
+    """Raise StorageFull where the disk has less left than is to stay free."""
+    storage.require_room(context.storage.scratch, context.settings.min_free_bytes)
 
 
 def refuse_id_as_name(name: str, pointer: str) -> None:
@@ -100,16 +146,37 @@ def listed(session: Session, paging: Paging) -> Page[Dataset]:
 
 def rows(context: Context, ref: str, offset: int, limit: int) -> tuple[int, list[dict[str, Any]]]:
     """``(total, rows)`` of one page of a dataset's rows."""
+    dataset, path = file_of(context, ref)
+    with unless_deleted(context, dataset.id):
+        return dataset.rows, tables.read_rows(path, offset, limit)
+
+
+def file_of(context: Context, ref: str) -> tuple[Dataset, Path]:
+    """A dataset and the Parquet file that holds it. Raises NotFound or ArtifactCorrupt."""
     with context.database.read() as session:
         dataset = find(session, ref)
-    path, _, _ = context.storage.file("datasets", dataset.id, tables.FILE)
-    return dataset.rows, tables.read_rows(path, offset, limit)
+    with unless_deleted(context, dataset.id):
+        path, _, _ = context.storage.file("datasets", dataset.id, tables.FILE)
+    return dataset, path
+
+
+@contextmanager
+def unless_deleted(context: Context, dataset_id: str) -> Iterator[None]:
+    """A file that is missing because its dataset has just been deleted is NotFound."""
+    try:
+        yield
+    except (ArtifactCorrupt, FileNotFoundError) as error:
+        with context.database.read() as session:
+            if session.get(Dataset, dataset_id) is None:
+                raise NotFound("the dataset has just been deleted") from error
+        raise
 
 
 def read_columns(context: Context, dataset_id: str, columns: Sequence[str]) -> pa.Table:
     """Some columns of a dataset as a table."""
-    path, _, _ = context.storage.file("datasets", dataset_id, tables.FILE)
-    return tables.read(path, list(dict.fromkeys(columns)))
+    with unless_deleted(context, dataset_id):
+        path, _, _ = context.storage.file("datasets", dataset_id, tables.FILE)
+        return tables.read(path, list(dict.fromkeys(columns)))
 
 
 def delete(context: Context, ref: str) -> None:

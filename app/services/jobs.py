@@ -1,22 +1,29 @@
 """Jobs as clients see them: create, find, cancel, delete; what a worker does is in ``queue``."""
 
-import os
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.db.models import TERMINAL, Checkpoint, Dataset, Job
-from app.errors import ArtifactCorrupt, InvalidRequest, InvalidTransition, NotFound, ShuttingDown
+from app.errors import (
+    InvalidRequest,
+    InvalidTransition,
+    NotFound,
+    QueueFull,
+    ShuttingDown,
+)
 from app.ids import new_id
-from app.ml import data, tables
+from app.ml import data
 from app.ml import plan as planning
+from app.ml.canonical import ColumnType
 from app.ml.plan import Plan
 from app.ml.specs import JobRequest, JobSpec
 from app.ml.splits import PARTS
 from app.services import datasets, queue
 from app.services.context import Context
 from app.services.listing import Page, Paging, page
+from app.settings import memory_of_machine
 
 
 def plan(context: Context, request: JobRequest) -> tuple[Dataset, Plan]:
@@ -27,14 +34,15 @@ def plan(context: Context, request: JobRequest) -> tuple[Dataset, Plan]:
     with context.database.read() as session:
         dataset = datasets.find(session, request.dataset, "/dataset")
     known = {column["name"] for column in dataset.columns}
-    present = [target for target in request.targets if target in known]
+    told = [*request.targets, *filter(None, [request.split.column])]
+    present = [name for name in told if name in known]
     try:
-        targets = datasets.read_columns(context, dataset.id, present)
-    except ArtifactCorrupt:
+        table = datasets.read_columns(context, dataset.id, present)
+    except NotFound:
         with context.database.read() as session:
             _require_kept(session, dataset, request)
         raise
-    ready = planning.plan(request, dataset.columns, dataset.rows, targets)
+    ready = planning.plan(request, dataset.columns, dataset.rows, table)
     _require_memory(ready.memory_bytes)
     return dataset, ready
 
@@ -49,6 +57,15 @@ def _require_kept(session: Session, dataset: Dataset, request: JobRequest) -> No
         )
 
 
+def _require_place(session: Session, most: int) -> None:
+    """Raise QueueFull where as many jobs wait as may."""
+    waiting = session.scalars(
+        select(func.count()).select_from(Job).where(Job.status == "queued")
+    ).one()
+    if waiting >= most:
+        raise QueueFull(f"{waiting} jobs are waiting already; try again when some have ended")
+
+
 def _require_device(name: str) -> None:
     if name in ("auto", "cpu"):
         return
@@ -59,7 +76,7 @@ def _require_device(name: str) -> None:
 
 
 def _require_memory(wanted: int) -> None:
-    there_is = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    there_is = memory_of_machine()
     if wanted > there_is:
         raise InvalidRequest.at(
             "/model",
@@ -75,9 +92,10 @@ def dry_run(context: Context, request: JobRequest) -> Plan:
 
 
 def create(context: Context, request: JobRequest) -> Job:
-    """Queue a job. Raises InvalidRequest, InvalidData or ShuttingDown."""
+    """Queue a job. Raises InvalidRequest, InvalidData, QueueFull, StorageFull or ShuttingDown."""
     if context.stopping.is_set():
         raise ShuttingDown("the server is stopping; try again in a moment")
+    datasets.require_room(context)
     dataset, ready = plan(context, request)
     job = Job(
         id=new_id("job"),
@@ -92,6 +110,7 @@ def create(context: Context, request: JobRequest) -> Job:
     )
     with context.database.write() as session:
         _require_kept(session, dataset, request)
+        _require_place(session, context.settings.max_queued_jobs)
         session.add(job)
     context.signals.queued()
     return job
@@ -173,7 +192,7 @@ def split_rows(context: Context, job_id: str, part: str) -> list[int]:
         job = find(session, job_id)
         datasets.find(session, job.dataset_id)
     spec = JobSpec.model_validate(job.spec)
-    table = datasets.read_columns(context, job.dataset_id, spec.targets)
+    table = datasets.read_columns(context, job.dataset_id, spec.split_columns)
     rows: list[int] = getattr(data.split_of(spec, table), part).tolist()
     return rows
 
@@ -182,5 +201,5 @@ def features_of(context: Context, dataset_id: str, spec: dict[str, Any]) -> list
     """Name and type of a job's features, in order."""
     with context.database.read() as session:
         columns = datasets.find(session, dataset_id).columns
-    types: dict[str, tables.ColumnType] = {c["name"]: c["type"] for c in columns}
+    types: dict[str, ColumnType] = {c["name"]: c["type"] for c in columns}
     return [{"name": name, "type": types[name]} for name in spec["features"]]

@@ -1,16 +1,15 @@
-"""Gathering what a plot shows; ``app.ml.plots`` draws it. Imports matplotlib on first use."""
+"""Gathering what a job's plot shows; ``app.ml.plots`` draws it, with matplotlib on first use."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from sqlalchemy import select
 
-from app.db.models import Dataset, Job, ModelVersion
-from app.errors import InvalidRequest, NotReady
+from app.db.models import Job, ModelVersion
+from app.errors import NotReady
 from app.ml import data, preprocessing
-from app.ml.plan import unknown
+from app.ml.features import floats
 from app.ml.preprocessing import ClassTarget, NumberTargets
 from app.ml.specs import JobSpec
 from app.ml.splits import Split
@@ -27,33 +26,6 @@ JobPlot = Literal["loss", "data", "predictions"]
 
 _LOSSES = ("train_loss", "validation_loss", "test_loss")
 _CURVE_POINTS = 2_000
-
-
-def scatter(context: Context, ref: str, x: str | None, y: str | None, image: Format) -> bytes:
-    """Two number columns of a dataset against each other; left out: the first and the last."""
-    from app.ml import plots
-
-    with context.database.read() as session:
-        dataset = datasets.find(session, ref)
-    x, y = _axes(dataset, x, y)
-    points = _pair(datasets.read_columns(context, dataset.id, [x, y]), x, y)
-    title = f"{dataset.name or dataset.id}: {y} against {x}"
-    return plots.scatter({f"{dataset.rows} rows": (points, plots.BLUE)}, title, x, y, image)
-
-
-def _axes(dataset: Dataset, x: str | None, y: str | None) -> tuple[str, str]:
-    names = [column["name"] for column in dataset.columns]
-    numbers = [column["name"] for column in dataset.columns if column["type"] == "number"]
-    for axis, name in (("x", x), ("y", y)):
-        if name is not None and name not in names:
-            raise InvalidRequest.at(f"/{axis}", unknown("column", name, names), "unknown_column")
-        if name is not None and name not in numbers:
-            raise InvalidRequest.at(
-                f"/{axis}", f"'{name[:64]}' is no number column; choose one that is"
-            )
-    if not numbers:
-        raise InvalidRequest("the dataset has no number column to draw")
-    return x or numbers[0], y or numbers[-1]
 
 
 def job(
@@ -227,7 +199,7 @@ def _column(table: pa.Table, name: str) -> Any:
     column = table[name]
     if pa.types.is_string(column.type):
         return preprocessing.class_codes(column).astype(float)
-    return pc.cast(column, pa.float64()).to_numpy()
+    return floats(column)
 
 
 def _pair(table: pa.Table, x: str, y: str) -> "Points":

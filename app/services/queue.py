@@ -68,6 +68,13 @@ def claim(session: Session) -> Claim | None:
     return Claim(*row) if row else None
 
 
+def warn(session: Session, claim: Claim, warnings: Sequence[str]) -> None:
+    """Add to the job's warnings what an earlier attempt has not said already. Raises NotOurs."""
+    if warnings:
+        known = session.get_one(Job, claim.job_id).warnings
+        _move(session, claim, warnings=[*known, *(w for w in warnings if w not in known)])
+
+
 def record(session: Session, claim: Claim, epochs: Sequence[EpochEnded], seconds: float) -> None:
     """Append epochs to the history; those that an earlier attempt recorded are skipped.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from app.api.app import create_api
 from app.db.session import Database
+from app.executors.parsers import Parsers
 from app.services.context import Context
 from app.settings import load_settings
 from app.storage import Storage
@@ -18,7 +19,9 @@ def document() -> dict[str, Any]:
     """What the application says of itself; nothing is started or stored."""
     with TemporaryDirectory() as folder:
         storage = Storage(Path(folder))
-        context = Context(load_settings(), storage, Database(storage.database_path))
+        settings = load_settings()
+        parsers = Parsers(settings.parse_memory_bytes, settings.parse_seconds)
+        context = Context(settings, storage, Database(storage.database_path), parsers)
         return create_api(context, lambda: True).openapi()
 
 

@@ -1,14 +1,17 @@
 """What a crash, a kill and a stop leave behind."""
 
+import contextlib
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
-import psutil
+import httpx
+import pytest
 
 from tests.server import LINE_JOB, LONG_JOB, Server, free_port
 
@@ -128,10 +131,10 @@ def test_an_idle_server_mends_a_dead_fork_server_by_itself(data_dir: Path) -> No
     with Server(data_dir) as server:
         server.line()
         first = server.train(**LINE_JOB)
-        (forkserver,) = psutil.Process(server.process.pid).children()
+        (forkserver,) = server.forkservers()
         forkserver.kill()
         deadline = time.monotonic() + 30
-        while forkserver.pid in server.forkserver_pids() or not server.forkserver_pids():
+        while server.forkservers() in ([], [forkserver]):
             assert time.monotonic() < deadline, "nobody started another"
             time.sleep(0.1)
         server.wait_ready()
@@ -193,3 +196,32 @@ def _status(data_dir: Path, job_id: str) -> tuple[str, int]:
         status, crashes = found.fetchone()
     database.close()
     return status, crashes
+
+
+@pytest.mark.parametrize("how", ["terminate", "kill"])
+def test_an_end_while_a_file_is_read_leaves_nothing(data_dir: Path, how: str) -> None:
+    content = b"a,b\n" + b"".join(b"%d,x%d\n" % (i, i) for i in range(1_500_000))
+    answers: list[int] = []
+
+    def send() -> None:
+        headers = {"Content-Type": "text/csv"}
+        with contextlib.suppress(httpx.TransportError):
+            response = server.client.post("/v1/datasets", content=content, headers=headers)
+            answers.append(response.status_code)
+
+    with Server(data_dir) as server:
+        upload = threading.Thread(target=send)
+        upload.start()
+        while not any(path.name.startswith("ds_") for path in (data_dir / "tmp").iterdir()):
+            assert upload.is_alive(), answers
+            time.sleep(0.005)
+        if how == "terminate":
+            code, seconds = server.terminate()
+            assert (code, seconds < 8) == (0, True)
+        else:
+            server.kill()
+        upload.join()
+        assert answers in ([], [503])
+        server.restart()
+        assert server.ok("GET", "/v1/datasets")["data"] == []
+        assert [*(data_dir / "tmp").iterdir(), *(data_dir / "datasets").iterdir()] == []

@@ -19,6 +19,7 @@ from app.api.deps import (
     PredictorsDep,
     RowWindowDep,
     bounded_wait,
+    negotiated,
     seconds_to_wait,
 )
 from app.api.schemas import (
@@ -34,7 +35,6 @@ from app.api.schemas import (
     SplitOut,
 )
 from app.db.models import TERMINAL
-from app.errors import NotAcceptable
 from app.ml.specs import JobRequest
 from app.services import history, jobs, plots, queue
 from app.services.context import Context
@@ -187,11 +187,8 @@ def get_metrics(
         found = history.read(session, job_id, names=wanted, after_epoch=after_epoch)
     if max_points is not None:
         found = found.downsampled(max_points)
-    accept = request.headers.get("accept", "*/*")
-    if "text/csv" in accept:
+    if negotiated(request, "application/json", "text/csv") == "text/csv":
         return Response(_as_csv(found), media_type="text/csv")
-    if not any(kind in accept for kind in ("json", "application/*", "*/*")):
-        raise NotAcceptable("the history comes as application/json or text/csv")
     return _as_json(found)
 
 

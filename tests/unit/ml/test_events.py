@@ -2,7 +2,6 @@
 
 import math
 
-from app.ml import tables
 from app.ml.events import (
     EVENTS,
     Best,
@@ -14,7 +13,7 @@ from app.ml.events import (
     TrainStopped,
     TrainTask,
 )
-from tests.unit.ml.workbench import Workbench
+from tests.unit.ml.workbench import Workbench, table_of
 
 
 def test_every_event_survives_json() -> None:
@@ -43,6 +42,6 @@ def test_losses_that_are_no_numbers_arrive_as_what_they_are() -> None:
 
 
 def test_a_task_survives_json(workbench: Workbench) -> None:
-    table = tables.from_columns({"x": list(range(20)), "y": [i / 2 for i in range(20)]})
+    table = table_of({"x": list(range(20)), "y": [i / 2 for i in range(20)]})
     task = workbench.task(table, optimizer="adam", loss={"kind": "huber", "delta": 2.0})
     assert TrainTask.model_validate_json(task.model_dump_json()) == task

@@ -18,9 +18,9 @@ from app.errors import ArtifactCorrupt, Diverged, TimeLimit
 from app.ml import checkpoint, inference, losses, tables
 from app.ml.events import CheckpointSaved, EpochEnded, Event, StopReason, TrainStopped
 from app.ml.loop import BestSoFar, batch_bounds, batches, train
-from tests.unit.ml.workbench import LINE_REQUEST, Run, Workbench, spec_for, stop_after
+from tests.unit.ml.workbench import LINE_REQUEST, Run, Workbench, spec_for, stop_after, table_of
 
-LINE = tables.from_columns(
+LINE = table_of(
     {"x": np.arange(0, 1, 0.02).tolist(), "y": (0.7 * np.arange(0, 1, 0.02) + 0.3).tolist()}
 )
 
@@ -29,16 +29,14 @@ def wave(rows: int = 60) -> pa.Table:
     """Two features and a target that is a smooth function of them."""
     random = np.random.default_rng(7)
     a, b = random.normal(3, 2, rows), random.normal(-1, 0.5, rows)
-    return tables.from_columns(
-        {"a": a.tolist(), "b": b.tolist(), "y": (np.sin(a) + 2 * b + 5).tolist()}
-    )
+    return table_of({"a": a.tolist(), "b": b.tolist(), "y": (np.sin(a) + 2 * b + 5).tolist()})
 
 
 def noise(rows: int = 80) -> pa.Table:
     """A target that has nothing to do with the features: training longer only overfits."""
     random = np.random.default_rng(3)
     columns = {name: random.normal(size=rows).tolist() for name in ("a", "b", "c", "d", "y")}
-    return tables.from_columns(columns)
+    return table_of(columns)
 
 
 MINI_BATCHES: dict[str, Any] = {
@@ -374,7 +372,7 @@ def test_clipping_gradients_tames_a_run_that_would_diverge(workbench: Workbench)
         "epochs": 200,
         "batch_size": None,
     }
-    table = tables.from_columns({"x": [100.0 * i for i in range(40)], "y": list(range(40))})
+    table = table_of({"x": [100.0 * i for i in range(40)], "y": list(range(40))})
     with pytest.raises(Diverged):
         workbench.train(table, **fields)
     run = workbench.train(table, **fields, gradient_clip_norm=0.01)
@@ -422,7 +420,7 @@ def easy(rows: int = 240) -> pa.Table:
     """Targets of every kind that follow from two features."""
     random = np.random.default_rng(1)
     a, b = random.uniform(-1, 1, rows), random.uniform(-1, 1, rows)
-    return tables.from_columns(
+    return table_of(
         {
             "a": a.tolist(),
             "b": b.tolist(),

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from app.ml import metrics, tables
+from app.ml import metrics
 from app.ml.preprocessing import ClassTarget, LabelTargets, NumberTargets
+from tests.unit.ml.workbench import table_of
 
 
 def column(*values: float) -> Any:
@@ -42,7 +43,7 @@ def test_one_row_has_no_r2() -> None:
 
 def test_metrics_are_in_the_targets_own_units() -> None:
     target = NumberTargets(names=["y"], center=[100.0], scale=[10.0])
-    table = tables.from_columns({"y": [90.0, 115.0]})
+    table = table_of({"y": [90.0, 115.0]})
     outputs = np.array([[-1.0], [1.0]], dtype=np.float32)  # 90 and 110
     found = metrics.score(target, table, outputs)
     assert found["mae"] == pytest.approx(2.5)
@@ -51,7 +52,7 @@ def test_metrics_are_in_the_targets_own_units() -> None:
 def test_what_is_not_finite_is_none() -> None:
     """An output can overflow on a test row although every watched loss was finite."""
     target = NumberTargets(names=["y"], center=[0.0], scale=[1.0])
-    table = tables.from_columns({"y": [1.0, 2.0]})
+    table = table_of({"y": [1.0, 2.0]})
     outputs = np.array([[np.inf], [1.0]], dtype=np.float32)
     assert metrics.score(target, table, outputs) == {"mae": None, "rmse": None, "r2": None}
 
@@ -133,16 +134,16 @@ def test_the_macro_f1_of_one_label_is_that_labels() -> None:
 
 def test_the_baseline_of_numbers_guesses_the_training_parts_mean() -> None:
     target = NumberTargets(names=["y", "z"], center=[9.0, 9.0], scale=[9.0, 9.0])
-    train = tables.from_columns({"y": [1.0, 3.0], "z": [0.0, 10.0]})
-    test = tables.from_columns({"y": [2.0, 5.0, 0.0], "z": [5.0, 6.0, 7.0]})
+    train = table_of({"y": [1.0, 3.0], "z": [0.0, 10.0]})
+    test = table_of({"y": [2.0, 5.0, 0.0], "z": [5.0, 6.0, 7.0]})
     found = metrics.baseline(target, train, test)
     assert found["mae"] == pytest.approx(((0 + 3 + 2) / 3 + (0 + 1 + 2) / 3) / 2)
 
 
 def test_the_baseline_of_classes_guesses_the_training_parts_shares() -> None:
     target = ClassTarget(names=["y"], classes=["a", "b", "c"], outputs=3)
-    train = tables.from_columns({"y": ["a", "a", "b", "c"]})
-    test = tables.from_columns({"y": ["a", "b", "a", "a"]})
+    train = table_of({"y": ["a", "a", "b", "c"]})
+    test = table_of({"y": ["a", "b", "a", "a"]})
     found = metrics.baseline(target, train, test)
     assert found["accuracy"] == 0.75
     assert found["log_loss"] == pytest.approx(-np.log([0.5, 0.25, 0.5, 0.5]).mean())
@@ -151,14 +152,14 @@ def test_the_baseline_of_classes_guesses_the_training_parts_shares() -> None:
 
 def test_the_baseline_of_two_classes_has_the_auc_of_a_coin() -> None:
     target = ClassTarget(names=["y"], classes=[False, True], outputs=1)
-    train = tables.from_columns({"y": [True, True, False]})
+    train = table_of({"y": [True, True, False]})
     assert metrics.baseline(target, train, train)["auc"] == 0.5
 
 
 def test_the_baseline_knows_a_class_that_training_did_not_see() -> None:
     target = ClassTarget(names=["y"], classes=["a", "b"], outputs=2)
-    train = tables.from_columns({"y": ["a", "a"]})
-    test = tables.from_columns({"y": ["a", "b"]})
+    train = table_of({"y": ["a", "a"]})
+    test = table_of({"y": ["a", "b"]})
     found = metrics.baseline(target, train, test)
     assert found["accuracy"] == 0.5
     assert found["log_loss"] is not None

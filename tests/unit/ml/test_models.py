@@ -11,6 +11,7 @@ from app.ml.specs import (
     BCEWithLogitsSpec,
     CrossEntropySpec,
     HuberSpec,
+    Inputs,
     L1Spec,
     LinearSpec,
     LossSpec,
@@ -20,11 +21,13 @@ from app.ml.specs import (
     SGDSpec,
 )
 
+THREE = Inputs(3)
+
 
 def test_normal_init_draws_weights_then_bias_right_after_seeding() -> None:
     torch.manual_seed(42)
     weight, bias = torch.randn(2, 3), torch.randn(2)
-    layer = models.build(LinearSpec(init="normal"), 3, 2, seed=42)
+    layer = models.build(LinearSpec(init="normal"), THREE, 2, seed=42)
     assert isinstance(layer, nn.Linear)
     assert torch.equal(layer.weight, weight)
     assert torch.equal(layer.bias, bias)
@@ -33,13 +36,13 @@ def test_normal_init_draws_weights_then_bias_right_after_seeding() -> None:
 def test_default_init_is_torchs() -> None:
     torch.manual_seed(42)
     expected = nn.Linear(3, 2)
-    layer = models.build(LinearSpec(), 3, 2, seed=42)
+    layer = models.build(LinearSpec(), THREE, 2, seed=42)
     assert torch.equal(next(layer.parameters()), expected.weight)
 
 
 def test_the_same_seed_gives_the_same_module() -> None:
     spec = MLPSpec(hidden=[4, 4], norm="layer")
-    first, again, other = (models.build(spec, 3, 1, seed).state_dict() for seed in (1, 1, 2))
+    first, again, other = (models.build(spec, THREE, 1, seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
@@ -50,7 +53,7 @@ def test_every_mlp_maps_rows_to_outputs(activation: str, norm: str | None) -> No
     spec = MLPSpec.model_validate(
         {"hidden": [5, 5], "activation": activation, "norm": norm, "dropout": 0.1}
     )
-    module = models.build(spec, 3, 2, seed=0)
+    module = models.build(spec, THREE, 2, seed=0)
     assert module(torch.randn(7, 3)).shape == (7, 2)
     assert models.ACTIVATIONS[activation] in {type(layer) for layer in module.modules()}
 
@@ -66,7 +69,7 @@ def test_a_residual_block_adds_its_input_only_where_widths_agree() -> None:
 
 
 def test_the_summary_names_every_layer_with_its_shape_and_count() -> None:
-    module = models.build(MLPSpec(hidden=[4], norm="batch", dropout=0.5), 3, 2, seed=0)
+    module = models.build(MLPSpec(hidden=[4], norm="batch", dropout=0.5), THREE, 2, seed=0)
     layers = models.summary(module, 3)
     assert [layer["type"] for layer in layers] == [
         "Linear",
@@ -81,7 +84,7 @@ def test_the_summary_names_every_layer_with_its_shape_and_count() -> None:
 
 
 def test_the_summary_of_a_single_layer_has_a_name() -> None:
-    [layer] = models.summary(models.build(LinearSpec(), 3, 1, seed=0), 3)
+    [layer] = models.summary(models.build(LinearSpec(), THREE, 1, seed=0), 3)
     assert layer == {"name": "linear", "type": "Linear", "output_shape": [None, 1], "parameters": 4}
 
 
@@ -123,7 +126,7 @@ def test_cross_entropy_takes_label_smoothing() -> None:
 def test_optimizers_take_the_steps_of_torchs(
     spec: OptimizerSpec, expected: type[torch.optim.Optimizer]
 ) -> None:
-    ours, theirs = (models.build(MLPSpec(hidden=[4]), 3, 1, seed=0) for _ in range(2))
+    ours, theirs = (models.build(MLPSpec(hidden=[4]), THREE, 1, seed=0) for _ in range(2))
     steps = [
         (ours, optimizers.build(spec, ours.parameters())),
         (theirs, expected(theirs.parameters())),  # type: ignore[call-arg]
@@ -139,8 +142,63 @@ def test_optimizers_take_the_steps_of_torchs(
 
 
 def test_long_inputs_are_computed_in_slices_with_the_same_outputs() -> None:
-    module = models.build(MLPSpec(hidden=[4], norm="batch"), 2, 1, seed=0)
+    module = models.build(MLPSpec(hidden=[4], norm="batch"), Inputs(2), 1, seed=0)
     x = torch.randn(150_000, 2).numpy()
     outputs = inference.outputs_of(module, x)
     assert outputs.shape == (150_000, 1)
     assert outputs[-5:] == pytest.approx(inference.outputs_of(module, x[-5:]), abs=1e-6)
+
+
+# ---------------------------------------------------------------- embeddings
+
+CODED = Inputs(2, ((5, 3), (4, 1)))
+"""Two numbers, and the codes of two columns."""
+
+
+def rows_of(*codes: tuple[int, int]) -> torch.Tensor:
+    torch.manual_seed(5)
+    return torch.cat([torch.randn(len(codes), 2), torch.tensor(codes).float()], dim=1)
+
+
+@pytest.mark.parametrize("spec", [LinearSpec(), LinearSpec(init="normal"), MLPSpec(hidden=[4])])
+def test_codes_are_looked_up_beside_the_numbers(spec: LinearSpec | MLPSpec) -> None:
+    module = models.build(spec, CODED, 2, seed=0)
+    assert isinstance(module, models.Embedded)
+    x = rows_of((0, 0), (4, 3), (2, 1))
+    first, second = (embedding.weight for embedding in module.embeddings)
+    assert (first.shape, second.shape) == ((5, 3), (4, 1))
+    looked_up = torch.cat([x[:, :2], first[[0, 4, 2]], second[[0, 3, 1]]], dim=1)  # type: ignore[index]
+    assert CODED.looked_up == looked_up.shape[1] == 6
+    assert torch.equal(module(x), module.body(looked_up))
+    assert module(x).shape == (3, 2)
+
+
+def test_an_unseen_category_starts_without_an_opinion() -> None:
+    module = models.build(LinearSpec(), CODED, 1, seed=3)
+    assert isinstance(module, models.Embedded)
+    for embedding in module.embeddings:
+        weight = embedding.weight
+        assert isinstance(weight, torch.Tensor)
+        assert not weight[0].any()
+        assert weight[1:].abs().min() > 0
+    module(rows_of((0, 0), (0, 1))).sum().backward()
+    assert module.embeddings[0].weight.grad is not None  # it may learn one
+
+
+def test_the_same_seed_gives_the_same_embeddings() -> None:
+    first, again, other = (
+        models.build(MLPSpec(hidden=[4]), CODED, 1, seed).state_dict() for seed in (1, 1, 2)
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["embeddings.0.weight"], other["embeddings.0.weight"])
+
+
+def test_only_codes_are_enough() -> None:
+    module = models.build(MLPSpec(hidden=[4]), Inputs(0, ((7, 2),)), 1, seed=0)
+    assert module(torch.tensor([[6.0], [0.0]])).shape == (2, 1)
+
+
+def test_the_summary_shows_embeddings_too() -> None:
+    layers = models.summary(models.build(LinearSpec(), CODED, 1, seed=0), CODED.width)
+    assert [layer["type"] for layer in layers] == ["Embedding", "Embedding", "Linear"]
+    assert [layer["parameters"] for layer in layers] == [15, 4, 7]

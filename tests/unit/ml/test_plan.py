@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from app.errors import FitserveError, InvalidData, InvalidRequest
-from app.ml import models, plan, preprocessing
+from app.ml import models, plan
 from app.ml.data import prepare
+from app.ml.features import ONE_HOT_LIMIT
 from app.ml.specs import (
     AdamWSpec,
     CrossEntropySpec,
@@ -14,11 +15,10 @@ from app.ml.specs import (
     MLPSpec,
     MSESpec,
 )
-from app.ml.tables import from_columns
-from tests.unit.ml.workbench import planned, spec_for
+from tests.unit.ml.workbench import planned, spec_for, table_of
 
 ROWS = 100
-TABLE = from_columns(
+TABLE = table_of(
     {
         "carat": [0.2 + i % 37 / 10 for i in range(ROWS)],
         "cut": [["Ideal", "Good", "Fair"][i % 3] for i in range(ROWS)],
@@ -83,9 +83,9 @@ def test_what_was_given_is_kept() -> None:
         "metadata": {"a": "b"},
     }
     spec = spec_for(TABLE, **fields).model_dump(mode="json")
-    assert {name: spec[name] for name in ("target", "features", "split", "epochs")} == {
-        name: fields[name] for name in ("target", "features", "split", "epochs")
-    }
+    for name in ("target", "features", "epochs"):
+        assert spec[name] == fields[name]
+    assert spec["split"] == fields["split"]
     assert spec["model"]["hidden"] == [3]
     assert spec["optimizer"]["lr"] == 0.5
     assert (spec["batch_size"], spec["register_as"]) == (11, "cuts")
@@ -118,7 +118,7 @@ def test_whole_numbers_and_booleans_may_be_classes_when_asked(target: str, task:
 
 
 def test_two_classes_of_text_are_binary() -> None:
-    table = from_columns({"x": list(range(40)), "y": ["a", "b"] * 20})
+    table = table_of({"x": list(range(40)), "y": ["a", "b"] * 20})
     assert spec_for(table).task == "binary"
 
 
@@ -126,7 +126,7 @@ def test_two_classes_of_text_are_binary() -> None:
     ("rows", "batch"), [(10, 8), (50, 32), (2000, 64), (10_000, 256), (200_000, 1024)]
 )
 def test_the_automatic_batch_grows_with_the_table(rows: int, batch: int) -> None:
-    table = from_columns({"x": list(range(rows)), "y": [i / 2 for i in range(rows)]})
+    table = table_of({"x": list(range(rows)), "y": [i / 2 for i in range(rows)]})
     assert spec_for(table).batch_size == batch
 
 
@@ -161,7 +161,7 @@ def test_features_that_were_named_stay() -> None:
 
 
 def test_rows_without_a_target_are_dropped_and_counted() -> None:
-    table = from_columns(
+    table = table_of(
         {
             "x": list(range(50)),
             "y": [None if i % 10 == 0 else i / 2 for i in range(50)],
@@ -207,7 +207,7 @@ def test_a_constant_target_is_refused(target: str, found: str) -> None:
 
 
 def test_a_table_without_features_is_refused() -> None:
-    table = from_columns({"y": [1, 2, 3], "c": [1, 1, 1]})
+    table = table_of({"y": [1, 2, 3], "c": [1, 1, 1]})
     with pytest.raises(InvalidRequest, match="no column is left"):
         planned(table)
 
@@ -310,8 +310,8 @@ def test_batch_norm_with_batches_of_one_row_is_refused() -> None:
 def test_the_predicted_size_is_the_real_one(fields: dict[str, Any]) -> None:
     made = planned(TABLE, **fields)
     fitted = prepare(made.spec, TABLE)
-    width, outputs = fitted.train.x.shape[1], fitted.preprocessing.target.outputs
-    module = models.build(made.spec.model, width, outputs, seed=0)
+    inputs, outputs = fitted.preprocessing.features.inputs, fitted.preprocessing.target.outputs
+    module = models.build(made.spec.model, inputs, outputs, seed=0)
     assert made.parameters == sum(parameter.numel() for parameter in module.parameters())
     assert made.memory_bytes > 4 * made.parameters
     parts = (fitted.train, fitted.validation, fitted.test)
@@ -319,12 +319,12 @@ def test_the_predicted_size_is_the_real_one(fields: dict[str, Any]) -> None:
 
 
 def test_many_categories_are_counted_up_to_the_limit() -> None:
-    rows = 3 * preprocessing.ONE_HOT_LIMIT
-    table = from_columns(
+    rows = 3 * ONE_HOT_LIMIT
+    table = table_of(
         {
-            "c": [f"c{i % (2 * preprocessing.ONE_HOT_LIMIT)}" for i in range(rows)],
+            "c": [f"c{i % (2 * ONE_HOT_LIMIT)}" for i in range(rows)],
             "y": [i / 2 for i in range(rows)],
         }
     )
-    made = planned(table, model="linear")
-    assert made.parameters == preprocessing.ONE_HOT_LIMIT + 1
+    made = planned(table, model="linear", preprocessing={"categories": "one_hot"})
+    assert made.parameters == ONE_HOT_LIMIT + 1

@@ -80,6 +80,81 @@ def test_many_points_are_thinned_out() -> None:
     assert len(many) < 1.5 * len(few)
 
 
+# ---------------------------------------------------------------- plots of datasets
+
+
+@pytest.mark.parametrize("image", FORMATS)
+@pytest.mark.parametrize(
+    "ends",
+    [
+        (0, 1),
+        (-1.7e308, 1.7e308),
+        (5, 5),
+        (0, 0),
+        (1e308, 1e308),
+        (0, 1e-322),
+        (1e-300, 1e-300),
+        (1e17, 1e17 + 16),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_histogram(ends: tuple[float, float], image: Format) -> None:
+    shares = np.linspace(0, 1, 5)
+    edges = ends[0] * (1 - shares) + ends[1] * shares
+    check(plots.histogram(edges, np.array([3, 0, 1, 1000]), "t", "x", image), image)
+
+
+@pytest.mark.parametrize("image", FORMATS)
+@pytest.mark.parametrize(
+    "days",
+    [
+        (0, 365),
+        (20_000, 20_000.5),
+        (20_000, 20_000 + 1e-10),
+        (20_000, 20_000),
+        (-719_162, 2_932_896),
+        (-719_162, -719_162),
+        (2_932_896.99, 2_932_896.99),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_date_histogram(days: tuple[float, float], image: Format) -> None:
+    counts = np.array([3, 0, 1, 1000])
+    check(plots.date_histogram(np.linspace(*days, 5), counts, "t", "when", image), image)
+
+
+def test_dates_are_told_as_dates() -> None:
+    image = plots.date_histogram(np.linspace(19_723, 20_453, 5), np.ones(4), "t", "when", "svg")
+    assert b"<!-- 2025 -->" in image
+
+
+@pytest.mark.parametrize("image", FORMATS)
+@pytest.mark.parametrize("count", [1, 2, 12])
+@pytest.mark.filterwarnings("error")
+def test_value_counts(count: int, image: Format) -> None:
+    groups = {"values": [(ODD_NAMES[i], 10 - i) for i in range(count)], "rest": [("missing", 2)]}
+    check(plots.value_counts(groups, ODD_NAMES[2], ODD_NAMES[2], image), image)
+
+
+@pytest.mark.parametrize("image", FORMATS)
+@pytest.mark.parametrize("count", [2, 12, 30])
+@pytest.mark.filterwarnings("error")
+def test_heatmap(count: int, image: Format) -> None:
+    values = np.eye(count)
+    values[0, 1] = values[1, 0] = np.nan
+    names = [ODD_NAMES[i % len(ODD_NAMES)] for i in range(count)]
+    check(plots.heatmap(values, names, ODD_NAMES[2], image), image)
+
+
+def test_a_heatmap_writes_numbers_where_there_is_room() -> None:
+    few, many = (
+        plots.heatmap(np.full((count, count), -0.25), ["x"] * count, "t", "svg")
+        for count in (12, 13)
+    )
+    assert few.count(b"<!-- -0.25 -->") == 144
+    assert b"<!-- -0.25 -->" not in many
+
+
 # ---------------------------------------------------------------- odd names
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from app.errors import InvalidData, InvalidRequest
-from app.ml import tables
+from app.ml.data import split_of
 from app.ml.predictor import Predictor
-from tests.unit.ml.workbench import Run, Workbench
+from tests.unit.ml.workbench import Run, Workbench, table_of
 
 ROWS = 90
 _random = np.random.default_rng(2)
 _carat = _random.uniform(0.2, 3.0, ROWS)
-TABLE = tables.from_columns(
+TABLE = table_of(
     {
         "carat": [None if i % 10 == 0 else float(c) for i, c in enumerate(_carat)],
         "cut/grade": [
@@ -279,7 +279,7 @@ def test_a_model_reloaded_from_disk_predicts_the_same(price: Run) -> None:
 
 
 def test_the_model_on_disk_scores_as_the_run_reported(price: Run) -> None:
-    test = price.prepared().test.table
+    test = TABLE.take(split_of(price.task.spec, TABLE).test)
     errors = np.array(predict(price.predictor, test.select(FEATURES).to_pylist()))
     errors -= test["price"].to_numpy()
     assert price.ended.test is not None

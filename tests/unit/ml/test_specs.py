@@ -11,6 +11,7 @@ from app.ml import models
 from app.ml.specs import (
     AdamWSpec,
     HuberSpec,
+    Inputs,
     JobRequest,
     JobSpec,
     L1Spec,
@@ -21,8 +22,7 @@ from app.ml.specs import (
     field_names,
     parameter_count,
 )
-from app.ml.tables import from_columns
-from tests.unit.ml.workbench import request, spec_for
+from tests.unit.ml.workbench import request, spec_for, table_of
 
 
 def refused(fields: dict[str, Any]) -> list[tuple[str, str]]:
@@ -201,14 +201,14 @@ def test_fractions_that_do_not_sum_to_one_are_refused(given: dict[str, float]) -
     ],
 )
 def test_a_completed_spec_survives_json(fields: dict[str, Any]) -> None:
-    table = from_columns({"x": list(range(20)), "y": [0.5 * i for i in range(20)]})
+    table = table_of({"x": list(range(20)), "y": [0.5 * i for i in range(20)]})
     spec = spec_for(table, **fields)
     assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
     assert JobSpec.model_validate(spec.model_dump(mode="json")) == spec
 
 
 def test_a_loss_with_its_defaults_is_shown_by_its_name() -> None:
-    table = from_columns({"x": list(range(20)), "y": [0.5 * i for i in range(20)]})
+    table = table_of({"x": list(range(20)), "y": [0.5 * i for i in range(20)]})
     assert spec_for(table, loss="mae").model_dump()["loss"] == "l1"
     huber = spec_for(table, loss={"kind": "huber", "delta": 2.0}).model_dump()["loss"]
     assert huber == {"kind": "huber", "delta": 2.0}
@@ -236,9 +236,50 @@ _LINEARS = st.builds(LinearSpec, init=st.sampled_from(["default", "normal"]))
 def test_the_count_by_arithmetic_is_the_modules(
     spec: LinearSpec | MLPSpec, inputs: int, outputs: int
 ) -> None:
+    module = models.build(spec, Inputs(inputs), outputs, seed=0)
+    counted = sum(parameter.numel() for parameter in module.parameters())
+    assert parameter_count(spec, Inputs(inputs), outputs) == counted
+
+
+_EMBEDDINGS = st.lists(st.tuples(st.integers(3, 9), st.integers(1, 4)), max_size=3).map(tuple)
+
+
+@given(_MLPS | _LINEARS, st.integers(0, 5), _EMBEDDINGS, st.integers(1, 3))
+def test_embeddings_are_counted_too(
+    spec: LinearSpec | MLPSpec, dense: int, embeddings: tuple[tuple[int, int], ...], outputs: int
+) -> None:
+    inputs = Inputs(dense, embeddings)
+    if not inputs.width:
+        return
     module = models.build(spec, inputs, outputs, seed=0)
     counted = sum(parameter.numel() for parameter in module.parameters())
     assert parameter_count(spec, inputs, outputs) == counted
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        {"strategy": "column"},
+        {"strategy": "group"},
+        {"strategy": "random", "column": "part"},
+        {"column": "part"},
+        {"strategy": "group", "column": ""},
+        {"strategy": "group", "column": 3},
+    ],
+)
+def test_a_split_names_a_column_exactly_where_one_tells_it(split: dict[str, Any]) -> None:
+    assert [place.split(".")[0] for place, _ in refused({"split": split})] == ["split"]
+
+
+def test_a_spec_knows_which_columns_its_split_depends_on() -> None:
+    table = table_of(
+        {"x": list(range(20)), "y": [0.5 * i for i in range(20)], "g": [i // 2 for i in range(20)]}
+    )
+    assert spec_for(table).split_columns == ["y"]
+    grouped = spec_for(
+        table, target=["y", "x"], features=["g"], split={"strategy": "group", "column": "g"}
+    )
+    assert grouped.split_columns == ["y", "x", "g"]
 
 
 def test_every_spec_has_a_json_schema() -> None:

@@ -130,3 +130,73 @@ def test_stratified_gives_a_class_of_one_row_to_training() -> None:
     classes = np.array([0] * 60 + [1] + [2] * 39)
     split = split_rows(spec(0.8, 0.1, 0.1, strategy="stratified"), np.arange(100), classes)
     assert 60 in split.train
+
+
+# ---------------------------------------------------------------- by group
+
+GROUPS = np.array([5, 5, 3, 3, 3, 9, 9, 1, 7, 7, 7, 7])
+GROUP_SEED_0 = ([0, 1, 8, 9, 10, 11], [2, 3, 4], [5, 6, 7])
+
+
+def test_the_split_by_group_is_pinned() -> None:
+    made = spec(0.6, 0.2, 0.2, strategy="group", column="g", seed=0)
+    split = split_rows(made, np.arange(12), GROUPS)
+    assert (split.train.tolist(), split.validation.tolist(), split.test.tolist()) == GROUP_SEED_0
+
+
+def test_what_a_group_is_called_does_not_matter_but_their_order_does() -> None:
+    made = spec(0.6, 0.2, 0.2, strategy="group", column="g", seed=0)
+    split, renamed = (split_rows(made, np.arange(12), g) for g in (GROUPS, GROUPS * 10 + 3))
+    assert split.train.tolist() == renamed.train.tolist()
+
+
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=120), splits())
+def test_no_group_is_on_two_sides(groups: list[int], chosen: tuple[SplitSpec, int]) -> None:
+    made = chosen[0].model_copy(update={"strategy": "group", "column": "g"})
+    labels = np.array(groups, dtype=np.int64)
+    rows = np.arange(len(groups)) * 3 + 1  # row numbers of a table with gaps
+    split = split_rows(made, rows, labels)
+    parts = [split.train, split.validation, split.test]
+    assert np.array_equal(np.sort(np.concatenate(parts)), rows)
+    sides = [set(labels[(part - 1) // 3].tolist()) for part in parts]
+    assert sum(len(side) for side in sides) == len(set(groups))
+    assert all((np.diff(part) > 0).all() for part in parts)
+    again = split_rows(made, rows, labels)
+    assert [again.train.tolist(), again.test.tolist()] == [parts[0].tolist(), parts[2].tolist()]
+    if made.test == 0:
+        assert not len(split.test)
+    largest = max(groups.count(group) for group in groups)
+    for part, size in zip(parts, part_sizes(made, len(groups)), strict=True):
+        assert abs(len(part) - size) <= largest
+
+
+def test_many_small_groups_come_close_to_the_sizes_asked_for() -> None:
+    groups = np.arange(3000) // 3
+    split = split_rows(spec(0.8, 0.1, 0.1, strategy="group", column="g"), np.arange(3000), groups)
+    for part, size in zip(PARTS, (2400, 300, 300), strict=True):
+        assert split.counts()[part] == pytest.approx(size, abs=3)
+
+
+def test_another_seed_groups_otherwise() -> None:
+    groups = np.arange(300) // 3
+    first, other = (
+        split_rows(
+            spec(0.8, 0.1, 0.1, strategy="group", column="g", seed=seed), np.arange(300), groups
+        )
+        for seed in (0, 1)
+    )
+    assert first.train.tolist() != other.train.tolist()
+
+
+# ---------------------------------------------------------------- by a column
+
+
+def test_a_column_tells_the_part_of_every_row() -> None:
+    made = spec(0.8, 0.1, 0.1, strategy="column", column="part")
+    rows = np.array([3, 5, 6, 9])
+    split = split_rows(made, rows, np.array([0, 2, 0, 1]))
+    assert (split.train.tolist(), split.validation.tolist(), split.test.tolist()) == (
+        [3, 6],
+        [9],
+        [5],
+    )

@@ -8,12 +8,14 @@ from typing import Any
 import pyarrow as pa
 
 from app.ids import new_id
-from app.ml import data, loop, tables
+from app.ml import data, json_rows, loop, profile, tables
 from app.ml import plan as planning
+from app.ml.canonical import ColumnType, column_type
 from app.ml.events import EpochEnded, Event, StopReason, TrainEnded, TrainTask
 from app.ml.plan import Plan
 from app.ml.predictor import Predictor
 from app.ml.specs import JobRequest, JobSpec
+from app.ml.tables import TypedTable
 from app.storage import Storage, sha256_of
 
 LINE_REQUEST: dict[str, Any] = {
@@ -38,11 +40,23 @@ def request(**fields: Any) -> JobRequest:
     return JobRequest.model_validate({"dataset": "some-data", "target": "y", **fields})
 
 
+def table_of(columns: dict[str, list[Any]], types: dict[str, ColumnType] | None = None) -> pa.Table:
+    """Lists by name as the canonical table that a request with them would make."""
+    return json_rows.from_columns(columns, types).table
+
+
+def profile_of(table: pa.Table) -> list[dict[str, Any]]:
+    """The profile of a table none of whose columns is text."""
+    types = {field.name: column_type(field.type) for field in table.schema}
+    return profile.profile(TypedTable(table, types))
+
+
 def planned(table: pa.Table, **fields: Any) -> Plan:
     """The request's fields completed against ``table``."""
     asked = request(**fields)
-    known = [name for name in asked.targets if name in table.column_names]
-    return planning.plan(asked, tables.profile(table), table.num_rows, table.select(known))
+    told = [*asked.targets, *filter(None, [asked.split.column])]
+    known = [name for name in dict.fromkeys(told) if name in table.column_names]
+    return planning.plan(asked, profile_of(table), table.num_rows, table.select(known))
 
 
 def spec_for(table: pa.Table, **fields: Any) -> JobSpec:

@@ -1,0 +1,212 @@
+"""Uploaded files: streamed to the data disk, whether body or form, and which format each is."""
+
+import secrets
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field, Json
+from starlette.datastructures import UploadFile
+
+from app.api.bodies import limited, media_type, validated
+from app.db.models import Dataset
+from app.errors import InvalidRequest, UnsupportedMediaType
+from app.ml import ingest
+from app.ml.canonical import ColumnType
+from app.ml.ingest import Format
+from app.ml.specs import Name
+from app.services import datasets
+from app.services.context import Context
+from app.storage import explain_os_errors
+
+FORM = "multipart/form-data"
+FORMATS: dict[str, Format] = {
+    "text/csv": "csv",
+    "application/csv": "csv",
+    "text/tab-separated-values": "csv",
+    "application/x-ndjson": "ndjson",
+    "application/ndjson": "ndjson",
+    "application/jsonl": "ndjson",
+    "application/x-jsonlines": "ndjson",
+    "application/vnd.apache.parquet": "parquet",
+    "application/x-parquet": "parquet",
+    "application/vnd.apache.arrow.stream": "arrow",
+}
+_ENDINGS: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".arrows": "arrow",
+}
+_UNTOLD = {"", "application/octet-stream", "application/gzip", "application/x-gzip", "text/plain"}
+_TEXT: set[Format] = {"csv", "ndjson"}
+_WRITTEN_AT_ONCE = 1024 * 1024
+_FORM_OVERHEAD = 64 * 1024
+
+
+class UploadOptions(BaseModel):
+    """How to take an uploaded file: in the query, or as fields of the form."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name | None = None
+    replace: bool = Field(False, description="move the name from an older dataset to this one")
+    types: Json[dict[str, ColumnType]] | None = Field(
+        None,
+        description='JSON: column types that differ from the inferred ones, {"zip":"category"}',
+    )
+    delimiter: str | None = Field(
+        None, min_length=1, max_length=1, description="CSV; left out: found in the first line"
+    )
+    encoding: str | None = Field(
+        None, max_length=64, description="CSV and NDJSON; left out: by its BOM, else UTF-8"
+    )
+    header: bool = Field(True, description="CSV: whether the first line names the columns")
+
+    def reading(self, kind: Format, **told: str | None) -> ingest.Options:
+        """How to read the file; what its media type ``told`` holds where no option says more."""
+        given = {"delimiter": self.delimiter, "encoding": self.encoding}
+        chosen = {key: given[key] or told.get(key) for key in given}
+        return ingest.Options(format=kind, header=self.header, types=self.types or {}, **chosen)
+
+    def wanted(self) -> datasets.Wanted:
+        return datasets.Wanted(self.name, self.replace)
+
+
+class Uploads:
+    """Takes files in; as many are read at once as is worth it, the others wait without a thread."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._reading = CapacityLimiter(context.parsers.at_once)
+
+    async def from_body(self, request: Request, options: UploadOptions) -> Dataset:
+        """The body itself is the file. Raises UnsupportedMediaType and what reading raises."""
+        media = media_type(request)
+        if media not in FORMATS:
+            raise UnsupportedMediaType(
+                f"cannot read '{media[:64]}'; send application/json, {FORM}, or a file as "
+                "text/csv, application/x-ndjson, application/vnd.apache.parquet or "
+                "application/vnd.apache.arrow.stream"
+            )
+        kind = FORMATS[media]
+        delimiter = "\t" if media == "text/tab-separated-values" else None
+        reading = options.reading(kind, delimiter=delimiter, encoding=_charset(request))
+        async with self._file() as path:
+            await self._save(request, path, kind)
+            return await self._read(path, reading, options)
+
+    async def from_form(self, request: Request, query: UploadOptions) -> Dataset:
+        """The file is a field of the form, and so are its options."""
+        limit = self._context.settings.max_upload_bytes + _FORM_OVERHEAD
+        with explain_os_errors():  # a large file is spooled to disk
+            form = await limited(request, limit).form(max_files=1, max_fields=16)
+        try:
+            # a form sends empty strings for what was not filled in
+            fields = {key: value for key, value in form.items() if isinstance(value, str) and value}
+            if "file" in fields:
+                raise InvalidRequest.at(
+                    "/file", "the field 'file' has no file name; send it as a file (-F file=@…)"
+                )
+            told = query.model_dump(exclude_unset=True, exclude={"types"})
+            options = validated(UploadOptions, {**told, **fields})
+            file = form.get("file")
+            if not isinstance(file, UploadFile):
+                raise InvalidRequest.at(
+                    "/file", "the form has no file; send it in the field 'file'"
+                )
+            reading = _of_form_file(file, options)
+            async with self._file() as path:
+                await to_thread.run_sync(_copy, file.file, path)
+                return await self._read(path, reading, options)
+        finally:
+            await form.close()
+
+    async def _read(self, path: Path, reading: ingest.Options, options: UploadOptions) -> Dataset:
+        return await to_thread.run_sync(
+            datasets.create_from_file,
+            self._context,
+            path,
+            reading,
+            options.wanted(),
+            limiter=self._reading,
+        )
+
+    # ------------------------------------------------------------ to disk
+
+    @asynccontextmanager
+    async def _file(self) -> AsyncIterator[Path]:
+        """A file of our own on the data disk that is gone afterwards, whatever happens.
+
+        Its name has nothing of the client's.
+        """
+        path = self._context.storage.scratch / f"upload.{secrets.token_hex(8)}"
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    async def _save(self, request: Request, path: Path, kind: Format) -> None:
+        """Stream the body to ``path``, counting; the disk keeps the room it is to keep."""
+        body = limited(request, self._context.settings.max_upload_bytes, packed=kind in _TEXT)
+        with explain_os_errors(), path.open("wb", buffering=0) as file:
+            waiting = bytearray()
+            async for chunk in body.stream():
+                waiting += chunk
+                if len(waiting) >= _WRITTEN_AT_ONCE:
+                    await to_thread.run_sync(self._write, file, waiting)
+                    waiting.clear()
+            _write(file, waiting)
+
+    def _write(self, file: BinaryIO, content: bytearray) -> None:
+        datasets.require_room(self._context)
+        _write(file, content)
+
+
+def _write(file: BinaryIO, content: bytearray) -> None:
+    with memoryview(content) as left:
+        done = 0
+        while done < len(left):
+            done += file.write(left[done:])
+
+
+def _copy(file: BinaryIO, path: Path) -> None:
+    with explain_os_errors(), path.open("wb") as copy:
+        shutil.copyfileobj(file, copy, _WRITTEN_AT_ONCE)
+
+
+def _charset(request: Request) -> str | None:
+    """``text/csv; charset=latin-1``; UTF-8 is what is assumed anyway, and a BOM says more."""
+    for part in request.headers.get("content-type", "").split(";")[1:]:
+        key, _, value = part.strip().partition("=")
+        name = value.strip('" ').lower()
+        if key.lower() == "charset" and name not in ("utf-8", "utf8", "us-ascii", ""):
+            return name
+    return None
+
+
+def _of_form_file(file: UploadFile, options: UploadOptions) -> ingest.Options:
+    """By the part's media type, else by the end of its name, else by its first bytes, else CSV."""
+    media = (file.content_type or "").partition(";")[0].strip().lower()
+    ending = Path((file.filename or "")[-32:].lower().replace("\0", "")).name.removesuffix(".gz")
+    kind = FORMATS.get(media)
+    if kind is None:
+        head = file.file.read(4)
+        file.file.seek(0)
+        by_name = next((kind for end, kind in _ENDINGS.items() if ending.endswith(end)), None)
+        kind = by_name or ingest.sniff(head) or ("csv" if media in _UNTOLD else None)
+    if kind is None:
+        raise UnsupportedMediaType(
+            f"the file is '{media[:64]}'; send CSV, NDJSON, Parquet or an Arrow stream"
+        )
+    tabbed = media == "text/tab-separated-values" or ending.endswith(".tsv")
+    return options.reading(kind, delimiter="\t" if tabbed else None)

@@ -1,0 +1,122 @@
+"""Parquet files and Arrow streams as typed tables, read batch by batch and counted as they come."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from app.errors import InvalidData, escape
+from app.ml.canonical import ColumnType
+from app.ml.tables import TypedTable, assemble, check_names, no_row, too_much
+
+_ROWS_AT_ONCE = 65_536
+_BYTES_A_VALUE = 8
+_EXTENSION = b"ARROW:extension:name"
+
+
+def read_parquet(
+    path: Path, types: dict[str, ColumnType], most_bytes: int, threads: int = 1
+) -> TypedTable:
+    """A Parquet file. Raises InvalidData, or TooLarge where it decodes to more than allowed."""
+    with _explained("Parquet file"), pq.ParquetFile(path) as file:
+        _check_schema(file.schema_arrow)
+        batches = file.iter_batches(_ROWS_AT_ONCE, use_threads=threads > 1)
+        table = _checked(batches, file.schema_arrow, most_bytes)
+    return _assembled(table, types, threads)
+
+
+def read_arrow(
+    path: Path, types: dict[str, ColumnType], most_bytes: int, threads: int = 1
+) -> TypedTable:
+    """An Arrow IPC stream. Raises InvalidData, or TooLarge where it is more than allowed."""
+    with (
+        _explained("Arrow stream"),
+        pa.OSFile(str(path)) as file,
+        pa.ipc.open_stream(file) as stream,
+    ):
+        _check_schema(stream.schema)
+        table = _checked(stream, stream.schema, most_bytes)
+    return _assembled(table, types, threads)
+
+
+def _check_schema(schema: pa.Schema) -> None:
+    check_names(schema.names)
+    for field in schema:
+        extended = isinstance(field.type, pa.BaseExtensionType)
+        if extended or _EXTENSION in (field.metadata or {}):
+            raise InvalidData.at(
+                f"/{escape(field.name)}",
+                f"column '{field.name[:64]}' is of the extension type {str(field.type)[:64]}; "
+                "store it as numbers, strings, booleans or timestamps",
+                "wrong_type",
+            )
+
+
+def _checked(batches: Iterable[pa.RecordBatch], schema: pa.Schema, most_bytes: int) -> pa.Table:
+    """The batches as a table, once their claims hold and while they are not too much."""
+    kept: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        for name, column in zip(schema.names, batch.columns, strict=True):
+            _validate(name, column)
+            size += _decoded_bytes(column)
+        if size > most_bytes:
+            raise too_much(most_bytes)
+        kept.append(batch)
+    return pa.Table.from_batches(kept, schema)
+
+
+def _validate(name: str, column: pa.Array) -> None:
+    """Offsets and UTF-8 are the sender's claims; what follows would trust them."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise InvalidData.at(
+            f"/{escape(name[:64])}",
+            f"column '{name[:64]}' is damaged, or holds strings that are no UTF-8: "
+            f"{str(error).splitlines()[0][:100]}",
+        ) from error
+
+
+def _decoded_bytes(column: pa.Array) -> int:
+    """What the column takes once every value stands for itself; dictionaries and views hide it."""
+    kind, rows = column.type, len(column)
+    if pa.types.is_dictionary(kind):
+        values = column.dictionary
+        if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+            return _BYTES_A_VALUE * rows
+        lengths = pc.take(pc.binary_length(values), column.indices)
+        return _BYTES_A_VALUE * rows + int(pc.sum(lengths).as_py() or 0)
+    if pa.types.is_string_view(kind):
+        views = np.frombuffer(column.buffers()[1], np.int32)[4 * column.offset :: 4]
+        return _BYTES_A_VALUE * rows + int(views[:rows].sum(dtype=np.int64))
+    return max(_BYTES_A_VALUE * rows, int(column.nbytes))
+
+
+def _assembled(table: pa.Table, types: dict[str, ColumnType], threads: int) -> TypedTable:
+    if table.num_rows == 0:
+        raise no_row()
+
+    def place(name: str, row: int) -> tuple[str, str]:
+        return f"row {row}", f"/rows/{row}/{escape(name)}"
+
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    return assemble(columns, types, place, has_types=True, threads=threads)
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """What Arrow cannot read is InvalidData; memory that ran out stays what it is."""
+    try:
+        yield
+    except MemoryError:  # Arrow's is an ArrowException too
+        raise
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise InvalidData(
+            f"this {what} cannot be read; it is damaged or cut off: {said}"
+        ) from error
