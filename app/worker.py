@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from app import logs
 from app.db.models import Checkpoint, Dataset, Job, ModelVersion
-from app.errors import StorageFull, Unavailable
+from app.errors import NotFound, StorageFull, Unavailable
 from app.executors.base import Executor, Handle
 from app.ids import new_id
 from app.ml.events import (
@@ -29,7 +29,8 @@ from app.ml.events import (
     TrainStopped,
     TrainTask,
 )
-from app.services import jobs, queue
+from app.ml.specs import JobSpec, PretrainedSpec
+from app.services import jobs, models, queue
 from app.services.context import Context
 from app.services.queue import Claim, NotOurs
 
@@ -176,13 +177,20 @@ class Worker:
 
     def _begin(self, claim: Claim) -> Run:
         model_id = new_id("mdl")
-        task = TrainTask.model_validate(
-            {
-                "root": self._context.storage.root,
-                "dataset_id": claim.dataset_id,
-                "model_id": model_id,
-                "spec": claim.spec,
-            }
+        spec = JobSpec.model_validate(claim.spec)
+        with self._context.database.read() as session:
+            source = None
+            if isinstance(spec.model, PretrainedSpec):
+                with contextlib.suppress(NotFound):  # deleted since; training says so
+                    source = models.find(session, spec.model.model).id
+            checkpoints = jobs.checkpoint_ids(session, claim.job_id)
+        task = TrainTask(
+            root=self._context.storage.root,
+            dataset_id=claim.dataset_id,
+            model_id=model_id,
+            spec=spec,
+            source=source,
+            checkpoints=checkpoints,
         )
         return Run(claim, model_id, self._executor.start(task))
 

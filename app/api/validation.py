@@ -11,6 +11,7 @@ from app.ml.specs import JobRequest, field_names
 
 _NO_STRING = "should be a string"
 _OWN = {"fractions", "length", "cells", "nesterov", "duplicate", "too_many_fields", "too_long"}
+_OWN |= {"etas", "milestones", "max_lr"}
 _SHOW_GIVEN = ("_type", "equal", "_than")
 
 

@@ -18,6 +18,7 @@ from app.ml.plan import plan
 from app.ml.specs import JobRequest
 from app.storage import Storage
 
+_REASONS: dict[bytes, StopReason] = {b"cancel": "cancel", b"pause": "pause"}
 _FLUSH_SECONDS = 0.02
 _JOB_CODES = {"diverged", "out_of_memory", "time_limit", "storage_full", "invalid_data"}
 
@@ -96,7 +97,7 @@ class _Inbox:
         if not self._poll.poll(0):
             return None
         try:
-            return "cancel" if self._connection.recv_bytes() == b"cancel" else "shutdown"
+            return _REASONS.get(self._connection.recv_bytes(), "shutdown")
         except (EOFError, ConnectionError):  # nobody is left who wants the result
             return "shutdown"
 

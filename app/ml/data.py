@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from app.errors import InvalidData
-from app.ml import preprocessing
+from app.ml import preprocessing, weights
+from app.ml.card import Card
 from app.ml.features import Matrix, as_dictionary, codes, fit_features, floats, mask
 from app.ml.preprocessing import Preprocessing
 from app.ml.specs import JobSpec
@@ -31,6 +32,8 @@ class Part:
     """``(rows, inputs)`` float32."""
     y: NDArray[Any]
     """``(rows, outputs)`` float32, or ``(rows,)`` int64 class numbers."""
+    weight: NDArray[np.float32] | None = None
+    """``(rows,)`` how much each counts, 1 on average; ``None`` where all count the same."""
 
     def __len__(self) -> int:
         return len(self.x)
@@ -48,7 +51,7 @@ class Prepared:
 
 
 def split_of(spec: JobSpec, table: pa.Table) -> Split:
-    """The split of a job; ``table`` needs ``spec.split_columns`` only.
+    """The split of a job; ``table`` needs ``spec.told_columns`` only.
 
     Raises InvalidData where a split by column finds a value that is no part.
     """
@@ -81,20 +84,35 @@ def _parts(column: pa.ChunkedArray, rows: Indices) -> Indices:
     return _PART_OF_NAME[found]
 
 
-def prepare(spec: JobSpec, table: pa.Table) -> Prepared:
-    """Split ``table``, fit preprocessing on the training part, apply it to all parts."""
+def prepare(spec: JobSpec, table: pa.Table, source: Card | None = None) -> Prepared:
+    """Split ``table``, fit preprocessing on the training part, apply it to all parts.
+
+    With a ``source`` its features stay as they were fitted, and so does its target if it is the
+    same. Raises InvalidData.
+    """
     split = split_of(spec, table)
-    wanted = list(dict.fromkeys([*spec.features, *spec.targets]))
+    wanted = list(
+        dict.fromkeys([*spec.features, *spec.targets, *filter(None, [spec.sample_weight])])
+    )
     table = pa.table([as_dictionary(table[name]) for name in wanted], names=wanted)
     rows = {part: table.take(getattr(split, part)) for part in PARTS}
-    features = fit_features(spec.features, spec.preprocessing, rows["train"])
     classes: list[Any] = []
     if spec.task in ("binary", "multiclass"):
         classes = preprocessing.classes_of(table[spec.targets[0]])
     target = preprocessing.fit_target(spec, rows["train"], classes)
+    if source is None:
+        features = fit_features(spec.features, spec.preprocessing, rows["train"])
+    else:
+        features = source.preprocessing.features
+        if source.preprocessing.target.like(target):
+            target = source.preprocessing.target
+    weigh = weights.of(spec, target, rows["train"])
     parts = {
         part: Part(
-            rows[part].select(spec.targets), features.encode(rows[part]), target.encode(rows[part])
+            rows[part].select(spec.targets),
+            features.encode(rows[part]),
+            target.encode(rows[part]),
+            weigh(rows[part]),
         )
         for part in PARTS
     }

@@ -18,7 +18,7 @@ def finite(values: Mapping[str, float | None]) -> Metrics:
     return {k: v if v is not None and math.isfinite(v) else None for k, v in values.items()}
 
 
-StopReason = Literal["cancel", "shutdown"]
+StopReason = Literal["cancel", "pause", "shutdown"]
 
 
 class _Message(BaseModel):
@@ -34,6 +34,10 @@ class TrainTask(_Message):
     model_id: str
     """The name under which the finished model is published."""
     spec: JobSpec
+    source: str | None = None
+    """The model whose weights a pretrained one starts from."""
+    checkpoints: tuple[str, ...] = ()
+    """Of earlier attempts, newest first; training goes on from the first that is whole."""
 
 
 class DataRead(_Message):

@@ -5,22 +5,36 @@ and the finished model to storage, and never touches a database, so it serves as
 
     for event in train(task):
         print(event)
+
+Stopped at any moment and started again with the newest checkpoint in ``task.checkpoints``, it gives
+the weights and the history of a run that nobody stopped, bit for bit on the CPU.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
-import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from app.errors import Diverged, TimeLimit
+from app.errors import ArtifactCorrupt, Diverged, InvalidData, TimeLimit
 from app.ids import new_id
-from app.ml import checkpoint, data, devices, inference, losses, metrics, models, optimizers, tables
-from app.ml.checkpoint import Card, State
+from app.ml import (
+    batches,
+    card,
+    checkpoint,
+    data,
+    devices,
+    inference,
+    metrics,
+    models,
+    optimizers,
+    tables,
+)
+from app.ml.best import BestSoFar, State, state_of
+from app.ml.card import WEIGHTS, Card
+from app.ml.checkpoint import Training
 from app.ml.events import (
     Best,
     CheckpointSaved,
@@ -32,7 +46,9 @@ from app.ml.events import (
     TrainStopped,
     TrainTask,
 )
-from app.ml.specs import JobSpec
+from app.ml.held_out import HeldOut
+from app.ml.losses import Objective
+from app.ml.specs import JobSpec, PretrainedSpec
 from app.storage import Storage
 
 ShouldStop = Callable[[], StopReason | None]
@@ -43,37 +59,6 @@ def never() -> StopReason | None:
     return None
 
 
-@dataclass
-class BestSoFar:
-    """The weights to keep: of the lowest validation loss, or the last where there is none."""
-
-    watch: str | None
-    patience: int | None
-    min_delta: float = 0.0
-    lowest: float = math.inf
-    reference: float = math.inf  # what a fall by min_delta is counted from
-    waited: int = 0
-    epoch: int = 0
-    values: dict[str, float] = field(default_factory=dict)
-    state: State | None = None
-
-    def update(self, epoch: int, values: dict[str, float], model: nn.Module) -> None:
-        if self.watch is None:
-            self.epoch, self.values = epoch, values
-            return
-        current = values[self.watch]
-        self.waited += 1
-        if current < self.reference - self.min_delta:
-            self.reference, self.waited = current, 0
-        if current < self.lowest:
-            self.lowest, self.epoch, self.values = current, epoch, values
-            self.state = checkpoint.state_of(model)
-
-    @property
-    def exhausted(self) -> bool:
-        return self.patience is not None and self.waited >= self.patience
-
-
 def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
     """Train ``task`` to its end; ``should_stop`` is asked before every step.
 
@@ -82,24 +67,103 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
     Raises Diverged, TimeLimit or InvalidData.
     """
     spec, storage = task.spec, Storage(task.root)
-    saved = time.monotonic()
-    deadline = saved + (spec.max_seconds or math.inf)
     torch.set_num_threads(spec.threads)
     device = devices.pick(spec.device)
-    prepared = data.prepare(spec, _read(storage, task))
-    yield from _told(prepared)
+    source = _source(storage, task)
+    prepared = data.prepare(spec, _read(storage, task), source and source[0])
+    if prepared.warnings:
+        yield DataRead(warnings=prepared.warnings)
+
+    rows = batches.rows_of(prepared.train, device)
+    bounds = batches.bounds(len(rows.x), spec.batch_size)
+    model, card = _model(spec, prepared, source, device)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    objective = Objective(spec.loss)
+    optimizer = optimizers.build(spec.optimizer, trained)
+    scheduler = optimizers.Scheduler(spec, optimizer, len(bounds))
+    held_out = HeldOut(prepared, device)
+    at = Training(model, optimizer, scheduler, best=BestSoFar.of(spec))
+    _resume(storage, task, at)
+    saver = _Saver(storage, card, at)
+
+    while not at.finished:
+        epoch = at.epoch
+        models.training_mode(model)
+        for x, y, weight in batches.batches(rows, spec, epoch, skip=at.step):
+            if reason := should_stop():
+                if reason != "cancel":
+                    yield saver.save()
+                yield TrainStopped(reason=reason)
+                return
+            if saver.is_due():
+                yield saver.save()
+                saver.refuse_overtime()
+            with torch.autocast(device.type, torch.bfloat16, spec.precision == "bfloat16"):
+                loss = objective(model(x), y, weight)
+            optimizer.zero_grad()
+            loss.backward()
+            if spec.gradient_clip_norm is not None:
+                nn.utils.clip_grad_norm_(trained, spec.gradient_clip_norm)
+            optimizer.step()
+            rate = optimizer.param_groups[0]["lr"]
+            scheduler.after_batch()
+            at.seen.append(loss.detach())
+            at.step += 1
+
+        values = {"train_loss": _mean(at.seen, bounds), **held_out.measure(model, objective)}
+        values["learning_rate"] = rate
+        yield EpochEnded(epoch=epoch, values=values)
+        _refuse_nonfinite(epoch, values, at.seen)
+        at.best.update(epoch, values, model)
+        scheduler.after_epoch(values.get("validation_loss", values["train_loss"]))
+        at.epoch, at.step, at.seen = epoch + 1, 0, []
+        at.finished = at.best.exhausted or at.epoch == spec.epochs
+
+    if at.best.state is not None:
+        model.load_state_dict(at.best.state)
+    ended = _ended(model, prepared, at.best)
+    yield saver.save()
+    saver.publish(task.model_id)
+    yield ended
+
+
+# ---------------------------------------------------------------- what is trained
+
+
+def _source(storage: Storage, task: TrainTask) -> tuple[Card, State] | None:
+    """The card and weights that a pretrained model starts from."""
+    if not isinstance(task.spec.model, PretrainedSpec):
+        return None
+    if task.source is None:
+        raise InvalidData(f"the model '{task.spec.model.model}' to start from has been deleted")
+    try:
+        folder = storage.verified("models", task.source)
+    except ArtifactCorrupt as error:
+        raise InvalidData(f"the model to start from cannot be read: {error.detail}") from error
+    return card.read(folder), checkpoint.weights(folder)
+
+
+def _read(storage: Storage, task: TrainTask) -> pa.Table:
+    folder = storage.verified("datasets", task.dataset_id)
+    columns = list(dict.fromkeys([*task.spec.features, *task.spec.told_columns]))
+    return tables.read(folder / tables.FILE, columns, encoded=True)
+
+
+def _model(
+    spec: JobSpec,
+    prepared: data.Prepared,
+    source: tuple[Card, State] | None,
+    device: torch.device,
+) -> tuple[nn.Module, Card]:
+    """The module before its first step, and what will be told about it."""
     inputs = prepared.preprocessing.features.inputs
     outputs = prepared.preprocessing.target.outputs
-
-    model = models.build(spec.model, inputs, outputs, spec.seed).to(device)
-    loss_fn = losses.build(spec.loss)
-    optimizer = optimizers.build(spec.optimizer, model.parameters())
-    x, y = _tensors(prepared.train, device)
-    bounds = batch_bounds(len(x), spec.batch_size)
-    held_out, watched = _held_out(prepared)
-    x_held_out, y_held_out = _tensors(held_out, device)
-    best = _best_so_far(spec)
-    card = Card(
+    model = models.build(spec.model, inputs, outputs, spec.seed)
+    if isinstance(spec.model, PretrainedSpec) and source is not None:
+        same = source[0].preprocessing.target == prepared.preprocessing.target
+        models.start_from(model, source[1], with_head=same)
+        models.freeze(model, spec.model.freeze)
+    about = Card(
         spec=spec,
         preprocessing=prepared.preprocessing,
         inputs=inputs.width,
@@ -107,78 +171,64 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
         epoch=0,
         versions=checkpoint.library_versions(),
     )
-
-    for epoch in range(spec.epochs):
-        model.train()
-        seen: list[Tensor] = []
-        for x_batch, y_batch in batches(x, y, spec, epoch):
-            if reason := should_stop():
-                yield TrainStopped(reason=reason)
-                return
-            if time.monotonic() > deadline:
-                yield _save_checkpoint(storage, card, epoch, model)
-                raise TimeLimit(f"stopped after {spec.max_seconds:g} s, in epoch {epoch}")
-            prediction = model(x_batch)
-            loss = loss_fn(prediction, y_batch)
-            optimizer.zero_grad()
-            loss.backward()
-            if spec.gradient_clip_norm is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), spec.gradient_clip_norm)
-            optimizer.step()
-            seen.append(loss.detach())
-
-        values = {"train_loss": _mean(seen, bounds)}
-        if watched is not None:
-            values[watched] = _evaluate(model, loss_fn, x_held_out, y_held_out)
-        values["learning_rate"] = optimizer.param_groups[0]["lr"]
-        yield EpochEnded(epoch=epoch, values=values)
-        _refuse_nonfinite(epoch, values, seen)
-        best.update(epoch, values, model)
-        if best.exhausted or epoch + 1 == spec.epochs:
-            break
-        if time.monotonic() - saved >= spec.checkpoint.every_seconds:
-            yield _save_checkpoint(storage, card, epoch, model)
-            saved = time.monotonic()
-
-    if best.state is not None:
-        model.load_state_dict(best.state)
-    ended = _ended(model, prepared, best)
-    yield _save_checkpoint(storage, card, best.epoch, model)
-    with storage.publish("models", task.model_id) as draft:
-        checkpoint.save(
-            draft,
-            card.model_copy(update={"epoch": best.epoch}),
-            checkpoint.state_of(model),
-        )
-    yield ended
+    return model.to(device), about
 
 
-# ---------------------------------------------------------------- batches
-
-
-def batch_bounds(rows: int, batch_size: int | None) -> list[tuple[int, int]]:
-    """``(start, end)`` of each batch; a single row left over joins the batch before it."""
-    size = batch_size or rows
-    starts = list(range(0, rows, size))
-    if 1 < size < rows and rows - starts[-1] == 1:  # batch norm cannot learn from one row
-        starts.pop()
-    return list(zip(starts, [*starts[1:], rows], strict=True))
-
-
-def batches(x: Tensor, y: Tensor, spec: JobSpec, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Slices of the training part, shuffled anew each epoch from the seed and its number."""
-    if spec.batch_size is None:
-        yield x, y
+def _resume(storage: Storage, task: TrainTask, at: Training) -> None:
+    """Go on from the newest checkpoint that is whole; without one from the beginning."""
+    for checkpoint_id in task.checkpoints:
+        try:
+            folder = storage.verified("checkpoints", checkpoint_id)
+        except ArtifactCorrupt:
+            continue
+        at.restore(folder)
         return
-    generator = torch.Generator().manual_seed(_epoch_seed(spec.seed, epoch))
-    order = torch.randperm(len(x), generator=generator).to(x.device)
-    x, y = x[order], y[order]
-    for start, end in batch_bounds(len(x), spec.batch_size):
-        yield x[start:end], y[start:end]
 
 
-def _epoch_seed(seed: int, epoch: int) -> int:
-    return int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0] >> 1)
+# ---------------------------------------------------------------- checkpoints
+
+
+class _Saver:
+    """Publishes where training stands: when it is time, when it is asked to, and at the end."""
+
+    def __init__(self, storage: Storage, card: Card, at: Training) -> None:
+        self._storage, self._card, self._at = storage, card, at
+        self._started = time.monotonic() - at.seconds
+        limit = card.spec.max_seconds
+        self._deadline = self._started + limit if limit is not None else math.inf
+        self._every = card.spec.checkpoint.every_seconds
+        self._alarm = min(time.monotonic() + self._every, self._deadline)
+
+    def is_due(self) -> bool:
+        """Whether a checkpoint is to be written, or the time is up."""
+        return time.monotonic() >= self._alarm
+
+    def save(self) -> CheckpointSaved:
+        """Publish a checkpoint. Raises Diverged rather than keep weights that are not finite."""
+        at, checkpoint_id = self._at, new_id("ckpt")
+        state = _finite_state(at)
+        seconds = time.monotonic() - self._started
+        epoch = at.best.epoch if at.finished else max(0, at.epoch - (at.step == 0))
+        with self._storage.publish("checkpoints", checkpoint_id) as draft:
+            checkpoint.save(draft, self._card.model_copy(update={"epoch": epoch}), state)
+            at.save(draft, seconds)
+        _, sha256, size = self._storage.file("checkpoints", checkpoint_id, WEIGHTS)
+        self._alarm = min(time.monotonic() + self._every, self._deadline)
+        return CheckpointSaved(
+            checkpoint_id=checkpoint_id, epoch=epoch, size_bytes=size, sha256=sha256
+        )
+
+    def refuse_overtime(self) -> None:
+        """Raise TimeLimit where ``max_seconds`` are over, all attempts together."""
+        if time.monotonic() >= self._deadline:
+            limit = self._card.spec.max_seconds
+            raise TimeLimit(f"stopped after {limit:g} s, in epoch {self._at.epoch}")
+
+    def publish(self, model_id: str) -> None:
+        """Publish the finished model."""
+        with self._storage.publish("models", model_id) as draft:
+            about = self._card.model_copy(update={"epoch": self._at.best.epoch})
+            checkpoint.save(draft, about, state_of(self._at.model))
 
 
 # ---------------------------------------------------------------- losses and metrics
@@ -192,12 +242,6 @@ def _mean(seen: list[Tensor], bounds: list[tuple[int, int]]) -> float:
     return float((torch.stack(seen).cpu().double() * sizes).sum() / sizes.sum())
 
 
-def _evaluate(model: nn.Module, loss_fn: nn.Module, x: Tensor, y: Tensor) -> float:
-    model.eval()
-    with torch.inference_mode():
-        return float(loss_fn(inference.in_slices(model, x), y))
-
-
 def _refuse_nonfinite(epoch: int, values: dict[str, float], seen: list[Tensor]) -> None:
     """Raise Diverged as soon as a loss is no longer a number."""
     wrong = [name for name, value in values.items() if not math.isfinite(value)]
@@ -206,13 +250,15 @@ def _refuse_nonfinite(epoch: int, values: dict[str, float], seen: list[Tensor]) 
         raise _diverged(f"epoch {epoch}, step {step}: {wrong[0]} is {values[wrong[0]]}")
 
 
-def _finite_state(epoch: int, model: nn.Module) -> State:
+def _finite_state(at: Training) -> State:
     """The weights to keep; they are checked, since no loss has been computed with the last step's
     where nothing is held out."""
-    state = checkpoint.state_of(model)
+    state = state_of(at.model)
     for name, tensor in state.items():
         if not bool(torch.isfinite(tensor).all()):
-            raise _diverged(f"epoch {epoch}: {name} is not finite after its last step")
+            epoch, step = (at.epoch, at.step - 1) if at.step else (at.epoch - 1, -1)
+            which = f"step {step}" if step >= 0 else "its last step"
+            raise _diverged(f"epoch {epoch}, {which}: {name} is not finite after it")
     return state
 
 
@@ -233,45 +279,3 @@ def _ended(model: nn.Module, prepared: data.Prepared, best: BestSoFar) -> TrainE
         test=scores,
         baseline=guesses,
     )
-
-
-# ---------------------------------------------------------------- the rest
-
-
-def _told(prepared: data.Prepared) -> Iterator[DataRead]:
-    if prepared.warnings:
-        yield DataRead(warnings=prepared.warnings)
-
-
-def _read(storage: Storage, task: TrainTask) -> pa.Table:
-    folder = storage.verified("datasets", task.dataset_id)
-    columns = list(dict.fromkeys([*task.spec.features, *task.spec.split_columns]))
-    return tables.read(folder / tables.FILE, columns, encoded=True)
-
-
-def _tensors(part: data.Part, device: torch.device) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(part.x).to(device), torch.from_numpy(part.y).to(device)
-
-
-def _held_out(prepared: data.Prepared) -> tuple[data.Part, str | None]:
-    """The part whose loss is measured after each epoch, and the name of that series."""
-    if len(prepared.validation):
-        return prepared.validation, "validation_loss"
-    return prepared.test, "test_loss" if len(prepared.test) else None
-
-
-def _best_so_far(spec: JobSpec) -> BestSoFar:
-    stopping = spec.early_stopping
-    return BestSoFar(
-        watch="validation_loss" if spec.split.validation > 0 else None,
-        patience=stopping.patience if stopping else None,
-        min_delta=stopping.min_delta if stopping else 0.0,
-    )
-
-
-def _save_checkpoint(storage: Storage, card: Card, epoch: int, model: nn.Module) -> CheckpointSaved:
-    checkpoint_id, state = new_id("ckpt"), _finite_state(epoch, model)
-    with storage.publish("checkpoints", checkpoint_id) as draft:
-        checkpoint.save(draft, card.model_copy(update={"epoch": epoch}), state)
-    _, sha256, size = storage.file("checkpoints", checkpoint_id, checkpoint.WEIGHTS)
-    return CheckpointSaved(checkpoint_id=checkpoint_id, epoch=epoch, size_bytes=size, sha256=sha256)

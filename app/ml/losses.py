@@ -1,27 +1,41 @@
-"""Losses by the names of ``torch.nn``; each is the mean over the batch's elements."""
+"""Losses by the names of ``torch.nn``, for rows that count differently and for ensembles."""
 
-from torch import nn
+from torch import Tensor, nn
 
-from app.ml.specs import (
-    BCEWithLogitsSpec,
-    CrossEntropySpec,
-    HuberSpec,
-    L1Spec,
-    LossSpec,
-    MSESpec,
-)
+from app.ml.specs import LossSpec
+
+_CLASSES: dict[str, type[nn.Module]] = {
+    "l1": nn.L1Loss,
+    "mse": nn.MSELoss,
+    "smooth_l1": nn.SmoothL1Loss,
+    "huber": nn.HuberLoss,
+    "cross_entropy": nn.CrossEntropyLoss,
+    "multi_margin": nn.MultiMarginLoss,
+    "bce_with_logits": nn.BCEWithLogitsLoss,
+}
 
 
-def build(spec: LossSpec) -> nn.Module:
-    """The ``torch.nn`` loss that ``spec`` names."""
-    match spec:
-        case L1Spec():
-            return nn.L1Loss()
-        case MSESpec():
-            return nn.MSELoss()
-        case HuberSpec():
-            return nn.HuberLoss(delta=spec.delta)
-        case CrossEntropySpec():
-            return nn.CrossEntropyLoss(label_smoothing=spec.label_smoothing)
-        case BCEWithLogitsSpec():
-            return nn.BCEWithLogitsLoss()
+class Objective(nn.Module):
+    """The mean of a loss over the elements of a batch, times each row's weight where one is given.
+
+    Weights are on average 1 over a part of the split, so a batch of light rows counts less than
+    one of heavy rows, as in Keras. A module may answer each row several times, ``(rows, members,
+    outputs)``: every answer is held against the row's target.
+    """
+
+    def __init__(self, spec: LossSpec) -> None:
+        super().__init__()
+        build, options = _CLASSES[spec.kind], spec.parameters()
+        self.mean = build(**options)
+        self.each = build(**options, reduction="none")
+
+    def forward(self, prediction: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        if prediction.dim() == 3:
+            members = prediction.shape[1]
+            prediction, y = prediction.flatten(0, 1), y.repeat_interleave(members, 0)
+            weight = None if weight is None else weight.repeat_interleave(members, 0)
+        if weight is None:
+            mean: Tensor = self.mean(prediction, y)
+            return mean
+        losses: Tensor = self.each(prediction, y)
+        return ((losses.mean(1) if losses.dim() == 2 else losses) * weight).mean()

@@ -1,11 +1,23 @@
 """A model's spec as an ``nn.Module``: ``(rows, inputs)`` in, ``(rows, outputs)`` out."""
 
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from app.ml.specs import Inputs, LinearSpec, MLPSpec
+from app.ml.specs import (
+    Architecture,
+    Inputs,
+    LayerSpec,
+    LinearSpec,
+    MLPSpec,
+    ModelSpec,
+    PretrainedSpec,
+    SequentialSpec,
+    completed,
+)
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -58,19 +70,41 @@ class Embedded(nn.Module):
         return y
 
 
-def build(spec: LinearSpec | MLPSpec, inputs: Inputs, outputs: int, seed: int) -> nn.Module:
+def build(spec: ModelSpec, inputs: Inputs, outputs: int, seed: int) -> nn.Module:
     """A freshly initialised module; the same arguments give the same weights."""
     torch.manual_seed(seed)
-    body = _body(spec, inputs.looked_up, outputs, seed)
+    architecture = spec.architecture if isinstance(spec, PretrainedSpec) else spec
+    assert architecture is not None, "the plan fills it in"
+    body = _body(architecture, inputs.looked_up, outputs, seed)
     return Embedded(inputs, body) if inputs.embeddings else body
 
 
-def _body(spec: LinearSpec | MLPSpec, inputs: int, outputs: int, seed: int) -> nn.Module:
+def _body(spec: Architecture, inputs: int, outputs: int, seed: int) -> nn.Module:
     if isinstance(spec, LinearSpec):
         return _linear(spec, inputs, outputs, seed)
+    if isinstance(spec, SequentialSpec):
+        return _sequential(spec, inputs, outputs)
     widths = [inputs, *spec.hidden]
     blocks = [Block(a, b, spec) for a, b in zip(widths, spec.hidden, strict=False)]
     return nn.Sequential(*blocks, nn.Linear(widths[-1], outputs))
+
+
+def _sequential(spec: SequentialSpec, width: int, outputs: int) -> nn.Sequential:
+    layers = []
+    for layer in completed(spec, outputs).layers:
+        layers.append(_layer(layer, width))
+        width = layer.out(width)
+    return nn.Sequential(*layers)
+
+
+def _layer(spec: LayerSpec, width: int) -> nn.Module:
+    options = spec.parameters()
+    if spec.given_width is not None:
+        options[spec.given_width] = width
+    if spec.kind == "Linear":
+        options["out_features"] = spec.out(width)
+    layer: nn.Module = getattr(nn, spec.kind)(**options)
+    return layer
 
 
 def _linear(spec: LinearSpec, inputs: int, outputs: int, seed: int) -> nn.Linear:
@@ -81,6 +115,36 @@ def _linear(spec: LinearSpec, inputs: int, outputs: int, seed: int) -> nn.Linear
             layer.weight.copy_(torch.randn(outputs, inputs))
             layer.bias.copy_(torch.randn(outputs))
     return layer
+
+
+# ---------------------------------------------------------------- starting from another model
+
+
+def start_from(module: nn.Module, weights: Mapping[str, Tensor], *, with_head: bool) -> None:
+    """Load another model's weights; without its head the last ``Linear`` stays as it is."""
+    heads = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
+    new = () if with_head or not heads else (f"{heads[-1]}.".lstrip("."),)
+    taken = {name: tensor for name, tensor in weights.items() if not name.startswith(new or "\0")}
+    module.load_state_dict(taken, strict=not new)
+
+
+def freeze(module: nn.Module, patterns: Sequence[str]) -> None:
+    """Parameters whose name matches one of the shell patterns are not trained."""
+    for name, parameter in module.named_parameters():
+        if any(fnmatchcase(name, pattern) for pattern in patterns):
+            parameter.requires_grad_(False)
+
+
+def training_mode(module: nn.Module) -> None:
+    """``module.train()``, but layers that are frozen whole keep their running statistics."""
+    module.train()
+    for layer in module.modules():
+        own = [*layer.parameters(recurse=False)]
+        if own and not any(parameter.requires_grad for parameter in own):
+            layer.eval()
+
+
+# ---------------------------------------------------------------- for people
 
 
 def summary(module: nn.Module, inputs: int) -> list[dict[str, Any]]:

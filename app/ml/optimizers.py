@@ -1,22 +1,94 @@
-"""Optimizers by the names of ``torch.optim``, in their fused form."""
+"""Optimizers and schedulers by the names of ``torch.optim``."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim import lr_scheduler as rates
 
-from app.ml.specs import AdamSpec, AdamWSpec, OptimizerSpec, SGDSpec
+from app.ml.specs import CyclicSpec, JobSpec, OneCycleSpec, OptimizerSpec, ReduceOnPlateauSpec
+
+_CLASSES: dict[str, type[Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "nadam": torch.optim.NAdam,
+    "radam": torch.optim.RAdam,
+    "adamax": torch.optim.Adamax,
+    "adagrad": torch.optim.Adagrad,
+    "adadelta": torch.optim.Adadelta,
+    "adafactor": torch.optim.Adafactor,
+    "rmsprop": torch.optim.RMSprop,
+    "rprop": torch.optim.Rprop,
+    "asgd": torch.optim.ASGD,
+}
+_FUSED = ("sgd", "adam", "adamw", "adagrad")
+
+_RATES: dict[str, type[rates.LRScheduler]] = {
+    "step": rates.StepLR,
+    "multi_step": rates.MultiStepLR,
+    "exponential": rates.ExponentialLR,
+    "constant": rates.ConstantLR,
+    "linear": rates.LinearLR,
+    "polynomial": rates.PolynomialLR,
+    "cosine": rates.CosineAnnealingLR,
+    "cosine_warm_restarts": rates.CosineAnnealingWarmRestarts,
+    "one_cycle": rates.OneCycleLR,
+    "cyclic": rates.CyclicLR,
+    "reduce_on_plateau": rates.ReduceLROnPlateau,
+}
 
 
-def build(spec: OptimizerSpec, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The ``torch.optim`` optimizer that ``spec`` names, over ``parameters``."""
-    options = spec.model_dump(exclude={"kind"})
-    if "betas" in options:
-        options["betas"] = tuple(options["betas"])
-    match spec:
-        case SGDSpec():
-            return torch.optim.SGD(parameters, fused=True, **options)
-        case AdamSpec():
-            return torch.optim.Adam(parameters, fused=True, **options)
-        case AdamWSpec():
-            return torch.optim.AdamW(parameters, fused=True, **options)
+def build(spec: OptimizerSpec, parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """The optimizer that ``spec`` names over ``parameters``, fused where torch has that."""
+    options: dict[str, Any] = spec.parameters()
+    if spec.kind in _FUSED:
+        options["fused"] = True
+    return _CLASSES[spec.kind](parameters, **options)
+
+
+class Scheduler:
+    """Steps a scheduler of torch when it is its time; ``None`` is a rate that stays."""
+
+    def __init__(self, spec: JobSpec, optimizer: Optimizer, steps_per_epoch: int) -> None:
+        self.rates: rates.LRScheduler | None = None
+        self._by_batch = isinstance(spec.scheduler, OneCycleSpec | CyclicSpec)
+        self._watches = isinstance(spec.scheduler, ReduceOnPlateauSpec)
+        if spec.scheduler is not None:
+            options = _completed(spec, optimizer, steps_per_epoch)
+            self.rates = _RATES[spec.scheduler.kind](optimizer, **options)
+
+    def after_batch(self) -> None:
+        """Call after each step of the optimizer."""
+        if self._by_batch and self.rates is not None:
+            self.rates.step()
+
+    def after_epoch(self, watched: float) -> None:
+        """Call at the end of an epoch with the loss that a plateau is seen by."""
+        if self.rates is None or self._by_batch:
+            return
+        if self._watches:
+            self.rates.step(watched)  # type: ignore[arg-type]
+        else:
+            self.rates.step()
+
+
+def _completed(spec: JobSpec, optimizer: Optimizer, steps_per_epoch: int) -> dict[str, Any]:
+    """What a scheduler takes from the job, where its spec does not say."""
+    assert spec.scheduler is not None
+    options: dict[str, Any] = spec.scheduler.parameters()
+    group = optimizer.param_groups[0]
+    if "cycle_momentum" in options:
+        options["cycle_momentum"] &= "momentum" in group or "betas" in group
+    match spec.scheduler.kind:
+        case "cosine":
+            options["T_max"] = options["T_max"] or spec.epochs
+        case "polynomial":
+            options["total_iters"] = options["total_iters"] or spec.epochs
+        case "one_cycle":
+            options["max_lr"] = options["max_lr"] or group["lr"]
+            # the last step of all steps once more
+            options["total_steps"] = spec.epochs * steps_per_epoch + 1
+    return options

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from app.errors import FieldError, InvalidRequest, escape
 from app.ml import checkpoint, inference, models
-from app.ml.checkpoint import Card
+from app.ml.card import Card
 from app.ml.features import Feature, Floats, Matrix
-from app.ml.preprocessing import ClassTarget, LabelTargets, NumberTargets
+from app.ml.preprocessing import ClassTarget, LabelTargets, NumberTargets, label
 from app.ml.strings import moments
 
 _MOST_ERRORS = 20
@@ -43,7 +43,7 @@ class Predictor:
 
     def untrained(self) -> "Predictor":
         """The same model as it was before its first step."""
-        return Predictor(self.card, self.card.build())
+        return Predictor(self.card, checkpoint.build(self.card))
 
     @property
     def size_bytes(self) -> int:
@@ -180,11 +180,6 @@ class Predictor:
         return pa.table(
             {name: _array(self._features[name].type, values) for name, values in columns.items()}
         )
-
-
-def label(value: Any) -> str:
-    """A class as the key of a JSON object."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _named(shares: Floats, names: Sequence[str]) -> list[dict[str, float]]:

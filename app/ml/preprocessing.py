@@ -32,6 +32,10 @@ class NumberTargets(FittedPart):
     def outputs(self) -> int:
         return len(self.names)
 
+    def like(self, other: "TargetEncoder") -> bool:
+        """Whether it is of the same columns; their scales may differ."""
+        return isinstance(other, NumberTargets) and other.names == self.names
+
     def encode(self, table: pa.Table) -> Matrix:
         """``(rows, targets)`` in training units."""
         values = numbers(table, self.names)
@@ -54,6 +58,10 @@ class ClassTarget(FittedPart):
     names: list[str]
     classes: list[bool | int | float | str]
     outputs: int
+
+    def like(self, other: "TargetEncoder") -> bool:
+        """Whether it is of the same classes."""
+        return other == self
 
     def encode(self, table: pa.Table) -> NDArray[Any]:
         """``(rows,)`` int64 class numbers, or ``(rows, 1)`` float32 for a single logit."""
@@ -85,6 +93,10 @@ class LabelTargets(FittedPart):
     def outputs(self) -> int:
         return len(self.names)
 
+    def like(self, other: "TargetEncoder") -> bool:
+        """Whether it is of the same columns."""
+        return other == self
+
     def encode(self, table: pa.Table) -> Matrix:
         """``(rows, labels)`` of 0 and 1."""
         return np.column_stack(
@@ -112,6 +124,11 @@ def fit_target(spec: JobSpec, train: pa.Table, classes: Sequence[Any]) -> Target
     scaler = SCALERS[spec.preprocessing.target or "none"]
     pairs = [scaler(floats(train[name])) for name in names]
     return NumberTargets(names=names, center=[c for c, _ in pairs], scale=[s for _, s in pairs])
+
+
+def label(value: Any) -> str:
+    """A class as the key of a JSON object."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def classes_of(column: pa.ChunkedArray) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from safetensors import safe_open
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -14,13 +15,13 @@ from app.errors import (
     ShuttingDown,
 )
 from app.ids import new_id
-from app.ml import data
+from app.ml import card, data
 from app.ml import plan as planning
 from app.ml.canonical import ColumnType
-from app.ml.plan import Plan
-from app.ml.specs import JobRequest, JobSpec
+from app.ml.plan import Plan, Source
+from app.ml.specs import JobRequest, JobSpec, PretrainedSpec
 from app.ml.splits import PARTS
-from app.services import datasets, queue
+from app.services import datasets, models, queue
 from app.services.context import Context
 from app.services.listing import Page, Paging, page
 from app.settings import memory_of_machine
@@ -34,17 +35,32 @@ def plan(context: Context, request: JobRequest) -> tuple[Dataset, Plan]:
     with context.database.read() as session:
         dataset = datasets.find(session, request.dataset, "/dataset")
     known = {column["name"] for column in dataset.columns}
-    told = [*request.targets, *filter(None, [request.split.column])]
-    present = [name for name in told if name in known]
+    present = [name for name in request.told_columns if name in known]
     try:
         table = datasets.read_columns(context, dataset.id, present)
     except NotFound:
         with context.database.read() as session:
             _require_kept(session, dataset, request)
         raise
-    ready = planning.plan(request, dataset.columns, dataset.rows, table)
+    source = _source(context, request)
+    ready = planning.plan(request, dataset.columns, dataset.rows, table, source)
     _require_memory(ready.memory_bytes)
     return dataset, ready
+
+
+def _source(context: Context, request: JobRequest) -> Source | None:
+    """The model version that a pretrained model starts from."""
+    if not isinstance(request.model, PretrainedSpec):
+        return None
+    with context.database.read() as session:
+        try:
+            version = models.find(session, request.model.model)
+        except NotFound as error:
+            raise InvalidRequest.at("/model/model", error.detail, "unknown_model") from error
+    folder = context.storage.verified("models", version.id)
+    with safe_open(folder / card.WEIGHTS, framework="numpy") as file:
+        names = list(file.keys())
+    return Source(f"{version.name}@{version.version}", card.read(folder), names)
 
 
 def _require_kept(session: Session, dataset: Dataset, request: JobRequest) -> None:
@@ -175,6 +191,12 @@ def checkpoint(session: Session, job_id: str, checkpoint_id: str) -> Checkpoint:
     return found
 
 
+def checkpoint_ids(session: Session, job_id: str) -> tuple[str, ...]:
+    """Of one job, newest first: what an attempt goes on from."""
+    found = select(Checkpoint.id).where(Checkpoint.job_id == job_id)
+    return tuple(session.scalars(found.order_by(Checkpoint.id.desc())))
+
+
 def prune_checkpoints(session: Session, job_id: str, keep: int) -> list[str]:
     """Forget all but the newest ``keep``; returns the ids whose artifacts may go afterwards."""
     session.flush()
@@ -192,7 +214,7 @@ def split_rows(context: Context, job_id: str, part: str) -> list[int]:
         job = find(session, job_id)
         datasets.find(session, job.dataset_id)
     spec = JobSpec.model_validate(job.spec)
-    table = datasets.read_columns(context, job.dataset_id, spec.split_columns)
+    table = datasets.read_columns(context, job.dataset_id, spec.told_columns)
     rows: list[int] = getattr(data.split_of(spec, table), part).tolist()
     return rows
 

@@ -10,7 +10,7 @@ from app.db.models import Job, ModelVersion
 from app.errors import NotReady
 from app.ml import data, preprocessing
 from app.ml.features import floats
-from app.ml.preprocessing import ClassTarget, NumberTargets
+from app.ml.preprocessing import ClassTarget, NumberTargets, label
 from app.ml.specs import JobSpec
 from app.ml.splits import Split
 from app.services import datasets, history, jobs
@@ -154,7 +154,6 @@ def _class_counts(
     job: Job, predictor: "Predictor", table: pa.Table, split: Split, image: Format
 ) -> bytes:
     from app.ml import plots
-    from app.ml.predictor import label
 
     rows = table.take(_testing(split))
     target = predictor.target

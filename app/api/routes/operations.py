@@ -1,5 +1,6 @@
 """Health, metrics, and the catalogue of what a job may name."""
 
+import inspect
 from collections.abc import Iterable
 from typing import Any, cast, get_args
 
@@ -42,26 +43,29 @@ def metrics(request: Request) -> Response:
 def _entries(union: Any, tag: str) -> list[dict[str, Any]]:
     """The members of a tagged union: the name, what it is, and its JSON Schema."""
     members: Iterable[type[BaseModel]] = get_args(get_args(union)[0])
-    return [_entry(member, tag) for member in members]
+    return [
+        _entry(name, member)
+        for member in members
+        for name in get_args(member.model_fields[tag].annotation)
+    ]
 
 
-def _entry(member: type[BaseModel], tag: str) -> dict[str, Any]:
-    schema = member.model_json_schema()
+def _entry(name: str, member: type[BaseModel]) -> dict[str, Any]:
     return {
-        "name": schema["properties"][tag]["const"],
-        "description": (member.__doc__ or "").strip(),
-        "schema": schema,
+        "name": name,
+        "description": inspect.cleandoc(member.__doc__ or ""),
+        "schema": member.model_json_schema(),
     }
 
 
 _CATALOG = {
     "object": "catalog",
     "models": _entries(specs.ModelSpec, "kind"),
-    "layers": [],
+    "layers": _entries(specs.LayerSpec, "kind"),
     "losses": _entries(specs.LossSpec, "kind"),
     "losses_for_task": specs.LOSSES_FOR_TASK,
     "optimizers": _entries(specs.OptimizerSpec, "kind"),
-    "schedulers": [],
+    "schedulers": _entries(specs.SchedulerSpec, "kind"),
     "generators": _entries(synthetic.SyntheticSource, "generator"),
     "job": specs.JobRequest.model_json_schema(),
 }
@@ -69,5 +73,5 @@ _CATALOG = {
 
 @router.get("/v1/catalog")
 def catalog() -> dict[str, Any]:
-    """Every model kind, loss, optimizer and generator, with the JSON Schema of its parameters."""
+    """All that a job or a dataset may name, each with the JSON Schema of its parameters."""
     return _CATALOG

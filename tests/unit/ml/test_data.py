@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from app.errors import InvalidData
 from app.ml.data import Prepared, prepare, row_hashes, split_of
 from app.ml.features import as_dictionary
+from app.ml.specs import SplitSpec
 from app.ml.splits import Split
 from tests.unit.ml.workbench import spec_for, table_of
 
@@ -115,7 +116,8 @@ def golden(**split: Any) -> list[list[int]]:
         }
     )
     fractions = {"train": 0.6, "validation": 0.2, "test": 0.2}
-    spec = spec_for(table, features=["x"], split={**fractions, "seed": 7, **split})
+    asked = SplitSpec.model_validate({**fractions, "seed": 7, **split})
+    spec = spec_for(table, features=["x"]).model_copy(update={"split": asked})
     made = split_of(spec, table)
     return [made.validation.tolist(), made.test.tolist()]
 

@@ -16,8 +16,10 @@ from torch import nn
 
 from app.errors import ArtifactCorrupt, Diverged, TimeLimit
 from app.ml import checkpoint, inference, losses, tables
+from app.ml.batches import Rows, batches, bounds
+from app.ml.best import BestSoFar
 from app.ml.events import CheckpointSaved, EpochEnded, Event, StopReason, TrainStopped
-from app.ml.loop import BestSoFar, batch_bounds, batches, train
+from app.ml.loop import train
 from tests.unit.ml.workbench import LINE_REQUEST, Run, Workbench, spec_for, stop_after, table_of
 
 LINE = table_of(
@@ -136,7 +138,7 @@ def test_a_hand_written_loop_has_the_same_losses(workbench: Workbench) -> None:
     train_losses, test_losses = [], []
     for epoch in range(6):
         total = 0.0
-        for x_batch, y_batch in batches(x, y, run.task.spec, epoch):
+        for x_batch, y_batch, _ in batches(Rows(x, y), run.task.spec, epoch):
             loss = ((model(x_batch) - y_batch) ** 2).mean()
             optimizer.zero_grad()
             loss.backward()
@@ -157,11 +159,11 @@ def test_a_hand_written_loop_has_the_same_losses(workbench: Workbench) -> None:
 def test_batches_cover_every_row_once_and_none_is_a_lone_leftover(
     rows: int, size: int | None
 ) -> None:
-    bounds = batch_bounds(rows, size)
-    assert bounds[0][0] == 0
-    assert bounds[-1][1] == rows
-    assert all(end == start for (_, end), (start, _) in pairwise(bounds))
-    lengths = [end - start for start, end in bounds]
+    found = bounds(rows, size)
+    assert found[0][0] == 0
+    assert found[-1][1] == rows
+    assert all(end == start for (_, end), (start, _) in pairwise(found))
+    lengths = [end - start for start, end in found]
     assert all(length == (size or rows) for length in lengths[:-1])
     assert lengths[-1] <= (size or rows) + 1
     if size != 1 and rows > 1:
@@ -170,7 +172,7 @@ def test_batches_cover_every_row_once_and_none_is_a_lone_leftover(
 
 def test_batches_of_one_row_are_of_one_row() -> None:
     """No row is left over there, so none has to join the batch before it."""
-    assert batch_bounds(3, 1) == [(0, 1), (1, 2), (2, 3)]
+    assert bounds(3, 1) == [(0, 1), (1, 2), (2, 3)]
 
 
 def test_the_training_part_is_shuffled_anew_each_epoch() -> None:
@@ -178,7 +180,7 @@ def test_the_training_part_is_shuffled_anew_each_epoch() -> None:
     rows = torch.arange(48.0)[:, None]
 
     def order(epoch: int) -> list[float]:
-        seen = [batch for batch, _ in batches(rows, rows, spec, epoch)]
+        seen = [batch.x for batch in batches(Rows(rows, rows), spec, epoch)]
         return [float(value) for value in torch.cat(seen).flatten()]
 
     assert sorted(order(0)) == rows.flatten().tolist()
@@ -189,14 +191,14 @@ def test_the_training_part_is_shuffled_anew_each_epoch() -> None:
 def test_x_and_y_are_shuffled_together() -> None:
     spec = spec_for(wave(), batch_size=7)
     rows = torch.arange(48.0)[:, None]
-    for x, y in batches(rows, -rows, spec, 3):
+    for x, y, _ in batches(Rows(rows, -rows), spec, 3):
         assert torch.equal(x, -y)
 
 
 def test_one_step_takes_all_rows_in_their_order() -> None:
     spec = spec_for(wave(), batch_size=None)
     rows = torch.arange(48.0)[:, None]
-    [(x, y)] = batches(rows, rows, spec, 0)
+    [(x, y, _)] = batches(Rows(rows, rows), spec, 0)
     assert torch.equal(x, rows)
     assert torch.equal(y, rows)
 
@@ -220,7 +222,7 @@ def loss_on_disk(run: Run, part: str) -> float:
     """The loss of the published model over one part, in the units of training."""
     prepared = getattr(run.prepared(), part)
     outputs = inference.outputs_of(run.predictor.module, prepared.x)
-    loss = losses.build(run.task.spec.loss)
+    loss = losses.Objective(run.task.spec.loss)
     return float(loss(torch.from_numpy(outputs), torch.from_numpy(prepared.y)))
 
 
@@ -263,7 +265,12 @@ def test_where_there_is_a_validation_part_the_test_part_is_not_watched(
     workbench: Workbench,
 ) -> None:
     run = workbench.train(wave(), epochs=2)
-    assert set(run.epochs[0].values) == {"train_loss", "validation_loss", "learning_rate"}
+    assert set(run.epochs[0].values) == {
+        "train_loss",
+        "validation_loss",
+        "validation_rmse",
+        "learning_rate",
+    }
 
 
 def test_without_held_out_parts_only_training_is_measured(workbench: Workbench) -> None:
@@ -393,9 +400,9 @@ def test_the_time_limit_leaves_a_checkpoint_and_no_model(workbench: Workbench) -
 
 
 def test_checkpoints_are_published_and_tell_what_they_are(workbench: Workbench) -> None:
-    run = workbench.train(wave(), epochs=4, checkpoint={"every_seconds": 1e-9})
+    run = workbench.train(wave(), epochs=4, batch_size=None, checkpoint={"every_seconds": 1e-9})
     saved = [event for event in run.events if isinstance(event, CheckpointSaved)]
-    assert [event.epoch for event in saved[:-1]] == [0, 1, 2]
+    assert [event.epoch for event in saved[:-1]] == [0, 0, 1, 2]
     for event in saved:
         folder = workbench.storage.verified("checkpoints", event.checkpoint_id)
         assert checkpoint.load(folder)[0].epoch == event.epoch

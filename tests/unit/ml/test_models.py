@@ -99,12 +99,12 @@ def test_the_summary_of_a_single_layer_has_a_name() -> None:
 )
 def test_losses_are_torchs(spec: LossSpec, expected: nn.Module) -> None:
     outputs, targets = torch.randn(9, 2), torch.rand(9, 2)
-    assert torch.equal(losses.build(spec)(outputs, targets), expected(outputs, targets))
+    assert torch.equal(losses.Objective(spec)(outputs, targets), expected(outputs, targets))
 
 
 def test_cross_entropy_takes_label_smoothing() -> None:
     outputs, classes = torch.randn(9, 3), torch.arange(9) % 3
-    built = losses.build(CrossEntropySpec(label_smoothing=0.2))
+    built = losses.Objective(CrossEntropySpec(label_smoothing=0.2))
     expected = nn.CrossEntropyLoss(label_smoothing=0.2)
     assert torch.equal(built(outputs, classes), expected(outputs, classes))
 

@@ -24,7 +24,7 @@ COLUMNS: dict[str, list[Any]] = {
     "odd": [["train", "train", "validation", "dev"][i % 4] for i in range(ROWS)],
     "halves": [["train", "test"][i % 2] for i in range(ROWS)],
     "untrained": [["validation", "test"][i % 2] for i in range(ROWS)],
-    "two": [["a", "b"][i % 2] for i in range(ROWS)],
+    "two": [["a", "b"][i // 4 % 2] for i in range(ROWS)],
     "number": [i % 3 for i in range(ROWS)],
     "y": [i / 3 for i in range(ROWS)],
 }

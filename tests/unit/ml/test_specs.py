@@ -20,7 +20,7 @@ from app.ml.specs import (
     SGDSpec,
     SplitSpec,
     field_names,
-    parameter_count,
+    size_of,
 )
 from tests.unit.ml.workbench import request, spec_for, table_of
 
@@ -238,7 +238,7 @@ def test_the_count_by_arithmetic_is_the_modules(
 ) -> None:
     module = models.build(spec, Inputs(inputs), outputs, seed=0)
     counted = sum(parameter.numel() for parameter in module.parameters())
-    assert parameter_count(spec, Inputs(inputs), outputs) == counted
+    assert size_of(spec, Inputs(inputs), outputs).parameters == counted
 
 
 _EMBEDDINGS = st.lists(st.tuples(st.integers(3, 9), st.integers(1, 4)), max_size=3).map(tuple)
@@ -253,7 +253,7 @@ def test_embeddings_are_counted_too(
         return
     module = models.build(spec, inputs, outputs, seed=0)
     counted = sum(parameter.numel() for parameter in module.parameters())
-    assert parameter_count(spec, inputs, outputs) == counted
+    assert size_of(spec, inputs, outputs).parameters == counted
 
 
 @pytest.mark.parametrize(
@@ -275,11 +275,11 @@ def test_a_spec_knows_which_columns_its_split_depends_on() -> None:
     table = table_of(
         {"x": list(range(20)), "y": [0.5 * i for i in range(20)], "g": [i // 2 for i in range(20)]}
     )
-    assert spec_for(table).split_columns == ["y"]
+    assert spec_for(table).told_columns == ["y"]
     grouped = spec_for(
         table, target=["y", "x"], features=["g"], split={"strategy": "group", "column": "g"}
     )
-    assert grouped.split_columns == ["y", "x", "g"]
+    assert grouped.told_columns == ["y", "x", "g"]
 
 
 def test_every_spec_has_a_json_schema() -> None:

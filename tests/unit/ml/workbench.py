@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,7 @@ def profile_of(table: pa.Table) -> list[dict[str, Any]]:
 def planned(table: pa.Table, **fields: Any) -> Plan:
     """The request's fields completed against ``table``."""
     asked = request(**fields)
-    told = [*asked.targets, *filter(None, [asked.split.column])]
-    known = [name for name in dict.fromkeys(told) if name in table.column_names]
+    known = [name for name in asked.told_columns if name in table.column_names]
     return planning.plan(asked, profile_of(table), table.num_rows, table.select(known))
 
 
@@ -136,10 +136,5 @@ class Workbench:
 def stop_after(asked: int, reason: StopReason) -> Callable[[], StopReason | None]:
     """A ``should_stop`` that gives its reason after it has been asked ``asked`` times in vain."""
 
-    def answers() -> Iterator[StopReason | None]:
-        yield from [None] * asked
-        while True:
-            yield reason
-
-    remaining = answers()
-    return lambda: next(remaining)
+    answers: Iterator[StopReason | None] = chain(repeat(None, asked), repeat(reason))
+    return lambda: next(answers)

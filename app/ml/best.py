@@ -1,0 +1,68 @@
+"""Which weights are kept, and when to stop."""
+
+import math
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from torch import Tensor, nn
+
+from app.ml.specs import JobSpec
+
+State = dict[str, Tensor]
+
+
+def state_of(module: nn.Module) -> State:
+    """A copy of the module's state on the CPU."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
+
+
+@dataclass
+class BestSoFar:
+    """The weights to keep: of the lowest validation loss, or the last where there is none."""
+
+    watch: str | None
+    patience: int | None
+    min_delta: float = 0.0
+    lowest: float = math.inf
+    reference: float = math.inf  # what a fall by min_delta is counted from
+    waited: int = 0
+    epoch: int = 0
+    values: dict[str, float] = field(default_factory=dict)
+    state: State | None = None
+
+    @classmethod
+    def of(cls, spec: JobSpec) -> "BestSoFar":
+        """Before the first epoch of a job."""
+        stopping = spec.early_stopping
+        return cls(
+            watch="validation_loss" if spec.split.validation > 0 else None,
+            patience=stopping.patience if stopping else None,
+            min_delta=stopping.min_delta if stopping else 0.0,
+        )
+
+    def update(self, epoch: int, values: dict[str, float], model: nn.Module) -> None:
+        """Look at the values of one epoch."""
+        if self.watch is None:
+            self.epoch, self.values = epoch, values
+            return
+        current = values[self.watch]
+        self.waited += 1
+        if current < self.reference - self.min_delta:
+            self.reference, self.waited = current, 0
+        if current < self.lowest:
+            self.lowest, self.epoch, self.values = current, epoch, values
+            self.state = state_of(model)
+
+    @property
+    def exhausted(self) -> bool:
+        return self.patience is not None and self.waited >= self.patience
+
+    def told(self) -> dict[str, Any]:
+        """All but the weights, as plain data."""
+        return {**asdict(self), "state": None}
+
+    def restore(self, told: dict[str, Any], state: State | None) -> None:
+        """As it was when it told."""
+        for item in fields(self):
+            setattr(self, item.name, told[item.name])
+        self.state = state

@@ -1,0 +1,30 @@
+"""``model.json``: what explains the weights beside it; importable without torch."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from app.ml.preprocessing import Preprocessing
+from app.ml.specs import JobSpec
+
+CARD = "model.json"
+WEIGHTS = "weights.safetensors"
+
+
+class Card(BaseModel):
+    """The architecture, the preprocessing and where they came from; all that predicting takes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    spec: JobSpec
+    preprocessing: Preprocessing
+    inputs: int
+    """Columns of the feature matrix."""
+    outputs: int
+    epoch: int
+    versions: dict[str, str]
+
+
+def read(folder: Path) -> Card:
+    """The card of a model or checkpoint; ``folder`` has been verified by ``storage``."""
+    return Card.model_validate_json((folder / CARD).read_bytes())

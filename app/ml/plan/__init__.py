@@ -1,0 +1,126 @@
+"""Filling in a job request against a table, by arithmetic and the told columns alone.
+
+Nothing is built or allocated here, so a request that cannot work is refused when it is made, with
+the field and the remedy, and not by a job that fails later.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from app.errors import InvalidRequest
+from app.ml import preprocessing
+from app.ml.plan import columns as job_columns
+from app.ml.plan import parts, sources, training
+from app.ml.plan.columns import Column, unknown
+from app.ml.plan.sources import Source
+from app.ml.specs import (
+    Architecture,
+    JobRequest,
+    JobSpec,
+    Misfit,
+    PretrainedSpec,
+    Task,
+    size_of,
+)
+
+__all__ = ["Column", "Plan", "Source", "plan", "unknown"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A spec that will run, and what is known of it beforehand."""
+
+    spec: JobSpec
+    split: dict[str, int]
+    parameters: int
+    memory_bytes: int
+    warnings: list[str] = field(default_factory=list)
+
+
+def plan(
+    request: JobRequest,
+    columns: Sequence[Column],
+    rows: int,
+    table: pa.Table,
+    source: Source | None = None,
+) -> Plan:
+    """Complete ``request`` for a dataset of ``columns``; ``table`` holds its ``told_columns`` as
+    far as there are any, ``source`` the model that a pretrained one starts from.
+
+    Raises InvalidRequest or InvalidData naming the field and what would work.
+    """
+    known = {column["name"]: column for column in columns}
+    job_columns.require_told(request, known)
+    task = job_columns.task_of(request, [known[target] for target in request.targets])
+    if source is not None:
+        request = sources.inherit(request, source, known)
+    features, warnings = job_columns.features_of(request, known, rows)
+    spec = _complete(request, task, features)
+    kept = len(preprocessing.complete_rows(spec, table))
+    if kept < rows:
+        warnings.append(f"{rows - kept} rows without a target were left out")
+    classes = preprocessing.classes_of(table[spec.targets[0]]) if spec.classifies else []
+    training.require_class_weights(spec, classes)
+    spec, split = parts.shared_out(spec, kept, table)
+    warnings += parts.warnings(spec, split)
+    warnings += parts.require_classes(spec, classes, table)
+    spec = training.complete(request, spec, split["train"])
+    inputs = sources.inputs(source) if source else job_columns.inputs_of(spec, known)
+    outputs = _outputs(spec, len(classes))
+    if source is not None:
+        spec = sources.complete(spec, source, outputs, classes)
+    try:
+        size = size_of(_architecture(spec), inputs, outputs)
+    except Misfit as misfit:
+        raise InvalidRequest.at(f"/model{misfit.place}", misfit.detail, "layer") from None
+    memory = training.memory(spec, size, inputs, outputs, split)
+    return Plan(spec, split, size.parameters, memory, warnings)
+
+
+def _architecture(spec: JobSpec) -> Architecture:
+    if not isinstance(spec.model, PretrainedSpec):
+        return spec.model
+    assert spec.model.architecture is not None
+    return spec.model.architecture
+
+
+def _outputs(spec: JobSpec, classes: int) -> int:
+    if not spec.classifies:
+        return len(spec.targets)
+    return 1 if spec.loss.kind == "bce_with_logits" else classes
+
+
+def _complete(request: JobRequest, task: Task, features: list[str]) -> JobSpec:
+    """What needs no count of rows."""
+    split = request.split
+    classifying = task in ("binary", "multiclass")
+    if classifying and "strategy" not in split.model_fields_set:
+        split = split.model_copy(update={"strategy": "stratified"})
+    if not classifying and split.strategy == "stratified":
+        raise InvalidRequest.at(
+            "/split/strategy",
+            f'stratified needs classes, and the task is {task}; use "random"',
+        )
+    target_scaling = request.preprocessing.target
+    if target_scaling == "standard" and task != "regression":
+        raise InvalidRequest.at(
+            "/preprocessing/target",
+            f'a {task} target is not scaled; leave it out or use "none"',
+        )
+    scaling = target_scaling or ("standard" if task == "regression" else "none")
+    loss = training.loss_of(request, task)
+    values = request.model_dump(exclude={"features", "loss", "batch_size"})
+    return JobSpec.model_validate(
+        {
+            **values,
+            "task": task,
+            "features": features,
+            "split": split,
+            "preprocessing": request.preprocessing.model_copy(update={"target": scaling}),
+            "loss": loss,
+            **training.defaults(request, task),
+            "batch_size": None,
+        }
+    )

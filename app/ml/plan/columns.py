@@ -1,0 +1,205 @@
+"""Which columns a job reads, what it predicts of them, and the matrix they make."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from app.errors import InvalidData, InvalidRequest
+from app.ml import features as feature_columns
+from app.ml import profile
+from app.ml.specs import Inputs, JobRequest, JobSpec, Task
+
+Column = dict[str, Any]
+"""One column of a dataset as ``app.ml.profile`` gives it."""
+
+_AUTO_MULTICLASS_LIMIT = 1000
+_COMPARED = 1000
+
+
+def unknown(what: str, name: str, known: Sequence[str]) -> str:
+    """``unknown column 'cutt'; did you mean 'cut'?``, or the names there are."""
+    guess = get_close_matches(name[:64], known[:_COMPARED], n=1)
+    if guess:
+        return f"unknown {what} '{name[:64]}'; did you mean '{guess[0][:64]}'?"
+    listed = ", ".join(f"'{item[:64]}'" for item in known[:20])
+    return f"unknown {what} '{name[:64]}'; there are {listed}"
+
+
+def _require_column(name: str, known: dict[str, Column], pointer: str) -> None:
+    if name not in known:
+        raise InvalidRequest.at(pointer, unknown("column", name, list(known)), "unknown_column")
+
+
+def require_told(request: JobRequest, known: dict[str, Column]) -> None:
+    """Raise InvalidRequest where the targets or the columns of split and weights do not serve."""
+    for position, target in enumerate(request.targets):
+        pointer = "/target" if isinstance(request.target, str) else f"/target/{position}"
+        _require_column(target, known, pointer)
+    _require_split_column(request, known)
+    _require_weight_column(request, known)
+
+
+def _require_weight_column(request: JobRequest, known: dict[str, Column]) -> None:
+    """Weights are numbers in every row, not below 0, and no feature or target."""
+    name = request.sample_weight
+    if name is None:
+        return
+    _require_column(name, known, "/sample_weight")
+    column, shown, problem = known[name], name[:64], None
+    if column["type"] != "number":
+        problem = f"weights are numbers, and '{shown}' is a {column['type']}"
+    elif column["missing"]:
+        problem = f"'{shown}' is missing in {column['missing']} rows; every row needs a weight"
+    elif column["min"] < 0:
+        problem = f"'{shown}' holds {column['min']:g}; a weight is not below 0"
+    elif column["max"] <= 0:
+        problem = f"'{shown}' is 0 in every row, so no row would count"
+    elif name in request.targets:
+        problem = f"'{shown}' is the target; name another column"
+    elif name in (request.features or []):
+        problem = f"'{shown}' is a feature; leave it out of one of the two"
+    if problem is not None:
+        raise InvalidRequest.at("/sample_weight", problem)
+
+
+def _require_split_column(request: JobRequest, known: dict[str, Column]) -> None:
+    """A split by column or group needs one that is no target, and tells the parts or the groups."""
+    split = request.split
+    if split.column is None:
+        return
+    _require_column(split.column, known, "/split/column")
+    shown = split.column[:64]
+    if split.column in request.targets:
+        raise InvalidRequest.at("/split/column", f"'{shown}' is the target; name another column")
+    if split.strategy == "column" and known[split.column]["type"] != "category":
+        kind = known[split.column]["type"]
+        raise InvalidRequest.at(
+            "/split/column",
+            f"a split column says train, validation or test in every row, and '{shown}' "
+            f'is a {kind}; name another, or use the strategy "group"',
+        )
+    if split.strategy == "column" and split.column in (request.features or []):
+        position = (request.features or []).index(split.column)
+        raise InvalidRequest.at(
+            f"/features/{position}", f"'{shown}' tells the split; leave it out of the features"
+        )
+
+
+def features_of(
+    request: JobRequest, known: dict[str, Column], rows: int
+) -> tuple[list[str], list[str]]:
+    """The features' names, and why columns were left out."""
+    if request.features is not None:
+        return _features_asked_for(request, known), []
+    features, warnings = [], []
+    for name, column in known.items():
+        if name in request.targets or name in (request.split.column, request.sample_weight):
+            continue
+        if column["type"] == "text":
+            warnings.append(f"column '{name}' is free text and was left out of the features")
+        elif profile.is_constant(column):
+            warnings.append(f"column '{name}' is constant and was left out of the features")
+        elif profile.is_identifier(column, rows):
+            warnings.append(f"column '{name}' looks like an identifier and was left out")
+        else:
+            features.append(name)
+    if not features:
+        raise InvalidRequest.at(
+            "/features",
+            "no column is left to learn from; name the features, or add columns to the dataset",
+        )
+    return features, warnings
+
+
+def _features_asked_for(request: JobRequest, known: dict[str, Column]) -> list[str]:
+    features = list(request.features or [])
+    for position, name in enumerate(features):
+        pointer = f"/features/{position}"
+        _require_column(name, known, pointer)
+        if name in request.targets:
+            raise InvalidRequest.at(pointer, f"'{name[:64]}' is the target; leave it out here")
+        if known[name]["type"] == "text":
+            raise InvalidRequest.at(
+                pointer,
+                f"'{name[:64]}' is free text, which no model here reads yet; leave it out, "
+                "or upload the table with its type given as category",
+                "text_feature",
+            )
+    return features
+
+
+def inputs_of(spec: JobSpec, known: dict[str, Column]) -> Inputs:
+    """The matrix if the training part has every category and a gap where the table has one."""
+    dense, embeddings = 0, []
+    for name in spec.features:
+        column = known[name]
+        gap = bool(column["missing"])
+        if column["type"] == "category":
+            size = feature_columns.embedding_size(spec.preprocessing.categories, column["distinct"])
+            if size:
+                rows = min(column["distinct"], feature_columns.EMBEDDING_LIMIT)
+                embeddings.append((rows + 2, size))
+            else:
+                dense += min(column["distinct"], feature_columns.ONE_HOT_LIMIT) + gap
+        elif column["type"] == "datetime":
+            dense += feature_columns.datetime_width(column["time"]) + gap
+        else:
+            dense += 1 + gap
+    return Inputs(dense, tuple(embeddings))
+
+
+# ---------------------------------------------------------------- task and target
+
+
+def task_of(request: JobRequest, targets: list[Column]) -> Task:
+    for column in targets:
+        if column["distinct"] < 2:
+            count = "no value" if column["distinct"] == 0 else "only one value"
+            raise InvalidData.at(
+                "/target",
+                f"the target '{column['name'][:64]}' has {count}; "
+                "choose a column with at least two different values",
+                "constant_target",
+            )
+    task = request.task or _task_by_type(targets)
+    problem = _misfit(task, targets)
+    if problem:
+        pointer = "/task" if request.task else "/target"
+        raise InvalidRequest.at(pointer, problem, "wrong_task")
+    return task
+
+
+def _task_by_type(targets: list[Column]) -> Task:
+    if all(column["type"] == "number" for column in targets):
+        return "regression"
+    if len(targets) > 1:
+        return "multilabel"
+    return "binary" if targets[0]["distinct"] == 2 else "multiclass"
+
+
+def _misfit(task: Task, targets: list[Column]) -> str | None:
+    """Why the targets do not suit the task, with what would; None where they do."""
+    for column in targets:
+        name, kind, distinct = column["name"][:64], column["type"], column["distinct"]
+        if kind in ("datetime", "text"):
+            return (
+                f"'{name}' is a {kind}, which cannot be predicted; use a number, category or "
+                "boolean column as target"
+            )
+        if task == "regression" and kind != "number":
+            suitable = "binary" if distinct == 2 else "multiclass"
+            return (
+                f"regression wants a number, but '{name}' is a {kind}; "
+                f'use a number column as target, or "task": "{suitable}"'
+            )
+        if task == "multilabel" and kind != "boolean":
+            return f"multilabel wants boolean targets, but '{name}' is a {kind}"
+        if task == "binary" and distinct != 2:
+            return f"binary wants 2 classes, but '{name}' has {distinct}; use \"multiclass\""
+        if task == "multiclass" and distinct > _AUTO_MULTICLASS_LIMIT:
+            return f"'{name}' has {distinct} classes; at most {_AUTO_MULTICLASS_LIMIT}"
+        if task == "multiclass" and kind == "number" and not column["integer"]:
+            return f"'{name}' holds fractions, which are no classes; use \"regression\""
+    if task in ("binary", "multiclass") and len(targets) > 1:
+        return f"{task} takes one target; several boolean ones make a multilabel task"
+    return None

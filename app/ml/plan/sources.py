@@ -1,0 +1,125 @@
+"""What a pretrained model takes over from the version it starts from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from app.errors import InvalidRequest
+from app.ml.card import Card
+from app.ml.plan.columns import Column
+from app.ml.preprocessing import ClassTarget, label
+from app.ml.specs import (
+    Architecture,
+    Inputs,
+    JobRequest,
+    JobSpec,
+    PreprocessingSpec,
+    PretrainedSpec,
+    SequentialSpec,
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model version to start from."""
+
+    ref: str
+    """``name@3``; never another one's."""
+    card: Card
+    weights: Sequence[str]
+    """Names of its trainable parameters."""
+
+
+def inherit(request: JobRequest, source: Source, known: dict[str, Column]) -> JobRequest:
+    """With the source's features and preprocessing, which its weights were made for.
+
+    Raises InvalidRequest where the dataset or the request have others.
+    """
+    card = source.card
+    names = card.spec.features
+    if request.features is not None and request.features != names:
+        listed = ", ".join(f"'{name[:64]}'" for name in names[:20])
+        raise InvalidRequest.at(
+            "/features", f"'{source.ref}' reads {listed}, in this order; leave features out"
+        )
+    for feature in card.preprocessing.features.features:
+        column = known.get(feature.name)
+        shown = feature.name[:64]
+        if column is None:
+            raise InvalidRequest.at(
+                "/model/model", f"'{source.ref}' reads a column '{shown}', which the dataset lacks"
+            )
+        if column["type"] != feature.type:
+            raise InvalidRequest.at(
+                "/model/model",
+                f"'{source.ref}' reads '{shown}' as {feature.type}, and here it is "
+                f"{column['type']}; upload the table with its type given as {feature.type}",
+            )
+        if feature.name in request.targets:
+            raise InvalidRequest.at("/target", f"'{shown}' is a feature of '{source.ref}'")
+    own, given = card.spec.preprocessing, request.preprocessing
+    for field in PreprocessingSpec.model_fields:
+        if field == "target" or field not in given.model_fields_set:
+            continue
+        if getattr(given, field) != getattr(own, field):
+            raise InvalidRequest.at(
+                f"/preprocessing/{field}",
+                f"'{source.ref}' brings its own preprocessing; leave this out",
+            )
+    preprocessing = own.model_copy(update={"target": given.target})
+    # copies forget which fields were left out unless they are told
+    fields = request.model_fields_set
+    copy = request.model_copy(update={"features": list(names), "preprocessing": preprocessing})
+    copy.__pydantic_fields_set__.intersection_update(fields)
+    return copy
+
+
+def inputs(source: Source) -> Inputs:
+    """What its module is given."""
+    return source.card.preprocessing.features.inputs
+
+
+def complete(spec: JobSpec, source: Source, outputs: int, classes: Sequence[Any]) -> JobSpec:
+    """With the source pinned to its version and its architecture told.
+
+    Raises InvalidRequest where a pattern freezes nothing, or all patterns everything.
+    """
+    assert isinstance(spec.model, PretrainedSpec)
+    for position, pattern in enumerate(spec.model.freeze):
+        if not any(fnmatchcase(name, pattern) for name in source.weights):
+            listed = ", ".join(f"'{name}'" for name in source.weights[:12])
+            raise InvalidRequest.at(
+                f"/model/freeze/{position}",
+                f"'{pattern[:64]}' matches no parameter of '{source.ref}'; there are {listed}",
+            )
+    frozen = [any(fnmatchcase(n, p) for p in spec.model.freeze) for n in source.weights]
+    if all(frozen):
+        raise InvalidRequest.at(
+            "/model/freeze", "every parameter is frozen and nothing is left to train"
+        )
+    architecture = _with_outputs(source, outputs, spec, classes)
+    model = spec.model.model_copy(update={"model": source.ref, "architecture": architecture})
+    return spec.model_copy(update={"model": model})
+
+
+def _with_outputs(
+    source: Source, outputs: int, spec: JobSpec, classes: Sequence[Any]
+) -> Architecture:
+    """The source's architecture; where the target is another one its last ``Linear`` is as wide as
+    that needs."""
+    told = source.card.spec.model
+    made_of = told.architecture if isinstance(told, PretrainedSpec) else told
+    assert made_of is not None
+    same = source.card.outputs == outputs and _same_target(source.card, spec, classes)
+    if same or not isinstance(made_of, SequentialSpec) or made_of.layers[-1].kind != "Linear":
+        return made_of
+    last = made_of.layers[-1].model_copy(update={"out_features": None})
+    return made_of.model_copy(update={"layers": [*made_of.layers[:-1], last]})
+
+
+def _same_target(card: Card, spec: JobSpec, classes: Sequence[Any]) -> bool:
+    target = card.preprocessing.target
+    if isinstance(target, ClassTarget):
+        return [label(value) for value in target.classes] == [label(value) for value in classes]
+    return target.names == spec.targets

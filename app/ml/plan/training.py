@@ -1,0 +1,134 @@
+"""How a job is trained where its request leaves that open, and what that takes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from app.errors import InvalidRequest
+from app.ml.preprocessing import label
+from app.ml.specs import (
+    LOSSES_FOR_TASK,
+    AdamWSpec,
+    EarlyStoppingSpec,
+    Inputs,
+    JobRequest,
+    JobSpec,
+    LossSpec,
+    MLPSpec,
+    OptimizerSpec,
+    SequentialSpec,
+    Size,
+    Task,
+)
+
+_BYTES = 4
+_MOMENTS = {"adam": 2, "adamw": 2, "nadam": 2, "radam": 2, "adamax": 2, "adadelta": 2, "rprop": 2}
+
+
+def loss_of(request: JobRequest, task: Task) -> LossSpec | str:
+    """The task's own where none is named. Raises InvalidRequest where it does not fit."""
+    suitable = LOSSES_FOR_TASK[task]
+    if request.loss is None:
+        return suitable[0]
+    if request.loss.kind not in suitable:
+        names = " or ".join(f"'{name}'" for name in suitable)
+        raise InvalidRequest.at(
+            "/loss", f"the loss '{request.loss.kind}' does not fit a {task} target; use {names}"
+        )
+    return request.loss
+
+
+def defaults(request: JobRequest, task: Task) -> dict[str, Any]:
+    """Model, optimizer and scheduler where the request leaves them out."""
+    return {
+        "model": request.model or MLPSpec(),
+        "optimizer": request.optimizer or AdamWSpec(),
+        "scheduler": request.scheduler,
+    }
+
+
+def complete(request: JobRequest, spec: JobSpec, train: int) -> JobSpec:
+    """Early stopping and batches, by the parts there are. Raises InvalidRequest."""
+    stopping = request.early_stopping
+    if spec.split.validation == 0 and stopping is not None:
+        raise InvalidRequest.at(
+            "/early_stopping",
+            "early stopping watches the validation part, which is empty; "
+            "give split.validation a share, or set early_stopping to null",
+        )
+    if spec.split.validation > 0 and "early_stopping" not in request.model_fields_set:
+        stopping = EarlyStoppingSpec(patience=10, min_delta=0.0)
+    batch_size = _batch_size(request, train)
+    spec = spec.model_copy(update={"early_stopping": stopping, "batch_size": batch_size})
+    _require_batches_for_norm(spec, train)
+    return spec
+
+
+def _batch_size(request: JobRequest, train: int) -> int | None:
+    """``auto``: a power of two near a fiftieth of the training part, from 32 to 1024."""
+    if request.batch_size != "auto":
+        if request.batch_size is not None and request.batch_size > train:
+            raise InvalidRequest.at(
+                "/batch_size",
+                f"a batch of {request.batch_size} is more than the {train} training rows; "
+                "use a smaller one, or null for all rows in one step",
+            )
+        return request.batch_size
+    return min(train, 1 << min(10, max(5, (train // 50).bit_length())))
+
+
+def _require_batches_for_norm(spec: JobSpec, train: int) -> None:
+    if (spec.batch_size or train) >= 2:
+        return
+    norm = None
+    if isinstance(spec.model, MLPSpec) and spec.model.norm == "batch":
+        norm = "/model/norm", '"layer"'
+    if isinstance(spec.model, SequentialSpec):
+        kinds = [layer.kind for layer in spec.model.layers]
+        if "BatchNorm1d" in kinds:
+            norm = f"/model/layers/{kinds.index('BatchNorm1d')}", '"LayerNorm"'
+    if norm is not None:
+        raise InvalidRequest.at(
+            norm[0],
+            f"batch norm cannot learn from batches of one row; use {norm[1]}, or larger batches",
+        )
+
+
+def require_class_weights(spec: JobSpec, classes: Sequence[Any]) -> None:
+    """Raise InvalidRequest where weights are told for what is no class."""
+    if spec.class_weight is None:
+        return
+    if not spec.classifies:
+        raise InvalidRequest.at(
+            "/class_weight",
+            f"a {spec.task} target has no classes to weigh; leave it out, or use sample_weight",
+        )
+    if spec.class_weight == "balanced":
+        return
+    known = [label(value) for value in classes]
+    for name in spec.class_weight:
+        if name not in known:
+            listed = ", ".join(f"'{item[:64]}'" for item in known[:20])
+            raise InvalidRequest.at(
+                "/class_weight", f"unknown class '{name[:64]}'; there are {listed}"
+            )
+
+
+def memory(spec: JobSpec, size: Size, inputs: Inputs, outputs: int, split: dict[str, int]) -> int:
+    """Bytes that training takes at the least: weights, gradients, the optimizer's moments, the
+    best weights so far, the rows (once more where they are shuffled), and a batch's activations."""
+    copies = 2 + _moments(spec.optimizer) + (spec.split.validation > 0)
+    rows = sum(split.values()) + (split["train"] if spec.batch_size else 0)
+    batch = spec.batch_size or split["train"]
+    numbers = size.parameters * copies + rows * (inputs.width + outputs) + batch * size.activations
+    return _BYTES * numbers
+
+
+def _moments(optimizer: OptimizerSpec) -> int:
+    """Numbers that the optimizer remembers for each weight."""
+    told = optimizer.model_dump()
+    extra = sum(bool(told.get(name)) for name in ("amsgrad", "centered"))
+    if optimizer.kind == "sgd":
+        return int(optimizer.momentum > 0)
+    if optimizer.kind == "rmsprop":
+        return 1 + extra + (optimizer.momentum > 0)
+    return _MOMENTS.get(optimizer.kind, 1) + extra

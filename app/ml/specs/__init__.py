@@ -1,0 +1,88 @@
+"""What a client may ask for. Every object is closed: unknown fields and wrong types are refused.
+
+``JobRequest`` is what arrives, with gaps; ``app.ml.plan`` fills the gaps against a table and gives
+a ``JobSpec``, in which every field has its value. Names are torch's: losses, optimizers and
+schedulers in snake case, layers as they are. Importable without torch.
+"""
+
+from app.ml.specs.base import Metadata, Name, Seed, Spec, Task
+from app.ml.specs.data import PreprocessingSpec, SplitSpec
+from app.ml.specs.job import (
+    CheckpointSpec,
+    EarlyStoppingSpec,
+    JobRequest,
+    JobSpec,
+    field_names,
+)
+from app.ml.specs.layers import LAYERS, LayerSpec
+from app.ml.specs.losses import (
+    LOSSES_FOR_TASK,
+    BCEWithLogitsSpec,
+    CrossEntropySpec,
+    HuberSpec,
+    L1Spec,
+    LossSpec,
+    MSESpec,
+    MultiMarginSpec,
+    SmoothL1Spec,
+)
+from app.ml.specs.models import (
+    Architecture,
+    Inputs,
+    LinearSpec,
+    Misfit,
+    MLPSpec,
+    ModelSpec,
+    PretrainedSpec,
+    SequentialSpec,
+    Size,
+    completed,
+    size_of,
+)
+from app.ml.specs.optimizers import AdamSpec, AdamWSpec, OptimizerSpec, SGDSpec
+from app.ml.specs.schedulers import CyclicSpec, OneCycleSpec, ReduceOnPlateauSpec, SchedulerSpec
+
+__all__ = [
+    "LAYERS",
+    "LOSSES_FOR_TASK",
+    "AdamSpec",
+    "AdamWSpec",
+    "Architecture",
+    "BCEWithLogitsSpec",
+    "CheckpointSpec",
+    "CrossEntropySpec",
+    "CyclicSpec",
+    "EarlyStoppingSpec",
+    "HuberSpec",
+    "Inputs",
+    "JobRequest",
+    "JobSpec",
+    "L1Spec",
+    "LayerSpec",
+    "LinearSpec",
+    "LossSpec",
+    "MLPSpec",
+    "MSESpec",
+    "Metadata",
+    "Misfit",
+    "ModelSpec",
+    "MultiMarginSpec",
+    "Name",
+    "OneCycleSpec",
+    "OptimizerSpec",
+    "PreprocessingSpec",
+    "PretrainedSpec",
+    "ReduceOnPlateauSpec",
+    "SGDSpec",
+    "SchedulerSpec",
+    "Seed",
+    "SequentialSpec",
+    "Size",
+    "SmoothL1Spec",
+    "Spec",
+    "SplitSpec",
+    "Task",
+    "completed",
+    "field_names",
+    "size_of",
+]

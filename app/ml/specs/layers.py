@@ -1,0 +1,195 @@
+"""Layers of ``torch.nn`` that make sense for rows of numbers, by their names there.
+
+Widths are inferred from layer to layer; where one is given as well it has to agree. Left out:
+convolutions, recurrence and pooling (columns have no order), embeddings (made for the categories
+that need them) and softmax (losses here take logits).
+"""
+
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import BeforeValidator, Field
+
+from app.ml.specs.base import NotNegative, Positive, Share, Spec, named
+
+Width = Annotated[int, Field(ge=1, le=65_536)]
+
+
+class Layer(Spec):
+    """``(rows, width)`` in, ``(rows, out)`` out."""
+
+    given_width: ClassVar[str | None] = None
+    """The field that names the width of what comes in."""
+
+    def out(self, width: int) -> int:
+        """The width of what goes out."""
+        return width
+
+    def weights(self, width: int) -> int:
+        """Trainable numbers."""
+        return 0
+
+
+class LinearLayer(Layer):
+    """``Linear``; ``out_features`` of the last layer may be left out."""
+
+    given_width = "in_features"
+    kind: Literal["Linear"] = "Linear"
+    in_features: Width | None = None
+    out_features: Width | None = None
+    bias: bool = True
+
+    def out(self, width: int) -> int:
+        return self.out_features or width
+
+    def weights(self, width: int) -> int:
+        return (width + self.bias) * self.out(width)
+
+
+class BatchNormLayer(Layer):
+    """``BatchNorm1d``."""
+
+    given_width = "num_features"
+    kind: Literal["BatchNorm1d"] = "BatchNorm1d"
+    num_features: Width | None = None
+    eps: Positive = 1e-5
+    momentum: Annotated[float, Field(ge=0, le=1)] = 0.1
+    affine: bool = True
+
+    def weights(self, width: int) -> int:
+        return 2 * width * self.affine
+
+
+class LayerNormLayer(Layer):
+    """``LayerNorm`` over the columns."""
+
+    given_width = "normalized_shape"
+    kind: Literal["LayerNorm"] = "LayerNorm"
+    normalized_shape: Width | None = None
+    eps: Positive = 1e-5
+    elementwise_affine: bool = True
+    bias: bool = True
+
+    def weights(self, width: int) -> int:
+        return (1 + self.bias) * width * self.elementwise_affine
+
+
+class RMSNormLayer(Layer):
+    """``RMSNorm`` over the columns."""
+
+    given_width = "normalized_shape"
+    kind: Literal["RMSNorm"] = "RMSNorm"
+    normalized_shape: Width | None = None
+    eps: Positive | None = None
+    elementwise_affine: bool = True
+
+    def weights(self, width: int) -> int:
+        return width * self.elementwise_affine
+
+
+class DropoutLayer(Layer):
+    """``Dropout``, and ``AlphaDropout`` for SELU networks."""
+
+    kind: Literal["Dropout", "AlphaDropout"] = "Dropout"
+    p: Share = 0.5
+
+
+class PlainActivation(Layer):
+    """An activation without parameters."""
+
+    kind: Literal[
+        "ReLU",
+        "ReLU6",
+        "SiLU",
+        "Mish",
+        "SELU",
+        "Tanh",
+        "Sigmoid",
+        "LogSigmoid",
+        "Softsign",
+        "Tanhshrink",
+        "Hardswish",
+        "Hardsigmoid",
+        "Identity",
+    ]
+
+
+class GELULayer(Layer):
+    """``GELU``."""
+
+    kind: Literal["GELU"] = "GELU"
+    approximate: Literal["none", "tanh"] = "none"
+
+
+class LeakyReLULayer(Layer):
+    """``LeakyReLU``."""
+
+    kind: Literal["LeakyReLU"] = "LeakyReLU"
+    negative_slope: NotNegative = 0.01
+
+
+class ELULayer(Layer):
+    """``ELU`` and ``CELU``."""
+
+    kind: Literal["ELU", "CELU"] = "ELU"
+    alpha: Positive = 1.0
+
+
+class SoftplusLayer(Layer):
+    """``Softplus``."""
+
+    kind: Literal["Softplus"] = "Softplus"
+    beta: Positive = 1.0
+    threshold: Positive = 20.0
+
+
+class HardtanhLayer(Layer):
+    """``Hardtanh`` between -1 and 1."""
+
+    kind: Literal["Hardtanh"] = "Hardtanh"
+
+
+class PReLULayer(Layer):
+    """``PReLU`` with one slope for all columns."""
+
+    kind: Literal["PReLU"] = "PReLU"
+    init: float = 0.25
+
+    def weights(self, width: int) -> int:
+        return 1
+
+
+_LayerUnion = (
+    LinearLayer
+    | BatchNormLayer
+    | LayerNormLayer
+    | RMSNormLayer
+    | DropoutLayer
+    | PlainActivation
+    | GELULayer
+    | LeakyReLULayer
+    | ELULayer
+    | SoftplusLayer
+    | HardtanhLayer
+    | PReLULayer
+)
+
+LAYERS: dict[str, type[Layer]] = {
+    name: layer
+    for layer in get_args(_LayerUnion)
+    for name in get_args(layer.model_fields["kind"].annotation)
+}
+"""Every layer by torch's name."""
+
+_BY_PLAIN_NAME = {name.lower(): name for name in LAYERS}
+
+
+def _layer(value: object) -> object:
+    """``"relu"`` and ``"batch_norm1d"`` are understood as well as torch's own spelling."""
+    told: Any = named(value)
+    if isinstance(told, dict):
+        plain = told["kind"][:64].lower().replace("_", "")
+        return {**told, "kind": _BY_PLAIN_NAME.get(plain, told["kind"])}
+    return told
+
+
+LayerSpec = Annotated[_LayerUnion, Field(discriminator="kind"), BeforeValidator(_layer)]
