@@ -206,9 +206,17 @@ class Worker:
                         run, "time_limit", f"one step took longer than max_seconds, {limit:g} s"
                     )
                     return
-                log.warning("the training process ended unexpectedly", how=ended)
+                log.warning("the training process ended unexpectedly", how=ended.how)
+                if ended.out_of_memory:
+                    self._fail(
+                        run,
+                        "out_of_memory",
+                        "the kernel ended the training process for want of memory; use a smaller "
+                        "model, smaller batches, or a machine with more memory",
+                    )
+                    return
                 planned = self._context.stopping.is_set() or run.stop_sent_at is not None
-                self._give_back(run, crash=None if planned else ended)
+                self._give_back(run, crash=None if planned else ended.how)
                 return
             for event in events:
                 if self._handle(run, event):

@@ -4,9 +4,18 @@ An executor runs ``app.ml.loop.train`` somewhere else and opens no database. One
 must not take others with it.
 """
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from app.ml.events import Event, StopReason, TrainTask
+
+
+class Ending(NamedTuple):
+    """How a process ended."""
+
+    how: str
+    """For people to read."""
+    out_of_memory: bool = False
+    """Whether the kernel counted a kill for want of memory."""
 
 
 class Handle(Protocol):
@@ -21,8 +30,8 @@ class Handle(Protocol):
     def stop(self, reason: StopReason) -> None:
         """Ask training to end before its next step; it answers with ``TrainStopped``."""
 
-    def end(self) -> str:
-        """Kill what still runs, release it and say how it ended, for people to read."""
+    def end(self) -> Ending:
+        """Kill what still runs, release it and say how it ended."""
 
 
 class Executor(Protocol):

@@ -4,7 +4,9 @@ import contextlib
 import signal
 import threading
 
+from app.executors.base import Ending
 from app.executors.forkserver import Child, ForkServer
+from app.executors.memory import out_of_memory_kills
 from app.ml.events import EVENTS, Event, StopReason, TrainTask
 
 _MODULE = "app.executors.training"
@@ -67,6 +69,7 @@ class LocalHandle:
     def __init__(self, child: Child) -> None:
         self._child = child
         self._ended = False
+        self._kills_before = out_of_memory_kills()
 
     def events(self, timeout: float) -> list[Event] | None:
         if self._ended:
@@ -83,13 +86,13 @@ class LocalHandle:
         with contextlib.suppress(OSError):
             self._child.connection.send_bytes(reason.encode())
 
-    def end(self) -> str:
+    def end(self) -> Ending:
         self._child.kill()
         try:
             code = self._child.reap()
         except OSError:
-            return "the fork server ended"
+            return Ending("the fork server ended")
         if code >= 0:
-            return f"exit code {code}"
-        name = signal.Signals(-code).name
-        return f"{name}, perhaps for want of memory" if name == "SIGKILL" else name
+            return Ending(f"exit code {code}")
+        killed = code == -signal.SIGKILL and out_of_memory_kills() > self._kills_before
+        return Ending(signal.Signals(-code).name, killed)

@@ -20,6 +20,8 @@ from app.storage import Storage
 
 _REASONS: dict[bytes, StopReason] = {b"cancel": "cancel", b"pause": "pause"}
 _FLUSH_SECONDS = 0.02
+_MOST_AT_ONCE = 200  # events, some 150 bytes each: what a socket has room for when it says so
+_ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
 _JOB_CODES = {"diverged", "out_of_memory", "time_limit", "storage_full", "invalid_data"}
 
 
@@ -59,7 +61,7 @@ def _failure(error: Exception) -> TrainFailed:
     if isinstance(error, FitserveError):
         code = error.code if error.code in _JOB_CODES else "internal_error"
         return TrainFailed(code=code, message=error.detail)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or _ALLOCATOR in str(error):
         return TrainFailed(code="out_of_memory", message=f"out of memory: {error}"[:500])
     traceback.print_exc()
     return TrainFailed(code="internal_error", message=f"{type(error).__name__}: {error}"[:500])
@@ -103,20 +105,28 @@ class _Inbox:
 
 
 class _Outbox:
-    """Sends events in batches, so that a short epoch is not spent on a system call."""
+    """Sends events in batches, so that a short epoch is not spent on a system call, and keeps them
+    while the other side is busy, so that no step waits for it."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._room = select.poll()
+        self._room.register(connection.fileno(), select.POLLOUT)
         self._events: list[Event] = []
         self._sent = time.monotonic()
 
     def add(self, event: Event) -> None:
         self._events.append(event)
         if time.monotonic() - self._sent >= _FLUSH_SECONDS:
-            self.flush()
+            while self._events and self._room.poll(0):
+                self._send()
+            self._sent = time.monotonic()
 
     def flush(self) -> None:
-        if self._events:
-            self._connection.send_bytes(EVENTS.dump_json(self._events))
-            self._events.clear()
-        self._sent = time.monotonic()
+        """Send what is left, however long that takes."""
+        while self._events:
+            self._send()
+
+    def _send(self) -> None:
+        events, self._events = self._events[:_MOST_AT_ONCE], self._events[_MOST_AT_ONCE:]
+        self._connection.send_bytes(EVENTS.dump_json(events))

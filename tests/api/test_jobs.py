@@ -263,7 +263,7 @@ def test_metrics_windows(server: Server) -> None:
     job = server.train(**LINE_JOB)
     path = f"/v1/jobs/{job['id']}/metrics"
     whole = server.ok("GET", path)["series"]
-    assert whole.keys() == {"train_loss", "test_loss", "learning_rate"}
+    assert whole.keys() == {"train_loss", "test_loss", "test_rmse", "learning_rate"}
     tail = server.ok("GET", path, params={"names": "train_loss", "after_epoch": 97})["series"]
     assert tail == {"train_loss": {"epoch": [98, 99], "value": whole["train_loss"]["value"][98:]}}
     few = server.ok("GET", path, params={"max_points": 10})["series"]["train_loss"]

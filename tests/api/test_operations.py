@@ -66,11 +66,15 @@ def test_the_surface_changes_on_purpose(server: Server) -> None:
 
 def test_catalog(server: Server) -> None:
     catalog = server.ok("GET", "/v1/catalog")
-    names = {kind: [entry["name"] for entry in catalog[kind]] for kind in ("models", "losses")}
-    assert names == {
-        "models": ["linear", "mlp"],
-        "losses": ["l1", "mse", "huber", "cross_entropy", "bce_with_logits"],
+    names = {
+        kind: [entry["name"] for entry in catalog[kind]]
+        for kind in ("models", "layers", "losses", "optimizers", "schedulers")
     }
+    assert names["models"] == ["linear", "mlp", "sequential", "pretrained"]
+    assert names["losses"][:3] == ["l1", "mse", "smooth_l1"]
+    assert {"Linear", "ReLU", "BatchNorm1d", "AlphaDropout", "CELU"} <= set(names["layers"])
+    assert {"sgd", "adamw", "rmsprop"} <= set(names["optimizers"])
+    assert {"step", "cosine", "one_cycle", "reduce_on_plateau"} <= set(names["schedulers"])
     optimizers = {entry["name"]: entry["schema"] for entry in catalog["optimizers"]}
     assert "momentum" in optimizers["sgd"]["properties"]
     assert len(catalog["generators"]) == 7

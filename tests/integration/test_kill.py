@@ -1,0 +1,141 @@
+"""Training processes killed at random moments: what they leave is what nobody would have missed."""
+
+import contextlib
+import hashlib
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.server import Json, Server
+
+KILLED_JOBS = 8
+KILLS = 3
+
+JOB: Json = {
+    "dataset": "waves",
+    "target": "y",
+    "model": {"kind": "mlp", "hidden": [32, 32], "dropout": 0.3, "norm": "batch"},
+    "optimizer": {"kind": "adamw", "lr": 0.003},
+    "scheduler": "cosine",
+    "batch_size": 32,
+    "epochs": 60,
+    "early_stopping": {"patience": 40},
+    "checkpoint": {"every_seconds": 0.05, "keep": 2},
+}
+
+
+def waves(server: Server) -> None:
+    source = {"kind": "synthetic", "generator": "regression", "rows": 1500, "seed": 3}
+    server.ok("POST", "/v1/datasets", json={"name": "waves", "source": source})
+
+
+def outcome(server: Server, job: Json) -> tuple[str, Json]:
+    """The hash of the weights, and the whole history."""
+    assert job["status"] == "succeeded", job["error"]
+    weights = server.client.get(f"/v1/models/{job['model']['ref']}/download")
+    assert weights.status_code == 200
+    history = server.ok("GET", f"/v1/jobs/{job['id']}/metrics")
+    return hashlib.sha256(weights.content).hexdigest(), history
+
+
+def newest_checkpoint(server: Server, job_id: str) -> str | None:
+    found = server.ok("GET", f"/v1/jobs/{job_id}/checkpoints")["data"]
+    return str(found[0]["id"]) if found else None
+
+
+def killed_at_random(server: Server, chance: random.Random) -> tuple[Json, int]:
+    """A fresh job whose process is killed again and again, each time after a new checkpoint."""
+    job_id = str(server.ok("POST", "/v1/jobs", json=JOB)["id"])
+    kills, last = 0, None
+    while kills < KILLS:
+        job = server.ok("GET", f"/v1/jobs/{job_id}")
+        if job["status"] not in ("queued", "running"):
+            break
+        newest = newest_checkpoint(server, job_id)
+        if job["status"] == "queued" or newest == last:
+            continue
+        time.sleep(chance.random() * 0.3)
+        last = newest
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess, ValueError):
+            os.kill(server.training_pid(), signal.SIGKILL)
+            kills += 1
+    return server.ended(job_id), kills
+
+
+def test_weights_and_history_are_those_of_an_undisturbed_run(data_dir: Path) -> None:
+    chance = random.Random()
+    with Server(data_dir, FITSERVE_MAX_PARALLEL_JOBS="1") as server:
+        waves(server)
+        undisturbed = outcome(server, server.train(**JOB))
+        attempts = 0
+        for _ in range(KILLED_JOBS):
+            job, kills = killed_at_random(server, chance)
+            assert outcome(server, job) == undisturbed, f"after {kills} kills"
+            attempts += job["attempt"]
+        assert attempts > KILLED_JOBS, "no kill hit a running job"
+
+
+def test_a_server_that_is_stopped_leaves_a_checkpoint_to_go_on_from(data_dir: Path) -> None:
+    slow = {**JOB, "epochs": 120, "early_stopping": None, "checkpoint": {"every_seconds": 3600}}
+    with Server(data_dir) as server:
+        waves(server)
+        undisturbed = outcome(server, server.train(**slow))
+        job_id = str(server.ok("POST", "/v1/jobs", json=slow)["id"])
+        server.until(job_id, lambda job: job["progress"]["epoch"] > 3)
+        code, seconds = server.terminate()
+        assert code == 0
+        assert seconds < 8
+        server.restart()
+        assert newest_checkpoint(server, job_id) is not None
+        job = server.ended(job_id)
+        assert job["attempt"] == 2
+        assert outcome(server, job) == undisturbed
+
+
+# ---------------------------------------------------------------- memory
+
+
+@pytest.fixture
+def small_memory() -> Iterator[Path]:
+    """A cgroup of 400 MiB, where this machine lets us make one (version 1, as root)."""
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    own = next((line.split(":", 2)[2] for line in lines if ":memory:" in line), None)
+    group = Path(f"/sys/fs/cgroup/memory{own}/fitserve-test-{os.getpid()}")
+    try:
+        if own is None:
+            raise OSError
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(400 << 20))
+    except OSError:
+        pytest.skip("no cgroup can be made here")
+    try:
+        yield group
+    finally:
+        deadline = time.monotonic() + 5
+        while group.exists() and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):  # its last process may be ending
+                group.rmdir()
+            time.sleep(0.05)
+
+
+def test_a_job_that_the_kernel_ends_for_want_of_memory_says_so(
+    data_dir: Path, small_memory: Path
+) -> None:
+    """What the server and its processes take from now on counts in the small group."""
+    with Server(data_dir, FITSERVE_MAX_PARALLEL_JOBS="1") as server:
+        waves(server)
+        root = psutil.Process(server.process.pid)
+        for process in (root, *root.children(recursive=True)):
+            (small_memory / "cgroup.procs").write_text(str(process.pid))
+        wide = {**JOB, "model": {"kind": "mlp", "hidden": [4000, 4000]}}
+        job = server.ended(str(server.ok("POST", "/v1/jobs", json=wide)["id"]))
+        assert job["status"] == "failed"
+        assert job["error"]["code"] == "out_of_memory"
+        assert job["attempt"] == 1
+        assert server.train(**{**JOB, "epochs": 2})["status"] == "succeeded"
