@@ -45,8 +45,12 @@ schema: setup
 openapi: setup  ## rewrite tests/api/openapi.json after a change of the surface
 	$(BIN)/python -m tests.api.openapi
 
-bench: setup  ## measure against hand-written loops; minutes
+bench: $(VENV)/.bench  ## measure against hand-written loops and other libraries; half an hour
 	$(BIN)/python -m benchmarks
+
+$(VENV)/.bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
 
 clean:  ## remove what make and the demo made
 	rm -rf $(VENV) fitserve-demo .mypy_cache .ruff_cache .pytest_cache

@@ -1,6 +1,6 @@
 """Run every benchmark: ``python -m benchmarks``."""
 
-from benchmarks import idle, ingest, line, tensors
+from benchmarks import accuracy, idle, ingest, line, tensors, training
 
-for benchmark in (idle, line, ingest, tensors):
+for benchmark in (idle, line, ingest, tensors, training, accuracy):
     benchmark.main()

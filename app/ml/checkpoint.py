@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from app.ml import card as cards
 from app.ml import models
+from app.ml.averaging import Average
 from app.ml.best import BestSoFar, State
 from app.ml.card import CARD, WEIGHTS, Card
 from app.ml.optimizers import Scheduler
@@ -31,7 +32,11 @@ def build(card: Card) -> nn.Module:
     """The module as it was before its first step; torch's random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
         return models.build(
-            card.spec.model, card.preprocessing.features.inputs, card.outputs, card.spec.seed
+            card.spec.model,
+            card.preprocessing.features.inputs,
+            card.outputs,
+            card.spec.seed,
+            card.spec.loss.kind,
         )
 
 
@@ -63,6 +68,7 @@ class Training:
     """Everything that changes while a module is trained."""
 
     model: nn.Module
+    average: Average
     optimizer: Optimizer
     scheduler: Scheduler
     best: BestSoFar
@@ -81,6 +87,9 @@ class Training:
         tensors = {f"optimizer.{name}": tensor for name, tensor in slots.items()}
         tensors |= {f"best.{name}": tensor for name, tensor in (self.best.state or {}).items()}
         tensors |= {f"random.{name}": state for name, state in _random_state(self.model).items()}
+        if self.average.module is not self.model:
+            live = self.model.state_dict()
+            tensors |= {f"model.{name}": tensor for name, tensor in live.items()}
         if self.seen:
             tensors["seen"] = torch.stack(self.seen)
         place = {
@@ -102,12 +111,14 @@ class Training:
         """Stand where ``save`` stood; ``folder`` has been verified by ``storage``."""
         place = json.loads((folder / _PLACE).read_bytes())
         tensors = load_file(folder / _TENSORS)
-        self.model.load_state_dict(weights(folder))
+        self.average.module.load_state_dict(weights(folder))
         self.epoch, self.step = place["epoch"], place["step"]
         self.seconds, self.finished = place["seconds"], place["finished"]
         self.best.restore(place["best"], _under("best.", tensors) or None)
         if self.finished:
             return
+        if self.average.module is not self.model:
+            self.model.load_state_dict(_under("model.", tensors))
         _restore(self.optimizer, _under("optimizer.", tensors), place["optimizer"])
         if self.scheduler.rates is not None:
             self.scheduler.rates.load_state_dict(place["scheduler"])

@@ -194,7 +194,8 @@ class FeatureEncoder(FittedPart):
         """What a module is given: dense columns, and codes to look up."""
         embedded = [item for item in self.features if _embedded(item)]
         sizes = tuple((len(item.categories) + _FIRST, item.embedding) for item in embedded)  # type: ignore[union-attr]
-        return Inputs(self.width - len(embedded), sizes)  # type: ignore[arg-type]
+        dense = self.width - len(embedded)
+        return Inputs(dense, sizes, numbers_among(self.features))  # type: ignore[arg-type]
 
     def encode(self, table: pa.Table) -> Matrix:
         """``(rows, width)`` float32. Raises InvalidData where a number leaves float32's range."""
@@ -231,6 +232,17 @@ class FeatureEncoder(FittedPart):
                     f"column '{feature.name[:64]}' holds numbers too large for float32; "
                     "divide them, or leave the column out of the features"
                 )
+
+
+def numbers_among(features: Sequence[Feature]) -> tuple[int, ...]:
+    """The dense columns that hold numbers: not marks of categories, booleans and gaps."""
+    found: list[int] = []
+    place = 0
+    for feature in features:
+        if isinstance(feature, NumberFeature | DatetimeFeature):
+            found += range(place, place + feature.width - feature.indicator)
+        place += 0 if _embedded(feature) else feature.width
+    return tuple(found)
 
 
 def _embedded(feature: Any) -> bool:

@@ -6,19 +6,21 @@ from torch import Tensor, nn
 from app.ml import batches, data, inference
 from app.ml.losses import Objective
 from app.ml.preprocessing import ClassTarget, NumberTargets, TargetEncoder
+from app.ml.specs import LossSpec
 
 
 class HeldOut:
     """The validation part, or the test part where there is none, on a device."""
 
-    def __init__(self, prepared: data.Prepared, device: torch.device) -> None:
+    def __init__(self, prepared: data.Prepared, loss: LossSpec, device: torch.device) -> None:
         self._name = "validation" if len(prepared.validation) else "test"
         part = getattr(prepared, self._name)
         self._rows = len(part)
+        self._objective = Objective(loss)
         self._target = prepared.preprocessing.target
         self._x, self._y, self._weight = batches.rows_of(part, device)
 
-    def measure(self, model: nn.Module, objective: Objective) -> dict[str, float]:
+    def measure(self, model: nn.Module) -> dict[str, float]:
         """``validation_loss`` in the loss's own units and one metric of the task in the target's:
         ``validation_rmse`` or ``validation_accuracy``. Nothing where there are no rows."""
         if not self._rows:
@@ -26,7 +28,7 @@ class HeldOut:
         model.eval()
         with torch.inference_mode():
             outputs = inference.in_slices(model, self._x)
-            loss = objective(outputs, self._y, self._weight)
+            loss = self._objective(outputs, self._y, self._weight)
             name, metric = _metric(self._target, outputs, self._y)
             values = torch.stack([loss.double(), metric.double()]).tolist()
         return {f"{self._name}_loss": values[0], f"{self._name}_{name}": values[1]}

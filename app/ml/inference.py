@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from app.ml.features import Matrix
 
-_ROWS_AT_ONCE = 65_536
+_ROWS_AT_ONCE = 8_192
 
 
 def in_slices(model: nn.Module, x: Tensor) -> Tensor:

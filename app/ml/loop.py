@@ -13,6 +13,7 @@ the weights and the history of a run that nobody stopped, bit for bit on the CPU
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 
 import pyarrow as pa
 import torch
@@ -32,6 +33,7 @@ from app.ml import (
     optimizers,
     tables,
 )
+from app.ml.averaging import Average
 from app.ml.best import BestSoFar, State, state_of
 from app.ml.card import WEIGHTS, Card
 from app.ml.checkpoint import Training
@@ -76,15 +78,18 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
 
     rows = batches.rows_of(prepared.train, device)
     bounds = batches.bounds(len(rows.x), spec.batch_size)
-    model, card = _model(spec, prepared, source, device)
+    model, card = _model(spec, prepared, source, rows.x)
     trained = [weight for weight in model.parameters() if weight.requires_grad]
-    objective = Objective(spec.loss)
+    objective = Objective(spec.loss, models.smoothing(spec.model))
     optimizer = optimizers.build(spec.optimizer, trained)
     scheduler = optimizers.Scheduler(spec, optimizer, len(bounds))
-    held_out = HeldOut(prepared, device)
-    at = Training(model, optimizer, scheduler, best=BestSoFar.of(spec))
+    held_out = HeldOut(prepared, spec.loss, device)
+    average = Average(model, spec.ema_decay)
+    at = Training(model, average, optimizer, scheduler, best=BestSoFar.of(spec))
     _resume(storage, task, at)
     saver = _Saver(storage, card, at)
+    mixed = spec.precision == "bfloat16"
+    precision = torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext()
 
     while not at.finished:
         epoch = at.epoch
@@ -98,10 +103,10 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
             if saver.is_due():
                 yield saver.save()
                 saver.refuse_overtime()
-            with torch.autocast(device.type, torch.bfloat16, spec.precision == "bfloat16"):
+            with precision:
                 loss = objective(model(x), y, weight)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             if spec.gradient_clip_norm is not None:
                 nn.utils.clip_grad_norm_(trained, spec.gradient_clip_norm)
             optimizer.step()
@@ -109,19 +114,22 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
             scheduler.after_batch()
             at.seen.append(loss.detach())
             at.step += 1
+            average.update(epoch * len(bounds) + at.step)
 
-        values = {"train_loss": _mean(at.seen, bounds), **held_out.measure(model, objective)}
+        average.take_buffers()
+        kept = average.module
+        values = {"train_loss": _mean(at.seen, bounds), **held_out.measure(kept)}
         values["learning_rate"] = rate
         yield EpochEnded(epoch=epoch, values=values)
         _refuse_nonfinite(epoch, values, at.seen)
-        at.best.update(epoch, values, model)
+        at.best.update(epoch, values, kept)
         scheduler.after_epoch(values.get("validation_loss", values["train_loss"]))
         at.epoch, at.step, at.seen = epoch + 1, 0, []
         at.finished = at.best.exhausted or at.epoch == spec.epochs
 
     if at.best.state is not None:
-        model.load_state_dict(at.best.state)
-    ended = _ended(model, prepared, at.best)
+        average.module.load_state_dict(at.best.state)
+    ended = _ended(average.module, prepared, at.best)
     yield saver.save()
     saver.publish(task.model_id)
     yield ended
@@ -153,12 +161,14 @@ def _model(
     spec: JobSpec,
     prepared: data.Prepared,
     source: tuple[Card, State] | None,
-    device: torch.device,
+    x: Tensor,
 ) -> tuple[nn.Module, Card]:
-    """The module before its first step, and what will be told about it."""
+    """The module before its first step, where ``x`` is, and what will be told about it."""
     inputs = prepared.preprocessing.features.inputs
     outputs = prepared.preprocessing.target.outputs
-    model = models.build(spec.model, inputs, outputs, spec.seed)
+    model = models.build(spec.model, inputs, outputs, spec.seed, spec.loss.kind).to(x.device)
+    if source is None:
+        models.fit(model, x)
     if isinstance(spec.model, PretrainedSpec) and source is not None:
         same = source[0].preprocessing.target == prepared.preprocessing.target
         models.start_from(model, source[1], with_head=same)
@@ -171,7 +181,7 @@ def _model(
         epoch=0,
         versions=checkpoint.library_versions(),
     )
-    return model.to(device), about
+    return model, about
 
 
 def _resume(storage: Storage, task: TrainTask, at: Training) -> None:
@@ -228,7 +238,7 @@ class _Saver:
         """Publish the finished model."""
         with self._storage.publish("models", model_id) as draft:
             about = self._card.model_copy(update={"epoch": self._at.best.epoch})
-            checkpoint.save(draft, about, state_of(self._at.model))
+            checkpoint.save(draft, about, state_of(self._at.average.module))
 
 
 # ---------------------------------------------------------------- losses and metrics
@@ -253,7 +263,7 @@ def _refuse_nonfinite(epoch: int, values: dict[str, float], seen: list[Tensor]) 
 def _finite_state(at: Training) -> State:
     """The weights to keep; they are checked, since no loss has been computed with the last step's
     where nothing is held out."""
-    state = state_of(at.model)
+    state = state_of(at.average.module)
     for name, tensor in state.items():
         if not bool(torch.isfinite(tensor).all()):
             epoch, step = (at.epoch, at.step - 1) if at.step else (at.epoch - 1, -1)

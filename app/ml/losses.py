@@ -15,7 +15,7 @@ _CLASSES: dict[str, type[nn.Module]] = {
 }
 
 
-class Objective(nn.Module):
+class Objective:
     """The mean of a loss over the elements of a batch, times each row's weight where one is given.
 
     Weights are on average 1 over a part of the split, so a batch of light rows counts less than
@@ -23,13 +23,18 @@ class Objective(nn.Module):
     outputs)``: every answer is held against the row's target.
     """
 
-    def __init__(self, spec: LossSpec) -> None:
-        super().__init__()
+    def __init__(self, spec: LossSpec, smoothing: float = 0.0) -> None:
+        """``smoothing`` draws targets of class losses that much towards all classes alike."""
         build, options = _CLASSES[spec.kind], spec.parameters()
+        self._binary_smoothing = smoothing if spec.kind == "bce_with_logits" else 0.0
+        if spec.kind == "cross_entropy":
+            options["label_smoothing"] = options["label_smoothing"] or smoothing
         self.mean = build(**options)
         self.each = build(**options, reduction="none")
 
-    def forward(self, prediction: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+    def __call__(self, prediction: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        if self._binary_smoothing:
+            y = y * (1 - self._binary_smoothing) + self._binary_smoothing / 2
         if prediction.dim() == 3:
             members = prediction.shape[1]
             prediction, y = prediction.flatten(0, 1), y.repeat_interleave(members, 0)

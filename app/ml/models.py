@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from app.ml.specs import (
-    Architecture,
     Inputs,
     LayerSpec,
     LinearSpec,
@@ -16,8 +15,10 @@ from app.ml.specs import (
     ModelSpec,
     PretrainedSpec,
     SequentialSpec,
+    TabularSpec,
     completed,
 )
+from app.ml.tabular import Tabular
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -31,23 +32,12 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 
 
-class Block(nn.Module):
-    """One hidden layer: linear, norm, activation, dropout, and a skip where asked and possible."""
-
-    def __init__(self, inputs: int, outputs: int, spec: MLPSpec) -> None:
-        super().__init__()
-        parts: list[nn.Module] = [nn.Linear(inputs, outputs)]
-        if spec.norm:
-            parts.append(NORMS[spec.norm](outputs))
-        parts.append(ACTIVATIONS[spec.activation]())
-        if spec.dropout:
-            parts.append(nn.Dropout(spec.dropout))
-        self.layers = nn.Sequential(*parts)
-        self.skip = spec.residual and inputs == outputs
+class Residual(nn.Sequential):
+    """Adds what comes in to what goes out."""
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.layers(x)
-        return x + y if self.skip else y
+        y: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return x + y
 
 
 class Embedded(nn.Module):
@@ -70,23 +60,56 @@ class Embedded(nn.Module):
         return y
 
 
-def build(spec: ModelSpec, inputs: Inputs, outputs: int, seed: int) -> nn.Module:
-    """A freshly initialised module; the same arguments give the same weights."""
+def build(spec: ModelSpec, inputs: Inputs, outputs: int, seed: int, loss: str = "mse") -> nn.Module:
+    """A freshly initialised module; the same arguments give the same weights. ``loss`` says what
+    an ensemble's answers are."""
     torch.manual_seed(seed)
     architecture = spec.architecture if isinstance(spec, PretrainedSpec) else spec
     assert architecture is not None, "the plan fills it in"
-    body = _body(architecture, inputs.looked_up, outputs, seed)
+    if isinstance(architecture, TabularSpec):
+        body: nn.Module = Tabular(architecture, inputs.looked_up, inputs.numbers, outputs, loss)
+    else:
+        body = _body(architecture, inputs.looked_up, outputs, seed)
     return Embedded(inputs, body) if inputs.embeddings else body
 
 
-def _body(spec: Architecture, inputs: int, outputs: int, seed: int) -> nn.Module:
+def fit(module: nn.Module, x: Tensor) -> None:
+    """Let a new module that has need of it look at the training part ``(rows, inputs)`` once."""
+    body = module.body if isinstance(module, Embedded) else module
+    if isinstance(body, Tabular):
+        body.fit(x)
+
+
+def smoothing(spec: ModelSpec) -> float:
+    """How far the model wants the targets of classes smoothed in training."""
+    architecture = spec.architecture if isinstance(spec, PretrainedSpec) else spec
+    return architecture.label_smoothing if isinstance(architecture, TabularSpec) else 0.0
+
+
+def _body(
+    spec: LinearSpec | MLPSpec | SequentialSpec, inputs: int, outputs: int, seed: int
+) -> nn.Module:
     if isinstance(spec, LinearSpec):
         return _linear(spec, inputs, outputs, seed)
     if isinstance(spec, SequentialSpec):
         return _sequential(spec, inputs, outputs)
     widths = [inputs, *spec.hidden]
-    blocks = [Block(a, b, spec) for a, b in zip(widths, spec.hidden, strict=False)]
-    return nn.Sequential(*blocks, nn.Linear(widths[-1], outputs))
+    layers: list[nn.Module] = []
+    for a, b in zip(widths, spec.hidden, strict=False):
+        hidden = _hidden(a, b, spec)
+        layers += [Residual(*hidden)] if spec.residual and a == b else hidden
+    return nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
+
+
+def _hidden(inputs: int, outputs: int, spec: MLPSpec) -> list[nn.Module]:
+    """One hidden layer: linear, norm, activation, dropout."""
+    parts: list[nn.Module] = [nn.Linear(inputs, outputs)]
+    if spec.norm:
+        parts.append(NORMS[spec.norm](outputs))
+    parts.append(ACTIVATIONS[spec.activation]())
+    if spec.dropout:
+        parts.append(nn.Dropout(spec.dropout))
+    return parts
 
 
 def _sequential(spec: SequentialSpec, width: int, outputs: int) -> nn.Sequential:
@@ -122,10 +145,19 @@ def _linear(spec: LinearSpec, inputs: int, outputs: int, seed: int) -> nn.Linear
 
 def start_from(module: nn.Module, weights: Mapping[str, Tensor], *, with_head: bool) -> None:
     """Load another model's weights; without its head the last ``Linear`` stays as it is."""
-    heads = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
-    new = () if with_head or not heads else (f"{heads[-1]}.".lstrip("."),)
-    taken = {name: tensor for name, tensor in weights.items() if not name.startswith(new or "\0")}
-    module.load_state_dict(taken, strict=not new)
+    new = () if with_head else _head(module)
+    taken = {name: tensor for name, tensor in weights.items() if not name.startswith(new)}
+    module.load_state_dict(taken, strict=with_head)
+
+
+def _head(module: nn.Module) -> tuple[str, ...]:
+    """What the names of those parameters begin with that belong to the target."""
+    if isinstance(module, Embedded):
+        return tuple(f"body.{name}" for name in _head(module.body))
+    if isinstance(module, Tabular):
+        return module.heads
+    linear = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
+    return tuple(f"{name}." if name else "" for name in linear[-1:])
 
 
 def freeze(module: nn.Module, patterns: Sequence[str]) -> None:

@@ -120,7 +120,7 @@ def _complete(request: JobRequest, task: Task, features: list[str]) -> JobSpec:
             "split": split,
             "preprocessing": request.preprocessing.model_copy(update={"target": scaling}),
             "loss": loss,
-            **training.defaults(request, task),
+            **training.defaults(request),
             "batch_size": None,
         }
     )

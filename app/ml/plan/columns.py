@@ -131,6 +131,7 @@ def _features_asked_for(request: JobRequest, known: dict[str, Column]) -> list[s
 def inputs_of(spec: JobSpec, known: dict[str, Column]) -> Inputs:
     """The matrix if the training part has every category and a gap where the table has one."""
     dense, embeddings = 0, []
+    numbers: list[int] = []
     for name in spec.features:
         column = known[name]
         gap = bool(column["missing"])
@@ -142,10 +143,13 @@ def inputs_of(spec: JobSpec, known: dict[str, Column]) -> Inputs:
             else:
                 dense += min(column["distinct"], feature_columns.ONE_HOT_LIMIT) + gap
         elif column["type"] == "datetime":
-            dense += feature_columns.datetime_width(column["time"]) + gap
+            width = feature_columns.datetime_width(column["time"])
+            numbers += range(dense, dense + width)
+            dense += width + gap
         else:
+            numbers += [dense] if column["type"] == "number" else []
             dense += 1 + gap
-    return Inputs(dense, tuple(embeddings))
+    return Inputs(dense, tuple(embeddings), tuple(numbers))
 
 
 # ---------------------------------------------------------------- task and target

@@ -1,5 +1,6 @@
 """How a job is trained where its request leaves that open, and what that takes."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from app.ml.preprocessing import label
 from app.ml.specs import (
     LOSSES_FOR_TASK,
     AdamWSpec,
+    CosineSpec,
     EarlyStoppingSpec,
     Inputs,
     JobRequest,
@@ -17,10 +19,14 @@ from app.ml.specs import (
     OptimizerSpec,
     SequentialSpec,
     Size,
+    TabularSpec,
     Task,
 )
 
 _BYTES = 4
+# Found on fourteen public tables; see "The default model" in docs/design.md.
+_TABULAR_OPTIMIZER = AdamWSpec(lr=2e-3, weight_decay=0.3)
+_STEPS, _MOST_BINS, _ROWS_PER_BIN = 2500, 48, 48
 _MOMENTS = {"adam": 2, "adamw": 2, "nadam": 2, "radam": 2, "adamax": 2, "adadelta": 2, "rprop": 2}
 
 
@@ -37,13 +43,23 @@ def loss_of(request: JobRequest, task: Task) -> LossSpec | str:
     return request.loss
 
 
-def defaults(request: JobRequest, task: Task) -> dict[str, Any]:
-    """Model, optimizer and scheduler where the request leaves them out."""
-    return {
-        "model": request.model or MLPSpec(),
+def defaults(request: JobRequest) -> dict[str, Any]:
+    """Model, optimizer and what goes with it, where the request leaves them out."""
+    model = request.model or TabularSpec()
+    told: dict[str, Any] = {
+        "model": model,
         "optimizer": request.optimizer or AdamWSpec(),
         "scheduler": request.scheduler,
+        "ema_decay": request.ema_decay,
     }
+    if isinstance(model, TabularSpec):
+        own: dict[str, Any] = {
+            "optimizer": _TABULAR_OPTIMIZER,
+            "scheduler": CosineSpec(),
+            "ema_decay": 0.99,
+        }
+        told |= {k: v for k, v in own.items() if k not in request.model_fields_set}
+    return told
 
 
 def complete(request: JobRequest, spec: JobSpec, train: int) -> JobSpec:
@@ -59,12 +75,14 @@ def complete(request: JobRequest, spec: JobSpec, train: int) -> JobSpec:
         stopping = EarlyStoppingSpec(patience=10, min_delta=0.0)
     batch_size = _batch_size(request, train)
     spec = spec.model_copy(update={"early_stopping": stopping, "batch_size": batch_size})
+    if isinstance(spec.model, TabularSpec):
+        spec = spec.model_copy(update=_of_tabular(request, spec.model, train, batch_size))
     _require_batches_for_norm(spec, train)
     return spec
 
 
 def _batch_size(request: JobRequest, train: int) -> int | None:
-    """``auto``: a power of two near a fiftieth of the training part, from 32 to 1024."""
+    """``auto``: the power of two nearest to a hundredth of the training part, from 32 to 1024."""
     if request.batch_size != "auto":
         if request.batch_size is not None and request.batch_size > train:
             raise InvalidRequest.at(
@@ -73,7 +91,20 @@ def _batch_size(request: JobRequest, train: int) -> int | None:
                 "use a smaller one, or null for all rows in one step",
             )
         return request.batch_size
-    return min(train, 1 << min(10, max(5, (train // 50).bit_length())))
+    return min(train, 1 << min(10, max(5, round(math.log2(max(1, train / 100))))))
+
+
+def _of_tabular(
+    request: JobRequest, model: TabularSpec, train: int, batch_size: int | None
+) -> dict[str, Any]:
+    """Bins as the rows can fill them, and about as many steps on a large table as on a small one:
+    at least 15 epochs of them, and at most 100."""
+    bins = model.bins or min(_MOST_BINS, max(2, train // _ROWS_PER_BIN))
+    told: dict[str, Any] = {"model": model.model_copy(update={"bins": bins})}
+    if "epochs" not in request.model_fields_set:
+        steps = max(1.0, train / (batch_size or train))
+        told["epochs"] = min(100, max(15, round(_STEPS / steps)))
+    return told
 
 
 def _require_batches_for_norm(spec: JobSpec, train: int) -> None:

@@ -36,11 +36,18 @@ from app.ml.specs.models import (
     PretrainedSpec,
     SequentialSpec,
     Size,
+    TabularSpec,
     completed,
     size_of,
 )
 from app.ml.specs.optimizers import AdamSpec, AdamWSpec, OptimizerSpec, SGDSpec
-from app.ml.specs.schedulers import CyclicSpec, OneCycleSpec, ReduceOnPlateauSpec, SchedulerSpec
+from app.ml.specs.schedulers import (
+    CosineSpec,
+    CyclicSpec,
+    OneCycleSpec,
+    ReduceOnPlateauSpec,
+    SchedulerSpec,
+)
 
 __all__ = [
     "LAYERS",
@@ -50,6 +57,7 @@ __all__ = [
     "Architecture",
     "BCEWithLogitsSpec",
     "CheckpointSpec",
+    "CosineSpec",
     "CrossEntropySpec",
     "CyclicSpec",
     "EarlyStoppingSpec",
@@ -81,6 +89,7 @@ __all__ = [
     "SmoothL1Spec",
     "Spec",
     "SplitSpec",
+    "TabularSpec",
     "Task",
     "completed",
     "field_names",

@@ -5,7 +5,17 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, field_serializer
 from pydantic_core import PydanticCustomError
 
-from app.ml.specs.base import ColumnName, Metadata, Name, NotNegative, Positive, Seed, Spec, Task
+from app.ml.specs.base import (
+    ColumnName,
+    Metadata,
+    Name,
+    NotNegative,
+    Positive,
+    Seed,
+    Share,
+    Spec,
+    Task,
+)
 from app.ml.specs.data import PreprocessingSpec, SplitSpec
 from app.ml.specs.losses import LossSpec
 from app.ml.specs.models import ModelSpec
@@ -46,7 +56,9 @@ class _JobFields(Spec):
     dataset: str = Field(min_length=1, max_length=128, description="id or name")
     target: Target = Field(description="the column to predict, or a list of them")
     split: SplitSpec = SplitSpec(train=0.8, validation=0.1, test=0.1)
-    epochs: int = Field(100, ge=1, le=10_000_000)
+    epochs: int = Field(
+        100, ge=1, le=10_000_000, description="tabular takes fewer on large tables if left out"
+    )
     seed: Seed = 0
     scheduler: SchedulerSpec | None = None
     class_weight: ClassWeight | None = Field(
@@ -58,6 +70,10 @@ class _JobFields(Spec):
         None, description="a column that says how much each row counts"
     )
     gradient_clip_norm: Positive | None = None
+    ema_decay: Share | None = Field(
+        None,
+        description="measure and keep a moving average of the weights; tabular brings 0.99",
+    )
     checkpoint: CheckpointSpec = CheckpointSpec()
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["float32", "bfloat16"] = Field(
@@ -88,9 +104,11 @@ class JobRequest(_JobFields):
     )
     task: Task | None = Field(None, description="left out: by the type of the target")
     preprocessing: PreprocessingSpec = PreprocessingSpec(target=None)
-    model: ModelSpec | None = Field(None, description="left out: mlp")
+    model: ModelSpec | None = Field(None, description="left out: tabular")
     loss: LossSpec | None = Field(None, description="left out: by the task")
-    optimizer: OptimizerSpec | None = Field(None, description="left out: adamw")
+    optimizer: OptimizerSpec | None = Field(
+        None, description="left out: adamw, as the model wants it"
+    )
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
         "auto", description="null: the whole training part in one step"
     )

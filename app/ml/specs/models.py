@@ -42,8 +42,30 @@ class SequentialSpec(Spec):
     )
 
 
+class TabularSpec(Spec):
+    """A strong network for tables: an ensemble in one module on piecewise linear numbers.
+
+    After RealMLP, TabM and embeddings for numbers; brings its own optimizer, scheduler and number
+    of epochs where they are left out.
+    """
+
+    kind: Literal["tabular"] = "tabular"
+    members: int = Field(8, ge=1, le=256, description="networks in the ensemble")
+    width: int = Field(128, ge=1, le=16_384, description="of both hidden layers")
+    embedding: int = Field(8, ge=1, le=256, description="dimensions of each number")
+    label_smoothing: Share = Field(
+        0.1, description="of classes, in training only; what is reported is not smoothed"
+    )
+    bins: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="intervals of each number; left out: by the training rows, 2 to 48",
+    )
+
+
 Architecture = Annotated[
-    LinearSpec | MLPSpec | SequentialSpec,
+    LinearSpec | MLPSpec | SequentialSpec | TabularSpec,
     Field(discriminator="kind"),
     BeforeValidator(named),
 ]
@@ -69,7 +91,7 @@ class PretrainedSpec(Spec):
 
 
 ModelSpec = Annotated[
-    LinearSpec | MLPSpec | SequentialSpec | PretrainedSpec,
+    LinearSpec | MLPSpec | SequentialSpec | TabularSpec | PretrainedSpec,
     Field(discriminator="kind"),
     BeforeValidator(named),
 ]
@@ -81,6 +103,8 @@ class Inputs(NamedTuple):
     dense: int
     embeddings: tuple[tuple[int, int], ...] = ()
     """``(rows, dimensions)`` of each embedding."""
+    numbers: tuple[int, ...] = ()
+    """Which of the dense columns are numbers, not marks of a category or a gap."""
 
     @property
     def width(self) -> int:
@@ -110,7 +134,7 @@ class Size(NamedTuple):
     """Numbers that one row leaves behind for the backward pass, about."""
 
 
-def size_of(model: "LinearSpec | MLPSpec | SequentialSpec", inputs: Inputs, outputs: int) -> Size:
+def size_of(model: Architecture, inputs: Inputs, outputs: int) -> Size:
     """By arithmetic alone; nothing is allocated. Raises Misfit."""
     tables = sum(rows * dimensions for rows, dimensions in inputs.embeddings)
     width = inputs.looked_up
@@ -119,10 +143,25 @@ def size_of(model: "LinearSpec | MLPSpec | SequentialSpec", inputs: Inputs, outp
     if isinstance(model, SequentialSpec):
         parameters, activations = _of_layers(model, width, outputs)
         return Size(tables + parameters, width + activations)
+    if isinstance(model, TabularSpec):
+        parameters, activations = _of_tabular(model, inputs, outputs)
+        return Size(tables + parameters, activations)
     dense = sum(a * b + b for a, b in zip([width, *model.hidden], [*model.hidden, outputs]))  # noqa: B905
     norms = 2 * sum(model.hidden) if model.norm else 0
     each = 2 + bool(model.norm) + bool(model.dropout) + model.residual
     return Size(tables + dense + norms, width + each * sum(model.hidden) + outputs)
+
+
+def _of_tabular(model: TabularSpec, inputs: Inputs, outputs: int) -> tuple[int, int]:
+    members, width, bins = model.members, model.width, model.bins or 1
+    numbers = len(inputs.numbers)
+    columns = inputs.looked_up + numbers * model.embedding
+    embed = numbers * model.embedding * (bins + 2)
+    first = (columns + 1) * width + 2 * members * width
+    hidden = width * width + members * width
+    heads = members * (width + 1) * outputs + (columns + 1) * outputs
+    activations = 2 * columns + numbers * 2 * bins + members * (4 * width + outputs)
+    return embed + first + hidden + heads, activations
 
 
 def _of_layers(model: SequentialSpec, width: int, outputs: int) -> tuple[int, int]:

@@ -58,14 +58,13 @@ def test_every_mlp_maps_rows_to_outputs(activation: str, norm: str | None) -> No
     assert models.ACTIVATIONS[activation] in {type(layer) for layer in module.modules()}
 
 
-def test_a_residual_block_adds_its_input_only_where_widths_agree() -> None:
-    spec = MLPSpec(hidden=[4, 4], residual=True)
-    wider, same = models.Block(3, 4, spec), models.Block(4, 4, spec)
-    x = torch.randn(2, 4)
-    assert torch.equal(same(x), x + same.layers(x))
-    assert torch.equal(wider(x[:, :3]), wider.layers(x[:, :3]))
-    plain = models.Block(4, 4, MLPSpec(hidden=[4, 4]))
-    assert torch.equal(plain(x), plain.layers(x))
+def test_a_residual_layer_adds_its_input_only_where_widths_agree() -> None:
+    module = models.build(MLPSpec(hidden=[4, 4], residual=True), THREE, 2, seed=0)
+    wider, activation, same, head = module.children()
+    assert isinstance(same, models.Residual)
+    x = torch.randn(2, 3)
+    h = activation(wider(x))
+    assert torch.equal(module(x), head(h + nn.Sequential(*same.children())(h)))
 
 
 def test_the_summary_names_every_layer_with_its_shape_and_count() -> None:

@@ -10,10 +10,11 @@ from app.ml.data import prepare
 from app.ml.features import ONE_HOT_LIMIT
 from app.ml.specs import (
     AdamWSpec,
+    CosineSpec,
     CrossEntropySpec,
     EarlyStoppingSpec,
-    MLPSpec,
     MSESpec,
+    TabularSpec,
 )
 from tests.unit.ml.workbench import planned, spec_for, table_of
 
@@ -53,9 +54,12 @@ def test_every_gap_is_filled_for_regression() -> None:
     assert (spec.split.train, spec.split.validation, spec.split.test) == (0.8, 0.1, 0.1)
     assert spec.split.strategy == "random"
     assert spec.preprocessing.target == "standard"
-    assert spec.model == MLPSpec()
+    assert spec.model == TabularSpec(bins=2)
     assert spec.loss == MSESpec()
-    assert spec.optimizer == AdamWSpec()
+    assert spec.optimizer == AdamWSpec(lr=2e-3, weight_decay=0.3)
+    assert spec.scheduler == CosineSpec()
+    assert spec.ema_decay == 0.99
+    assert spec.epochs == 100
     assert spec.batch_size == 32
     assert spec.early_stopping == EarlyStoppingSpec(patience=10, min_delta=0)
     assert spec.register_as is None
@@ -123,7 +127,7 @@ def test_two_classes_of_text_are_binary() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "batch"), [(10, 8), (50, 32), (2000, 64), (10_000, 256), (200_000, 1024)]
+    ("rows", "batch"), [(10, 8), (50, 32), (6000, 64), (32_000, 256), (200_000, 1024)]
 )
 def test_the_automatic_batch_grows_with_the_table(rows: int, batch: int) -> None:
     table = table_of({"x": list(range(rows)), "y": [i / 2 for i in range(rows)]})

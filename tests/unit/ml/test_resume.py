@@ -163,6 +163,9 @@ def test_every_scheduler(workbench: Workbench, kind: str, optimizer: str) -> Non
         {"target": "kind", "loss": "cross_entropy", "features": ["b", "c"]},
         {"preprocessing": {"categories": "embedding"}},
         {"precision": "bfloat16"},
+        {"ema_decay": 0.9},
+        {"model": "tabular"},
+        {"model": "tabular", "target": "kind", "features": ["b", "c"], "batch_size": 32},
         {
             "model": {
                 "kind": "sequential",
