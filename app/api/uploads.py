@@ -36,17 +36,6 @@ FORMATS: dict[str, Format] = {
     "application/x-parquet": "parquet",
     "application/vnd.apache.arrow.stream": "arrow",
 }
-_ENDINGS: dict[str, Format] = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".txt": "csv",
-    ".ndjson": "ndjson",
-    ".jsonl": "ndjson",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".arrow": "arrow",
-    ".arrows": "arrow",
-}
 _UNTOLD = {"", "application/octet-stream", "application/gzip", "application/x-gzip", "text/plain"}
 _TEXT: set[Format] = {"csv", "ndjson"}
 _WRITTEN_AT_ONCE = 1024 * 1024
@@ -202,8 +191,9 @@ def _of_form_file(file: UploadFile, options: UploadOptions) -> ingest.Options:
     if kind is None:
         head = file.file.read(4)
         file.file.seek(0)
-        by_name = next((kind for end, kind in _ENDINGS.items() if ending.endswith(end)), None)
-        kind = by_name or ingest.sniff(head) or ("csv" if media in _UNTOLD else None)
+        kind = (
+            ingest.format_of(ending) or ingest.sniff(head) or ("csv" if media in _UNTOLD else None)
+        )
     if kind is None:
         raise UnsupportedMediaType(
             f"the file is '{media[:64]}'; send CSV, NDJSON, Parquet or an Arrow stream"

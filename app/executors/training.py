@@ -11,12 +11,9 @@ from tempfile import TemporaryDirectory
 import torch
 
 from app.errors import FitserveError
-from app.ml import ingest, json_rows, loop
+from app.ml import loop
 from app.ml.events import EVENTS, Event, StopReason, TrainFailed, TrainTask
-from app.ml.ingest import Limits
-from app.ml.plan import plan
-from app.ml.specs import JobRequest
-from app.storage import Storage
+from app.ml.fit import fit
 
 _REASONS: dict[bytes, StopReason] = {b"cancel": "cancel", b"pause": "pause"}
 _FLUSH_SECONDS = 0.02
@@ -74,17 +71,11 @@ def _rehearse() -> None:
     the fork server are copied as they are touched. A spare child has time for that.
     """
     with TemporaryDirectory(prefix="fitserve-") as folder:
-        storage = Storage(Path(folder))
-        storage.prepare()
-        table = json_rows.from_columns({"x": [*range(10)], "y": [*range(10)]})
-        with storage.publish("datasets", "rehearsal") as draft:
-            found = ingest.store(table, draft, Limits(decoded_bytes=0))
-        request = JobRequest(dataset="rehearsal", target="y", epochs=2, batch_size=None)
-        ready = plan(request, found.columns, found.rows, table.table)
-        task = TrainTask(
-            root=storage.root, dataset_id="rehearsal", model_id="rehearsal", spec=ready.spec
-        )
-        EVENTS.dump_json(list(loop.train(task)))
+        events: list[Event] = []
+        columns = {"x": range(10), "y": range(10)}
+        options = {"model": "mlp", "epochs": 2, "batch_size": None}
+        fit(columns, "y", Path(folder), on_event=events.append, **options)
+        EVENTS.dump_json(events)
 
 
 class _Inbox:

@@ -34,6 +34,17 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_ENDINGS: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".arrows": "arrow",
+}
 _FOREIGN = (
     (b"PK\x03\x04", "a zip archive (Excel's and torch's files are such)"),
     (b"\x93NUMPY", "a NumPy array"),
@@ -138,6 +149,12 @@ def _is_encoding_of_files(name: str) -> bool:
         return _ENCODINGS.fullmatch(codecs.lookup(name).name) is not None
     except (LookupError, ValueError):
         return False
+
+
+def format_of(name: str) -> Format | None:
+    """What the end of a file's name tells; ``.gz`` behind it is passed over."""
+    name = name.lower().removesuffix(".gz")
+    return next((kind for end, kind in _ENDINGS.items() if name.endswith(end)), None)
 
 
 def sniff(head: bytes) -> Format | None:
