@@ -1,6 +1,6 @@
 """Optimizers and schedulers by the names of ``torch.optim``."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,8 @@ _CLASSES: dict[str, type[Optimizer]] = {
     "rprop": torch.optim.Rprop,
     "asgd": torch.optim.ASGD,
 }
-_FUSED = ("sgd", "adam", "adamw", "adagrad")
+_EVERYWHERE = ("cpu", "cuda", "mps")
+_FUSED = {"sgd": _EVERYWHERE, "adam": _EVERYWHERE, "adamw": _EVERYWHERE, "adagrad": ("cpu",)}
 
 _RATES: dict[str, type[rates.LRScheduler]] = {
     "step": rates.StepLR,
@@ -41,10 +42,10 @@ _RATES: dict[str, type[rates.LRScheduler]] = {
 }
 
 
-def build(spec: OptimizerSpec, parameters: Iterable[nn.Parameter]) -> Optimizer:
+def build(spec: OptimizerSpec, parameters: Sequence[nn.Parameter]) -> Optimizer:
     """The optimizer that ``spec`` names over ``parameters``, fused where torch has that."""
     options: dict[str, Any] = spec.parameters()
-    if spec.kind in _FUSED:
+    if parameters[0].device.type in _FUSED.get(spec.kind, ()):
         options["fused"] = True
     return _CLASSES[spec.kind](parameters, **options)
 
