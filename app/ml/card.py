@@ -22,6 +22,8 @@ class Card(BaseModel):
     """Columns of the feature matrix."""
     outputs: int
     epoch: int
+    weights: list[str]
+    """Names of the parameters, without what is only kept beside them."""
     versions: dict[str, str]
 
 

@@ -179,6 +179,7 @@ def _model(
         inputs=inputs.width,
         outputs=outputs,
         epoch=0,
+        weights=[name for name, _ in model.named_parameters()],
         versions=checkpoint.library_versions(),
     )
     return model, about

@@ -13,9 +13,9 @@ from app.ml.specs import (
     LinearSpec,
     MLPSpec,
     ModelSpec,
-    PretrainedSpec,
     SequentialSpec,
     TabularSpec,
+    architecture_of,
     completed,
 )
 from app.ml.tabular import Tabular
@@ -64,8 +64,7 @@ def build(spec: ModelSpec, inputs: Inputs, outputs: int, seed: int, loss: str = 
     """A freshly initialised module; the same arguments give the same weights. ``loss`` says what
     an ensemble's answers are."""
     torch.manual_seed(seed)
-    architecture = spec.architecture if isinstance(spec, PretrainedSpec) else spec
-    assert architecture is not None, "the plan fills it in"
+    architecture = architecture_of(spec)
     if isinstance(architecture, TabularSpec):
         body: nn.Module = Tabular(architecture, inputs.looked_up, inputs.numbers, outputs, loss)
     else:
@@ -77,12 +76,12 @@ def fit(module: nn.Module, x: Tensor) -> None:
     """Let a new module that has need of it look at the training part ``(rows, inputs)`` once."""
     body = module.body if isinstance(module, Embedded) else module
     if isinstance(body, Tabular):
-        body.fit(x)
+        body.fit(x)  # its numbers stand before the codes
 
 
 def smoothing(spec: ModelSpec) -> float:
     """How far the model wants the targets of classes smoothed in training."""
-    architecture = spec.architecture if isinstance(spec, PretrainedSpec) else spec
+    architecture = architecture_of(spec)
     return architecture.label_smoothing if isinstance(architecture, TabularSpec) else 0.0
 
 
@@ -168,11 +167,10 @@ def freeze(module: nn.Module, patterns: Sequence[str]) -> None:
 
 
 def training_mode(module: nn.Module) -> None:
-    """``module.train()``, but layers that are frozen whole keep their running statistics."""
+    """``module.train()``, but batch norms that are frozen keep their running statistics."""
     module.train()
     for layer in module.modules():
-        own = [*layer.parameters(recurse=False)]
-        if own and not any(parameter.requires_grad for parameter in own):
+        if isinstance(layer, nn.BatchNorm1d) and layer.affine and not layer.weight.requires_grad:
             layer.eval()
 
 
@@ -180,12 +178,14 @@ def training_mode(module: nn.Module) -> None:
 
 
 def summary(module: nn.Module, inputs: int) -> list[dict[str, Any]]:
-    """One entry per layer: name, type, output shape and parameters, found by one forward pass."""
+    """One entry per layer: name, type, output shape and its own parameters, found by one forward
+    pass."""
     layers: list[dict[str, Any]] = []
 
     def record(name: str, layer: nn.Module) -> Any:
         def hook(_layer: nn.Module, _args: Any, output: Tensor) -> None:
-            count = sum(parameter.numel() for parameter in layer.parameters())
+            own = layer.parameters(recurse=False)
+            count = sum(parameter.numel() for parameter in own)
             layers.append(
                 {
                     "name": name or type(layer).__name__.lower(),
@@ -197,8 +197,12 @@ def summary(module: nn.Module, inputs: int) -> list[dict[str, Any]]:
 
         return layer.register_forward_hook(hook)
 
-    leaves = [(name, layer) for name, layer in module.named_modules() if not [*layer.children()]]
-    handles = [record(name, layer) for name, layer in leaves]
+    telling = [
+        (name, layer)
+        for name, layer in module.named_modules()
+        if not [*layer.children()] or [*layer.parameters(recurse=False)]
+    ]
+    handles = [record(name, layer) for name, layer in telling]
     try:
         with torch.inference_mode():
             module.eval()(torch.zeros(1, inputs))

@@ -56,6 +56,7 @@ class Scheduler:
     def __init__(self, spec: JobSpec, optimizer: Optimizer, steps_per_epoch: int) -> None:
         self.rates: rates.LRScheduler | None = None
         self._by_batch = isinstance(spec.scheduler, OneCycleSpec | CyclicSpec)
+        self._steps = spec.epochs * steps_per_epoch
         self._watches = isinstance(spec.scheduler, ReduceOnPlateauSpec)
         if spec.scheduler is not None:
             options = _completed(spec, optimizer, steps_per_epoch)
@@ -63,8 +64,8 @@ class Scheduler:
 
     def after_batch(self) -> None:
         """Call after each step of the optimizer."""
-        if self._by_batch and self.rates is not None:
-            self.rates.step()
+        if self._by_batch and self.rates is not None and self.rates.last_epoch + 1 < self._steps:
+            self.rates.step()  # not after the last: there is no rate beyond the end
 
     def after_epoch(self, watched: float) -> None:
         """Call at the end of an epoch with the loss that a plateau is seen by."""
@@ -90,6 +91,5 @@ def _completed(spec: JobSpec, optimizer: Optimizer, steps_per_epoch: int) -> dic
             options["total_iters"] = options["total_iters"] or spec.epochs
         case "one_cycle":
             options["max_lr"] = options["max_lr"] or group["lr"]
-            # the last step of all steps once more
-            options["total_steps"] = spec.epochs * steps_per_epoch + 1
+            options["total_steps"] = max(2, spec.epochs * steps_per_epoch)
     return options

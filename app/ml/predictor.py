@@ -42,7 +42,7 @@ class Predictor:
         return cls(*checkpoint.load(folder))
 
     def untrained(self) -> "Predictor":
-        """The same model as it was before its first step."""
+        """The same model as its seed makes it; a pretrained one without its source's weights."""
         return Predictor(self.card, checkpoint.build(self.card))
 
     @property

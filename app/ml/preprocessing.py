@@ -60,8 +60,9 @@ class ClassTarget(FittedPart):
     outputs: int
 
     def like(self, other: "TargetEncoder") -> bool:
-        """Whether it is of the same classes."""
-        return other == self
+        """Whether it is of the same classes, of the same type: 1 is not true."""
+        same = isinstance(other, ClassTarget) and other == self
+        return same and [*map(type, other.classes)] == [*map(type, self.classes)]  # type: ignore[union-attr]
 
     def encode(self, table: pa.Table) -> NDArray[Any]:
         """``(rows,)`` int64 class numbers, or ``(rows, 1)`` float32 for a single logit."""

@@ -24,6 +24,12 @@ def _uniform(*shape: int, fan_in: int) -> nn.Parameter:
     return nn.Parameter((torch.rand(shape) * 2 - 1) / math.sqrt(fan_in))
 
 
+def _clipped(x: Tensor) -> Tensor:
+    """Smoothly between -3 and 3; the square of what is far out would overflow."""
+    x = x.clamp(-1e6, 1e6)
+    return x / (1 + (x / _CLIP).square()).sqrt()
+
+
 class PiecewiseLinear(nn.Module):
     """The columns ``places`` as ``relu(a x + b + w bends(x))``, each ``size`` dimensions wide.
 
@@ -44,19 +50,19 @@ class PiecewiseLinear(nn.Module):
         self.line = _uniform(columns, 1, size, fan_in=1)
         self.bias = _uniform(columns, 1, size, fan_in=1)
 
-    def fit(self, x: Tensor) -> None:
-        """Put the intervals between the quantiles of ``x`` (rows, inputs); where a column has no
+    def fit(self, columns: Tensor) -> None:
+        """Put the intervals between the quantiles of ``columns`` (rows, places); where one has no
         more values than that, between its values."""
         bins = self.low.shape[2]
-        shares = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=x.device)
-        for i, place in enumerate(self.places.tolist()):
-            column = x[:, place].double()
+        shares = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=columns.device)
+        for i, column in enumerate(columns.double().T):
             values = torch.unique(column)
             if len(values) > bins:
                 values = _quantiles(column, shares)
             edges = torch.unique(values.float())  # two quantiles may be one float
             self.low[i, 0, : len(edges) - 1] = edges[:-1]
-            self.slope[i, 0, : len(edges) - 1] = 1 / edges.diff()
+            steepest = 1e30  # of values that hardly differ: 1 / 1e-40 would be infinite
+            self.slope[i, 0, : len(edges) - 1] = (1 / edges.diff()).clamp_max(steepest)
 
     def forward(self, x: Tensor) -> Tensor:
         z = x[:, self.places].T[:, :, None]  # columns, rows, 1
@@ -109,20 +115,17 @@ class Tabular(nn.Module):
         nn.init.zeros_(self.direct.bias)
 
     def fit(self, x: Tensor) -> None:
-        """Look at the training part ``(rows, inputs)``."""
-        self.embed.fit(self._clipped(x))
+        """Look at the training part ``(rows, inputs)``, or at its dense columns alone."""
+        self.embed.fit(_clipped(x[:, self.embed.places]))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self._clipped(x)
+        x = torch.where(self.numeric, _clipped(x), x)
         z = torch.cat([x, self.embed(x)], dim=1)
         h = torch.addcmul(self.shift, self.first(z), self.scale)  # members, rows, width
         h = functional.relu(h, inplace=True)
         h = functional.relu(h @ self.hidden + self.bias, inplace=True)
         y = torch.baddbmm(self.offset, h, self.head).transpose(0, 1) + self.direct(z)[:, None]
         return y if self.training else self._averaged(y)
-
-    def _clipped(self, x: Tensor) -> Tensor:
-        return torch.where(self.numeric, x / (1 + (x / _CLIP).square()).sqrt(), x)
 
     def _averaged(self, y: Tensor) -> Tensor:
         """The members' mean opinion: of values, or of probabilities, as logits again."""

@@ -29,14 +29,21 @@ def of(
             return None
         found = np.ones(rows.num_rows)
         if by_class is not None and isinstance(target, ClassTarget):
-            found *= by_class[target.codes(rows)]
+            found *= _below_one(by_class)[target.codes(rows)]
         if spec.sample_weight is not None:
-            found *= floats(rows[spec.sample_weight])
+            found *= _below_one(floats(rows[spec.sample_weight]))
         if rows.num_rows and not found.any():
             raise InvalidData("all rows of one part of the split have the weight 0")
         return (found / (found.mean() if rows.num_rows else 1)).astype(np.float32)
 
     return weigh
+
+
+def _below_one(weights: Floats) -> Floats:
+    """The same proportions, where sums and products of huge weights would overflow."""
+    largest = float(weights.max(initial=0.0))
+    scaled: Floats = weights / (largest or 1.0)
+    return scaled
 
 
 def _of_classes(spec: JobSpec, target: TargetEncoder, train: pa.Table) -> Floats | None:

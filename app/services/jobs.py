@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from safetensors import safe_open
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -58,9 +57,7 @@ def _source(context: Context, request: JobRequest) -> Source | None:
         except NotFound as error:
             raise InvalidRequest.at("/model/model", error.detail, "unknown_model") from error
     folder = context.storage.verified("models", version.id)
-    with safe_open(folder / card.WEIGHTS, framework="numpy") as file:
-        names = list(file.keys())
-    return Source(f"{version.name}@{version.version}", card.read(folder), names)
+    return Source(f"{version.name}@{version.version}", card.read(folder))
 
 
 def _require_kept(session: Session, dataset: Dataset, request: JobRequest) -> None:

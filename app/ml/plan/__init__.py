@@ -16,12 +16,14 @@ from app.ml.plan import parts, sources, training
 from app.ml.plan.columns import Column, unknown
 from app.ml.plan.sources import Source
 from app.ml.specs import (
-    Architecture,
+    Inputs,
     JobRequest,
     JobSpec,
     Misfit,
     PretrainedSpec,
+    Size,
     Task,
+    architecture_of,
     size_of,
 )
 
@@ -52,10 +54,11 @@ def plan(
     Raises InvalidRequest or InvalidData naming the field and what would work.
     """
     known = {column["name"]: column for column in columns}
-    job_columns.require_told(request, known)
-    task = job_columns.task_of(request, [known[target] for target in request.targets])
+    job_columns.require_targets(request, known)
     if source is not None:
         request = sources.inherit(request, source, known)
+    job_columns.require_told(request, known)
+    task = job_columns.task_of(request, [known[target] for target in request.targets])
     features, warnings = job_columns.features_of(request, known, rows)
     spec = _complete(request, task, features)
     kept = len(preprocessing.complete_rows(spec, table))
@@ -71,19 +74,30 @@ def plan(
     outputs = _outputs(spec, len(classes))
     if source is not None:
         spec = sources.complete(spec, source, outputs, classes)
-    try:
-        size = size_of(_architecture(spec), inputs, outputs)
-    except Misfit as misfit:
-        raise InvalidRequest.at(f"/model{misfit.place}", misfit.detail, "layer") from None
+    training.require_batches_for_norm(spec, split["train"])
+    size = _size(spec, inputs, outputs)
     memory = training.memory(spec, size, inputs, outputs, split)
     return Plan(spec, split, size.parameters, memory, warnings)
 
 
-def _architecture(spec: JobSpec) -> Architecture:
-    if not isinstance(spec.model, PretrainedSpec):
-        return spec.model
-    assert spec.model.architecture is not None
-    return spec.model.architecture
+def _size(spec: JobSpec, inputs: Inputs, outputs: int) -> Size:
+    """Of the module. Raises InvalidRequest where its layers do not fit or have nothing to train."""
+    try:
+        size = size_of(architecture_of(spec.model), inputs, outputs)
+    except Misfit as misfit:
+        if not isinstance(spec.model, PretrainedSpec):
+            raise InvalidRequest.at(f"/model{misfit.place}", misfit.detail, "layer") from None
+        raise InvalidRequest.at(
+            "/model/model",
+            f"'{spec.model.model}' does not end in a Linear layer, so it cannot be given "
+            f"{outputs} outputs for this target; start from another model",
+            "layer",
+        ) from None
+    if not size.parameters:
+        raise InvalidRequest.at(
+            "/model/layers", "these layers have nothing to train; add a Linear one", "layer"
+        )
+    return size
 
 
 def _outputs(spec: JobSpec, classes: int) -> int:

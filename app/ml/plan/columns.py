@@ -30,11 +30,15 @@ def _require_column(name: str, known: dict[str, Column], pointer: str) -> None:
         raise InvalidRequest.at(pointer, unknown("column", name, list(known)), "unknown_column")
 
 
-def require_told(request: JobRequest, known: dict[str, Column]) -> None:
-    """Raise InvalidRequest where the targets or the columns of split and weights do not serve."""
+def require_targets(request: JobRequest, known: dict[str, Column]) -> None:
+    """Raise InvalidRequest where a target is no column."""
     for position, target in enumerate(request.targets):
         pointer = "/target" if isinstance(request.target, str) else f"/target/{position}"
         _require_column(target, known, pointer)
+
+
+def require_told(request: JobRequest, known: dict[str, Column]) -> None:
+    """Raise InvalidRequest where the columns of split and weights do not serve."""
     _require_split_column(request, known)
     _require_weight_column(request, known)
 

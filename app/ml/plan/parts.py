@@ -66,8 +66,7 @@ def require_classes(spec: JobSpec, classes: Sequence[Any], table: pa.Table) -> l
     if not classes and spec.sample_weight is None:
         return []
     split = data.split_of(spec, table)
-    if spec.sample_weight is not None:
-        _require_weights(spec, floats(table[spec.sample_weight]), split)
+    _require_weights(spec, table, split)
     if not classes:
         return []
     codes = preprocessing.class_codes(table[spec.targets[0]])
@@ -106,12 +105,20 @@ def _lacks(spec: JobSpec, part: str, value: Any, rows: int) -> InvalidRequest:
     return InvalidRequest(detail, [error])
 
 
-def _require_weights(spec: JobSpec, weights: Any, split: Split) -> None:
+def _require_weights(spec: JobSpec, table: pa.Table, split: Split) -> None:
+    """Raise InvalidRequest where the rows of a part count nothing."""
+    counts = np.ones(table.num_rows, bool)
+    if isinstance(spec.class_weight, dict):
+        column = table[spec.targets[0]]
+        told = [spec.class_weight.get(label(c), 1) > 0 for c in preprocessing.classes_of(column)]
+        counts &= np.array(told)[preprocessing.class_codes(column)]
+    if spec.sample_weight is not None:
+        counts &= floats(table[spec.sample_weight]) > 0
     for part in PARTS:
         rows = getattr(split, part)
-        if len(rows) and not weights[rows].any():
+        if len(rows) and not counts[rows].any():
             raise InvalidRequest.at(
-                "/sample_weight",
+                "/sample_weight" if spec.sample_weight is not None else "/class_weight",
                 f"every row of the {part} part has the weight 0 and none would count; "
                 "use another split or other weights",
             )

@@ -17,6 +17,7 @@ from app.ml.specs import (
     PreprocessingSpec,
     PretrainedSpec,
     SequentialSpec,
+    architecture_of,
 )
 
 
@@ -27,8 +28,6 @@ class Source:
     ref: str
     """``name@3``; never another one's."""
     card: Card
-    weights: Sequence[str]
-    """Names of its trainable parameters."""
 
 
 def inherit(request: JobRequest, source: Source, known: dict[str, Column]) -> JobRequest:
@@ -87,13 +86,13 @@ def complete(spec: JobSpec, source: Source, outputs: int, classes: Sequence[Any]
     """
     assert isinstance(spec.model, PretrainedSpec)
     for position, pattern in enumerate(spec.model.freeze):
-        if not any(fnmatchcase(name, pattern) for name in source.weights):
-            listed = ", ".join(f"'{name}'" for name in source.weights[:12])
+        if not any(fnmatchcase(name, pattern) for name in source.card.weights):
+            listed = ", ".join(f"'{name}'" for name in source.card.weights[:12])
             raise InvalidRequest.at(
                 f"/model/freeze/{position}",
                 f"'{pattern[:64]}' matches no parameter of '{source.ref}'; there are {listed}",
             )
-    frozen = [any(fnmatchcase(n, p) for p in spec.model.freeze) for n in source.weights]
+    frozen = [any(fnmatchcase(n, p) for p in spec.model.freeze) for n in source.card.weights]
     if all(frozen):
         raise InvalidRequest.at(
             "/model/freeze", "every parameter is frozen and nothing is left to train"
@@ -108,9 +107,7 @@ def _with_outputs(
 ) -> Architecture:
     """The source's architecture; where the target is another one its last ``Linear`` is as wide as
     that needs."""
-    told = source.card.spec.model
-    made_of = told.architecture if isinstance(told, PretrainedSpec) else told
-    assert made_of is not None
+    made_of = architecture_of(source.card.spec.model)
     same = source.card.outputs == outputs and _same_target(source.card, spec, classes)
     if same or not isinstance(made_of, SequentialSpec) or made_of.layers[-1].kind != "Linear":
         return made_of

@@ -21,6 +21,7 @@ from app.ml.specs import (
     Size,
     TabularSpec,
     Task,
+    architecture_of,
 )
 
 _BYTES = 4
@@ -77,7 +78,6 @@ def complete(request: JobRequest, spec: JobSpec, train: int) -> JobSpec:
     spec = spec.model_copy(update={"early_stopping": stopping, "batch_size": batch_size})
     if isinstance(spec.model, TabularSpec):
         spec = spec.model_copy(update=_of_tabular(request, spec.model, train, batch_size))
-    _require_batches_for_norm(spec, train)
     return spec
 
 
@@ -107,20 +107,21 @@ def _of_tabular(
     return told
 
 
-def _require_batches_for_norm(spec: JobSpec, train: int) -> None:
+def require_batches_for_norm(spec: JobSpec, train: int) -> None:
+    """Raise InvalidRequest where a batch norm would see one row at a time."""
     if (spec.batch_size or train) >= 2:
         return
-    norm = None
-    if isinstance(spec.model, MLPSpec) and spec.model.norm == "batch":
-        norm = "/model/norm", '"layer"'
-    if isinstance(spec.model, SequentialSpec):
-        kinds = [layer.kind for layer in spec.model.layers]
+    model, norm = architecture_of(spec.model), None
+    if isinstance(model, MLPSpec) and model.norm == "batch":
+        norm = "/model/norm", 'use "layer", or '
+    if isinstance(model, SequentialSpec):
+        kinds = [layer.kind for layer in model.layers]
         if "BatchNorm1d" in kinds:
-            norm = f"/model/layers/{kinds.index('BatchNorm1d')}", '"LayerNorm"'
+            norm = f"/model/layers/{kinds.index('BatchNorm1d')}", 'use "LayerNorm", or '
     if norm is not None:
+        pointer, other = norm if model is spec.model else ("/batch_size", "use ")
         raise InvalidRequest.at(
-            norm[0],
-            f"batch norm cannot learn from batches of one row; use {norm[1]}, or larger batches",
+            pointer, f"batch norm cannot learn from batches of one row; {other}larger batches"
         )
 
 
@@ -146,8 +147,10 @@ def require_class_weights(spec: JobSpec, classes: Sequence[Any]) -> None:
 
 def memory(spec: JobSpec, size: Size, inputs: Inputs, outputs: int, split: dict[str, int]) -> int:
     """Bytes that training takes at the least: weights, gradients, the optimizer's moments, the
-    best weights so far, the rows (once more where they are shuffled), and a batch's activations."""
-    copies = 2 + _moments(spec.optimizer) + (spec.split.validation > 0)
+    best weights so far, their average, the rows (once more where they are shuffled), and a batch's
+    activations."""
+    averaged = spec.ema_decay is not None
+    copies = 2 + _moments(spec.optimizer) + (spec.split.validation > 0) + averaged
     rows = sum(split.values()) + (split["train"] if spec.batch_size else 0)
     batch = spec.batch_size or split["train"]
     numbers = size.parameters * copies + rows * (inputs.width + outputs) + batch * size.activations

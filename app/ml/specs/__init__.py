@@ -37,6 +37,7 @@ from app.ml.specs.models import (
     SequentialSpec,
     Size,
     TabularSpec,
+    architecture_of,
     completed,
     size_of,
 )
@@ -91,6 +92,7 @@ __all__ = [
     "SplitSpec",
     "TabularSpec",
     "Task",
+    "architecture_of",
     "completed",
     "field_names",
     "size_of",

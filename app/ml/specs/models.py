@@ -54,7 +54,7 @@ class TabularSpec(Spec):
     width: int = Field(128, ge=1, le=16_384, description="of both hidden layers")
     embedding: int = Field(8, ge=1, le=256, description="dimensions of each number")
     label_smoothing: Share = Field(
-        0.1, description="of classes, in training only; what is reported is not smoothed"
+        0.1, description="of classes, in the training loss; the others are not smoothed"
     )
     bins: int | None = Field(
         None,
@@ -95,6 +95,14 @@ ModelSpec = Annotated[
     Field(discriminator="kind"),
     BeforeValidator(named),
 ]
+
+
+def architecture_of(model: ModelSpec) -> Architecture:
+    """What the module is built from; a pretrained one's is told once it has been planned."""
+    if not isinstance(model, PretrainedSpec):
+        return model
+    assert model.architecture is not None, "the plan fills it in"
+    return model.architecture
 
 
 class Inputs(NamedTuple):

@@ -1,6 +1,7 @@
 """The library in one call."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from app.ml.events import EpochEnded, Event
 from app.ml.fit import fit
 
 COLUMNS = {"x": [i / 40 for i in range(40)], "y": [0.7 * i / 40 + 0.3 for i in range(40)]}
-LINE = {"model": "linear", "optimizer": {"kind": "sgd", "lr": 0.3}, "epochs": 80}
+LINE: dict[str, Any] = {"model": "linear", "optimizer": {"kind": "sgd", "lr": 0.3}, "epochs": 80}
 
 
 def test_columns_become_a_predictor(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_optimizers_take_the_steps_of_torchs(
 ) -> None:
     ours, theirs = (models.build(MLPSpec(hidden=[4]), THREE, 1, seed=0) for _ in range(2))
     steps = [
-        (ours, optimizers.build(spec, ours.parameters())),
+        (ours, optimizers.build(spec, [*ours.parameters()])),
         (theirs, expected(theirs.parameters())),  # type: ignore[call-arg]
     ]
     x = torch.randn(8, 3)
