@@ -26,12 +26,12 @@ def test_only_dataset_and_target_are_required(server: Server) -> None:
     assert spec["loss"] == "mse"
     assert spec["optimizer"]["kind"] == "adamw"
     assert spec["model"] == {
-        "kind": "mlp",
-        "hidden": [64, 64],
-        "activation": "relu",
-        "norm": None,
-        "dropout": 0.0,
-        "residual": False,
+        "kind": "tabular",
+        "members": 8,
+        "width": 128,
+        "embedding": 8,
+        "label_smoothing": 0.1,
+        "bins": 2,
     }
     assert spec["split"] == {
         "train": 0.8,

@@ -70,7 +70,7 @@ def test_catalog(server: Server) -> None:
         kind: [entry["name"] for entry in catalog[kind]]
         for kind in ("models", "layers", "losses", "optimizers", "schedulers")
     }
-    assert names["models"] == ["linear", "mlp", "sequential", "pretrained"]
+    assert names["models"] == ["linear", "mlp", "sequential", "tabular", "pretrained"]
     assert names["losses"][:3] == ["l1", "mse", "smooth_l1"]
     assert {"Linear", "ReLU", "BatchNorm1d", "AlphaDropout", "CELU"} <= set(names["layers"])
     assert {"sgd", "adamw", "rmsprop"} <= set(names["optimizers"])
