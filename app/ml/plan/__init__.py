@@ -73,7 +73,7 @@ def plan(
     inputs = sources.inputs(source) if source else job_columns.inputs_of(spec, known)
     outputs = _outputs(spec, len(classes))
     if source is not None:
-        spec = sources.complete(spec, source, outputs, classes)
+        spec = sources.complete(spec, source, outputs)
     training.require_batches_for_norm(spec, split["train"])
     size = _size(spec, inputs, outputs)
     memory = training.memory(spec, size, inputs, outputs, split)

@@ -1,14 +1,11 @@
 """What a pretrained model takes over from the version it starts from."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
 
 from app.errors import InvalidRequest
 from app.ml.card import Card
 from app.ml.plan.columns import Column
-from app.ml.preprocessing import ClassTarget, label
 from app.ml.specs import (
     Architecture,
     Inputs,
@@ -67,11 +64,7 @@ def inherit(request: JobRequest, source: Source, known: dict[str, Column]) -> Jo
                 f"'{source.ref}' brings its own preprocessing; leave this out",
             )
     preprocessing = own.model_copy(update={"target": given.target})
-    # copies forget which fields were left out unless they are told
-    fields = request.model_fields_set
-    copy = request.model_copy(update={"features": list(names), "preprocessing": preprocessing})
-    copy.__pydantic_fields_set__.intersection_update(fields)
-    return copy
+    return request.model_copy(update={"features": list(names), "preprocessing": preprocessing})
 
 
 def inputs(source: Source) -> Inputs:
@@ -79,7 +72,7 @@ def inputs(source: Source) -> Inputs:
     return source.card.preprocessing.features.inputs
 
 
-def complete(spec: JobSpec, source: Source, outputs: int, classes: Sequence[Any]) -> JobSpec:
+def complete(spec: JobSpec, source: Source, outputs: int) -> JobSpec:
     """With the source pinned to its version and its architecture told.
 
     Raises InvalidRequest where a pattern freezes nothing, or all patterns everything.
@@ -97,26 +90,17 @@ def complete(spec: JobSpec, source: Source, outputs: int, classes: Sequence[Any]
         raise InvalidRequest.at(
             "/model/freeze", "every parameter is frozen and nothing is left to train"
         )
-    architecture = _with_outputs(source, outputs, spec, classes)
+    architecture = _with_outputs(source, outputs)
     model = spec.model.model_copy(update={"model": source.ref, "architecture": architecture})
     return spec.model_copy(update={"model": model})
 
 
-def _with_outputs(
-    source: Source, outputs: int, spec: JobSpec, classes: Sequence[Any]
-) -> Architecture:
-    """The source's architecture; where the target is another one its last ``Linear`` is as wide as
-    that needs."""
+def _with_outputs(source: Source, outputs: int) -> Architecture:
+    """The source's architecture, its last ``Linear`` as wide as the target needs."""
     made_of = architecture_of(source.card.spec.model)
-    same = source.card.outputs == outputs and _same_target(source.card, spec, classes)
-    if same or not isinstance(made_of, SequentialSpec) or made_of.layers[-1].kind != "Linear":
+    if source.card.outputs == outputs or not isinstance(made_of, SequentialSpec):
+        return made_of
+    if made_of.layers[-1].kind != "Linear":
         return made_of
     last = made_of.layers[-1].model_copy(update={"out_features": None})
     return made_of.model_copy(update={"layers": [*made_of.layers[:-1], last]})
-
-
-def _same_target(card: Card, spec: JobSpec, classes: Sequence[Any]) -> bool:
-    target = card.preprocessing.target
-    if isinstance(target, ClassTarget):
-        return [label(value) for value in target.classes] == [label(value) for value in classes]
-    return target.names == spec.targets
