@@ -18,6 +18,7 @@ from app.ml.fit import fit
 _REASONS: dict[bytes, StopReason] = {b"cancel": "cancel", b"pause": "pause"}
 _FLUSH_SECONDS = 0.02
 _MOST_AT_ONCE = 200  # events, some 150 bytes each: what a socket has room for when it says so
+_OVERFLOW = "cannot be converted to type float without overflow"
 _ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
 _JOB_CODES = {"diverged", "out_of_memory", "time_limit", "storage_full", "invalid_data"}
 
@@ -60,6 +61,9 @@ def _failure(error: Exception) -> TrainFailed:
         return TrainFailed(code=code, message=error.detail)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or _ALLOCATOR in str(error):
         return TrainFailed(code="out_of_memory", message=f"out of memory: {error}"[:500])
+    if isinstance(error, OverflowError) or _OVERFLOW in str(error):  # in an optimizer's arithmetic
+        remedy = "use less extreme parameters for optimizer and scheduler"
+        return TrainFailed(code="diverged", message=f"training diverged: {error}; {remedy}"[:500])
     traceback.print_exc()
     return TrainFailed(code="internal_error", message=f"{type(error).__name__}: {error}"[:500])
 

@@ -34,8 +34,9 @@ Metadata = Annotated[
 Task = Literal["regression", "binary", "multiclass", "multilabel"]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 ColumnName = Annotated[str, StringConstraints(min_length=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
+_LARGEST = 1e30  # torch computes in float32, which ends at 3.4e38
+Positive = Annotated[float, Field(gt=0, le=_LARGEST)]
+NotNegative = Annotated[float, Field(ge=0, le=_LARGEST)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
