@@ -91,6 +91,10 @@ def complete(spec: JobSpec, source: Source, outputs: int) -> JobSpec:
             "/model/freeze", "every parameter is frozen and nothing is left to train"
         )
     architecture = _with_outputs(source, outputs)
+    if spec.model.architecture not in (None, architecture):
+        raise InvalidRequest.at(
+            "/model/architecture", f"'{source.ref}' is made of something else; leave this out"
+        )
     model = spec.model.model_copy(update={"model": source.ref, "architecture": architecture})
     return spec.model_copy(update={"model": model})
 

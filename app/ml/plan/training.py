@@ -10,6 +10,7 @@ from app.ml.specs import (
     LOSSES_FOR_TASK,
     AdamWSpec,
     CosineSpec,
+    CyclicSpec,
     EarlyStoppingSpec,
     Inputs,
     JobRequest,
@@ -27,6 +28,7 @@ from app.ml.specs import (
 _BYTES = 4
 # Found on fourteen public tables; see "The default model" in docs/design.md.
 _TABULAR_OPTIMIZER = AdamWSpec(lr=2e-3, weight_decay=0.3)
+_MOST_CYCLES = 1000
 _STEPS, _MOST_BINS, _ROWS_PER_BIN = 2500, 48, 48
 _MOMENTS = {"adam": 2, "adamw": 2, "nadam": 2, "radam": 2, "adamax": 2, "adadelta": 2, "rprop": 2}
 
@@ -78,7 +80,23 @@ def complete(request: JobRequest, spec: JobSpec, train: int) -> JobSpec:
     spec = spec.model_copy(update={"early_stopping": stopping, "batch_size": batch_size})
     if isinstance(spec.model, TabularSpec):
         spec = spec.model_copy(update=_of_tabular(request, spec.model, train, batch_size))
+    _require_few_cycles(spec, train)
     return spec
+
+
+def _require_few_cycles(spec: JobSpec, train: int) -> None:
+    """torch halves ``triangular2`` by a power that overflows after 1,024 cycles."""
+    rates = spec.scheduler
+    if not isinstance(rates, CyclicSpec) or rates.mode != "triangular2":
+        return
+    steps = spec.epochs * math.ceil(train / (spec.batch_size or train))
+    length = rates.step_size_up + (rates.step_size_down or rates.step_size_up)
+    if steps / length > _MOST_CYCLES:
+        raise InvalidRequest.at(
+            "/scheduler/step_size_up",
+            f"{steps} steps are more than {_MOST_CYCLES} cycles of {length}, after which nothing "
+            'is left of triangular2; take longer cycles, or the mode "triangular"',
+        )
 
 
 def _batch_size(request: JobRequest, train: int) -> int | None:

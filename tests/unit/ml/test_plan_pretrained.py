@@ -52,11 +52,15 @@ def test_the_architecture_is_told_and_the_version_pinned(runs: dict[str, Run]) -
     assert type(spec).model_validate_json(spec.model_dump_json()) == spec
 
 
-def test_an_architecture_of_ones_own_is_not_believed(runs: dict[str, Run]) -> None:
+def test_an_architecture_of_ones_own_is_refused(runs: dict[str, Run]) -> None:
     model = {"kind": "pretrained", "model": "base", "architecture": "linear"}
-    spec = planned(runs["mlp"], TABLE, model=model).spec
-    assert isinstance(spec.model, PretrainedSpec)
-    assert spec.model.architecture == MLPSpec(hidden=[4])
+    said = refused(runs["mlp"], "/model/architecture", model=model)
+    assert "leave this out" in said
+    told = planned(runs["mlp"], TABLE).spec.model
+    assert isinstance(told, PretrainedSpec)
+    assert told.architecture == MLPSpec(hidden=[4])
+    again = planned(runs["mlp"], TABLE, model=told.model_dump()).spec
+    assert again.model == told, "as it was told it may be sent again"
 
 
 @pytest.mark.parametrize(("target", "outputs"), [("y", 1), ("three", 3), (["y", "z"], 2)])

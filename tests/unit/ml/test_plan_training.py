@@ -302,3 +302,13 @@ def test_memory_is_weights_and_gradients_at_the_least(
         target=target,
     )
     assert made.memory_bytes >= 2 * 4 * made.parameters
+
+
+def test_triangular2_is_refused_where_nothing_would_be_left_of_it() -> None:
+    table = table_of({"x": list(range(200)), "y": [i / 3 for i in range(200)]})
+    cyclic = {"kind": "cyclic", "base_lr": 0.001, "max_lr": 0.01, "mode": "triangular2"}
+    short = {**cyclic, "step_size_up": 2, "step_size_down": 2}
+    with pytest.raises(InvalidRequest, match="longer cycles") as caught:
+        planned(table, scheduler=short, batch_size=8, epochs=300)
+    assert caught.value.errors[0].pointer == "/scheduler/step_size_up"
+    assert planned(table, scheduler={**short, "mode": "triangular"}, batch_size=8, epochs=300)
