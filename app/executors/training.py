@@ -61,8 +61,8 @@ def _failure(error: Exception) -> TrainFailed:
         return TrainFailed(code=code, message=error.detail)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or _ALLOCATOR in str(error):
         return TrainFailed(code="out_of_memory", message=f"out of memory: {error}"[:500])
-    if isinstance(error, OverflowError) or _OVERFLOW in str(error):  # in an optimizer's arithmetic
-        remedy = "use less extreme parameters for optimizer and scheduler"
+    if isinstance(error, OverflowError) or _OVERFLOW in str(error):  # a parameter beyond float32
+        remedy = "use less extreme parameters"
         return TrainFailed(code="diverged", message=f"training diverged: {error}; {remedy}"[:500])
     traceback.print_exc()
     return TrainFailed(code="internal_error", message=f"{type(error).__name__}: {error}"[:500])

@@ -34,9 +34,8 @@ Metadata = Annotated[
 Task = Literal["regression", "binary", "multiclass", "multilabel"]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 ColumnName = Annotated[str, StringConstraints(min_length=1)]
-_LARGEST = 1e30  # torch computes in float32, which ends at 3.4e38
-Positive = Annotated[float, Field(gt=0, le=_LARGEST)]
-NotNegative = Annotated[float, Field(ge=0, le=_LARGEST)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 

@@ -152,7 +152,7 @@ class PReLULayer(Layer):
     """``PReLU`` with one slope for all columns."""
 
     kind: Literal["PReLU"] = "PReLU"
-    init: Annotated[float, Field(ge=-1e30, le=1e30)] = 0.25
+    init: float = 0.25
 
     def weights(self, width: int) -> int:
         return 1
