@@ -184,7 +184,7 @@ class Worker:
             if isinstance(spec.model, PretrainedSpec):
                 with contextlib.suppress(NotFound):  # deleted since; training says so
                     source = models.find(session, spec.model.model).id
-            checkpoints = jobs.checkpoint_ids(session, claim.job_id)
+            checkpoints = tuple(row.id for row in jobs.checkpoints(session, claim.job_id))
         task = TrainTask(
             root=self._context.storage.root,
             dataset_id=claim.dataset_id,

@@ -1,7 +1,7 @@
 """Which weights are kept, and when to stop."""
 
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from torch import Tensor, nn
@@ -59,10 +59,11 @@ class BestSoFar:
 
     def told(self) -> dict[str, Any]:
         """All but the weights, as plain data."""
-        return {**asdict(self), "state": None}
+        names = [item.name for item in fields(self) if item.name != "state"]
+        return {name: getattr(self, name) for name in names}
 
     def restore(self, told: dict[str, Any], state: State | None) -> None:
         """As it was when it told."""
-        for item in fields(self):
-            setattr(self, item.name, told[item.name])
+        for name, value in told.items():
+            setattr(self, name, value)
         self.state = state

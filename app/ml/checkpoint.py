@@ -84,14 +84,8 @@ class Training:
     def save(self, folder: Path, seconds: float) -> None:
         """Write what ``restore`` reads into ``folder``, beside the module's own state."""
         slots, options = _told(self.optimizer)
-        tensors = {f"optimizer.{name}": tensor for name, tensor in slots.items()}
-        tensors |= {f"best.{name}": tensor for name, tensor in (self.best.state or {}).items()}
-        tensors |= {f"random.{name}": state for name, state in _random_state(self.model).items()}
-        if self.average.module is not self.model:
-            live = self.model.state_dict()
-            tensors |= {f"model.{name}": tensor for name, tensor in live.items()}
-        if self.seen:
-            tensors["seen"] = torch.stack(self.seen)
+        # only what was kept is wanted once training has ended
+        tensors = {} if self.finished else self._tensors(slots)
         place = {
             "epoch": self.epoch,
             "step": self.step,
@@ -101,11 +95,20 @@ class Training:
             "optimizer": options,
             "scheduler": _plain(self.scheduler.rates.state_dict() if self.scheduler.rates else {}),
         }
-        if self.finished:  # only what was kept is wanted any more
-            tensors = {}
         copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
         (folder / _TENSORS).write_bytes(to_bytes(copies))
         (folder / _PLACE).write_text(json.dumps(place))
+
+    def _tensors(self, slots: State) -> State:
+        tensors = {f"optimizer.{name}": tensor for name, tensor in slots.items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in (self.best.state or {}).items()}
+        tensors |= {f"random.{name}": state for name, state in _random_state(self.model).items()}
+        if self.average.module is not self.model:
+            live = self.model.state_dict()
+            tensors |= {f"model.{name}": tensor for name, tensor in live.items()}
+        if self.seen:
+            tensors["seen"] = torch.stack(self.seen)
+        return tensors
 
     def restore(self, folder: Path) -> None:
         """Stand where ``save`` stood; ``folder`` has been verified by ``storage``."""

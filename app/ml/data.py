@@ -97,7 +97,7 @@ def prepare(spec: JobSpec, table: pa.Table, source: Card | None = None) -> Prepa
     table = pa.table([as_dictionary(table[name]) for name in wanted], names=wanted)
     rows = {part: table.take(getattr(split, part)) for part in PARTS}
     classes: list[Any] = []
-    if spec.task in ("binary", "multiclass"):
+    if spec.classifies:
         classes = preprocessing.classes_of(table[spec.targets[0]])
     target = preprocessing.fit_target(spec, rows["train"], classes)
     if source is None:

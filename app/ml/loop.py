@@ -172,7 +172,7 @@ def _model(
     if isinstance(spec.model, PretrainedSpec) and source is not None:
         same = source[0].preprocessing.target == prepared.preprocessing.target
         models.start_from(model, source[1], with_head=same)
-        models.freeze(model, spec.model.freeze)
+        models.freeze(model, spec.model)
     about = Card(
         spec=spec,
         preprocessing=prepared.preprocessing,

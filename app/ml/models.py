@@ -1,7 +1,6 @@
 """A model's spec as an ``nn.Module``: ``(rows, inputs)`` in, ``(rows, outputs)`` out."""
 
-from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from app.ml.specs import (
     LinearSpec,
     MLPSpec,
     ModelSpec,
+    PretrainedSpec,
     SequentialSpec,
     TabularSpec,
     architecture_of,
@@ -159,10 +159,10 @@ def _head(module: nn.Module) -> tuple[str, ...]:
     return tuple(f"{name}." if name else "" for name in linear[-1:])
 
 
-def freeze(module: nn.Module, patterns: Sequence[str]) -> None:
-    """Parameters whose name matches one of the shell patterns are not trained."""
+def freeze(module: nn.Module, spec: PretrainedSpec) -> None:
+    """The parameters that ``spec`` freezes are not trained."""
     for name, parameter in module.named_parameters():
-        if any(fnmatchcase(name, pattern) for pattern in patterns):
+        if spec.freezes(name):
             parameter.requires_grad_(False)
 
 

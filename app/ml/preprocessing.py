@@ -117,7 +117,7 @@ TargetEncoder = Annotated[NumberTargets | ClassTarget | LabelTargets, Field(disc
 def fit_target(spec: JobSpec, train: pa.Table, classes: Sequence[Any]) -> TargetEncoder:
     """Learn the target's scale from the training part; ``classes`` are those of all rows."""
     names = spec.targets
-    if spec.task in ("binary", "multiclass"):
+    if spec.classifies:
         outputs = 1 if spec.loss.kind == "bce_with_logits" else len(classes)
         return ClassTarget(names=names, classes=list(classes), outputs=outputs)
     if spec.task == "multilabel":

@@ -188,12 +188,6 @@ def checkpoint(session: Session, job_id: str, checkpoint_id: str) -> Checkpoint:
     return found
 
 
-def checkpoint_ids(session: Session, job_id: str) -> tuple[str, ...]:
-    """Of one job, newest first: what an attempt goes on from."""
-    found = select(Checkpoint.id).where(Checkpoint.job_id == job_id)
-    return tuple(session.scalars(found.order_by(Checkpoint.id.desc())))
-
-
 def prune_checkpoints(session: Session, job_id: str, keep: int) -> list[str]:
     """Forget all but the newest ``keep``; returns the ids whose artifacts may go afterwards."""
     session.flush()

@@ -85,8 +85,7 @@ def complete(spec: JobSpec, source: Source, outputs: int) -> JobSpec:
                 f"/model/freeze/{position}",
                 f"'{pattern[:64]}' matches no parameter of '{source.ref}'; there are {listed}",
             )
-    frozen = [any(fnmatchcase(n, p) for p in spec.model.freeze) for n in source.card.weights]
-    if all(frozen):
+    if all(spec.model.freezes(name) for name in source.card.weights):
         raise InvalidRequest.at(
             "/model/freeze", "every parameter is frozen and nothing is left to train"
         )

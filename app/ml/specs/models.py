@@ -1,5 +1,6 @@
 """Models a job may name, and their sizes by arithmetic alone."""
 
+from fnmatch import fnmatchcase
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field
@@ -88,6 +89,10 @@ class PretrainedSpec(Spec):
     architecture: Architecture | None = Field(
         None, description="filled in: what the model version is made of"
     )
+
+    def freezes(self, parameter: str) -> bool:
+        """Whether a pattern matches the parameter's name."""
+        return any(fnmatchcase(parameter, pattern) for pattern in self.freeze)
 
 
 ModelSpec = Annotated[

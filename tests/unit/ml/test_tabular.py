@@ -90,7 +90,8 @@ def test_members_differ_from_the_start() -> None:
 def test_members_answer_apart_where_their_own_parts_are_frozen() -> None:
     """What stays in evaluation is a norm's statistics; here there are none."""
     module = tabular(Inputs(2, (), (0,)))
-    models.freeze(module, ["scale", "shift", "hidden", "bias", "head", "offset"])
+    own = ["scale", "shift", "hidden", "bias", "head", "offset"]
+    models.freeze(module, PretrainedSpec(model="base", freeze=own))
     models.training_mode(module)
     assert module(torch.randn(4, 2)).shape == (4, 3, 1)
 
