@@ -3,12 +3,14 @@
 from typing import Any, Literal
 
 from alembic import context
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from app.db.models import Base, UTCDateTime
 from app.db.session import Database
 from app.settings import load_settings
 from app.storage import Storage
+
+_LOCK = 0x66697473657276  # "fitserv"
 
 
 def render(kind: str, item: object, _context: Any) -> str | Literal[False]:
@@ -25,11 +27,13 @@ def run(engine: Engine) -> None:
         context.configure(
             connection=connection,
             target_metadata=Base.metadata,
-            render_as_batch=True,
+            render_as_batch=True,  # SQLite changes a table by copying it
             render_item=render,
-            transactional_ddl=True,  # SQLite can, once BEGIN is ours
+            transactional_ddl=True,  # both can; SQLite once BEGIN is ours
         )
         with context.begin_transaction():
+            if connection.dialect.name == "postgresql":  # several processes may start at once
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
             context.run_migrations()
             if connection.dialect.name == "sqlite":
                 broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
@@ -40,5 +44,7 @@ def run(engine: Engine) -> None:
 if engine := context.config.attributes.get("engine"):
     run(engine)
 else:
-    with Database(Storage(load_settings().data_dir).database_path).migrating() as own_engine:
+    settings = load_settings()
+    where = settings.postgres_url or Storage(settings.data_dir).database_path
+    with Database(where).migrating() as own_engine:
         run(own_engine)

@@ -80,14 +80,27 @@ def _end(_number: int, _frame: FrameType | None) -> None:
 
 
 @cli.command()
+def worker(data_dir: DataDir = None) -> None:
+    """Train what is queued in a Postgres, beside `serve` and other workers, until SIGTERM.
+
+    Needs FITSERVE_DATABASE_URL, and the same data directory as `serve` (a shared file system where
+    they are on several machines). FITSERVE_MAX_PARALLEL_JOBS says how many jobs at once.
+    """
+    settings = load_settings(data_dir=data_dir)
+    from app import serve as house
+
+    house.work(settings)
+
+
+@cli.command()
 def migrate(data_dir: DataDir = None) -> None:
     """Bring the database to the newest schema (`serve` does it by itself)."""
     settings = load_settings(data_dir=data_dir)
     from app import serve as house
     from app.db import migrate as migration
 
-    with house.own_data(settings, "fitserve migrate") as (storage, _):
-        typer.echo(f"{storage.database_path} is at revision {migration.head()}")
+    with house.own_data(settings, "fitserve migrate") as (_, database):
+        typer.echo(f"{database} is at revision {migration.head()}")
 
 
 @cli.command()

@@ -7,6 +7,7 @@
     │   ├── InvalidJSON
     │   ├── InvalidRequest        a field of the request is wrong
     │   ├── InvalidData           the table itself is wrong
+    │   ├── IdempotencyKeyReused
     │   ├── TooLarge
     │   └── UnsupportedMediaType
     ├── AccessDenied
@@ -19,6 +20,7 @@
     │   ├── NameTaken
     │   ├── InUse
     │   ├── InvalidTransition
+    │   ├── IdempotencyInProgress
     │   ├── NotReady
     │   └── QueueFull
     ├── ServiceError              ours to mend
@@ -85,6 +87,10 @@ class InvalidData(InvalidInput):
     code = "invalid_data"
 
 
+class IdempotencyKeyReused(InvalidInput):
+    code = "idempotency_key_reused"
+
+
 class TooLarge(InvalidInput):
     code = "too_large"
 
@@ -131,6 +137,10 @@ class InUse(Conflict):
 
 class InvalidTransition(Conflict):
     code = "invalid_transition"
+
+
+class IdempotencyInProgress(Conflict):
+    code = "idempotency_in_progress"
 
 
 class NotReady(Conflict):

@@ -1,30 +1,38 @@
 """Putting the house together: one process that answers HTTP and trains in children."""
 
 import os
+import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
+from typing import Self
 
 import uvicorn
 
 from app import logs
 from app.api.app import create_app
 from app.db import migrate
-from app.db.session import Database, lock_data_dir
+from app.db.lock import lock_data_dir
+from app.db.session import Database
 from app.errors import ConfigurationError, ServiceError
 from app.executors.local import LocalExecutor
 from app.executors.parsers import Parsers
+from app.keeper import Keeper
 from app.services import health
 from app.services.context import Context
+from app.services.signals import Signals
 from app.settings import Settings, unknown_settings
 from app.storage import Storage
 from app.worker import Worker
 
 _DRAIN_SECONDS = 2
 _WORKER_SECONDS = 4.5
+_NOTICE_SECONDS = 1.0
+"""How long requests are still answered after SIGTERM, so that a balancer sees /readyz turn."""
 _LAST_RESORT_SECONDS = 6.8
 
 log = logs.get("serve")
@@ -32,19 +40,13 @@ log = logs.get("serve")
 
 @contextmanager
 def own_data(settings: Settings, holder: str) -> Iterator[tuple[Storage, Database]]:
-    """The data directory, made where it is missing, locked, its database migrated.
+    """The data directory, made where it is missing, locked, and the database, migrated.
 
-    Raises ConfigurationError where another process has it or its schema is not ours.
+    With Postgres several processes share the directory. Raises ConfigurationError where another
+    process has it or the database is not ours.
     """
-    storage = Storage(settings.data_dir)
-    try:
-        storage.prepare()
-        lock = lock_data_dir(storage.lock_path, holder)
-    except (OSError, ServiceError) as error:
-        said = error.detail if isinstance(error, ServiceError) else error.strerror
-        raise ConfigurationError(f"cannot use {settings.data_dir}: {said}") from error
-    with lock:
-        database = Database(storage.database_path)
+    with locked_data(settings, holder, shared=settings.postgres_url is not None) as storage:
+        database = open_database(settings, storage)
         try:
             migrate.upgrade(database)
             yield storage, database
@@ -52,23 +54,61 @@ def own_data(settings: Settings, holder: str) -> Iterator[tuple[Storage, Databas
             database.close()
 
 
+@contextmanager
+def locked_data(settings: Settings, holder: str, *, shared: bool) -> Iterator[Storage]:
+    """The data directory, made where it is missing, under its lock. Raises ConfigurationError."""
+    storage = Storage(settings.data_dir)
+    try:
+        storage.prepare()
+        lock = lock_data_dir(storage.lock_path, holder, shared=shared)
+    except (OSError, ServiceError) as error:
+        said = error.detail if isinstance(error, ServiceError) else error.strerror
+        raise ConfigurationError(f"cannot use {settings.data_dir}: {said}") from error
+    with lock:
+        yield storage
+
+
+def open_database(settings: Settings, storage: Storage) -> Database:
+    """Postgres where the settings name one, else the SQLite file in the data directory."""
+    try:
+        return Database(settings.postgres_url or storage.database_path)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"Postgres needs {error.name}: pip install 'fitserve[postgres]'"
+        ) from error
+
+
 class _Server(uvicorn.Server):
     """uvicorn, which tells the house at once that it is to stop: its own shutdown hook runs only
-    after open requests have ended, and some of them wait for jobs."""
+    after open requests have ended, and some of them wait for jobs.
 
-    def __init__(self, config: uvicorn.Config, context: Context) -> None:
+    After SIGTERM it still answers (503 to /readyz and to new jobs) until running jobs are given
+    back, at least for a moment; Ctrl-C does not wait.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, context: Context, give_back: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._context = context
+        self._give_back = give_back
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._context.stopping.is_set():
             os._exit(128 + sig)  # asked twice: everything durable has been committed
         self._context.stopping.set()
         # not from inside the handler: it may have interrupted a thread that holds the same lock
-        threading.Thread(target=self._context.signals.wake_all, daemon=True).start()
+        notice = 0.0 if sig == signal.SIGINT else _NOTICE_SECONDS
+        threading.Thread(target=self._wind_down, args=[notice], daemon=True).start()
         last_resort = threading.Timer(_LAST_RESORT_SECONDS, os._exit, [0])  # a thread may be busy
         last_resort.daemon = True
         last_resort.start()
+
+    def _wind_down(self, notice: float) -> None:
+        self._context.signals.wake_all()
+        until = time.monotonic() + notice
+        self._give_back()
+        time.sleep(max(0.0, until - time.monotonic()))
         # not uvicorn's own handler: it would raise the signal again before we have put things away
         self.should_exit = True
 
@@ -76,9 +116,11 @@ class _Server(uvicorn.Server):
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises ConfigurationError before anything is touched."""
     settings.require_safe_host()
-    logs.configure(settings.log_level, settings.log_format)
-    for name in unknown_settings():
-        log.warning("unknown setting ignored", name=name)
+    if not settings.max_parallel_jobs and settings.postgres_url is None:
+        raise ConfigurationError(
+            "FITSERVE_MAX_PARALLEL_JOBS: 0 leaves training to `fitserve worker`, which needs "
+            "Postgres (FITSERVE_DATABASE_URL)"
+        )
     with ExitStack() as stack:
         listener = stack.enter_context(_listen(settings))
         port = listener.getsockname()[1]
@@ -87,32 +129,105 @@ def run(settings: Settings) -> None:
             if ":" in settings.host
             else (f"http://{settings.host}:{port}")
         )
-        holder = f"fitserve, process {os.getpid()}, {where}"
-        executor = LocalExecutor()  # first: it imports torch while we do the rest
-        stack.callback(executor.close)
-        storage, database = stack.enter_context(own_data(settings, holder))
-        tempfile.tempdir = str(storage.scratch)  # forms are spooled beside what they become
-        stopping = threading.Event()
-        parsers = Parsers(settings.parse_memory_bytes, settings.parse_seconds, stopping.is_set)
-        stack.callback(parsers.close)
-        context = Context(settings, storage, database, parsers, stopping=stopping)
-        worker = Worker(context, executor)
+        house = stack.enter_context(_House(settings, f"fitserve, process {os.getpid()}, {where}"))
         config = uvicorn.Config(
-            create_app(context, worker.alive),
+            create_app(house.context, house.worker_alive),
             log_config=None,
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=_DRAIN_SECONDS,
             server_header=False,
         )
-        worker.start()
-        stack.callback(worker.stop, _WORKER_SECONDS)
-        stack.callback(context.stopping.set)
-        threading.Thread(target=_import_torch, args=[context], daemon=True).start()
-        threading.Thread(target=parsers.prepare, daemon=True).start()
-        log.info("listening", url=where, data=str(storage.root))
-        _Server(config, context).run(sockets=[listener])
-        log.info("stopping; running jobs go back to the queue")
+        tempfile.tempdir = str(house.context.storage.scratch)  # forms are spooled there
+        house.start()
+        threading.Thread(target=_import_torch, args=[house.context], daemon=True).start()
+        threading.Thread(target=house.context.parsers.prepare, daemon=True).start()
+        log.info("listening", url=where, data=str(house.context.storage.root))
+        _Server(config, house.context, house.give_back).run(sockets=[listener])
+
+
+def work(settings: Settings) -> None:
+    """Train what others queue in a Postgres, until SIGTERM or SIGINT. Raises ConfigurationError."""
+    if settings.postgres_url is None:
+        raise ConfigurationError(
+            "a worker of its own needs Postgres: set FITSERVE_DATABASE_URL; with SQLite "
+            "`fitserve serve` trains by itself"
+        )
+    if not settings.max_parallel_jobs:
+        raise ConfigurationError("FITSERVE_MAX_PARALLEL_JOBS: a worker wants 1 or more")
+    with _House(settings, f"fitserve worker, process {os.getpid()}") as house:
+        stopping = house.context.stopping
+
+        def stop(number: int, _frame: FrameType | None) -> None:
+            if stopping.is_set():
+                os._exit(128 + number)
+            # not from inside the handler, which has interrupted whoever waits for it
+            threading.Thread(target=stopping.set, daemon=True).start()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+        house.start()
+        log.info("working", slots=settings.max_parallel_jobs, data=str(house.context.storage.root))
+        while not stopping.wait(60):
+            pass
+
+
+class _House:
+    """What serving and working have in common: the executor, the database, worker and keeper."""
+
+    def __init__(self, settings: Settings, holder: str) -> None:
+        logs.configure(settings.log_level, settings.log_format)
+        for name in unknown_settings():
+            log.warning("unknown setting ignored", name=name)
+        self._settings, self._holder = settings, holder
+        self._stack = ExitStack()
+        self._worker: Worker | None = None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            executor = None
+            if self._settings.max_parallel_jobs:
+                executor = LocalExecutor()  # first: it imports torch while we do the rest
+                stack.callback(executor.close)
+            storage, database = stack.enter_context(own_data(self._settings, self._holder))
+            stopping = threading.Event()
+            settings = self._settings
+            parsers = Parsers(settings.parse_memory_bytes, settings.parse_seconds, stopping.is_set)
+            stack.callback(parsers.close)
+            signals = Signals()
+            if settings.postgres_url is not None:
+                from app.services.relay import Relay
+
+                signals = relay = Relay(settings.postgres_url)
+                relay.start()
+                stack.callback(relay.close)
+            self.context = Context(settings, storage, database, parsers, signals, stopping)
+            self._keeper = Keeper(self.context)
+            if executor is not None:
+                self._worker = Worker(self.context, executor, self._keeper.lease)
+            stack.callback(self.give_back)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def start(self) -> None:
+        """Take back and sweep what was left, then begin to train."""
+        self._keeper.start()
+        if self._worker is not None:
+            self._worker.start()
+
+    def give_back(self) -> None:
+        """Stop training; running jobs go back to the queue. Safe to repeat."""
+        self.context.stopping.set()
+        if self._worker is not None and not self.context.closed.is_set():
+            log.info("stopping; running jobs go back to the queue")
+            self._worker.stop(_WORKER_SECONDS)
+        self.context.closed.set()
+
+    def worker_alive(self) -> bool:
+        return self._worker is None or self._worker.alive()
 
 
 def _listen(settings: Settings) -> socket.socket:

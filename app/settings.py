@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app.errors import ConfigurationError
 
 MIB = 1024 * 1024
+_POSTGRES = re.compile(r"^postgres(ql)?(\+psycopg)?://")
 
 
 def memory_of_machine() -> int:
@@ -33,13 +35,25 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         Path("fitserve-data"), description="database and artifacts; made if missing"
     )
+    database_url: SecretStr | None = Field(
+        None,
+        description="postgresql://user:password@host/name for the job table; "
+        "default: SQLite in data_dir",
+    )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
     api_key: SecretStr | None = Field(None, description="bearer key; needed beyond loopback")
     max_parallel_jobs: int = Field(
         default_factory=lambda: len(os.sched_getaffinity(0)),
+        ge=0,
+        description="training jobs at once in this process; default: the cores of this machine; "
+        "0, with Postgres: leave training to `fitserve worker`",
+    )
+    lease_seconds: float = Field(
+        15,
         ge=1,
-        description="training jobs at once; default: the cores of this machine",
+        le=30,
+        description="with Postgres: a worker that is silent for so long has lost its jobs",
     )
     max_json_bytes: int = Field(16 * MIB, ge=1024, description="largest JSON body")
     max_upload_bytes: int = Field(2048 * MIB, ge=1024, description="largest uploaded file")
@@ -64,6 +78,12 @@ class Settings(BaseSettings):
         description="free disk below which nothing new is taken (507); "
         "default: 64 MiB, or a hundredth of a small disk",
     )
+    checkpoint_days: float | None = Field(
+        None,
+        ge=0,
+        description="days for which checkpoints of ended jobs are kept; default: until the job "
+        "is deleted",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 
@@ -71,6 +91,23 @@ class Settings(BaseSettings):
     @classmethod
     def _blank_key_is_no_key(cls, key: SecretStr | None) -> SecretStr | None:
         return key if key and key.get_secret_value().strip() else None
+
+    @field_validator("database_url")
+    @classmethod
+    def _only_postgres(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not _POSTGRES.match(url.get_secret_value()):
+            raise ValueError(
+                "this wants postgresql://user:password@host/name; leave it out for SQLite in "
+                "FITSERVE_DATA_DIR"
+            )
+        return url
+
+    @property
+    def postgres_url(self) -> str | None:
+        """``database_url`` with its driver named; ``None`` where SQLite is used."""
+        if self.database_url is None:
+            return None
+        return _POSTGRES.sub("postgresql+psycopg://", self.database_url.get_secret_value(), 1)
 
     @property
     def on_loopback(self) -> bool:

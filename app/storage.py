@@ -193,14 +193,33 @@ class Storage:
             return
         shutil.rmtree(grave, ignore_errors=True)
 
-    def sweep(self, kind: Kind, known: Collection[str]) -> list[str]:
-        """Remove artifacts of ``kind`` that no database row names; returns their ids."""
-        orphans = [path.name for path in (self.root / kind).iterdir() if path.name not in known]
-        for artifact_id in orphans:
-            self.remove(kind, artifact_id)
-        return orphans
+    def sweep(self, kind: Kind, known: Collection[str], least_age: float = 0.0) -> list[str]:
+        """Remove artifacts of ``kind`` that no database row names; returns their ids.
 
-    def empty_scratch(self) -> None:
-        """Drop the drafts a crash left; only while this process owns the data directory."""
+        Where others may be publishing, ``least_age`` seconds must have passed since they did.
+        """
+        orphans = [path for path in (self.root / kind).iterdir() if path.name not in known]
+        old = [path.name for path in orphans if self._is_older(path, least_age)]
+        for artifact_id in old:
+            self.remove(kind, artifact_id)
+        return old
+
+    def empty_scratch(self, least_age: float = 0.0) -> None:
+        """Drop the drafts and uploads that a crash left, those last written so long ago."""
         for path in self.scratch.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if self._is_older(path, least_age):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+
+    def _is_older(self, path: Path, seconds: float) -> bool:
+        """By the clock of the file system, which all who share it share."""
+        if not seconds:
+            return True
+        probe = self.scratch / f"clock.{secrets.token_hex(4)}"
+        try:
+            probe.touch()
+            written = max(item.stat().st_mtime for item in (path, *path.glob("*")))
+            return probe.stat().st_mtime - written > seconds
+        except FileNotFoundError:  # somebody else was faster
+            return False
+        finally:
+            probe.unlink(missing_ok=True)

@@ -15,8 +15,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import logs
-from app.db.models import Checkpoint, Dataset, Job, ModelVersion
-from app.errors import NotFound, StorageFull, Unavailable
+from app.db.models import Job, ModelVersion
+from app.errors import NotFound, ServiceError, StorageFull, Unavailable
 from app.executors.base import Executor, Handle
 from app.ids import new_id
 from app.ml.events import (
@@ -24,6 +24,7 @@ from app.ml.events import (
     DataRead,
     EpochEnded,
     Event,
+    StopReason,
     TrainEnded,
     TrainFailed,
     TrainStopped,
@@ -32,13 +33,19 @@ from app.ml.events import (
 from app.ml.specs import JobSpec, PretrainedSpec
 from app.services import jobs, models, queue
 from app.services.context import Context
-from app.services.queue import Claim, NotOurs
+from app.services.queue import Claim, Lease, NotOurs
 
 _TICK = 0.1
 _LOOK_EVERY = 0.25  # each look and each record is a transaction: 2% of a core at 0.1 s
 _RECORD_EVERY = 0.5
 _IDLE_LOOK = 5.0
-_STOP_GRACE = 3.0
+_STOP_GRACE: dict[StopReason, float] = {"cancel": 3.0, "pause": 30.0, "shutdown": 3.0}
+_OVERTIME = 3.0
+_STOPS: dict[str, StopReason | None] = {
+    "running": None,
+    "cancelling": "cancel",
+    "pausing": "pause",
+}
 _RETRY_AFTER = 1.0
 
 Write = Callable[[Session], None]
@@ -55,12 +62,17 @@ class Run:
     handle: Handle
     started: float = field(default_factory=time.monotonic)
     recorded_at: float = field(default_factory=time.monotonic)
+    first_epoch: tuple[int, float] | None = None
+    """The first that this attempt ended, and when."""
+    seconds_per_epoch: float | None = None
     # what the child said and the database does not know yet
     warnings: list[str] = field(default_factory=list)
     epochs: list[EpochEnded] = field(default_factory=list)
     checkpoints: list[CheckpointSaved] = field(default_factory=list)
     looked_at: float = 0.0
-    stop_sent_at: float | None = None
+    stop: StopReason | None = None
+    """What the child was asked, and when."""
+    stop_sent_at: float = 0.0
 
     @property
     def keep(self) -> int:
@@ -75,7 +87,17 @@ class Run:
     def overdue(self) -> bool:
         """Whether the child should have ended by itself: it looks at its limit between steps."""
         limit = self.claim.spec["max_seconds"]
-        return limit is not None and self.seconds > limit + _STOP_GRACE
+        return limit is not None and self.seconds > limit + _OVERTIME
+
+    def saw(self, epoch: EpochEnded) -> None:
+        """Note an epoch and the pace of this attempt."""
+        self.epochs.append(epoch)
+        now = time.monotonic()
+        if self.first_epoch is None:
+            self.first_epoch, self.seconds_per_epoch = (epoch.epoch, now), self.seconds
+        else:
+            first, since = self.first_epoch
+            self.seconds_per_epoch = (now - since) / (epoch.epoch - first)
 
     @property
     def unrecorded_for(self) -> float:
@@ -85,8 +107,9 @@ class Run:
 class Worker:
     """Job slots as threads of this process."""
 
-    def __init__(self, context: Context, executor: Executor) -> None:
+    def __init__(self, context: Context, executor: Executor, lease: Lease | None = None) -> None:
         self._context = context
+        self._lease = lease
         self._executor = executor
         self._threads = [
             threading.Thread(target=self._slot, name=f"slot-{i}", daemon=True)
@@ -94,12 +117,7 @@ class Worker:
         ]
 
     def start(self) -> None:
-        """Take back what a dead server was running, sweep what it left, then begin."""
-        with self._context.database.write() as session:
-            recovered = queue.recover(session)
-        if recovered:
-            log.info("jobs of an earlier server were queued again", jobs=recovered)
-        self._sweep()
+        """Begin to take jobs."""
         for thread in self._threads:
             thread.start()
 
@@ -113,20 +131,6 @@ class Worker:
     def alive(self) -> bool:
         """Whether jobs will be run."""
         return self._executor.alive() and all(thread.is_alive() for thread in self._threads)
-
-    def _sweep(self) -> None:
-        storage = self._context.storage
-        storage.empty_scratch()
-        with self._context.database.read() as session:
-            known = {
-                "datasets": set(session.scalars(select(Dataset.id))),
-                "models": set(session.scalars(select(ModelVersion.id))),
-                "checkpoints": set(session.scalars(select(Checkpoint.id))),
-            }
-        for kind, ids in known.items():
-            orphans = storage.sweep(kind, ids)  # type: ignore[arg-type]
-            if orphans:
-                log.info("orphaned artifacts removed", kind=kind, count=len(orphans))
 
     # ------------------------------------------------------------ a slot
 
@@ -153,7 +157,7 @@ class Worker:
             ):
                 return None
         with self._context.database.write() as session:
-            return queue.claim(session)
+            return queue.claim(session, self._lease)
 
     def _run(self, claim: Claim) -> None:
         with structlog.contextvars.bound_contextvars(job_id=claim.job_id, attempt=claim.attempt):
@@ -165,11 +169,14 @@ class Worker:
                 self._follow(run)
             except NotOurs:
                 log.warning("the job has moved on; this attempt stops")
+                for saved in run.checkpoints if run is not None else ():
+                    self._context.storage.remove("checkpoints", saved.checkpoint_id)
             except Exception as error:
                 log.exception("the job could not be run")
-                crash = f"{type(error).__name__}: {error}"
+                away = isinstance(error, ServiceError)  # a disk or a database, not the job
+                crash = None if away else f"{type(error).__name__}: {error}"
                 self._until_written(
-                    claim, lambda session: queue.requeue(session, claim, crash=crash)
+                    claim, lambda session: queue.give_back(session, claim, crash=crash)
                 )
             finally:
                 if run is not None:
@@ -216,7 +223,7 @@ class Worker:
                         "model, smaller batches, or a machine with more memory",
                     )
                     return
-                planned = self._context.stopping.is_set() or run.stop_sent_at is not None
+                planned = self._context.stopping.is_set() or run.stop is not None
                 self._give_back(run, crash=None if planned else ended.how)
                 return
             for event in events:
@@ -233,7 +240,7 @@ class Worker:
                 run.warnings += warnings
                 return False
             case EpochEnded():
-                run.epochs.append(event)
+                run.saw(event)
                 return False
             case CheckpointSaved():
                 run.checkpoints.append(event)
@@ -258,7 +265,7 @@ class Worker:
 
         def write(session: Session) -> None:
             queue.warn(session, run.claim, run.warnings)
-            queue.record(session, run.claim, run.epochs, run.seconds)
+            queue.record(session, run.claim, run.epochs, run.seconds_per_epoch)
             for saved in run.checkpoints:
                 queue.record_checkpoint(session, run.claim, saved)
             outdated[:] = jobs.prune_checkpoints(session, run.claim.job_id, run.keep)
@@ -289,7 +296,7 @@ class Worker:
         log.info("job failed", code=code)
 
     def _give_back(self, run: Run, crash: str | None = None) -> None:
-        self._record(run, lambda session: queue.requeue(session, run.claim, crash=crash))
+        self._record(run, lambda session: queue.give_back(session, run.claim, crash=crash))
 
     def _until_written(self, claim: Claim, write: Write) -> None:
         """Write, again and again while the disk or the database refuse."""
@@ -312,25 +319,27 @@ class Worker:
     # ------------------------------------------------------------ stopping
 
     def _pass_on_stop(self, run: Run) -> None:
-        """Tell the child of a cancellation or shutdown; kill it where it does not answer."""
-        if run.stop_sent_at is not None:
-            if time.monotonic() - run.stop_sent_at > _STOP_GRACE:
+        """Tell the child of a stop; kill it where it does not answer. Raises NotOurs."""
+        wanted = self._wanted(run)
+        if wanted is not None and wanted != run.stop:
+            run.handle.stop(wanted)
+            run.stop, run.stop_sent_at = wanted, time.monotonic()
+        elif run.stop is not None:
+            if time.monotonic() - run.stop_sent_at > _STOP_GRACE[run.stop]:
                 run.handle.end()
-            return
-        if run.overdue:
+        elif run.overdue:
             log.warning("the training process does not heed max_seconds; it is ended")
             run.handle.end()
-        elif self._context.stopping.is_set():
-            run.handle.stop("shutdown")
-            run.stop_sent_at = time.monotonic()
-        elif time.monotonic() - run.looked_at >= _LOOK_EVERY and self._cancelled(run):
-            run.handle.stop("cancel")
-            run.stop_sent_at = time.monotonic()
 
-    def _cancelled(self, run: Run) -> bool:
+    def _wanted(self, run: Run) -> StopReason | None:
+        """What the child should be asked by now."""
+        if self._context.stopping.is_set():
+            return "shutdown"
+        if time.monotonic() - run.looked_at < _LOOK_EVERY:
+            return run.stop
         run.looked_at = time.monotonic()
-        with self._context.database.read() as session:
-            status = session.scalars(
-                select(Job.status).where(Job.id == run.claim.job_id)
-            ).one_or_none()
-        return status != "running"
+        try:
+            with self._context.database.read() as session:
+                return _STOPS[queue.status_of(session, run.claim)]
+        except ServiceError:  # the database is away: training goes on meanwhile
+            return run.stop

@@ -8,8 +8,9 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 from app import __version__
-from app.api import problems
+from app.api import idempotency, problems
 from app.api.deps import known_query
+from app.api.feeds import Feeds
 from app.api.metrics import Metrics
 from app.api.observe import Observe
 from app.api.routes import datasets, jobs, models, operations
@@ -39,10 +40,12 @@ def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
     api.state.predictors = Predictors(context.storage)
     api.state.uploads = Uploads(context)
     api.state.metrics = Metrics(context)
+    api.state.feeds = Feeds(context)
     api.state.worker_alive = worker_alive
     for module in (datasets, jobs, models, operations):
         api.include_router(module.router, dependencies=[Depends(known_query)])
     problems.install(api)
+    idempotency.install(api)
     _describe_bodies(api)
     return api
 

@@ -24,6 +24,17 @@ def dump(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
+def answer(model: BaseModel, status: int, headers: dict[str, str] | None = None) -> Response:
+    """A resource as the bytes that are sent, and kept where the request has a key."""
+    body = model.model_dump_json().encode()
+    return Response(body, status, headers, media_type="application/json")
+
+
+def canonical(value: Any) -> bytes:
+    """The same bytes for equal JSON values."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
 async def read_body(request: Request, limit: int) -> bytes:
     """The whole body, counted as it arrives. Raises TooLarge."""
     refuse_declared(request, limit)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, cast
 
 from fastapi import Depends, Query, Request
 
+from app.api.feeds import Feeds
 from app.api.uploads import Uploads
 from app.errors import FieldError, InvalidRequest, NotAcceptable
 from app.services.context import Context
@@ -25,6 +26,11 @@ async def _uploads(request: Request) -> Uploads:
     return cast(Uploads, request.app.state.uploads)
 
 
+async def _feeds(request: Request) -> Feeds:
+    return cast(Feeds, request.app.state.feeds)
+
+
+FeedsDep = Annotated[Feeds, Depends(_feeds)]
 UploadsDep = Annotated[Uploads, Depends(_uploads)]
 ContextDep = Annotated[Context, Depends(_context)]
 PredictorsDep = Annotated[Predictors, Depends(_predictors)]

@@ -67,7 +67,8 @@ def problem(
         content = dump(_body(status, code, detail, fields, longest))
         if len(content) < _LARGEST:
             break
-    extra = {"Retry-After": "2"} if status in (429, 503) else {}
+    again = status in (429, 503) or code == "idempotency_in_progress"
+    extra = {"Retry-After": "2"} if again else {}
     return Response(
         content, status, {**extra, **(headers or {})}, media_type="application/problem+json"
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, Field, PlainSerializer
 
@@ -11,6 +11,7 @@ from app.ml.canonical import ColumnType
 from app.ml.plan import Plan
 from app.ml.specs import Metadata, Name, Spec
 from app.ml.synthetic import SyntheticSource
+from app.services.events import Event
 
 
 def _rfc3339(moment: datetime) -> str:
@@ -100,7 +101,10 @@ class Progress(BaseModel):
     epoch: int = Field(description="epochs that have ended")
     epochs: int
     fraction: float
-    eta_seconds: float | None
+    eta_seconds: float | None = Field(
+        description="at the pace of this attempt; early stopping may end it sooner; "
+        "null where nothing is known yet"
+    )
 
 
 class JobMetrics(BaseModel):
@@ -169,10 +173,27 @@ def _progress(row: Job) -> Progress:
     if row.status == "succeeded":
         return Progress(epoch=row.epochs_done, epochs=epochs, fraction=1.0, eta_seconds=0.0)
     eta = None
-    if row.status == "running" and row.epochs_done and row.seconds:
-        eta = round(row.seconds / row.epochs_done * (epochs - row.epochs_done), 3)
+    if row.status == "running" and row.seconds_per_epoch is not None:
+        eta = round(row.seconds_per_epoch * (epochs - row.epochs_done), 3)
     fraction = row.epochs_done / epochs
     return Progress(epoch=row.epochs_done, epochs=epochs, fraction=fraction, eta_seconds=eta)
+
+
+class EventOut(BaseModel):
+    """A change of a job's status, an epoch, or its end."""
+
+    id: int = Field(description="rises by one with every event of the job")
+    object: Literal["event"] = "event"
+    type: Literal["status", "metrics", "done"]
+    job: str
+    data: dict[str, Any]
+    created_at: Time
+    metadata: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, job_id: str, event: Event) -> "EventOut":
+        kind = cast(Literal["status", "metrics", "done"], event.type)
+        return cls(id=event.id, type=kind, job=job_id, data=event.data, created_at=event.created_at)
 
 
 class PlanOut(BaseModel):
@@ -322,8 +343,8 @@ class SummaryOut(BaseModel):
 
 class _ListOut(BaseModel):
     object: Literal["list"] = "list"
-    first_id: str | None = None
-    last_id: str | None = None
+    first_id: str | int | None = None
+    last_id: str | int | None = None
     has_more: bool = False
 
     @classmethod
@@ -353,3 +374,7 @@ class ModelList(_ListOut):
 
 class CheckpointList(_ListOut):
     data: list[CheckpointOut]
+
+
+class EventList(_ListOut):
+    data: list[EventOut]

@@ -5,14 +5,16 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import Request
+from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field, Json
 from starlette.datastructures import UploadFile
 
-from app.api.bodies import limited, media_type, validated
+from app.api.bodies import answer, canonical, limited, media_type, validated
+from app.api.idempotency import Once
+from app.api.schemas import DatasetOut
 from app.db.models import Dataset
 from app.errors import InvalidRequest, UnsupportedMediaType
 from app.ml import ingest
@@ -21,7 +23,7 @@ from app.ml.ingest import Format
 from app.ml.specs import Name
 from app.services import datasets
 from app.services.context import Context
-from app.storage import explain_os_errors
+from app.storage import explain_os_errors, sha256_of
 
 FORM = "multipart/form-data"
 FORMATS: dict[str, Format] = {
@@ -78,7 +80,7 @@ class Uploads:
         self._context = context
         self._reading = CapacityLimiter(context.parsers.at_once)
 
-    async def from_body(self, request: Request, options: UploadOptions) -> Dataset:
+    async def from_body(self, request: Request, once: Once, options: UploadOptions) -> None:
         """The body itself is the file. Raises UnsupportedMediaType and what reading raises."""
         media = media_type(request)
         if media not in FORMATS:
@@ -92,9 +94,9 @@ class Uploads:
         reading = options.reading(kind, delimiter=delimiter, encoding=_charset(request))
         async with self._file() as path:
             await self._save(request, path, kind)
-            return await self._read(path, reading, options)
+            await self._read(path, reading, once, options)
 
-    async def from_form(self, request: Request, query: UploadOptions) -> Dataset:
+    async def from_form(self, request: Request, once: Once, query: UploadOptions) -> None:
         """The file is a field of the form, and so are its options."""
         limit = self._context.settings.max_upload_bytes + _FORM_OVERHEAD
         with explain_os_errors():  # a large file is spooled to disk
@@ -116,17 +118,23 @@ class Uploads:
             reading = _of_form_file(file, options)
             async with self._file() as path:
                 await to_thread.run_sync(_copy, file.file, path)
-                return await self._read(path, reading, options)
+                await self._read(path, reading, once, options)
         finally:
             await form.close()
 
-    async def _read(self, path: Path, reading: ingest.Options, options: UploadOptions) -> Dataset:
-        return await to_thread.run_sync(
+    async def _read(
+        self, path: Path, reading: ingest.Options, once: Once, options: UploadOptions
+    ) -> None:
+        if once.wanted:
+            told = canonical([reading.model_dump(mode="json"), options.model_dump(mode="json")])
+            await once.check(told, (await to_thread.run_sync(sha256_of, path)).encode())
+        await to_thread.run_sync(
             datasets.create_from_file,
             self._context,
             path,
             reading,
             options.wanted(),
+            once.answering(created),
             limiter=self._reading,
         )
 
@@ -159,6 +167,11 @@ class Uploads:
     def _write(self, file: BinaryIO, content: bytearray) -> None:
         datasets.require_room(self._context)
         _write(file, content)
+
+
+def created(_session: Any, dataset: Dataset) -> Response:
+    """What the client is told of a new dataset."""
+    return answer(DatasetOut.of(dataset), 201, {"Location": f"/v1/datasets/{dataset.id}"})
 
 
 def _write(file: BinaryIO, content: bytearray) -> None:

@@ -10,7 +10,7 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DatabaseError
 
 from app.db.session import Database
-from app.errors import ConfigurationError
+from app.errors import ConfigurationError, ServiceError
 
 
 def _scripts() -> Path:
@@ -47,15 +47,17 @@ def upgrade(database: Database) -> None:
         with database.migrating() as engine:
             settings.attributes["engine"] = engine
             command.upgrade(settings, "head")
-    except DatabaseError as error:
+    except (DatabaseError, ServiceError) as error:
+        said = error.orig if isinstance(error, DatabaseError) else error.detail
+        remedy = "check FITSERVE_DATABASE_URL" if database.shared else "restore a backup"
         raise ConfigurationError(
-            f"{database.path} cannot be used as a database: {error.orig}; restore a backup"
+            f"{database} cannot be used as a database: {str(said).strip()}; {remedy}"
         ) from error
 
 
 def _current(database: Database) -> str | None:
     """The database's revision, read without writing; ``None`` where it is new."""
-    if not database.path.exists():
+    if not database.exists():
         return None
     with database.read() as session:
         return MigrationContext.configure(session.connection()).get_current_revision()
@@ -67,6 +69,6 @@ def _require_known(settings: Config, revision: str | None, database: Database) -
             ScriptDirectory.from_config(settings).get_revision(revision)
     except CommandError as error:
         raise ConfigurationError(
-            f"{database.path} has schema '{revision}', which this fitserve does not know; "
+            f"{database} has schema '{revision}', which this fitserve does not know; "
             "use the newer fitserve that made it, or restore a backup"
         ) from error

@@ -21,15 +21,17 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 JOB_STATUSES = (
     "queued",  # waits for a worker; a crash leaves it as it is
-    "running",  # a worker trains it; a crash of server or child sends it back to queued
+    "running",  # a worker trains it; a crash of worker or child sends it back to queued
     "cancelling",  # asked to stop; a crash, like its end, makes it cancelled
-    "pausing",  # reserved by the contract; nothing sets it yet
-    "paused",  # reserved by the contract; nothing sets it yet
+    "pausing",  # asked to pause; a crash makes it paused, its own end succeeded or failed
+    "paused",  # waits to be resumed, its checkpoints kept; a crash leaves it as it is
     "succeeded",  # final: a model version exists
     "failed",  # final: error_code and error_message say why
     "cancelled",  # final
 )
 TERMINAL = ("succeeded", "failed", "cancelled")
+OWNED = ("running", "cancelling", "pausing")
+"""States in which a worker holds the job."""
 
 
 def now() -> datetime:
@@ -107,7 +109,10 @@ class Job(Base):
     attempt: Mapped[int] = mapped_column(default=0)  # claims so far; the fence of every write
     crashes: Mapped[int] = mapped_column(default=0)  # unplanned ends of its process
     epochs_done: Mapped[int] = mapped_column(default=0)  # epochs in the history
-    seconds: Mapped[float] = mapped_column(default=0.0)  # spent in this attempt, monotonic
+    seconds_per_epoch: Mapped[float | None]  # in this attempt, by a monotonic clock
+    changes: Mapped[int] = mapped_column(default=0)  # rows in events
+    worker: Mapped[str | None] = mapped_column(String(64))  # who holds it; Postgres only
+    lease_until: Mapped[datetime | None]  # by the database's clock; Postgres only
     last: Mapped[dict[str, Any] | None]  # values of the last recorded epoch
     best: Mapped[dict[str, Any] | None]  # epoch and values of the weights that were kept
     test: Mapped[dict[str, Any] | None]  # metrics on the test part
@@ -123,10 +128,26 @@ class Job(Base):
     finished_at: Mapped[datetime | None]
 
 
+class JobEvent(Base):
+    """A change of a job's status, or its end.
+
+    Ids count changes and recorded epochs together: what is no row here is an epoch in the history,
+    in order. So every id from 1 to ``changes + epochs_done`` is exactly one event.
+    """
+
+    __tablename__ = "events"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    type: Mapped[str] = mapped_column(String(16))  # status, done
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
 class HistoryChunk(Base):
     """Consecutive epochs of a job: float64 little-endian, one series after the other.
 
-    A chunk is written once. Together they hold every epoch exactly once, in order.
+    The newest chunk grows while it is small. Together they hold every epoch exactly once, in order.
     """
 
     __tablename__ = "history"
@@ -136,6 +157,7 @@ class HistoryChunk(Base):
     epochs: Mapped[int]
     names: Mapped[list[Any]]  # of the series, in order
     values: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(default=now)  # of its first epoch
 
 
 class Checkpoint(Base):
@@ -180,3 +202,16 @@ class ModelVersion(Base):
     parameters: Mapped[int]
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
     created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class IdempotencyKey(Base):
+    """The answer that a creating request was given, for 24 hours; committed with what it made."""
+
+    __tablename__ = "idempotency_keys"
+
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))  # of method, path, query and content
+    status: Mapped[int]
+    headers: Mapped[dict[str, Any]]
+    body: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(default=now, index=True)

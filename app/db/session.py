@@ -1,35 +1,47 @@
-"""The database: one connection that writes, others that only read.
+"""The database: short units that write, snapshots that only read.
 
-SQLite has one owner (``lock_data_dir``). Writes are short units through a single connection that
-begins IMMEDIATE, so two of them queue instead of failing; reads see a snapshot (WAL) and never
-wait for a write.
+SQLite has one owner (``app.db.lock``). Its writes go through a single connection that begins
+IMMEDIATE, so two of them queue instead of failing; reads see a snapshot (WAL) and never wait for a
+write. On Postgres writes are READ COMMITTED and every transition names what it expects; reads are
+REPEATABLE READ and read-only.
 """
 
-import fcntl
-import os
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, func, make_url, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
-from app.errors import ConfigurationError, StorageFull, Unavailable
-
-_READERS = 8
+from app.db import engines
+from app.db.models import UTCDateTime
 
 
 class Database:
-    """Sessions over one SQLite file."""
+    """Sessions over one SQLite file, or over the Postgres that a URL names."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._writer = _engine(path)
-        self._reader = _engine(path, read_only=True)
+    def __init__(self, where: Path | str) -> None:
+        self.path = where if isinstance(where, Path) else None
+        self.url = None if isinstance(where, Path) else make_url(where)
+        if isinstance(where, Path):
+            self._writer = engines.sqlite(where)
+            self._reader = engines.sqlite(where, read_only=True)
+        else:
+            self._writer = engines.postgres(make_url(where))
+            self._reader = self._writer.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
+
+    @property
+    def shared(self) -> bool:
+        """Whether several processes may work on it; SQLite has one owner."""
+        return self.path is None
+
+    def __str__(self) -> str:
+        """Where it is, without a password."""
+        return str(self.path) if self.url is None else self.url.render_as_string()
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -49,47 +61,36 @@ class Database:
 
     @contextmanager
     def migrating(self) -> Iterator[Engine]:
-        """The writing engine with foreign keys off, for Alembic: batch mode copies tables."""
-        engine = _engine(self.path, foreign_keys=False)
+        """An engine for Alembic: no foreign keys on SQLite, where batch mode copies tables."""
+        if self.path is not None:
+            engine = engines.sqlite(self.path, foreign_keys=False)
+        else:
+            assert self.url is not None
+            engine = engines.postgres(self.url, patient=True)
         try:
             yield engine
         finally:
             engine.dispose()
+
+    def give_back_room(self, session: Session) -> None:
+        """Return to the disk what deletions have freed; Postgres does that by itself."""
+        if self.path is not None:
+            connection = session.connection().connection.driver_connection
+            assert connection is not None
+            connection.execute("PRAGMA incremental_vacuum").fetchall()  # a page each step
+
+    def exists(self) -> bool:
+        """Whether there is something to read; a Postgres is there before we are."""
+        return self.path is None or self.path.exists()
 
     def close(self) -> None:
         self._reader.dispose()
         self._writer.dispose()
 
 
-def _engine(path: Path, *, read_only: bool = False, foreign_keys: bool = True) -> Engine:
-    mode = "ro" if read_only else "rwc"
-    engine = create_engine(
-        "sqlite://",
-        creator=lambda: sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}",
-            uri=True,
-            check_same_thread=False,  # the pool hands a connection to one thread at a time
-            isolation_level=None,  # BEGIN is ours: the driver's own would be deferred
-        ),
-        poolclass=QueuePool,
-        pool_size=_READERS if read_only else 1,
-        max_overflow=0,
-        pool_timeout=30,
-    )
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, _entry: ConnectionPoolEntry) -> None:
-        if not read_only:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA busy_timeout=10000")
-        connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
-
-    @event.listens_for(engine, "begin")
-    def start(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
-
-    return engine
+def clock(session: Session) -> datetime:
+    """The database's own time, to the second on SQLite; one clock for all who share it."""
+    return session.scalars(select(func.now(type_=UTCDateTime))).one()
 
 
 @contextmanager
@@ -97,32 +98,7 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        said = str(error.orig)
-        if "full" in said:
-            raise StorageFull("no room left for the database; free some disk") from error
-        if any(word in said for word in ("disk I/O", "readonly", "locked", "unable to open")):
-            raise Unavailable(f"the database cannot be used now: {said}") from error
-        raise
-
-
-@contextmanager
-def lock_data_dir(path: Path, holder: str) -> Iterator[None]:
-    """Own the data directory; ``holder`` tells others who does. Raises ConfigurationError."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise ConfigurationError(f"cannot use {path.parent}: {error.strerror}") from error
-    with os.fdopen(descriptor, "r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigurationError(
-                f"{path.parent} is in use by {file.read().strip() or 'another fitserve'}; "
-                "stop it, or give this one another FITSERVE_DATA_DIR"
-            ) from None
-        file.truncate(0)
-        file.write(holder)
-        file.flush()
-        yield
-        file.seek(0)
-        file.truncate(0)
+        told = engines.explained(error)
+        if told is None:
+            raise
+        raise told from error

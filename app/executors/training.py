@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from app.errors import FitserveError
+from app.errors import FitserveError, Unavailable
 from app.ml import loop
 from app.ml.events import EVENTS, Event, StopReason, TrainFailed, TrainTask
 from app.ml.fit import fit
@@ -56,6 +56,8 @@ def run(connection: Connection) -> None:
 
 
 def _failure(error: Exception) -> TrainFailed:
+    if isinstance(error, Unavailable):  # of storage: it refuses to write
+        return TrainFailed(code="storage_full", message=error.detail)
     if isinstance(error, FitserveError):
         code = error.code if error.code in _JOB_CODES else "internal_error"
         return TrainFailed(code=code, message=error.detail)

@@ -20,4 +20,6 @@ class Context:
     parsers: Parsers
     signals: Signals = field(default_factory=Signals)
     stopping: Event = field(default_factory=Event)
-    """Set once the server has been asked to end; nothing new is begun then."""
+    """Set once the process has been asked to end; nothing new is begun then."""
+    closed: Event = field(default_factory=Event)
+    """Set when running jobs have been given back."""

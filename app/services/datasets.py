@@ -34,23 +34,39 @@ class Wanted:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-def create(context: Context, table: TypedTable, wanted: Wanted) -> Dataset:
+Remember = Callable[[Session, Dataset], None]
+"""Called in the transaction that makes a dataset, with it."""
+
+
+def forget(_session: Session, _dataset: Dataset) -> None:
+    """Nothing is to be remembered."""
+
+
+def create(
+    context: Context, table: TypedTable, wanted: Wanted, remember: Remember = forget
+) -> Dataset:
     """Store a table that is in memory (made from a request's JSON) as a new dataset."""
     limits = _limits(context, 0)
-    return _create(context, lambda folder: ingest.store(table, folder, limits), wanted)
+    return _create(context, lambda folder: ingest.store(table, folder, limits), wanted, remember)
 
 
 def create_from_file(
-    context: Context, source: Path, options: ingest.Options, wanted: Wanted
+    context: Context,
+    source: Path,
+    options: ingest.Options,
+    wanted: Wanted,
+    remember: Remember = forget,
 ) -> Dataset:
     """Read an uploaded file in a process of its own and store its table as a new dataset.
 
     Raises InvalidInput of any kind beside what ``create`` raises.
     """
     limits = _limits(context, source.stat().st_size)
-    return _create(
-        context, lambda folder: context.parsers.parse(source, folder, options, limits), wanted
-    )
+
+    def fill(folder: Path) -> ingest.Summary:
+        return context.parsers.parse(source, folder, options, limits)
+
+    return _create(context, fill, wanted, remember)
 
 
 def _limits(context: Context, size: int) -> ingest.Limits:
@@ -62,7 +78,12 @@ def _limits(context: Context, size: int) -> ingest.Limits:
     )
 
 
-def _create(context: Context, fill: Callable[[Path], ingest.Summary], wanted: Wanted) -> Dataset:
+def _create(
+    context: Context,
+    fill: Callable[[Path], ingest.Summary],
+    wanted: Wanted,
+    remember: Remember,
+) -> Dataset:
     """Publish what ``fill`` writes, then the row; ``replace`` moves the name from an older one.
 
     Raises NameTaken, InvalidRequest (a name that looks like an id), StorageFull or Unavailable.
@@ -93,6 +114,8 @@ def _create(context: Context, fill: Callable[[Path], ingest.Summary], wanted: Wa
                     update(Dataset).where(Dataset.name == wanted.name).values(name=None)
                 )
             session.add(dataset)
+            session.flush()
+            remember(session, dataset)
     except BaseException as error:
         context.storage.remove("datasets", dataset_id)
         if isinstance(error, IntegrityError):
@@ -125,11 +148,15 @@ def _taken(name: str) -> NameTaken:
     )
 
 
-def find(session: Session, ref: str, pointer: str | None = None) -> Dataset:
-    """By id or name. Raises NotFound, or InvalidRequest where a request's field names it."""
-    dataset = session.scalars(
-        select(Dataset).where(or_(Dataset.id == ref, Dataset.name == ref))
-    ).one_or_none()
+def find(session: Session, ref: str, pointer: str | None = None, *, lock: bool = False) -> Dataset:
+    """By id or name; ``lock`` keeps it until the transaction ends.
+
+    Raises NotFound, or InvalidRequest where a request's field names it.
+    """
+    statement = select(Dataset).where(or_(Dataset.id == ref, Dataset.name == ref))
+    if lock:
+        statement = statement.with_for_update()
+    dataset = session.scalars(statement).one_or_none()
     if dataset is None and pointer is not None:
         raise InvalidRequest.at(
             pointer, f"there is no dataset '{ref[:64]}'; create it first", "unknown_dataset"
@@ -182,11 +209,13 @@ def read_columns(context: Context, dataset_id: str, columns: Sequence[str]) -> p
 def delete(context: Context, ref: str) -> None:
     """Forget a dataset and free its disk. Raises InUse while a job that has not ended needs it."""
     with context.database.write() as session:
-        dataset = find(session, ref)
+        dataset = find(session, ref, lock=True)
         user = session.scalars(
             select(Job.id).where(Job.dataset_id == dataset.id, Job.status.not_in(TERMINAL))
         ).first()
         if user:
             raise InUse(f"{user} still needs this dataset; wait for it or cancel it")
         session.delete(dataset)
+        session.flush()
+        context.database.give_back_room(session)
     context.storage.remove("datasets", dataset.id)

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.db.models import HistoryChunk
 
+_NO_END = 2**62
 Series = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 
@@ -24,6 +26,41 @@ class History:
         return History({name: _downsample(s, max_points) for name, s in self.series.items()})
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive epochs: ``values`` is (series, epochs)."""
+
+    first_epoch: int
+    names: list[str]
+    values: NDArray[np.float64]
+    created_at: datetime
+
+
+def chunks(
+    session: Session, job_id: str, after_epoch: int = -1, before_epoch: int = _NO_END
+) -> list[Chunk]:
+    """The stored chunks that have an epoch between the two, in order."""
+    found = session.execute(
+        select(
+            HistoryChunk.first_epoch,
+            HistoryChunk.epochs,
+            HistoryChunk.names,
+            HistoryChunk.values,
+            HistoryChunk.created_at,
+        )
+        .where(
+            HistoryChunk.job_id == job_id,
+            HistoryChunk.first_epoch < before_epoch,
+            HistoryChunk.first_epoch + HistoryChunk.epochs > after_epoch + 1,
+        )
+        .order_by(HistoryChunk.first_epoch)
+    )
+    return [
+        Chunk(first, names, np.frombuffer(values, "<f8").reshape(len(names), epochs), created_at)
+        for first, epochs, names, values, created_at in found
+    ]
+
+
 def read(
     session: Session,
     job_id: str,
@@ -32,25 +69,16 @@ def read(
     after_epoch: int = -1,
 ) -> History:
     """The series of a job, or those of ``names``, from the epoch after ``after_epoch``."""
-    chunks = session.scalars(
-        select(HistoryChunk)
-        .where(
-            HistoryChunk.job_id == job_id,
-            HistoryChunk.first_epoch + HistoryChunk.epochs > after_epoch + 1,
-        )
-        .order_by(HistoryChunk.first_epoch)
-    ).all()
-    if not chunks:
+    found = chunks(session, job_id, after_epoch)
+    if not found:
         return History({})
-    epochs = np.concatenate([c.first_epoch + np.arange(c.epochs) for c in chunks])
-    values = np.concatenate(
-        [np.frombuffer(c.values, "<f8").reshape(len(c.names), c.epochs) for c in chunks], axis=1
-    )
-    fresh = epochs > after_epoch
+    first, last = found[0].first_epoch, found[-1].first_epoch + found[-1].values.shape[1]
+    epochs = np.arange(first, last)  # there is no gap between chunks
+    fresh = slice(max(0, after_epoch + 1 - first), None)
     return History(
         {
-            name: (epochs[fresh], row[fresh])
-            for name, row in zip(chunks[0].names, values, strict=True)
+            name: (epochs[fresh], np.concatenate([chunk.values[row] for chunk in found])[fresh])
+            for row, name in enumerate(found[0].names)
             if names is None or name in names
         }
     )

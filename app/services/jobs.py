@@ -1,5 +1,6 @@
-"""Jobs as clients see them: create, find, cancel, delete; what a worker does is in ``queue``."""
+"""Jobs as clients see them: create, find, ask, delete; what a worker does is in ``queue``."""
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import func, select
@@ -23,7 +24,15 @@ from app.ml.splits import PARTS
 from app.services import datasets, models, queue
 from app.services.context import Context
 from app.services.listing import Page, Paging, page
+from app.services.queue import Verb
 from app.settings import memory_of_machine
+
+Remember = Callable[[Session, Job], None]
+"""Called in the transaction that makes a job, with it."""
+
+
+def forget(_session: Session, _job: Job) -> None:
+    """Nothing is to be remembered."""
 
 
 def plan(context: Context, request: JobRequest) -> tuple[Dataset, Plan]:
@@ -60,9 +69,11 @@ def _source(context: Context, request: JobRequest) -> Source | None:
     return Source(f"{version.name}@{version.version}", card.read(folder))
 
 
-def _require_kept(session: Session, dataset: Dataset, request: JobRequest) -> None:
+def _require_kept(
+    session: Session, dataset: Dataset, request: JobRequest, *, lock: bool = False
+) -> None:
     """Raise InvalidRequest where the dataset was deleted while the job was being planned."""
-    if session.get(Dataset, dataset.id) is None:
+    if session.get(Dataset, dataset.id, with_for_update={"read": True} if lock else None) is None:
         raise InvalidRequest.at(
             "/dataset",
             f"the dataset '{request.dataset[:64]}' has just been deleted; choose another one",
@@ -104,8 +115,11 @@ def dry_run(context: Context, request: JobRequest) -> Plan:
     return plan(context, request)[1]
 
 
-def create(context: Context, request: JobRequest) -> Job:
-    """Queue a job. Raises InvalidRequest, InvalidData, QueueFull, StorageFull or ShuttingDown."""
+def create(context: Context, request: JobRequest, remember: Remember = forget) -> Job:
+    """Queue a job. Raises InvalidRequest, InvalidData, QueueFull, StorageFull or ShuttingDown.
+
+    ``remember`` is given the job in the transaction that makes it.
+    """
     if context.stopping.is_set():
         raise ShuttingDown("the server is stopping; try again in a moment")
     datasets.require_room(context)
@@ -122,16 +136,17 @@ def create(context: Context, request: JobRequest) -> Job:
         metadata_=ready.spec.metadata,
     )
     with context.database.write() as session:
-        _require_kept(session, dataset, request)
+        _require_kept(session, dataset, request, lock=True)
         _require_place(session, context.settings.max_queued_jobs)
-        session.add(job)
+        queue.enqueue(session, job)
+        remember(session, job)
     context.signals.queued()
     return job
 
 
-def find(session: Session, job_id: str) -> Job:
-    """By id. Raises NotFound."""
-    job = session.get(Job, job_id)
+def find(session: Session, job_id: str, *, lock: bool = False) -> Job:
+    """By id; ``lock`` keeps it as it is until the transaction ends. Raises NotFound."""
+    job = session.get(Job, job_id, with_for_update=lock)
     if job is None:
         raise NotFound(f"there is no job '{job_id[:64]}'")
     return job
@@ -149,28 +164,30 @@ def listed(
     return page(session, Job, paging, *where)
 
 
-def cancel(context: Context, job_id: str) -> Job:
-    """Ask for a job's end. Raises InvalidTransition where it has ended otherwise."""
+def ask(context: Context, job_id: str, verb: Verb) -> tuple[Job, bool]:
+    """Cancel, pause or resume; ``(job, whether that was news)``. Raises InvalidTransition."""
     with context.database.write() as session:
-        job = find(session, job_id)
-        queue.cancel(session, job)
+        find(session, job_id)
+        news = queue.ask(session, job_id, verb)
+        job = session.get_one(Job, job_id, populate_existing=True)
     context.signals.queued()
     context.signals.changed(job_id)
-    return job
+    return job, news
 
 
 def delete(context: Context, job_id: str) -> None:
-    """Forget a job that has ended, its history and its checkpoints; its model stays."""
+    """Forget a job that holds no process, its history and its checkpoints; its model stays."""
     with context.database.write() as session:
-        job = find(session, job_id)
-        if job.status not in TERMINAL:
+        job = find(session, job_id, lock=True)
+        if job.status not in (*TERMINAL, "paused"):
             raise InvalidTransition(f"the job is {job.status}; cancel it first")
-        checkpoint_ids = session.scalars(
-            select(Checkpoint.id).where(Checkpoint.job_id == job_id)
-        ).all()
+        checkpoint_ids = [row.id for row in checkpoints(session, job_id)]
         session.delete(job)
+        session.flush()
+        context.database.give_back_room(session)
     for checkpoint_id in checkpoint_ids:
         context.storage.remove("checkpoints", checkpoint_id)
+    context.signals.changed(job_id)
 
 
 def checkpoints(session: Session, job_id: str) -> list[Checkpoint]:

@@ -2,35 +2,84 @@
 
 Every transition is one conditional UPDATE that names the states it may start from and, for the
 worker's own, the attempt it was claimed with. Zero rows means that somebody else owns the job now:
-the caller stops and writes nothing.
+the caller stops and writes nothing. Each writes its event in the same transaction.
 
 ::
 
-    queued ──claim──▶ running ──finish──▶ succeeded │ failed
-      │                 │  └──requeue (its process or the server ended)──▶ queued
-      │                 └──cancel──▶ cancelling ──finish, fail, requeue──▶ cancelled
-      └──cancel──▶ cancelled
+    queued ──claim──▶ running ──succeed, fail──▶ succeeded │ failed
+      ▲                 │  │
+      │  ◀──give back───┘  ├──pause──▶ pausing ──give back──▶ paused   (or its own end)
+      └──────resume────────┼──────────────────────────────────┘
+                           └──cancel──▶ cancelling ──give back, fail──▶ cancelled
+
+``queued``, ``paused`` and ``pausing`` can be cancelled too, and a queued job can be paused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from datetime import timedelta
+from typing import Any, Literal
 
 import numpy as np
-from sqlalchemy import CursorResult, func, select, update
+from sqlalchemy import ColumnElement, Row, String, case, func, insert, literal, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.db.models import Checkpoint, HistoryChunk, Job, ModelName, ModelVersion, now
+from app.db.models import (
+    OWNED,
+    TERMINAL,
+    Checkpoint,
+    HistoryChunk,
+    Job,
+    JobEvent,
+    ModelName,
+    ModelVersion,
+    UTCDateTime,
+    now,
+)
 from app.errors import InvalidTransition
 from app.ml.events import CheckpointSaved, EpochEnded, TrainEnded, finite
 
 CRASHES_ALLOWED = 3
-OWNED = ("running", "cancelling")
-"""States in which a worker holds the job."""
+Verb = Literal["cancel", "pause", "resume"]
+
+_ASKED: dict[Verb, dict[str, str]] = {
+    "cancel": {
+        "queued": "cancelled",
+        "running": "cancelling",
+        "paused": "cancelled",
+        "pausing": "cancelling",
+    },
+    "pause": {"queued": "paused", "running": "pausing"},
+    "resume": {"paused": "queued"},
+}
+_ASKED_ALREADY: dict[Verb, tuple[str, ...]] = {
+    "cancel": ("cancelling", "cancelled"),
+    "pause": ("pausing", "paused"),
+    "resume": (),
+}
+_GIVEN_BACK = {"running": "queued", "pausing": "paused", "cancelling": "cancelled"}
+_DONE: dict[Verb, str] = {"cancel": "cancelled", "pause": "paused", "resume": "resumed"}
+_NOBODY: dict[str, Any] = {"worker": None, "lease_until": None}
+_CLOCK = func.clock_timestamp(type_=UTCDateTime)
+"""Of the database; only Postgres is asked."""
+_SMALL_CHUNK = 1024
 
 
 class NotOurs(Exception):
     """The job has moved on under another attempt; stop and write nothing."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Where several workers share a database: who claims, and how long silence is borne."""
+
+    worker: str
+    seconds: float
+
+    @property
+    def until(self) -> ColumnElement[Any]:
+        return _CLOCK + timedelta(seconds=self.seconds)
 
 
 @dataclass(frozen=True)
@@ -45,63 +94,99 @@ class Claim:
     """Epochs already in the history, from an earlier attempt."""
 
 
+# ---------------------------------------------------------------- creation
+
+
+def enqueue(session: Session, job: Job) -> None:
+    """Add a new job; its row is the queue entry."""
+    job.status, job.changes = "queued", 1
+    session.add(job)
+    session.flush()
+    _tell(session, [(job.id, 1, "status", {"status": "queued", "attempt": 0})])
+
+
 # ---------------------------------------------------------------- the worker's transitions
 
 
-def claim(session: Session) -> Claim | None:
+def claim(session: Session, lease: Lease | None = None) -> Claim | None:
     """Take the next job: highest priority first, then oldest."""
+    waiting = select(func.max(Job.priority)).where(Job.status == "queued").scalar_subquery()
     first = (
         select(Job.id)
         .where(Job.status == "queued")
         .order_by(Job.priority.desc(), Job.id)
         .limit(1)
         .with_for_update(skip_locked=True)
-        .scalar_subquery()
     )
-    row = session.execute(
-        update(Job)
-        .where(Job.id == first, Job.status == "queued")
-        .values(status="running", attempt=Job.attempt + 1, started_at=now(), seconds=0.0)
-        .returning(Job.id, Job.attempt, Job.dataset_id, Job.spec, Job.epochs_done)
-        .execution_options(synchronize_session=False)
-    ).one_or_none()
-    return Claim(*row) if row else None
+    if lease is None:  # the index has it; SQLite would sort the whole queue
+        first = first.where(Job.priority == waiting)
+    held = {} if lease is None else {"worker": lease.worker, "lease_until": lease.until}
+    moved = _move(
+        session,
+        Job.id == first.scalar_subquery(),
+        Job.status == "queued",
+        status="running",
+        attempt=Job.attempt + 1,
+        started_at=now(),
+        seconds_per_epoch=None,
+        **held,
+    )
+    if not moved:
+        return None
+    job = session.get_one(Job, moved[0].id, populate_existing=True)
+    return Claim(job.id, job.attempt, job.dataset_id, job.spec, job.epochs_done)
+
+
+def status_of(session: Session, claim: Claim) -> str:
+    """Of a claimed job. Raises NotOurs."""
+    status = session.scalars(select(Job.status).where(*_ours(claim))).one_or_none()
+    if status is None:
+        raise NotOurs(f"{claim.job_id} is no longer attempt {claim.attempt}'s")
+    return status
 
 
 def warn(session: Session, claim: Claim, warnings: Sequence[str]) -> None:
     """Add to the job's warnings what an earlier attempt has not said already. Raises NotOurs."""
     if warnings:
         known = session.get_one(Job, claim.job_id).warnings
-        _move(session, claim, warnings=[*known, *(w for w in warnings if w not in known)])
+        _own(session, claim, warnings=[*known, *(w for w in warnings if w not in known)])
 
 
-def record(session: Session, claim: Claim, epochs: Sequence[EpochEnded], seconds: float) -> None:
+def record(
+    session: Session, claim: Claim, epochs: Sequence[EpochEnded], seconds_per_epoch: float | None
+) -> None:
     """Append epochs to the history; those that an earlier attempt recorded are skipped.
 
     Raises NotOurs.
     """
-    recorded = _recorded(session, claim)
-    fresh = [epoch for epoch in epochs if epoch.epoch >= recorded]
+    job = _look(session, claim)
+    fresh = [epoch for epoch in epochs if epoch.epoch >= job.epochs_done]
     if not fresh:
         return
     names = list(fresh[0].values)
-    table = np.array([[epoch.values[name] for name in names] for epoch in fresh], dtype="<f8")
-    session.add(
-        HistoryChunk(
-            job_id=claim.job_id,
-            first_epoch=fresh[0].epoch,
-            epochs=len(fresh),
-            names=names,
-            values=np.ascontiguousarray(table.T).tobytes(),
-        )
-    )
+    table = np.array([[epoch.values[name] for name in names] for epoch in fresh], dtype="<f8").T
+    newest = session.scalars(
+        select(HistoryChunk)
+        .where(HistoryChunk.job_id == claim.job_id)
+        .order_by(HistoryChunk.first_epoch.desc())
+        .limit(1)
+    ).one_or_none()
+    if newest is not None and newest.epochs + len(fresh) <= _SMALL_CHUNK and newest.names == names:
+        before = np.frombuffer(newest.values, "<f8").reshape(len(names), newest.epochs)
+        newest.values = np.concatenate([before, table], axis=1).tobytes()
+        newest.epochs += len(fresh)
+    else:
+        chunk = HistoryChunk(job_id=claim.job_id, first_epoch=fresh[0].epoch, names=names)
+        chunk.epochs, chunk.values = len(fresh), np.ascontiguousarray(table).tobytes()
+        session.add(chunk)
     last = {"epoch": fresh[-1].epoch, **finite(fresh[-1].values)}
-    _move(session, claim, epochs_done=fresh[-1].epoch + 1, last=last, seconds=seconds)
+    done = fresh[-1].epoch + 1
+    _own(session, claim, epochs_done=done, last=last, seconds_per_epoch=seconds_per_epoch)
 
 
 def record_checkpoint(session: Session, claim: Claim, saved: CheckpointSaved) -> None:
     """Make a published checkpoint visible. Raises NotOurs."""
-    _move(session, claim, crashes=0)
+    _own(session, claim, crashes=0)
     session.add(
         Checkpoint(
             id=saved.checkpoint_id,
@@ -117,21 +202,18 @@ def succeed(
     session: Session, claim: Claim, model_id: str, ended: TrainEnded, features: list[Any]
 ) -> None:
     """Make the model version and end the job, together. Raises NotOurs where it was cancelled."""
-    job = session.get_one(Job, claim.job_id)
     name = claim.spec["register_as"] or claim.job_id
     version = _next_version(session, name)
     best = {"epoch": ended.best.epoch, **finite(ended.best.values)}
-    _move(
+    told = {"best": best, "test": ended.test, "baseline": ended.baseline}
+    _own(
         session,
         claim,
-        from_states=("running",),
+        from_states=("running", "pausing"),
         status="succeeded",
-        best=best,
-        test=ended.test,
-        baseline=ended.baseline,
         model_name=name,
         model_version=version,
-        finished_at=now(),
+        **told,
     )
     target = claim.spec["target"]
     session.add(
@@ -141,11 +223,11 @@ def succeed(
             version=version,
             job_id=claim.job_id,
             dataset_id=claim.dataset_id,
-            dataset_sha256=job.dataset_sha256,
+            dataset_sha256=session.get_one(Job, claim.job_id).dataset_sha256,
             task=claim.spec["task"],
             features=features,
             target=[target] if isinstance(target, str) else target,
-            metrics={"best": best, "test": ended.test, "baseline": ended.baseline},
+            metrics=told,
             parameters=ended.parameters,
             metadata_=claim.spec["metadata"],
         )
@@ -154,114 +236,186 @@ def succeed(
 
 def fail(session: Session, claim: Claim, code: str, message: str) -> None:
     """End the job as failed, or as cancelled where that was asked for. Raises NotOurs."""
-    if not _end_cancelled(session, claim):
-        _move(
-            session,
-            claim,
-            status="failed",
-            error_code=code,
-            error_message=message[:1024],
-            finished_at=now(),
-        )
+    if _look(session, claim).status == "cancelling":
+        give_back(session, claim)
+    else:
+        error = {"error_code": code, "error_message": message.replace("\0", "�")[:1024]}
+        _own(session, claim, from_states=("running", "pausing"), status="failed", **error)
 
 
-def requeue(session: Session, claim: Claim, *, crash: str | None = None) -> None:
-    """Give the job back; ``crash`` says how its process ended unasked. Raises NotOurs.
+def give_back(session: Session, claim: Claim, *, crash: str | None = None) -> None:
+    """Let go of the job: to the queue, or where its client asked it to go. Raises NotOurs.
 
-    The third crash without a new checkpoint between fails it as ``worker_crashed``.
+    ``crash`` says how its process ended unasked; the third without a new checkpoint between fails
+    the job as ``worker_crashed``.
     """
-    if _end_cancelled(session, claim):
-        return
-    crashes = session.get_one(Job, claim.job_id).crashes + (crash is not None)
-    if crash is not None and crashes >= CRASHES_ALLOWED:
+    job = _look(session, claim)
+    crashes = job.crashes + (crash is not None)
+    if crash is not None and crashes >= CRASHES_ALLOWED and job.status != "cancelling":
         message = f"the training process ended unexpectedly {crashes} times; last: {crash}"
         fail(session, claim, "worker_crashed", message)
     else:
-        _move(session, claim, status="queued", crashes=crashes)
+        _own(session, claim, status=_going_to(_GIVEN_BACK), crashes=crashes, **_NOBODY)
 
 
-def recover(session: Session) -> int:
-    """At the start of the only worker: nobody runs anything, so every running job goes back."""
-    session.execute(
-        update(Job).where(Job.status == "cancelling").values(status="cancelled", finished_at=now())
-    )
-    result = session.execute(update(Job).where(Job.status == "running").values(status="queued"))
-    return cast(CursorResult[Any], result).rowcount
+# ---------------------------------------------------------------- workers that died
+
+
+def recover(session: Session) -> list[str]:
+    """At the start of the only worker: nobody runs anything, so every job is given back."""
+    return _rescue(session, Job.status.in_(OWNED))
+
+
+def rescue(session: Session) -> list[str]:
+    """Give back the jobs of workers that let their lease run out, by the database's clock.
+
+    Returns their ids.
+    """
+    return _rescue(session, Job.status.in_(OWNED), Job.lease_until < _CLOCK)
+
+
+def renew(session: Session, lease: Lease) -> None:
+    """Say that the worker is alive."""
+    held = update(Job).where(Job.worker == lease.worker, Job.status.in_(OWNED))
+    session.execute(held.values(lease_until=lease.until))
+
+
+def _rescue(session: Session, *where: ColumnElement[bool]) -> list[str]:
+    return [row.id for row in _move(session, *where, status=_going_to(_GIVEN_BACK), **_NOBODY)]
 
 
 # ---------------------------------------------------------------- the client's transitions
 
 
-def cancel(session: Session, job: Job) -> None:
-    """Ask for the end of a job. Raises InvalidTransition where it has ended otherwise."""
-    if job.status in ("cancelling", "cancelled"):
-        return
-    straight = ("queued", "paused")
-    for states, values in (
-        (straight, {"status": "cancelled", "finished_at": now()}),
-        (("running", "pausing"), {"status": "cancelling"}),
-    ):
-        statement = update(Job).where(Job.id == job.id, Job.status.in_(states)).values(**values)
-        if cast(CursorResult[Any], session.execute(statement)).rowcount:
-            session.refresh(job)
-            return
-    raise InvalidTransition(f"the job has ended as {job.status}; it cannot be cancelled any more")
+def ask(session: Session, job_id: str, verb: Verb) -> bool:
+    """Cancel, pause or resume a job; whether that was news. Raises InvalidTransition."""
+    states = _ASKED[verb]
+    if _move(session, Job.id == job_id, Job.status.in_(states), status=_going_to(states)):
+        return True
+    status = session.scalars(select(Job.status).where(Job.id == job_id)).one()
+    if status in _ASKED_ALREADY[verb]:
+        return False
+    able = " or ".join(states)
+    raise InvalidTransition(f"the job is {status}; only one that is {able} can be {_DONE[verb]}")
 
 
 def position(session: Session, job: Job) -> int | None:
     """1 for the queued job that is claimed next; ``None`` where it is not queued."""
-    if job.status != "queued":
-        return None
-    ahead = select(func.count()).where(
-        Job.status == "queued",
-        (Job.priority > job.priority) | ((Job.priority == job.priority) & (Job.id < job.id)),
-    )
-    return 1 + session.scalars(ahead).one()
+    return positions(session, [job]).get(job.id)
 
 
-# ---------------------------------------------------------------- the fence
+def positions(session: Session, jobs: Sequence[Job]) -> dict[str, int]:
+    """The places in the queue of those that are queued, by id."""
+    found: dict[str, int] = {}
+    queued = Job.status == "queued"
+    for priority in {job.priority for job in jobs if job.status == "queued"}:
+        ids = [job.id for job in jobs if job.status == "queued" and job.priority == priority]
+        ahead = session.scalars(
+            select(func.count()).select_from(Job).where(queued, Job.priority > priority)
+        ).one()
+        same = (queued, Job.priority == priority)
+        ahead += session.scalars(
+            select(func.count()).select_from(Job).where(*same, Job.id < min(ids))
+        ).one()
+        between = select(Job.id).where(*same, Job.id.between(min(ids), max(ids))).order_by(Job.id)
+        places = {job_id: place for place, job_id in enumerate(session.scalars(between), ahead + 1)}
+        found |= {job_id: places[job_id] for job_id in ids if job_id in places}
+    return found
+
+
+# ---------------------------------------------------------------- the one UPDATE
+
+
+def _going_to(states: Mapping[str, str]) -> ColumnElement[str]:
+    """The state that a job goes to from the one it is in."""
+    return case(states, value=Job.status)
+
+
+def _as_expression(status: str | ColumnElement[str]) -> ColumnElement[str]:
+    return literal(status, String) if isinstance(status, str) else status
+
+
+def _ours(claim: Claim, states: Sequence[str] = OWNED) -> tuple[ColumnElement[bool], ...]:
+    return Job.id == claim.job_id, Job.attempt == claim.attempt, Job.status.in_(states)
+
+
+def _look(session: Session, claim: Claim) -> Row[*tuple[Any, ...]]:
+    """Where a claimed job stands; nobody changes it until the transaction ends. Raises NotOurs."""
+    columns = (Job.status, Job.crashes, Job.epochs_done)
+    row = session.execute(select(*columns).where(*_ours(claim)).with_for_update()).one_or_none()
+    if row is None:
+        raise NotOurs(f"{claim.job_id} is no longer attempt {claim.attempt}'s")
+    return row
+
+
+def _own(session: Session, claim: Claim, from_states: Sequence[str] = OWNED, **values: Any) -> None:
+    """Change a claimed job. Raises NotOurs."""
+    if not _move(session, *_ours(claim, from_states), **values):
+        raise NotOurs(f"{claim.job_id} is no longer attempt {claim.attempt}'s")
 
 
 def _move(
-    session: Session, claim: Claim, from_states: tuple[str, ...] = OWNED, **values: Any
-) -> None:
-    """The one conditional UPDATE behind every transition of a claimed job."""
+    session: Session, *where: ColumnElement[bool], **values: Any
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """The conditional UPDATE behind every transition, with its events; returns the rows it hit."""
+    if "status" in values:
+        ends = _as_expression(values["status"]).in_(TERMINAL)
+        values["changes"] = Job.changes + case((ends, 2), else_=1)
+        values["finished_at"] = case((ends, literal(now(), UTCDateTime)), else_=None)
     statement = (
         update(Job)
-        .where(Job.id == claim.job_id, Job.attempt == claim.attempt, Job.status.in_(from_states))
+        .where(*where)
         .values(**values)
-    )
-    if not cast(CursorResult[Any], session.execute(statement)).rowcount:
-        raise NotOurs(f"{claim.job_id} is no longer attempt {claim.attempt}'s")
-
-
-def _end_cancelled(session: Session, claim: Claim) -> bool:
-    try:
-        _move(
-            session,
-            claim,
-            from_states=("cancelling",),
-            status="cancelled",
-            finished_at=now(),
+        .returning(
+            *(Job.id, Job.status, Job.attempt, Job.crashes, Job.epochs_done, Job.changes),
+            *(Job.error_code, Job.error_message, Job.model_name, Job.model_version),
         )
-    except NotOurs:
-        return False
-    return True
+        .execution_options(synchronize_session=False)
+    )
+    rows = session.execute(statement).all()
+    if "status" in values:
+        _tell(session, [event for row in rows for event in _events(row)])
+    return rows
 
 
-def _recorded(session: Session, claim: Claim) -> int:
-    done = select(Job.epochs_done).where(Job.id == claim.job_id, Job.attempt == claim.attempt)
-    recorded = session.scalars(done).one_or_none()
-    if recorded is None:
-        raise NotOurs(f"{claim.job_id} is no longer attempt {claim.attempt}'s")
-    return recorded
+def _events(row: Row[*tuple[Any, ...]]) -> list[tuple[str, int, str, dict[str, Any]]]:
+    """What a row that has just changed its status tells: the status, and at the end ``done``."""
+    last = row.changes + row.epochs_done
+    status = {"status": row.status, "attempt": row.attempt}
+    if row.status not in TERMINAL:
+        return [(row.id, last, "status", status)]
+    error = model = None
+    if row.error_code is not None:
+        error = {"code": row.error_code, "message": row.error_message}
+    if row.model_name is not None:
+        ref = f"{row.model_name}@{row.model_version}"
+        model = {"name": row.model_name, "version": row.model_version, "ref": ref}
+    done = {**status, "model": model, "error": error}
+    return [(row.id, last - 1, "status", status), (row.id, last, "done", done)]
+
+
+def _tell(session: Session, events: Sequence[tuple[str, int, str, dict[str, Any]]]) -> None:
+    keys = ("job_id", "id", "type", "data")
+    if events:
+        rows = [dict(zip(keys, event, strict=True)) for event in events]
+        session.execute(insert(JobEvent), rows)
 
 
 def _next_version(session: Session, name: str) -> int:
-    row = session.get(ModelName, name)
-    if row is None:
-        row = ModelName(name=name, last_version=0)
-        session.add(row)
-    row.last_version += 1
-    session.flush()
-    return row.last_version
+    """One more than ever before, also where two jobs of one name end at once."""
+    raised = (
+        update(ModelName)
+        .where(ModelName.name == name)
+        .values(last_version=ModelName.last_version + 1)
+        .returning(ModelName.last_version)
+        .execution_options(synchronize_session=False)
+    )
+    version = session.scalars(raised).one_or_none()
+    if version is not None:
+        return version
+    try:
+        with session.begin_nested():
+            session.add(ModelName(name=name, last_version=1))
+    except IntegrityError:  # the other was first
+        return session.scalars(raised).one()
+    return 1

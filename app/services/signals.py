@@ -51,11 +51,14 @@ class Signals:
 
     def wake_all(self) -> None:
         """Everybody should look up: the server is stopping."""
+        for job_id in self.followed():
+            Signals.changed(self, job_id)
+        Signals.queued(self)
+
+    def followed(self) -> list[str]:
+        """The jobs that somebody waits for."""
         with self._lock:
-            job_ids = list(self._waiters)
-        for job_id in job_ids:
-            self.changed(job_id)
-        self.queued()
+            return list(self._waiters)
 
     def subscribe(self, job_id: str) -> "Subscription":
         """Hear of the job's changes from now on; used in the event loop."""

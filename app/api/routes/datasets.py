@@ -6,7 +6,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
-from app.api.bodies import StrictRoute, is_json, media_type, read_json, validated
+from app.api.bodies import StrictRoute, canonical, is_json, media_type, read_json, validated
 from app.api.deps import (
     PNG_SVG,
     ContextDep,
@@ -16,9 +16,9 @@ from app.api.deps import (
     UploadsDep,
     negotiated,
 )
+from app.api.idempotency import Once, OnceDep
 from app.api.schemas import DatasetList, DatasetOut, DatasetRequest, InlineSource, RowsOut
-from app.api.uploads import FORM, FORMATS, UploadOptions
-from app.db.models import Dataset
+from app.api.uploads import FORM, FORMATS, UploadOptions, created
 from app.errors import InvalidRequest
 from app.ml import content, json_rows
 from app.ml.tables import TypedTable
@@ -42,37 +42,47 @@ _BODY = {
 }
 
 
-@router.post("", status_code=201, openapi_extra=_BODY)
+@router.post(
+    "",
+    status_code=201,
+    openapi_extra=_BODY,
+    responses={201: {"model": DatasetOut}},
+    response_model=None,
+)
 async def create_dataset(
     request: Request,
-    response: Response,
     context: ContextDep,
     uploads: UploadsDep,
+    once: OnceDep,
     options: Annotated[UploadOptions, Query()],
-) -> DatasetOut:
+) -> Response:
     """Store a table: JSON (inline rows or columns, or a synthetic generator), a file, or a form."""
     media = media_type(request)
     if is_json(media):
-        dataset = await _from_json(request, context, options)
+        await _from_json(request, context, once, options)
     elif media == FORM:
-        dataset = await uploads.from_form(request, options)
+        await uploads.from_form(request, once, options)
     else:
-        dataset = await uploads.from_body(request, options)
-    response.headers["Location"] = f"/v1/datasets/{dataset.id}"
-    return DatasetOut.of(dataset)
+        await uploads.from_body(request, once, options)
+    return once.response
 
 
-async def _from_json(request: Request, context: Context, options: UploadOptions) -> Dataset:
+async def _from_json(
+    request: Request, context: Context, once: Once, options: UploadOptions
+) -> None:
     for name in options.model_fields_set:
         raise InvalidRequest.at(f"/{name}", f"with a JSON body, '{name}' goes into the body")
     body = await read_json(request, context.settings.max_json_bytes)
 
-    def store() -> Dataset:
+    if once.wanted:
+        await once.check(await to_thread.run_sync(canonical, body))
+
+    def store() -> None:
         told = validated(DatasetRequest, body)
         wanted = datasets.Wanted(told.name, told.replace, told.metadata)
-        return datasets.create(context, _table(told), wanted)
+        datasets.create(context, _table(told), wanted, once.answering(created))
 
-    return await to_thread.run_sync(store)
+    await to_thread.run_sync(store)
 
 
 def _table(told: DatasetRequest) -> TypedTable:

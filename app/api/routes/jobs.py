@@ -3,17 +3,19 @@
 import csv
 import io
 import math
-import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Annotated, Any, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, StreamingResponse
 
-from app.api.bodies import StrictRoute
+from app.api.bodies import StrictRoute, answer, canonical
 from app.api.deps import (
     PNG_SVG,
     ContextDep,
+    FeedsDep,
     ImageFormat,
     PagingDep,
     PredictorsDep,
@@ -22,9 +24,13 @@ from app.api.deps import (
     negotiated,
     seconds_to_wait,
 )
+from app.api.feeds import Feeds
+from app.api.idempotency import OnceDep
 from app.api.schemas import (
     CheckpointList,
     CheckpointOut,
+    EventList,
+    EventOut,
     JobList,
     JobOut,
     MetricsOut,
@@ -34,11 +40,13 @@ from app.api.schemas import (
     SeriesOut,
     SplitOut,
 )
-from app.db.models import TERMINAL
+from app.db.models import TERMINAL, Job
+from app.errors import FieldError, InvalidRequest
 from app.ml.specs import JobRequest
-from app.services import history, jobs, plots, queue
+from app.services import events, history, jobs, plots, queue
 from app.services.context import Context
 from app.services.history import History
+from app.services.queue import Verb
 from app.storage import Kind, Storage
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
@@ -46,7 +54,11 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 Status = Literal[
     "queued", "running", "cancelling", "pausing", "paused", "succeeded", "failed", "cancelled"
 ]
-_LOOK_AGAIN = 1.0
+_ASKED: dict[str, Any] = {
+    "status_code": 202,
+    "responses": {200: {"model": JobOut}, 202: {"model": JobOut}},
+    "response_model": None,
+}
 _WEIGHTS = "weights.safetensors"
 
 
@@ -58,37 +70,45 @@ _WEIGHTS = "weights.safetensors"
 )
 async def create_job(
     body: JobRequest,
-    response: Response,
+    request: Request,
     context: ContextDep,
+    feeds: FeedsDep,
+    once: OnceDep,
     dry_run: bool = False,
     prefer: Annotated[str | None, Header(description="wait=N waits for the end")] = None,
-) -> JobOut | PlanOut:
+) -> Response:
     """Queue a training job; ``dry_run`` only checks it and fills it in."""
     if dry_run:
-        response.status_code = 200
-        return PlanOut.of(await to_thread.run_sync(jobs.dry_run, context, body))
+        return answer(PlanOut.of(await to_thread.run_sync(jobs.dry_run, context, body)), 200)
     seconds = seconds_to_wait(prefer)
-    job = await to_thread.run_sync(jobs.create, context, body)
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
-    out = await _wait_for_end(context, job.id, seconds or 0.0)
-    if seconds is not None and out.status in TERMINAL:
-        response.status_code = 201
-        response.headers["Preference-Applied"] = f"wait={seconds:g}"
-    else:
-        response.headers["Retry-After"] = "1"
-    return out
+    await once.check(canonical(await request.json()))
+    job = await to_thread.run_sync(jobs.create, context, body, once.answering(_accepted))
+    if not seconds:
+        return once.response
+    out = await _wait_for_end(context, feeds, job.id, seconds)
+    if out.status not in TERMINAL:
+        return _taken(out)
+    applied = {"Location": f"/v1/jobs/{job.id}", "Preference-Applied": f"wait={seconds:g}"}
+    return await once.amend(answer(out, 201, applied))
 
 
-async def _wait_for_end(context: Context, job_id: str, seconds: float) -> JobOut:
+def _accepted(session: Any, job: Job) -> Response:
+    return _taken(JobOut.of(job, queue.position(session, job)))
+
+
+def _taken(job: JobOut, status: int = 202) -> Response:
+    """The job goes on by itself: where to look, and when."""
+    return answer(job, status, {"Location": f"/v1/jobs/{job.id}", "Retry-After": "1"})
+
+
+async def _wait_for_end(context: Context, feeds: Feeds, job_id: str, seconds: float) -> JobOut:
     """The job, once it has ended or the time is up. No database connection is held meanwhile."""
-    deadline = time.monotonic() + seconds
-    with context.signals.subscribe(job_id) as changes:
-        while True:
-            out = await to_thread.run_sync(_read, context, job_id)
-            left = deadline - time.monotonic()
-            if out.status in TERMINAL or left <= 0 or context.stopping.is_set():
-                return out
-            await changes.wait(min(left, _LOOK_AGAIN))
+    out = await to_thread.run_sync(_read, context, job_id)
+    if out.status in TERMINAL or not seconds:
+        return out
+    async with feeds.follow(job_id) as feed:
+        await feed.ended(seconds)
+    return await to_thread.run_sync(_read, context, job_id)
 
 
 def _read(context: Context, job_id: str) -> JobOut:
@@ -107,7 +127,8 @@ def list_jobs(
     """Newest first."""
     with context.database.read() as session:
         page = jobs.listed(session, paging, status, dataset)
-        data = [JobOut.of(row, queue.position(session, row)) for row in page.rows]
+        places = queue.positions(session, page.rows)
+    data = [JobOut.of(row, places.get(row.id)) for row in page.rows]
     return JobList.of_page(data, page.has_more)  # type: ignore[no-any-return]
 
 
@@ -115,29 +136,42 @@ def list_jobs(
 async def get_job(
     job_id: str,
     context: ContextDep,
+    feeds: FeedsDep,
     wait: Annotated[str | None, Query(description="seconds to wait for the end")] = None,
 ) -> JobOut:
     """One job; ``wait=N`` answers when it has ended, or after N seconds."""
     seconds = bounded_wait(wait, "/wait") if wait is not None else 0.0
-    return await _wait_for_end(context, job_id, seconds)
+    return await _wait_for_end(context, feeds, job_id, seconds)
 
 
-@router.post("/{job_id}/cancel", status_code=202)
-def cancel_job(job_id: str, response: Response, context: ContextDep) -> JobOut:
-    """Ask for the end of a job; 200 where that was asked for already."""
+def _ask(context: Context, job_id: str, verb: Verb) -> Response:
+    job, news = jobs.ask(context, job_id, verb)
     with context.database.read() as session:
-        before = jobs.find(session, job_id).status
-    job = jobs.cancel(context, job_id)
-    response.headers["Location"] = f"/v1/jobs/{job_id}"
-    response.headers["Retry-After"] = "1"
-    if before in ("cancelling", "cancelled"):
-        response.status_code = 200
-    return JobOut.of(job)
+        place = queue.position(session, job)
+    return _taken(JobOut.of(job, place), 202 if news else 200)
+
+
+@router.post("/{job_id}/cancel", **_ASKED)
+def cancel_job(job_id: str, context: ContextDep) -> Response:
+    """Ask for the end of a job; 200 where that was asked for already."""
+    return _ask(context, job_id, "cancel")
+
+
+@router.post("/{job_id}/pause", **_ASKED)
+def pause_job(job_id: str, context: ContextDep) -> Response:
+    """Let a job rest, its process ended and a checkpoint kept; 200 where it does or will."""
+    return _ask(context, job_id, "pause")
+
+
+@router.post("/{job_id}/resume", **_ASKED)
+def resume_job(job_id: str, context: ContextDep) -> Response:
+    """Put a paused job back into the queue; it goes on where it was, bit for bit."""
+    return _ask(context, job_id, "resume")
 
 
 @router.delete("/{job_id}", status_code=204)
 def delete_job(job_id: str, context: ContextDep) -> None:
-    """Forget a job that has ended; its model stays."""
+    """Forget a job that has ended or is paused; its model stays."""
     jobs.delete(context, job_id)
 
 
@@ -162,6 +196,59 @@ def get_split_part(
     rows = jobs.split_rows(context, job_id, part)
     chosen = rows[window.offset : window.offset + window.limit]
     return RowsOut(offset=window.offset, total=len(rows), rows=chosen)
+
+
+# ---------------------------------------------------------------- events
+
+
+@router.get("/{job_id}/events")
+def list_events(job_id: str, context: ContextDep, paging: PagingDep) -> EventList:
+    """What happened to a job, newest first: changes of its status, every epoch, its end."""
+    with context.database.read() as session:
+        found, has_more = events.listed(session, job_id, paging)
+    data = [EventOut.of(job_id, event) for event in found]
+    return EventList.of_page(data, has_more)  # type: ignore[no-any-return]
+
+
+@router.get(
+    "/{job_id}/stream",
+    response_class=Response,
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        204: {"description": "the job has ended and Last-Event-ID was its last event"},
+    },
+)
+async def stream_events(
+    job_id: str,
+    feeds: FeedsDep,
+    last_event_id: Annotated[
+        str | None, Header(description="go on after this event; left out: from the first")
+    ] = None,
+) -> Response:
+    """The same events as they come, until the job's end, as server-sent events."""
+    after = _event_number(last_event_id)
+    following = AsyncExitStack()
+    feed = await following.enter_async_context(feeds.follow(job_id, after))
+    if feed.over and after >= feed.last:
+        await following.aclose()
+        return Response(status_code=204)  # which tells a browser to come back no more
+
+    async def sent() -> AsyncIterator[bytes]:
+        async with following:
+            async for piece in feed.stream(after):
+                yield piece
+
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(sent(), media_type="text/event-stream", headers=headers)
+
+
+def _event_number(given: str | None) -> int:
+    if not given:
+        return 0
+    if not (given.isascii() and given.isdecimal() and len(given) < 16):
+        detail = f"Last-Event-ID wants the id of an event, got '{given[:64]}'; leave it out"
+        raise InvalidRequest(detail, [FieldError("/Last-Event-ID", detail)])
+    return int(given)
 
 
 # ---------------------------------------------------------------- history

@@ -1,0 +1,85 @@
+"""How each kind of database is talked to: SQLite in a file of ours, or a Postgres of yours."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Engine, NullPool, Pool, QueuePool, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from app.errors import FitserveError, InvalidRequest, StorageFull, Unavailable
+
+_READERS = 8
+_CONNECTIONS = 8
+_POOL_SECONDS = 30
+_WAL_BYTES = 16 * 1024 * 1024
+_PATIENCE = (
+    "-c lock_timeout=10s -c statement_timeout=60s -c idle_in_transaction_session_timeout=60s"
+)
+_NO_ROOM = "53100"
+# connection, transaction rollback (deadlock), resources, operator intervention, lock not available
+_PASSING = ("08", "40", "53", "57", "55P03")
+
+
+def sqlite(path: Path, *, read_only: bool = False, foreign_keys: bool = True) -> Engine:
+    """Connections to a SQLite file: one that writes and begins IMMEDIATE, or several that read."""
+    mode = "ro" if read_only else "rwc"
+    engine = create_engine(
+        "sqlite://",
+        creator=lambda: sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            check_same_thread=False,  # the pool hands a connection to one thread at a time
+            isolation_level=None,  # BEGIN is ours: the driver's own would be deferred
+        ),
+        poolclass=QueuePool,
+        pool_size=_READERS if read_only else 1,
+        max_overflow=0,
+        pool_timeout=_POOL_SECONDS,
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _entry: ConnectionPoolEntry) -> None:
+        if not read_only:
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # only heeded by an empty file
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
+        connection.execute("PRAGMA busy_timeout=10000")
+        connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
+
+    @event.listens_for(engine, "begin")
+    def start(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def postgres(url: URL, *, patient: bool = False) -> Engine:
+    """Connections to a Postgres; a ``patient`` engine waits for locks as long as it takes."""
+    pool: type[Pool] = NullPool if patient else QueuePool
+    sizes = {} if patient else {"pool_size": _CONNECTIONS, "max_overflow": _CONNECTIONS}
+    told: dict[str, Any] = {"connect_timeout": 10}
+    if not patient and "options" not in url.query:
+        told["options"] = _PATIENCE
+    return create_engine(url, poolclass=pool, pool_pre_ping=True, connect_args=told, **sizes)
+
+
+def explained(error: DBAPIError) -> FitserveError | None:
+    """What a driver's error means to a client; ``None`` where it is our own mistake."""
+    said = str(error.orig)
+    if isinstance(error.orig, sqlite3.Error):
+        if "full" in said:
+            return StorageFull("no room left for the database; free some disk")
+        if any(word in said for word in ("disk I/O", "readonly", "locked", "unable to open")):
+            return Unavailable(f"the database cannot be used now: {said}")
+        return None
+    if "NUL (0x00)" in said:
+        return InvalidRequest("text cannot hold the NUL character; leave it out")
+    state = getattr(error.orig, "sqlstate", None)
+    if state == _NO_ROOM:
+        return StorageFull("no room left for the database; free some disk")
+    if error.connection_invalidated or state is None or state.startswith(_PASSING):
+        return Unavailable(f"the database cannot be used now: {said.splitlines()[0][:200]}")
+    return None
