@@ -79,6 +79,16 @@ def _end(_number: int, _frame: FrameType | None) -> None:
     sys.exit(0)
 
 
+def _end_tidily() -> None:
+    """By an exception when told to end, so that what is half made is removed."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+
+
 @cli.command()
 def worker(data_dir: DataDir = None) -> None:
     """Train what is queued in a Postgres, beside `serve` and other workers, until SIGTERM.
@@ -101,6 +111,61 @@ def migrate(data_dir: DataDir = None) -> None:
 
     with house.own_data(settings, "fitserve migrate") as (_, database):
         typer.echo(f"{database} is at revision {migration.head()}")
+
+
+@cli.command()
+def fsck(data_dir: DataDir = None) -> None:
+    """Find every missing, orphaned or damaged artifact, and say what to do for each.
+
+    Changes nothing. The server must be stopped. Exits 1 where something was found.
+    """
+    settings = load_settings(data_dir=data_dir)
+    from app import upkeep
+
+    if not upkeep.fsck(settings):
+        raise typer.Exit(1)
+
+
+@cli.command()
+def backup(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet, or is empty.")
+    ],
+    data_dir: DataDir = None,
+) -> None:
+    """Save everything in DIR, while the server runs or not.
+
+    A backup is itself a complete data directory with SQLite, also where the rows are in a Postgres:
+    `fitserve serve --data-dir DIR` just works (without FITSERVE_DATABASE_URL). DIR appears when all
+    of it is on the disk. Exits 1, keeping the backup, where artifacts were missing or damaged.
+    """
+    _end_tidily()
+    settings = load_settings(data_dir=data_dir)
+    from app import upkeep
+
+    if not upkeep.backup(settings, folder):
+        raise typer.Exit(1)
+
+
+@cli.command()
+def restore(
+    folder: Annotated[
+        Path, typer.Argument(metavar="BACKUP", help="What `fitserve backup` has made.")
+    ],
+    data_dir: DataDir = None,
+) -> None:
+    """Copy a backup into an empty data directory, and into an empty Postgres where
+    FITSERVE_DATABASE_URL names one.
+
+    So `backup` and `restore` also move everything from SQLite to Postgres and back. Without a
+    Postgres, `fitserve serve --data-dir BACKUP` just works: a backup is a data directory itself.
+    """
+    _end_tidily()
+    settings = load_settings(data_dir=data_dir)
+    from app import upkeep
+
+    if not upkeep.restore(settings, folder):
+        raise typer.Exit(1)
 
 
 @cli.command()

@@ -68,10 +68,10 @@ def locked_data(settings: Settings, holder: str, *, shared: bool) -> Iterator[St
         yield storage
 
 
-def open_database(settings: Settings, storage: Storage) -> Database:
+def open_database(settings: Settings, storage: Storage, *, frozen: bool = False) -> Database:
     """Postgres where the settings name one, else the SQLite file in the data directory."""
     try:
-        return Database(settings.postgres_url or storage.database_path)
+        return Database(settings.postgres_url or storage.database_path, frozen=frozen)
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"Postgres needs {error.name}: pip install 'fitserve[postgres]'"

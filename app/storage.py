@@ -71,12 +71,22 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk before going on."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _discard(path: Path) -> None:
+    """Remove what is there, a folder or whatever somebody put in its place, as far as it goes."""
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
 
 
 class Storage:
@@ -128,30 +138,31 @@ class Storage:
 
         Raises StorageFull or Unavailable; nothing of the draft stays behind on any error.
         """
-        draft = self.scratch / f"{artifact_id}.{secrets.token_hex(4)}"
+        draft = made = self.scratch / f"{artifact_id}.{secrets.token_hex(4)}"
+        final = self.path(kind, artifact_id)
         try:
             with explain_os_errors():
                 draft.mkdir()
                 yield draft
                 self._seal(draft)
-                final = self.path(kind, artifact_id)
                 os.rename(draft, final)
-                _sync(final.parent)
+                made = final
+                sync(final.parent)
         except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
+            shutil.rmtree(made, ignore_errors=True)
             raise
 
     def _seal(self, draft: Path) -> None:
         files = {}
         for path in sorted(draft.iterdir()):
-            _sync(path)
+            sync(path)
             files[path.name] = {"size": path.stat().st_size, "sha256": sha256_of(path)}
         manifest = draft / MANIFEST
         with manifest.open("w") as file:
             json.dump({"files": files}, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
-        _sync(draft)
+        sync(draft)
 
     def file(self, kind: Kind, artifact_id: str, name: str) -> tuple[Path, str, int]:
         """``(path, sha256, size)`` of one file of an artifact, as its manifest has it."""
@@ -185,13 +196,16 @@ class Storage:
             return [""]
 
     def remove(self, kind: Kind, artifact_id: str) -> None:
-        """Delete an artifact; readers see it whole or not at all. Missing is fine."""
+        """Delete an artifact; readers see it whole or not at all. Missing is fine.
+
+        One that the disk does not let go of is nobody's any more; the next start sweeps it.
+        """
         grave = self.scratch / f"{artifact_id}.{secrets.token_hex(4)}.deleted"
         try:
             os.rename(self.path(kind, artifact_id), grave)
-        except FileNotFoundError:
+        except OSError:
             return
-        shutil.rmtree(grave, ignore_errors=True)
+        _discard(grave)
 
     def sweep(self, kind: Kind, known: Collection[str], least_age: float = 0.0) -> list[str]:
         """Remove artifacts of ``kind`` that no database row names; returns their ids.
@@ -208,7 +222,7 @@ class Storage:
         """Drop the drafts and uploads that a crash left, those last written so long ago."""
         for path in self.scratch.iterdir():
             if self._is_older(path, least_age):
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+                _discard(path)
 
     def _is_older(self, path: Path, seconds: float) -> bool:
         """By the clock of the file system, which all who share it share."""

@@ -125,7 +125,7 @@ class Worker:
         """Stop running jobs and give them back to the queue; ``context.stopping`` is set."""
         self._context.signals.queued()
         deadline = time.monotonic() + timeout
-        for thread in self._threads:
+        for thread in filter(threading.Thread.is_alive, self._threads):  # maybe none has begun
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def alive(self) -> bool:

@@ -50,44 +50,31 @@ class Postgres:
     ``postgres`` or ``nobody``, since Postgres refuses root.
     """
 
-    def __init__(self) -> None:
-        self.port = free_port()
-        self._user = _unprivileged()
-        self._numbers = itertools.count(1)
-        self._programs = find_programs()
-        # root's own TMPDIR may be closed to others
-        self._folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp" if self._user else None))
-        self._log = tempfile.TemporaryFile()
-        self._process: subprocess.Popen[bytes] | None = None
+    folder: Path
+    port: int
 
     def __enter__(self) -> "Postgres":
-        try:
-            self._hand_over()
-            if self._user and not self._may_run():
-                self._programs = self._copied()
-                self._hand_over()
+        self.port = free_port()
+        self._numbers = itertools.count(1)
+        self._user = _unprivileged()
+        place = "/tmp" if self._user else None  # root's own TMPDIR may be closed to others
+        with contextlib.ExitStack() as stack:
+            self._log = stack.enter_context(tempfile.TemporaryFile())
+            self.folder = Path(
+                stack.enter_context(
+                    tempfile.TemporaryDirectory("", "pg-", place, ignore_cleanup_errors=True)
+                )
+            )
+            self._programs = self._usable(find_programs())
             self._initialise()
-            self._process = self._spawn()
-            self._wait_ready(self._process)
-        except BaseException:
-            self.stop()
-            raise
+            process = self._spawn()
+            stack.callback(_end, process)
+            self._wait_ready(process)
+            self._ending = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """End the server, connected clients or not, and remove what it left."""
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
-            try:
-                self._process.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(self._process.pid, signal.SIGKILL)
-                self._process.wait()
-        self._log.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._ending.close()
 
     def database(self) -> str:
         """The URL of a new, empty database."""
@@ -103,8 +90,11 @@ class Postgres:
     # ------------------------------------------------------------ inside
 
     def _connect(self) -> "psycopg.Connection[tuple[object, ...]]":
-        address = {"host": "127.0.0.1", "user": "postgres", "dbname": "postgres"}
-        return psycopg.connect(**address, port=self.port, autocommit=True, connect_timeout=10)
+        return psycopg.connect(
+            f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres",
+            autocommit=True,
+            connect_timeout=10,
+        )
 
     def _command(self, command: sql.Composed) -> None:
         with self._connect() as connection:
@@ -114,8 +104,8 @@ class Postgres:
         user = self._user
         return subprocess.Popen(
             command,
-            cwd=self._folder,
-            env={"PATH": os.defpath, "LC_ALL": "C", "HOME": str(self._folder)},
+            cwd=self.folder,
+            env={"PATH": os.defpath, "LC_ALL": "C", "HOME": str(self.folder)},
             stdin=subprocess.PIPE if keep else subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
@@ -127,13 +117,16 @@ class Postgres:
 
     def _initialise(self) -> None:
         options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
-        initdb = self._popen(self._programs / "initdb", *options, "-D", self._folder / "data")
-        assert initdb.wait() == 0, self._logged()
+        with self._popen(self._programs / "initdb", *options, "-D", self.folder / "data") as initdb:
+            assert initdb.wait() == 0, self._logged()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         settings = [part for item in _SETTINGS.items() for part in ("-c", "=".join(item))]
-        server = [self._programs / "postgres", "-D", self._folder / "data", "-p", str(self.port)]
-        return self._popen("/bin/sh", "-c", _KEEPER, self._folder, *server, *settings, keep=True)
+        return self._popen(
+            *("/bin/sh", "-c", _KEEPER, str(self.folder), str(self._programs / "postgres")),
+            *("-D", str(self.folder / "data"), "-p", str(self.port), *settings),
+            keep=True,
+        )
 
     def _wait_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + READY_SECONDS
@@ -148,30 +141,44 @@ class Postgres:
     def _logged(self) -> str:
         return f"{self._programs}:\n" + os.pread(self._log.fileno(), 1 << 20, 0).decode()
 
+    def _usable(self, programs: Path) -> Path:
+        """These programs, or a copy where the user they run as cannot get at them, as in a clone
+        below root's home."""
+        self._hand_over()
+        try:
+            self._popen(programs / "initdb", "--version").wait()
+        except PermissionError:
+            programs = self._copied(programs)
+            self._hand_over()
+        return programs
+
     def _hand_over(self) -> None:
         """Give the folder and all in it to the user that the server runs as."""
         if self._user:
-            for path in (self._folder, *self._folder.rglob("*")):
+            for path in (self.folder, *self.folder.rglob("*")):
                 os.chown(path, self._user.pw_uid, self._user.pw_gid)
 
-    def _may_run(self) -> bool:
-        """Whether that user gets at the programs: not in a clone below root's home."""
-        try:
-            return self._popen(self._programs / "initdb", "--version").wait() == 0
-        except PermissionError:
-            return False
-
-    def _copied(self) -> Path:
-        """The programs with what they need, in our folder, lying to each other as they did."""
-        theirs = self._programs.parent
-        site = self._folder / "site"
-        ours = site / theirs.parent.name / theirs.name
+    def _copied(self, programs: Path) -> Path:
+        """A copy in our folder; what programs look for beside themselves lies where it did."""
+        theirs = programs.parent
+        ours = self.folder / "site" / theirs.parent.name / theirs.name
         for name in ("bin", "lib", "share"):
             shutil.copytree(theirs / name, ours / name)
         libraries = theirs.parents[1] / _LIBRARIES
         if libraries.is_dir():
-            shutil.copytree(libraries, site / _LIBRARIES)
+            shutil.copytree(libraries, ours.parents[1] / _LIBRARIES)
         return ours / "bin"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the server, clients or not."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def find_programs() -> Path:

@@ -3,7 +3,7 @@
 import secrets
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -150,7 +150,8 @@ class Uploads:
         try:
             yield path
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # never made, or the disk has turned read-only
+                path.unlink()
 
     async def _save(self, request: Request, path: Path, kind: Format) -> None:
         """Stream the body to ``path``, counting; the disk keeps the room it is to keep."""

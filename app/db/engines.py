@@ -22,9 +22,16 @@ _NO_ROOM = "53100"
 _PASSING = ("08", "40", "53", "57", "55P03")
 
 
-def sqlite(path: Path, *, read_only: bool = False, foreign_keys: bool = True) -> Engine:
-    """Connections to a SQLite file: one that writes and begins IMMEDIATE, or several that read."""
+def sqlite(
+    path: Path, *, read_only: bool = False, frozen: bool = False, foreign_keys: bool = True
+) -> Engine:
+    """Connections to a SQLite file: one that writes and begins IMMEDIATE, or several that read.
+
+    Reading leaves SQLite's own files beside it, unless it is ``frozen``: nobody can be writing.
+    """
     mode = "ro" if read_only else "rwc"
+    if frozen and not _has_wal(path):
+        mode += "&immutable=1"
     engine = create_engine(
         "sqlite://",
         creator=lambda: sqlite3.connect(
@@ -54,6 +61,12 @@ def sqlite(path: Path, *, read_only: bool = False, foreign_keys: bool = True) ->
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _has_wal(path: Path) -> bool:
+    """Whether a crash left writes that are not in the file itself yet."""
+    wal = path.with_name(f"{path.name}-wal")
+    return wal.exists() and wal.stat().st_size > 0
 
 
 def postgres(url: URL, *, patient: bool = False) -> Engine:

@@ -13,8 +13,8 @@ from app.db.session import Database
 from app.errors import ConfigurationError, ServiceError
 
 
-def _scripts() -> Path:
-    """In an installed package the migrations lie beside us; in a checkout at the top level."""
+def scripts() -> Path:
+    """Where the migrations are: beside us in an installed package, else at the top level."""
     package = Path(__file__).parents[1]
     inside = package / "migrations"
     return inside if inside.is_dir() else package.parent / "alembic"
@@ -23,7 +23,7 @@ def _scripts() -> Path:
 def config() -> Config:
     """Alembic's configuration, with no file behind it."""
     settings = Config()
-    settings.set_main_option("script_location", str(_scripts()))
+    settings.set_main_option("script_location", str(scripts()))
     return settings
 
 
@@ -48,11 +48,29 @@ def upgrade(database: Database) -> None:
             settings.attributes["engine"] = engine
             command.upgrade(settings, "head")
     except (DatabaseError, ServiceError) as error:
-        said = error.orig if isinstance(error, DatabaseError) else error.detail
-        remedy = "check FITSERVE_DATABASE_URL" if database.shared else "restore a backup"
+        raise _unusable(database, error) from error
+
+
+def require_current(database: Database) -> None:
+    """Raise ConfigurationError, without writing anything, unless the schema is the newest."""
+    try:
+        current = _current(database)
+    except (DatabaseError, ServiceError) as error:
+        raise _unusable(database, error) from error
+    if current is None or current != head():
+        _require_known(config(), current, database)
         raise ConfigurationError(
-            f"{database} cannot be used as a database: {str(said).strip()}; {remedy}"
-        ) from error
+            f"{database} has {f'the older schema {current}' if current else 'no schema of ours'}; "
+            "run `fitserve migrate` with the same settings first"
+        )
+
+
+def _unusable(database: Database, error: DatabaseError | ServiceError) -> ConfigurationError:
+    said = error.orig if isinstance(error, DatabaseError) else error.detail
+    remedy = "check FITSERVE_DATABASE_URL" if database.shared else "restore a backup"
+    return ConfigurationError(
+        f"{database} cannot be used as a database: {str(said).strip()}; {remedy}"
+    )
 
 
 def _current(database: Database) -> str | None:

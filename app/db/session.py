@@ -20,14 +20,17 @@ from app.db.models import UTCDateTime
 
 
 class Database:
-    """Sessions over one SQLite file, or over the Postgres that a URL names."""
+    """Sessions over one SQLite file, or over the Postgres that a URL names.
 
-    def __init__(self, where: Path | str) -> None:
+    ``frozen``: a SQLite file that nobody can be writing, read without leaving anything beside it.
+    """
+
+    def __init__(self, where: Path | str, *, frozen: bool = False) -> None:
         self.path = where if isinstance(where, Path) else None
         self.url = None if isinstance(where, Path) else make_url(where)
         if isinstance(where, Path):
             self._writer = engines.sqlite(where)
-            self._reader = engines.sqlite(where, read_only=True)
+            self._reader = engines.sqlite(where, read_only=True, frozen=frozen)
         else:
             self._writer = engines.postgres(make_url(where))
             self._reader = self._writer.execution_options(

@@ -1,5 +1,6 @@
 """What a training child does: read one task from its pipe, train it, send events back."""
 
+import contextlib
 import gc
 import select
 import time
@@ -38,7 +39,8 @@ def warm_up() -> None:
 def run(connection: Connection) -> None:
     """Train the task that comes through ``connection``; returns early if nobody listens."""
     if not connection.poll():
-        _rehearse()
+        with contextlib.suppress(OSError):  # there may be no room to rehearse in
+            _rehearse()
     try:
         task = TrainTask.model_validate_json(connection.recv_bytes())
     except EOFError:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app import storage
 from app.db.models import TERMINAL, Dataset, Job
-from app.errors import ArtifactCorrupt, InUse, InvalidRequest, NameTaken, NotFound
+from app.errors import ArtifactCorrupt, InUse, InvalidRequest, NameTaken, NotFound, Unavailable
 from app.ids import is_id, new_id
 from app.ml import ingest, tables
 from app.ml.tables import TypedTable
@@ -117,7 +117,8 @@ def _create(
             session.flush()
             remember(session, dataset)
     except BaseException as error:
-        context.storage.remove("datasets", dataset_id)
+        if not isinstance(error, Unavailable):  # a crash may yet bring such a row back
+            context.storage.remove("datasets", dataset_id)
         if isinstance(error, IntegrityError):
             raise _taken(wanted.name or "") from error
         raise

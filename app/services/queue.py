@@ -21,7 +21,18 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import numpy as np
-from sqlalchemy import ColumnElement, Row, String, case, func, insert, literal, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Interval,
+    Row,
+    String,
+    case,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -79,7 +90,7 @@ class Lease:
 
     @property
     def until(self) -> ColumnElement[Any]:
-        return _CLOCK + timedelta(seconds=self.seconds)
+        return _CLOCK + literal(timedelta(seconds=self.seconds), Interval())
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,12 @@ import pytest
 
 from tests.server import Json, Server, problem
 
+
+@pytest.fixture(scope="module")
+def server(either_server: Server) -> Server:
+    return either_server
+
+
 CSV = """carat,cut,sold,price
 0.5,Ideal,true,1000
 0.7,Good,false,1500

@@ -13,6 +13,11 @@ from tests.server import LINE_JOB, LONG_JOB, Json, Server, problem
 from tests.server import QUICK_JOB as QUICK
 
 
+@pytest.fixture(scope="module")
+def server(either_server: Server) -> Server:
+    return either_server
+
+
 def test_only_dataset_and_target_are_required(server: Server) -> None:
     response = server.client.post("/v1/jobs", json=QUICK)
     assert response.status_code == 202

@@ -7,6 +7,12 @@ import pytest
 
 from tests.server import LINE_JOB, Json, Server, problem
 
+
+@pytest.fixture(scope="module")
+def server(either_server: Server) -> Server:
+    return either_server
+
+
 ROWS = [
     {"size": i / 10, "color": "rgb"[i % 3], "new": i % 2 == 0, "price": 10 * i + (i % 3)}
     for i in range(60)

@@ -9,6 +9,11 @@ from tests.api.openapi import SNAPSHOT, document, render
 from tests.server import LINE_JOB, Server, problem
 
 
+@pytest.fixture(scope="module")
+def server(either_server: Server) -> Server:
+    return either_server
+
+
 def test_health(server: Server) -> None:
     assert server.client.get("/livez").text == "ok"
     ready = server.ok("GET", "/readyz")

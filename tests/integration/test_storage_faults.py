@@ -1,13 +1,27 @@
 """A full disk, damaged and missing files: an error that says so, and recovery without a restart."""
 
+import contextlib
+import resource
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.faults import (
+    downloaded,
+    jobs,
+    processes,
+    saving_job,
+    settled,
+    upload,
+    works,
+)
 from tests.server import LINE_JOB, QUICK_JOB, Server, problem
+from tests.soak import rounds
 
 
 @pytest.fixture
@@ -55,6 +69,115 @@ def _fill(path: Path, leaving: int) -> None:
     free = shutil.disk_usage(path.parent).free
     with path.open("ab") as file:
         file.write(bytes(max(0, free - leaving)))
+
+
+def test_a_job_on_a_disk_that_fills_up_keeps_its_checkpoint(small_disk: Path) -> None:
+    """How it ended is written once there is room; a server that is killed meanwhile says why it
+    does not start again, and goes on from the checkpoint when it can."""
+    filler = small_disk / "filler"
+    refused = 0
+    with Server(small_disk / "data") as server:
+        server.line()
+        for number in range(rounds(1, 10)):
+            job_id = saving_job(server)
+            _fill_up(filler)
+            before = jobs(server)
+            for _ in range(5):
+                problem(server.client.post("/v1/jobs", json=QUICK_JOB), 507, "storage_full")
+                problem(upload(server, "no"), 507, "storage_full")
+                form = {"file": ("a.csv", "a,y\n" + "1,2\n" * 600_000)}
+                problem(server.client.post("/v1/datasets", files=form), 507, "storage_full")
+                refused += 3
+            assert jobs(server) == before
+            read = downloaded(server, job_id)
+            filler.unlink()
+            job = server.ended(job_id)
+            assert (job["status"], job["error"]["code"]) == ("failed", "storage_full")
+            assert downloaded(server, job_id) >= read >= 1
+
+            job_id = saving_job(server)
+            _fill_up(filler)
+            read = downloaded(server, job_id)
+            server.kill()
+            _does_not_start(server)
+            filler.unlink()
+            server.restart()
+            server.until(job_id, lambda job: (job["status"], job["attempt"]) == ("running", 2))
+            assert downloaded(server, job_id) >= read >= 1
+            server.ok("POST", f"/v1/jobs/{job_id}/cancel")
+            server.ended(job_id)
+            works(server, f"works{number}")
+        removed = settled(server)
+    print(f"{refused} requests refused, {read} checkpoints read, {removed} artifacts swept")
+
+
+def _does_not_start(server: Server) -> None:
+    server.process = server._spawn()
+    assert server.process.wait(30) == 1
+    said = server.log.read_text()
+    assert "no room left" in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
+def test_a_limit_of_file_size_is_a_full_disk(data_dir: Path) -> None:
+    """The log is over it too; nobody dies of the signal that comes with it."""
+    large = "a,y\n" + "1,2\n" * 400_000
+    with Server(data_dir) as server:
+        server.line()
+        job_id = saving_job(server)
+        assert all(_ignores(process.pid, signal.SIGXFSZ) for process in processes(server))
+        _limit(server, 1_000_000)
+        problem(upload(server, "no", large), 507, "storage_full")
+        assert upload(server, "small").status_code == 201
+        server.ok("POST", f"/v1/jobs/{job_id}/cancel")
+        server.ended(job_id)
+        wide = {**QUICK_JOB, "model": {"kind": "mlp", "hidden": [512, 512]}}
+        failed = server.ok("POST", "/v1/jobs", json=wide, headers={"Prefer": "wait=30"})
+        assert (failed["status"], failed["error"]["code"]) == ("failed", "storage_full")
+        _limit(server, resource.RLIM_INFINITY)
+        job_id = saving_job(server)
+        before = jobs(server)
+        _limit(server, 4096)
+        assert "File too large" in server.client.get("/readyz").json()["checks"]["storage"]
+        for answer in (
+            server.client.post("/v1/jobs", json=QUICK_JOB),
+            upload(server, "no", large),
+            upload(server, "no"),
+        ):
+            assert answer.status_code in (503, 507), answer.text
+        assert server.client.get("/v1/datasets/line/rows").status_code == 200
+        read = downloaded(server, job_id)
+        time.sleep(0.5)  # it comes to a checkpoint
+        _limit(server, resource.RLIM_INFINITY)
+        ended = server.ended(job_id)
+        assert (ended["status"], ended["error"]["code"]) == ("failed", "storage_full")
+        assert jobs(server) == before
+        assert downloaded(server, job_id) >= read >= 1
+        works(server, "again")
+        removed = settled(server)
+    print(f"5 requests and 2 jobs met the limit; {read} checkpoints read; {removed} swept")
+
+
+def _limit(server: Server, size: int) -> None:
+    for process in processes(server):
+        with contextlib.suppress(ProcessLookupError):
+            _, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, hard))
+
+
+def _ignores(pid: int, number: int) -> bool:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    mask = next(line.split()[1] for line in lines if line.startswith("SigIgn:"))
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
+def _fill_up(path: Path) -> None:
+    """To the last byte."""
+    with path.open("ab", buffering=0) as file:
+        for size in (64 * 1024, 4096, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(size))
 
 
 def test_damaged_and_missing_files_are_said(data_dir: Path) -> None:

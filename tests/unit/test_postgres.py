@@ -57,7 +57,7 @@ def test_it_listens_on_loopback_only(postgres: Postgres) -> None:
 def test_it_goes_with_its_folder_when_its_parent_is_killed() -> None:
     script = (
         "import time; from tests.postgres import Postgres\n"
-        "with Postgres() as postgres: print(postgres._folder, flush=True); time.sleep(600)"
+        "with Postgres() as postgres: print(postgres.folder, flush=True); time.sleep(600)"
     )
     command = [sys.executable, "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as parent:

@@ -1,0 +1,117 @@
+"""Upkeep from the command line: look for damage, save everything, put it back."""
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import track
+
+from app import serve
+from app.db import migrate
+from app.db.lock import lock_data_dir
+from app.db.session import Database
+from app.errors import ConfigurationError
+from app.services import backup as copying
+from app.services import fsck as checking
+from app.services.artifacts import Artifact, Finding, Track
+from app.services.backup import Copied, House
+from app.settings import Settings
+from app.storage import Storage
+
+
+def fsck(settings: Settings) -> bool:
+    """Say what is wrong in the data directory; whether nothing is. Raises ConfigurationError."""
+    storage = _existing(settings)
+    with (
+        lock_data_dir(storage.lock_path, _holder("fsck")),
+        closing(serve.open_database(settings, storage, frozen=True)) as database,
+    ):
+        migrate.require_current(database)
+        report = checking.fsck(storage, database, _track("checking"))
+    _tell(report.findings)
+    found = len(report.findings)
+    said = "all is well" if not found else f"{found} finding{'s' if found > 1 else ''}"
+    typer.echo(f"checked {report.artifacts} artifacts, {decimal(report.bytes)}: {said}")
+    return not found
+
+
+def backup(settings: Settings, folder: Path) -> bool:
+    """Save everything in ``folder``; whether nothing was lost. Raises FitserveError."""
+    storage, started = _existing(settings), time.monotonic()
+    with closing(serve.open_database(settings, storage)) as database:
+        migrate.require_current(database)
+        house = House(storage, database)
+        copied = copying.backup(house, folder, _holder("backup"), _track("saving"))
+    return _summarise(
+        copied,
+        f"saved in {folder}",
+        started,
+        f"serve it with `fitserve serve --data-dir {folder}`, or copy it into an empty data "
+        f"directory with `fitserve restore {folder} --data-dir NEW`",
+    )
+
+
+def restore(settings: Settings, folder: Path) -> bool:
+    """Fill an empty house from ``folder``; whether nothing was lost. Raises FitserveError."""
+    source, started = Storage(folder), time.monotonic()
+    if not source.database_path.exists():
+        raise ConfigurationError(f"{folder} is no backup: there is no {source.database_path.name}")
+    with (
+        closing(Database(source.database_path)) as database,
+        serve.locked_data(settings, _holder("restore"), shared=False) as target,
+        closing(serve.open_database(settings, target)) as own,
+    ):
+        migrate.require_current(database)
+        house = House(source, database)
+        shared = own if own.shared else None
+        copied = copying.restore(house, target, shared, _track("restoring"))
+    where = f"{settings.data_dir}" + (f" and {own}" if own.shared else "")
+    return _summarise(copied, f"restored to {where}", started, "start it with `fitserve serve`")
+
+
+def _existing(settings: Settings) -> Storage:
+    """The data directory, which must be there; nothing is made. Raises ConfigurationError."""
+    storage = Storage(settings.data_dir)
+    needed = storage.root if settings.postgres_url else storage.database_path
+    if not needed.exists():
+        raise ConfigurationError(
+            f"there is no {needed}; name the data directory with --data-dir or FITSERVE_DATA_DIR"
+        )
+    return storage
+
+
+def _holder(command: str) -> str:
+    return f"fitserve {command}, process {os.getpid()}"
+
+
+def _track(doing: str) -> Track:
+    """A bar on a terminal, nothing elsewhere."""
+    console = Console(stderr=True)
+
+    def show(artifacts: Sequence[Artifact]) -> Iterable[Artifact]:
+        hidden = not console.is_terminal
+        return track(artifacts, doing, console=console, transient=True, disable=hidden)
+
+    return show
+
+
+def _summarise(copied: Copied, done: str, started: float, what_next: str) -> bool:
+    rows, took = copied.rows, f"{decimal(copied.bytes)} in {time.monotonic() - started:.1f} s"
+    _tell(copied.lost)
+    if copied.lost:
+        what_next = f"{len(copied.lost)} artifacts could not be copied, see above"
+    typer.echo(
+        f"{done}: {rows['datasets']} datasets, {rows['models']} models, {rows['jobs']} jobs, "
+        f"{rows['checkpoints']} checkpoints, {took}; {what_next}"
+    )
+    return not copied.lost
+
+
+def _tell(findings: list[Finding]) -> None:
+    for finding in findings:
+        typer.echo(str(finding))
