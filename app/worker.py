@@ -7,7 +7,7 @@ writes about it, always under the attempt it claimed. Training itself happens in
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import structlog
@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import logs
-from app.db.models import Job, ModelVersion
+from app.db.models import Checkpoint, Job, ModelVersion
 from app.errors import NotFound, ServiceError, StorageFull, Unavailable
 from app.executors.base import Executor, Handle
 from app.ids import new_id
@@ -144,7 +144,8 @@ class Worker:
                 if claim is None:
                     signals.wait_queued(mark, _IDLE_LOOK)
                 else:
-                    self._run(claim)
+                    with self._held(claim):
+                        self._run(claim)
             except Exception:
                 log.exception("the worker failed; it tries again")
                 stopping.wait(_RETRY_AFTER)
@@ -159,6 +160,19 @@ class Worker:
         with self._context.database.write() as session:
             return queue.claim(session, self._lease)
 
+    @contextlib.contextmanager
+    def _held(self, claim: Claim) -> Iterator[None]:
+        """Have the lease on a claimed job renewed for as long as it is in our hands."""
+        if self._lease is None:
+            yield
+            return
+        key = (claim.job_id, claim.attempt)
+        self._lease.held.add(key)
+        try:
+            yield
+        finally:
+            self._lease.held.discard(key)
+
     def _run(self, claim: Claim) -> None:
         with structlog.contextvars.bound_contextvars(job_id=claim.job_id, attempt=claim.attempt):
             self._context.signals.changed(claim.job_id)
@@ -169,19 +183,18 @@ class Worker:
                 self._follow(run)
             except NotOurs:
                 log.warning("the job has moved on; this attempt stops")
-                for saved in run.checkpoints if run is not None else ():
-                    self._context.storage.remove("checkpoints", saved.checkpoint_id)
             except Exception as error:
                 log.exception("the job could not be run")
                 away = isinstance(error, ServiceError)  # a disk or a database, not the job
                 crash = None if away else f"{type(error).__name__}: {error}"
-                self._until_written(
-                    claim, lambda session: queue.give_back(session, claim, crash=crash)
-                )
+                with contextlib.suppress(NotOurs):
+                    self._until_written(
+                        claim, lambda session: queue.give_back(session, claim, crash=crash)
+                    )
             finally:
                 if run is not None:
                     run.handle.end()
-                    self._discard_unless_registered(run.model_id)
+                    self._discard_unrecorded(run)
 
     def _begin(self, claim: Claim) -> Run:
         model_id = new_id("mdl")
@@ -272,7 +285,8 @@ class Worker:
             if transition is not None:
                 transition(session)
 
-        self._until_written(run.claim, write)
+        if not self._until_written(run.claim, write):
+            return
         run.warnings.clear()
         run.epochs.clear()
         run.checkpoints.clear()
@@ -298,23 +312,35 @@ class Worker:
     def _give_back(self, run: Run, crash: str | None = None) -> None:
         self._record(run, lambda session: queue.give_back(session, run.claim, crash=crash))
 
-    def _until_written(self, claim: Claim, write: Write) -> None:
-        """Write, again and again while the disk or the database refuse."""
+    def _until_written(self, claim: Claim, write: Write) -> bool:
+        """Write, again and again while the disk or the database refuse; whether it was done.
+
+        A commit that was refused may have happened after all, so whatever is written bears
+        repeating.
+        """
         while True:
             try:
                 with self._context.database.write() as session:
                     write(session)
                 self._context.signals.changed(claim.job_id)
-                return
+                return True
             except (StorageFull, Unavailable) as error:
                 log.error("a job's state cannot be written; trying again", detail=error.detail)
                 if self._context.stopping.wait(_RETRY_AFTER):
-                    return  # the next start finds it running and queues it again
+                    return False  # the next start finds it running and queues it again
 
-    def _discard_unless_registered(self, model_id: str) -> None:
-        with contextlib.suppress(Exception), self._context.database.read() as session:
-            if session.get(ModelVersion, model_id) is None:
-                self._context.storage.remove("models", model_id)
+    def _discard_unrecorded(self, run: Run) -> None:
+        """Remove what has no row, unless a refused write may yet come to light: when we stop, such
+        is left to the next sweep."""
+        if self._context.stopping.is_set():
+            return
+        storage = self._context.storage
+        with contextlib.suppress(ServiceError), self._context.database.read() as session:
+            if session.get(ModelVersion, run.model_id) is None:
+                storage.remove("models", run.model_id)
+            for saved in run.checkpoints:
+                if session.get(Checkpoint, saved.checkpoint_id) is None:
+                    storage.remove("checkpoints", saved.checkpoint_id)
 
     # ------------------------------------------------------------ stopping
 

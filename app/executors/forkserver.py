@@ -159,7 +159,8 @@ def _fork(work: object, niceness: int, requests: socket.socket, descriptor: int)
             work.run(connection)  # type: ignore[attr-defined]
         code = 0
     finally:
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # a log on a full disk
+            sys.stderr.flush()
         os._exit(code)
 
 

@@ -98,7 +98,8 @@ def _reply(task: ParseTask) -> Reply:
             reusable=False,
         )
     except Exception as error:  # a reader that fails in a way nobody thought of
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # a log on a full disk
+            traceback.print_exc()
         detail = f"the file cannot be read: {error}"[:500]
         return _refused(errors.InvalidData, detail, reusable=False)
     return Parsed(

@@ -68,7 +68,8 @@ def _failure(error: Exception) -> TrainFailed:
     if isinstance(error, OverflowError) or _OVERFLOW in str(error):  # a parameter beyond float32
         remedy = "use less extreme parameters"
         return TrainFailed(code="diverged", message=f"training diverged: {error}; {remedy}"[:500])
-    traceback.print_exc()
+    with contextlib.suppress(OSError):  # a log on a full disk
+        traceback.print_exc()
     return TrainFailed(code="internal_error", message=f"{type(error).__name__}: {error}"[:500])
 
 

@@ -16,7 +16,7 @@ the caller stops and writes nothing. Each writes its event in the same transacti
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -31,6 +31,7 @@ from sqlalchemy import (
     insert,
     literal,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.exc import IntegrityError
@@ -87,6 +88,9 @@ class Lease:
 
     worker: str
     seconds: float
+    held: set[tuple[str, int]] = field(default_factory=set)
+    """Job and attempt of what the worker has in its hands. A claim whose commit was lost on the way
+    to it is not among them: nobody renews that, and it is rescued."""
 
     @property
     def until(self) -> ColumnElement[Any]:
@@ -196,8 +200,10 @@ def record(
 
 
 def record_checkpoint(session: Session, claim: Claim, saved: CheckpointSaved) -> None:
-    """Make a published checkpoint visible. Raises NotOurs."""
+    """Make a published checkpoint visible; once more changes nothing. Raises NotOurs."""
     _own(session, claim, crashes=0)
+    if session.get(Checkpoint, saved.checkpoint_id) is not None:
+        return
     session.add(
         Checkpoint(
             id=saved.checkpoint_id,
@@ -286,9 +292,10 @@ def rescue(session: Session) -> list[str]:
 
 
 def renew(session: Session, lease: Lease) -> None:
-    """Say that the worker is alive."""
-    held = update(Job).where(Job.worker == lease.worker, Job.status.in_(OWNED))
-    session.execute(held.values(lease_until=lease.until))
+    """Say that the worker is alive, and what it is at."""
+    held = tuple_(Job.id, Job.attempt).in_(list(lease.held))
+    ours = update(Job).where(held, Job.status.in_(OWNED))
+    session.execute(ours.values(lease_until=lease.until))
 
 
 def _rescue(session: Session, *where: ColumnElement[bool]) -> list[str]:

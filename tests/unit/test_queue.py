@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -387,6 +388,8 @@ def test_a_silent_worker_loses_its_jobs_and_a_live_one_keeps_them(
 ) -> None:
     silent, alive = Lease("silent", 0.0), Lease("alive", 15)
     lost, kept = claimed(postgres_database, silent), claimed(postgres_database, alive)
+    silent.held.add((lost.job_id, lost.attempt))
+    alive.held.add((kept.job_id, kept.attempt))
     with postgres_database.write() as session:
         queue.renew(session, alive)
     with postgres_database.write() as session:
@@ -401,6 +404,31 @@ def test_a_silent_worker_loses_its_jobs_and_a_live_one_keeps_them(
     with postgres_database.read() as session:
         job = session.get_one(Job, lost.job_id)
         assert (job.worker, job.lease_until, job.crashes) == (None, None, 0)
+
+
+def test_a_claim_that_its_worker_never_heard_of_is_not_renewed(
+    postgres_database: Database,
+) -> None:
+    lease = Lease("one", 0.0)  # the commit arrived, its answer did not
+    lost = claimed(postgres_database, lease)
+    known = claimed(postgres_database, lease)
+    lease.held.add((known.job_id, known.attempt))
+    with postgres_database.write() as session:
+        queue.renew(session, replace(lease, seconds=15))
+        assert queue.rescue(session) == [lost.job_id]
+
+
+def test_what_is_written_twice_is_there_once(database: Database) -> None:
+    """A commit whose answer was lost is repeated."""
+    claim = claimed(database)
+    saved = CheckpointSaved(checkpoint_id=new_id("ckpt"), epoch=0, size_bytes=1, sha256="0" * 64)
+    for _ in range(2):
+        with database.write() as session:
+            queue.record(session, claim, [epoch(0)], None)
+            queue.record_checkpoint(session, claim, saved)
+    with database.read() as session:
+        assert session.scalars(select(Checkpoint.id)).all() == [saved.checkpoint_id]
+        assert session.get_one(Job, claim.job_id).epochs_done == 1
 
 
 def test_a_rescued_job_goes_where_its_client_asked(postgres_database: Database) -> None:
