@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.db.models import TERMINAL, Checkpoint, Dataset, Job
@@ -27,12 +27,10 @@ from app.services.listing import Page, Paging, page
 from app.services.queue import Verb
 from app.settings import memory_of_machine
 
-Remember = Callable[[Session, Job], None]
+Placed = tuple[Job, int]
+"""A new job and its place in the queue."""
+Remember = Callable[[Session, Placed], None]
 """Called in the transaction that makes a job, with it."""
-
-
-def forget(_session: Session, _job: Job) -> None:
-    """Nothing is to be remembered."""
 
 
 def plan(context: Context, request: JobRequest) -> tuple[Dataset, Plan]:
@@ -73,21 +71,13 @@ def _require_kept(
     session: Session, dataset: Dataset, request: JobRequest, *, lock: bool = False
 ) -> None:
     """Raise InvalidRequest where the dataset was deleted while the job was being planned."""
-    if session.get(Dataset, dataset.id, with_for_update={"read": True} if lock else None) is None:
+    there = select(Dataset.id).where(Dataset.id == dataset.id)  # its profile may be megabytes
+    if session.scalars(there.with_for_update(read=True) if lock else there).first() is None:
         raise InvalidRequest.at(
             "/dataset",
             f"the dataset '{request.dataset[:64]}' has just been deleted; choose another one",
             "unknown_dataset",
         )
-
-
-def _require_place(session: Session, most: int) -> None:
-    """Raise QueueFull where as many jobs wait as may."""
-    waiting = session.scalars(
-        select(func.count()).select_from(Job).where(Job.status == "queued")
-    ).one()
-    if waiting >= most:
-        raise QueueFull(f"{waiting} jobs are waiting already; try again when some have ended")
 
 
 def _require_device(name: str) -> None:
@@ -115,10 +105,10 @@ def dry_run(context: Context, request: JobRequest) -> Plan:
     return plan(context, request)[1]
 
 
-def create(context: Context, request: JobRequest, remember: Remember = forget) -> Job:
+def create(context: Context, request: JobRequest, remember: Remember) -> Job:
     """Queue a job. Raises InvalidRequest, InvalidData, QueueFull, StorageFull or ShuttingDown.
 
-    ``remember`` is given the job in the transaction that makes it.
+    ``remember`` is given the job and its place in the transaction that makes it.
     """
     if context.stopping.is_set():
         raise ShuttingDown("the server is stopping; try again in a moment")
@@ -137,9 +127,11 @@ def create(context: Context, request: JobRequest, remember: Remember = forget) -
     )
     with context.database.write() as session:
         _require_kept(session, dataset, request, lock=True)
-        _require_place(session, context.settings.max_queued_jobs)
+        waiting, place = queue.outlook(session, job.priority)
+        if waiting >= context.settings.max_queued_jobs:
+            raise QueueFull(f"{waiting} jobs are waiting already; try again when some have ended")
         queue.enqueue(session, job)
-        remember(session, job)
+        remember(session, (job, place))
     context.signals.queued()
     return job
 

@@ -40,12 +40,13 @@ from app.api.schemas import (
     SeriesOut,
     SplitOut,
 )
-from app.db.models import TERMINAL, Job
+from app.db.models import TERMINAL
 from app.errors import FieldError, InvalidRequest
 from app.ml.specs import JobRequest
 from app.services import events, history, jobs, plots, queue
 from app.services.context import Context
 from app.services.history import History
+from app.services.jobs import Placed
 from app.services.queue import Verb
 from app.storage import Kind, Storage
 
@@ -92,8 +93,8 @@ async def create_job(
     return await once.amend(answer(out, 201, applied))
 
 
-def _accepted(session: Any, job: Job) -> Response:
-    return _taken(JobOut.of(job, queue.position(session, job)))
+def _accepted(_session: Any, made: Placed) -> Response:
+    return _taken(JobOut.of(*made))
 
 
 def _taken(job: JobOut, status: int = 202) -> Response:
