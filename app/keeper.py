@@ -41,6 +41,8 @@ class Keeper:
             name = f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(4)}"
             self.lease = Lease(name, context.settings.lease_seconds)
         self._swept_at = 0.0
+        self._looked_at = time.monotonic()
+        self._patient_until = 0.0
         self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
 
     def start(self) -> None:
@@ -73,12 +75,26 @@ class Keeper:
             return
         with self._context.database.write() as session:
             queue.renew(session, self.lease)
+        if self._was_away(self.lease.seconds):
+            return
+        with self._context.database.write() as session:
             rescued = queue.rescue(session)
         for job_id in rescued:
             log.warning("its worker was silent for too long; the job is given back", job_id=job_id)
             self._context.signals.changed(job_id)
         if rescued:
             self._context.signals.queued()
+
+    def _was_away(self, seconds: float) -> bool:
+        """Whether we ourselves were cut off for longer than a lease, and just now.
+
+        Then so may have been workers that are alive, and they get as long to come back.
+        """
+        now = time.monotonic()
+        if now - self._looked_at > seconds:
+            self._patient_until = now + seconds
+        self._looked_at = now
+        return now < self._patient_until
 
     # ------------------------------------------------------------ sweeping
 

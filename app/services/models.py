@@ -1,12 +1,14 @@
 """Model versions: by ``name`` (newest), ``name@3`` or id."""
 
 import re
+from collections.abc import Sequence
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
 from app.db.models import ModelVersion
 from app.errors import NotFound
+from app.services.context import Context
 from app.services.listing import Page, Paging, page
 
 _other = aliased(ModelVersion)
@@ -18,16 +20,22 @@ def find(session: Session, ref: str) -> ModelVersion:
     by_id = session.get(ModelVersion, ref)
     if by_id is not None:
         return by_id
+    return _named(session, ref, only_newest=True)[0]
+
+
+def _named(session: Session, ref: str, *, only_newest: bool = False) -> Sequence[ModelVersion]:
+    """What ``name`` or ``name@3`` names, newest first; at least one. Raises NotFound."""
+    found: Sequence[ModelVersion] = []
     match = _REF.fullmatch(ref)
     if match:
         statement = select(ModelVersion).where(ModelVersion.name == match["name"])
         if match["version"]:
             statement = statement.where(ModelVersion.version == int(match["version"]))
-        newest = statement.order_by(ModelVersion.version.desc()).limit(1)
-        found = session.scalars(newest).one_or_none()
-        if found is not None:
-            return found
-    raise NotFound(f"there is no model '{ref[:64]}'; a job that succeeds makes one")
+        statement = statement.order_by(ModelVersion.version.desc())
+        found = session.scalars(statement.limit(1 if only_newest else None)).all()
+    if not found:
+        raise NotFound(f"there is no model '{ref[:64]}'; a job that succeeds makes one")
+    return found
 
 
 def newest(session: Session, paging: Paging) -> Page[ModelVersion]:
@@ -48,3 +56,19 @@ def versions(session: Session, name: str, paging: Paging) -> Page[ModelVersion]:
     if not found.rows and paging.after is None:
         raise NotFound(f"there is no model '{name[:64]}'")
     return found
+
+
+def delete(context: Context, ref: str) -> None:
+    """Forget one version (``name@3`` or id) or, by ``name``, all of them, and free their disk.
+
+    Their numbers are not used again. Raises NotFound.
+    """
+    with context.database.write() as session:
+        by_id = session.get(ModelVersion, ref)
+        gone = [by_id] if by_id is not None else _named(session, ref)
+        for version in gone:
+            session.delete(version)
+        session.flush()
+        context.database.give_back_room(session)
+    for version in gone:
+        context.storage.remove("models", version.id)

@@ -4,7 +4,10 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from app.errors import InvalidRequest
+from app.db.models import ModelVersion
+from app.errors import ArtifactCorrupt, InvalidRequest
+from app.services import models
+from app.services.context import Context
 from app.storage import Storage
 
 if TYPE_CHECKING:  # it imports torch, which the server can do without until the first prediction
@@ -40,6 +43,18 @@ class Predictors:
 
     def _bytes(self) -> int:
         return sum(predictor.size_bytes for predictor in self._loaded.values())
+
+
+def load(context: Context, predictors: Predictors, ref: str) -> tuple[ModelVersion, "Predictor"]:
+    """The version that ``ref`` names, ready to predict. Raises NotFound or ArtifactCorrupt."""
+    with context.database.read() as session:
+        version = models.find(session, ref)
+    try:
+        return version, predictors.get(version.id)
+    except ArtifactCorrupt:
+        with context.database.read() as session:
+            models.find(session, version.id)  # else it has just been deleted
+        raise
 
 
 def predict(predictor: "Predictor", body: Any, *, probabilities: bool = False) -> dict[str, Any]:

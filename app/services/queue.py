@@ -286,9 +286,11 @@ def recover(session: Session) -> list[str]:
 def rescue(session: Session) -> list[str]:
     """Give back the jobs of workers that let their lease run out, by the database's clock.
 
-    Returns their ids.
+    Returns their ids. A row that a frozen worker has locked waits for another time; the others
+    do not wait for it.
     """
-    return _rescue(session, Job.status.in_(OWNED), Job.lease_until < _CLOCK)
+    expired = select(Job.id).where(Job.status.in_(OWNED), Job.lease_until < _CLOCK)
+    return _rescue(session, Job.id.in_(expired.with_for_update(skip_locked=True)))
 
 
 def renew(session: Session, lease: Lease) -> None:

@@ -127,6 +127,9 @@ def test_metadata_filters(server: Server) -> None:
     made = server.ok("POST", "/v1/datasets", json={"source": source, "metadata": {"owner": owner}})
     found = server.ok("GET", "/v1/datasets", params={"metadata[owner]": owner})
     assert [item["id"] for item in found["data"]] == [made["id"]]
+    for pair in ({"a\0": "x"}, {"a": "x\0"}):
+        refused = server.client.post("/v1/datasets", json={"source": source, "metadata": pair})
+        assert "NUL" in problem(refused, 422, "invalid_request")["errors"][0]["detail"]
     many = {"source": source, "metadata": {str(i): "x" for i in range(17)}}
     problem(server.client.post("/v1/datasets", json=many), 422, "invalid_request")
 

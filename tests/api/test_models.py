@@ -167,6 +167,27 @@ def test_versions_and_references(server: Server) -> None:
     assert [item["version"] for item in listed if item["name"] == name] == [3]
 
 
+def test_a_deleted_version_is_gone_and_its_number_not_used_again(server: Server) -> None:
+    job = {**LINE_JOB, "register_as": "given-up", "epochs": 3}
+    made = [server.train(**job)["model"]["ref"] for _ in range(3)]
+    folder = server.data_dir / "models"
+    ids = [server.ok("GET", f"/v1/models/{ref}")["id"] for ref in made]
+    body = {"rows": [{"x": 0.5}]}
+    assert server.client.post("/v1/models/given-up/predict", json=body).json()["version"] == 3
+    assert server.client.delete("/v1/models/given-up@3").status_code == 204
+    assert not (folder / ids[2]).exists()
+    assert server.client.post("/v1/models/given-up/predict", json=body).json()["version"] == 2
+    problem(server.client.get("/v1/models/given-up@3"), 404, "not_found")
+    problem(server.client.delete("/v1/models/given-up@3"), 404, "not_found")
+    assert server.train(**job)["model"]["ref"] == "given-up@4"
+    assert server.client.delete(f"/v1/models/{ids[0]}").status_code == 204
+    assert server.client.delete("/v1/models/given-up").status_code == 204
+    for method in ("GET", "DELETE"):
+        problem(server.client.request(method, "/v1/models/given-up"), 404, "not_found")
+    assert not any((folder / model_id).exists() for model_id in ids)
+    assert server.train(**job)["model"]["ref"] == "given-up@5"
+
+
 def test_summary_and_parameters(server: Server, shop: Json) -> None:
     summary = server.ok("GET", "/v1/models/shop/summary")
     assert summary["layers"][-1]["output_shape"] == [None, 1]

@@ -22,7 +22,7 @@ from app.db.models import ModelVersion
 from app.errors import InvalidJSON, UnsupportedMediaType
 from app.services import models
 from app.services.context import Context
-from app.services.predictions import predict
+from app.services.predictions import load, predict
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -66,6 +66,12 @@ def get_model(ref: str, context: ContextDep) -> ModelOut:
     return ModelOut.of(_find(context, ref))
 
 
+@router.delete("/{ref}", status_code=204)
+def delete_model(ref: str, context: ContextDep) -> None:
+    """One version by ``name@3`` or id, all of them by ``name``; their numbers stay used."""
+    models.delete(context, ref)
+
+
 @router.get("/{name}/versions")
 def list_versions(name: str, context: ContextDep, paging: PagingDep) -> ModelList:
     """Newest first."""
@@ -78,15 +84,14 @@ def list_versions(name: str, context: ContextDep, paging: PagingDep) -> ModelLis
 @router.get("/{ref}/parameters")
 def get_parameters(ref: str, context: ContextDep, predictors: PredictorsDep) -> ParametersOut:
     """Every parameter by name; values up to 10,000 numbers in all, else null."""
-    predictor = predictors.get(_find(context, ref).id)
+    _, predictor = load(context, predictors, ref)
     return ParametersOut(data=[Parameter(**item) for item in predictor.parameters()])
 
 
 @router.get("/{ref}/summary")
 def get_summary(ref: str, context: ContextDep, predictors: PredictorsDep) -> SummaryOut:
     """Layers, output shapes and parameter counts."""
-    row = _find(context, ref)
-    predictor = predictors.get(row.id)
+    row, predictor = load(context, predictors, ref)
     return SummaryOut(
         model=row.name,
         version=row.version,
@@ -124,8 +129,8 @@ async def predict_rows(
     body = await read_body(request, context.settings.max_json_bytes)
 
     def answer() -> bytes:
-        row = _find(context, ref)
-        found = predict(predictors.get(row.id), _decode(body), probabilities=probabilities)
+        row, predictor = load(context, predictors, ref)
+        found = predict(predictor, _decode(body), probabilities=probabilities)
         return dump({"object": "predictions", "model": row.name, "version": row.version, **found})
 
     return Response(await to_thread.run_sync(answer), media_type="application/json")

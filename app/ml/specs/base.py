@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -22,11 +23,18 @@ def _few(value: Any) -> Any:
     return value
 
 
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("the character NUL cannot be kept; leave it out")
+    return text
+
+
+_NoNul = AfterValidator(_without_nul)
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", strict=True)]
 Metadata = Annotated[
     dict[
-        Annotated[str, StringConstraints(min_length=1, max_length=64)],
-        Annotated[str, StringConstraints(max_length=512)],
+        Annotated[str, StringConstraints(min_length=1, max_length=64), _NoNul],
+        Annotated[str, StringConstraints(max_length=512), _NoNul],
     ],
     Field(max_length=_MOST_PAIRS, description="up to 16 pairs of strings of yours"),
     BeforeValidator(_few),

@@ -1,0 +1,60 @@
+"""What is given up goes from the disk: rows, history, artifacts; and checkpoints when their days
+are over."""
+
+from pathlib import Path
+from typing import Any
+
+from tests.integration.test_kill import JOB, waves
+from tests.server import LINE_JOB, Server
+
+
+def artifacts(data_dir: Path, kind: str) -> set[str]:
+    return {path.name for path in (data_dir / kind).iterdir()}
+
+
+def test_deleting_gives_the_disk_back(data_dir: Path) -> None:
+    """Four histories of 8,000 epochs are 800 kB of rows."""
+    long: dict[str, Any] = {**LINE_JOB, "epochs": 8_000}
+    with Server(data_dir) as server:
+        server.line()
+        server.train(**LINE_JOB)
+        server.terminate()
+        path = data_dir / "fitserve.db"
+        before = path.stat().st_size
+        server.restart()
+        ids = [str(server.ok("POST", "/v1/jobs", json=long)["id"]) for _ in range(4)]
+        for job_id in ids:
+            assert server.ended(job_id)["status"] == "succeeded"
+        for version in range(2, 6):
+            assert server.client.delete(f"/v1/models/line@{version}").status_code == 204
+        for job_id in ids:
+            assert server.client.delete(f"/v1/jobs/{job_id}").status_code == 204
+        wal = sum(file.stat().st_size for file in data_dir.glob("fitserve.db-wal"))
+        assert wal < 8 << 20
+        server.terminate()
+        after = path.stat().st_size
+        print(f"\n{before:,} bytes, after 32,000 epochs came and went {after:,}")
+        assert after < before + (200 << 10)
+        assert len(artifacts(data_dir, "models")) == 1
+        assert len(artifacts(data_dir, "checkpoints")) == 1
+
+
+def test_checkpoints_of_ended_jobs_go_when_their_days_are_over(data_dir: Path) -> None:
+    with Server(data_dir) as server:
+        waves(server)
+        ended = server.train(**JOB)
+        assert artifacts(data_dir, "checkpoints")
+        paused = str(server.ok("POST", "/v1/jobs", json={**JOB, "epochs": 100_000})["id"])
+        server.until(paused, lambda job: job["progress"]["epoch"] > 2)
+        server.ok("POST", f"/v1/jobs/{paused}/pause")
+        server.until(paused, lambda job: job["status"] == "paused")
+        server.terminate()
+    with Server(data_dir, FITSERVE_CHECKPOINT_DAYS="0") as server:  # begins by sweeping
+        assert server.ok("GET", f"/v1/jobs/{ended['id']}/checkpoints")["data"] == []
+        kept = server.ok("GET", f"/v1/jobs/{paused}/checkpoints")["data"]
+        assert artifacts(data_dir, "checkpoints") == {row["id"] for row in kept} != set()
+        assert server.client.get("/v1/models/" + ended["model"]["ref"]).status_code == 200
+        server.ok("POST", f"/v1/jobs/{paused}/resume")
+        server.until(paused, lambda job: job["attempt"] == 2 and job["status"] == "running")
+        server.ok("POST", f"/v1/jobs/{paused}/cancel")
+        server.ended(paused)
