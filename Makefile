@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup demo serve test check lint types layers schema openapi bench clean
+.PHONY: help setup demo serve test soak check lint types layers schema openapi bench clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -24,6 +24,11 @@ serve: setup  ## serve on http://127.0.0.1:8000 until Ctrl-C
 
 test: setup  ## run the tests
 	$(BIN)/python -m pytest
+
+SOAK := kill soak endings workers backup migrations
+
+soak: setup  ## the tests of what jobs survive, a hundred times as often; an hour or more
+	FITSERVE_SOAK=1 $(BIN)/python -m pytest -s $(SOAK:%=tests/integration/test_%.py)
 
 check: setup lint types layers schema test  ## everything that CI runs
 

@@ -65,47 +65,28 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class Server:
-    """``with Server(path) as server: server.client.get(...)``."""
+class Process:
+    """A ``fitserve`` process: its log, its children, and the ways to end it."""
 
-    def __init__(self, data_dir: Path, *arguments: str, **environment: str) -> None:
-        self.data_dir = data_dir
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+    def __init__(self, *command: str, **environment: str) -> None:
         self.log = Path(tempfile.mkstemp(prefix="fitserve-", suffix=".log")[1])
-        self._arguments = arguments
+        self._command = command
         clean = {k: v for k, v in os.environ.items() if not k.startswith("FITSERVE_")}
         self._environment = {**clean, **environment}
-        key = environment.get("FITSERVE_API_KEY")
-        self.client = httpx.Client(
-            base_url=self.url,
-            timeout=60,
-            trust_env=False,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-        )
         self.process = self._spawn()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "app", "serve", "--port", str(self.port)]
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [*command, "--data-dir", str(self.data_dir), *self._arguments],
+                [sys.executable, "-m", "app", *self._command],
                 env=self._environment,
                 stdout=log,
                 stderr=log,
             )
 
-    def wait_ready(self) -> "Server":
-        deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None, self.log.read_text()
-            try:
-                if self.client.get("/readyz").status_code == 200:
-                    return self
-            except httpx.TransportError:
-                pass
-            time.sleep(0.02)
-        raise AssertionError(f"not ready after {READY_SECONDS} s: {self.log.read_text()}")
+    def start(self) -> None:
+        """Again, after its end; does not wait until it is ready."""
+        self.process = self._spawn()
 
     def logged(self, text: str, seconds: float = 10) -> bool:
         """Whether a line with ``text`` comes; a request's line follows its answer."""
@@ -116,17 +97,15 @@ class Server:
             time.sleep(0.01)
         return True
 
-    def restart(self) -> "Server":
-        self.process = self._spawn()
-        return self.wait_ready()
-
     def kill(self) -> None:
         """SIGKILL, as a power cut would; returns when every child is gone too."""
         children = psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
         self.process.wait()
-        psutil.wait_procs(children, timeout=10)
-        assert not any(child.is_running() for child in children)
+        deadline = time.monotonic() + 10
+        while any(map(_lives, children)):
+            assert time.monotonic() < deadline, children
+            time.sleep(0.01)
 
     def terminate(self) -> tuple[int, float]:
         """SIGTERM; ``(exit code, seconds it took)``."""
@@ -142,17 +121,8 @@ class Server:
 
     def forkservers(self, work: str = "training") -> list[psutil.Process]:
         """The fork server whose children do that ``work``; none while there is none."""
-        children = psutil.Process(self.process.pid).children()
-        alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+        alive = filter(_lives, psutil.Process(self.process.pid).children())
         return [child for child in alive if f"app.executors.{work}" in child.cmdline()]
-
-    def __enter__(self) -> "Server":
-        return self.wait_ready()
-
-    def __exit__(self, *_: object) -> None:
-        self.client.close()
-        self.stop()
-        self.log.unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End it if it still runs."""
@@ -163,6 +133,51 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self.log.unlink(missing_ok=True)
+
+
+class Server(Process):
+    """``with Server(path) as server: server.client.get(...)``."""
+
+    def __init__(self, data_dir: Path, *arguments: str, **environment: str) -> None:
+        self.data_dir = data_dir
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        key = environment.get("FITSERVE_API_KEY")
+        self.client = httpx.Client(
+            base_url=self.url,
+            timeout=60,
+            trust_env=False,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+        )
+        options = ("--port", str(self.port), "--data-dir", str(data_dir), *arguments)
+        super().__init__("serve", *options, **environment)
+
+    def wait_ready(self) -> "Server":
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                if self.client.get("/readyz").status_code == 200:
+                    return self
+            except httpx.TransportError:
+                pass
+            time.sleep(0.02)
+        raise AssertionError(f"not ready after {READY_SECONDS} s: {self.log.read_text()}")
+
+    def restart(self) -> "Server":
+        self.start()
+        return self.wait_ready()
+
+    def __enter__(self) -> "Server":
+        return self.wait_ready()
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        super().__exit__()
 
     # ------------------------------------------------------------ shorthands
 
@@ -200,6 +215,14 @@ class Server:
 
     def ended(self, job_id: str) -> Json:
         return self.ok("GET", f"/v1/jobs/{job_id}", params={"wait": "60"})
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether it has not ended; who has lost its parent is a zombie until init looks."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def problem(response: httpx.Response, status: int, code: str) -> Json:

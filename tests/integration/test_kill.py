@@ -1,4 +1,4 @@
-"""Training processes killed at random moments: what they leave is what nobody would have missed."""
+"""Training killed at random moments, alone or with its server: what is left nobody would miss."""
 
 import contextlib
 import hashlib
@@ -6,16 +6,14 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.server import Json, Server
-
-KILLED_JOBS = 8
-KILLS = 3
+from tests.soak import rounds
 
 JOB: Json = {
     "dataset": "waves",
@@ -49,36 +47,54 @@ def newest_checkpoint(server: Server, job_id: str) -> str | None:
     return str(found[0]["id"]) if found else None
 
 
-def killed_at_random(server: Server, chance: random.Random) -> tuple[Json, int]:
-    """A fresh job whose process is killed again and again, each time after a new checkpoint."""
+def kill_training(server: Server) -> None:
+    with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess, ValueError):  # it has ended
+        os.kill(server.training_pid(), signal.SIGKILL)
+
+
+def kill_server(server: Server) -> None:
+    server.kill()
+    server.restart()
+
+
+def killed_at_random(server: Server, kill: Callable[[Server], None], times: int) -> Json:
+    """A fresh job that is killed again and again, each time after a new checkpoint: three crashes
+    without one would end it."""
     job_id = str(server.ok("POST", "/v1/jobs", json=JOB)["id"])
-    kills, last = 0, None
-    while kills < KILLS:
-        job = server.ok("GET", f"/v1/jobs/{job_id}")
-        if job["status"] not in ("queued", "running"):
-            break
-        newest = newest_checkpoint(server, job_id)
-        if job["status"] == "queued" or newest == last:
-            continue
-        time.sleep(chance.random() * 0.3)
-        last = newest
-        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess, ValueError):
-            os.kill(server.training_pid(), signal.SIGKILL)
-            kills += 1
-    return server.ended(job_id), kills
+    for attempt in range(1, times + 1):
+        before = newest_checkpoint(server, job_id)
+        server.until(
+            job_id,
+            lambda job, before=before: (
+                job["finished_at"] or newest_checkpoint(server, job_id) != before
+            ),
+        )
+        time.sleep(random.random() * 0.3)
+        kill(server)
+        server.until(
+            job_id,
+            lambda job, attempt=attempt: job["finished_at"] or job["attempt"] > attempt,
+        )
+    return server.ended(job_id)
 
 
-def test_weights_and_history_are_those_of_an_undisturbed_run(data_dir: Path) -> None:
-    chance = random.Random()
+@pytest.mark.parametrize(
+    ("kill", "times", "jobs"),
+    [(kill_training, 3, rounds(3, 100)), (kill_server, rounds(1, 2), rounds(2, 30))],
+)
+def test_weights_and_history_are_those_of_an_undisturbed_run(
+    data_dir: Path, kill: Callable[[Server], None], times: int, jobs: int
+) -> None:
     with Server(data_dir, FITSERVE_MAX_PARALLEL_JOBS="1") as server:
         waves(server)
         undisturbed = outcome(server, server.train(**JOB))
         attempts = 0
-        for _ in range(KILLED_JOBS):
-            job, kills = killed_at_random(server, chance)
-            assert outcome(server, job) == undisturbed, f"after {kills} kills"
+        for _ in range(jobs):
+            job = killed_at_random(server, kill, times)
+            assert outcome(server, job) == undisturbed, f"attempt {job['attempt']}"
             attempts += job["attempt"]
-        assert attempts > KILLED_JOBS, "no kill hit a running job"
+        print(f"\n{jobs} jobs, {attempts - jobs} kills hit: weights and history as undisturbed")
+        assert attempts > jobs, "no kill hit a running job"
 
 
 def test_a_server_that_is_stopped_leaves_a_checkpoint_to_go_on_from(data_dir: Path) -> None:
