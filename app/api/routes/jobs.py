@@ -82,7 +82,8 @@ async def create_job(
     if dry_run:
         return answer(PlanOut.of(await to_thread.run_sync(jobs.dry_run, context, body)), 200)
     seconds = seconds_to_wait(prefer)
-    await once.check(canonical(await request.json()))
+    if once.wanted:
+        await once.check(canonical(await request.json()))
     job = await to_thread.run_sync(jobs.create, context, body, once.answering(_accepted))
     if not seconds:
         return once.response
