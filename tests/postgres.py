@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -35,12 +36,12 @@ server=$!
 { read -r _ <&3; kill -INT $server; } &
 watcher=$!
 wait $server
-rm -rf "$0"
+[ -e "$0/keep" ] || rm -rf "$0"
 kill $watcher 2>/dev/null
 """
 """Runs the server until standard input ends, which is when its writer ends however it ends; then
-removes the folder. (A parent-death signal would leave the folder, and needs code between fork and
-exec, about which Python warns where there are threads.)"""
+removes the folder, unless another server is to use it. (A parent-death signal would leave the
+folder, and needs code between fork and exec, about which Python warns where there are threads.)"""
 
 
 class Postgres:
@@ -67,9 +68,9 @@ class Postgres:
             )
             self._programs = self._usable(find_programs())
             self._initialise()
-            process = self._spawn()
-            stack.callback(_end, process)
-            self._wait_ready(process)
+            self._process = self._spawn()
+            stack.callback(lambda: _end(self._process))
+            self._wait_ready()
             self._ending = stack.pop_all()
         return self
 
@@ -86,6 +87,17 @@ class Postgres:
         """Drop a database, whoever is still connected to it."""
         name = make_url(url).database or ""
         self._command(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """Everybody's connections end and nobody gets another, until the server starts again."""
+        keep = self.folder / "keep"
+        keep.touch()
+        _end(self._process)
+        yield
+        self._process = self._spawn()
+        self._wait_ready()
+        keep.unlink()
 
     # ------------------------------------------------------------ inside
 
@@ -128,10 +140,10 @@ class Postgres:
             keep=True,
         )
 
-    def _wait_ready(self, process: subprocess.Popen[bytes]) -> None:
+    def _wait_ready(self) -> None:
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
-            assert process.poll() is None, self._logged()
+            assert self._process.poll() is None, self._logged()
             with contextlib.suppress(psycopg.OperationalError):
                 self._connect().close()
                 return
