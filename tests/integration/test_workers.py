@@ -157,10 +157,10 @@ def test_a_row_that_a_frozen_worker_has_locked_holds_up_nobody_else(
         house.running(job_id)
     with psycopg.connect(house.url.replace("+psycopg", "")) as connection:
         connection.execute("SELECT FROM jobs WHERE id = %s FOR UPDATE", [locked])
-        for job_id in (locked, lost):
-            house.holder(job_id, crew).kill()
+        house.holder(locked, crew).kill()
+        time.sleep(2 * LEASE_SECONDS)  # now everybody would have it
+        house.holder(lost, crew).kill()
         house.server.until(lost, lambda job: job["status"] == "queued")
-        time.sleep(2 * LEASE_SECONDS)
         assert house.server.ok("GET", f"/v1/jobs/{locked}")["status"] == "running"
     house.server.until(locked, lambda job: job["status"] == "queued")
     assert house.server.ok("GET", f"/v1/jobs/{kept}")["attempt"] == 1, "its worker is alive"
@@ -219,7 +219,8 @@ def test_sigterm_gives_the_job_to_another_worker_with_a_checkpoint(
         assert crashes == 0
         job = house.ended(job_id)
         if status != "succeeded":  # it was quicker
-            assert (status, epoch, job["attempt"]) == ("queued", done - 1, 2)
+            assert (status, job["attempt"]) == ("queued", 2)
+            assert epoch in (done - 1, done), "where it was: between two epochs, or in one"
             given_back += 1
             longest = max(longest, seconds)
         assert outcome(house.server, job) == undisturbed, job
