@@ -112,6 +112,8 @@ class Keeper:
                 "models": set(session.scalars(select(ModelVersion.id))),
                 "checkpoints": set(session.scalars(select(Checkpoint.id))),
             }
+        if self.lease is not None and not any(known.values()):
+            return  # perhaps the wrong database: to it all would be orphans
         for kind, ids in known.items():
             orphans = storage.sweep(kind, ids, least_age)
             if orphans:

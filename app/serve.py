@@ -45,7 +45,14 @@ def own_data(settings: Settings, holder: str) -> Iterator[tuple[Storage, Databas
     With Postgres several processes share the directory. Raises ConfigurationError where another
     process has it or the database is not ours.
     """
-    with locked_data(settings, holder, shared=settings.postgres_url is not None) as storage:
+    shared = settings.postgres_url is not None
+    with locked_data(settings, holder, shared=shared) as storage:
+        if shared and storage.database_path.exists():  # its artifacts would be orphans to Postgres
+            raise ConfigurationError(
+                f"{storage.root} belongs to the SQLite database in it; give Postgres a "
+                f"FITSERVE_DATA_DIR of its own and move everything there with `fitserve restore "
+                f"{storage.root}`"
+            )
         database = open_database(settings, storage)
         try:
             migrate.upgrade(database)

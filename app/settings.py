@@ -146,4 +146,5 @@ def load_settings(**overrides: object) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = f"FITSERVE_{'.'.join(str(part) for part in first['loc'])}".upper()
-        raise ConfigurationError(f"{name}: {first['msg']}") from error
+        said = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(f"{name}: {said}") from error

@@ -59,19 +59,34 @@ def backup(settings: Settings, folder: Path) -> bool:
 def restore(settings: Settings, folder: Path) -> bool:
     """Fill an empty house from ``folder``; whether nothing was lost. Raises FitserveError."""
     source, started = Storage(folder), time.monotonic()
-    if not source.database_path.exists():
-        raise ConfigurationError(f"{folder} is no backup: there is no {source.database_path.name}")
+    if settings.data_dir.resolve().is_relative_to(folder.resolve()):
+        raise ConfigurationError(
+            f"{settings.data_dir} lies in the backup itself; choose another --data-dir"
+        )
     with (
-        closing(Database(source.database_path)) as database,
+        closing(_readable(source)) as database,
         serve.locked_data(settings, _holder("restore"), shared=False) as target,
         closing(serve.open_database(settings, target)) as own,
     ):
-        migrate.require_current(database)
         house = House(source, database)
         shared = own if own.shared else None
         copied = copying.restore(house, target, shared, _track("restoring"))
     where = f"{settings.data_dir}" + (f" and {own}" if own.shared else "")
-    return _summarise(copied, f"restored to {where}", started, "start it with `fitserve serve`")
+    start = f"start it with `fitserve serve --data-dir {settings.data_dir}`"
+    if own.shared:
+        start += " and the same FITSERVE_DATABASE_URL"
+    return _summarise(copied, f"restored to {where}", started, start)
+
+
+def _readable(source: Storage) -> Database:
+    """The database of a backup. Raises ConfigurationError, having made nothing."""
+    if not source.database_path.exists():
+        raise ConfigurationError(
+            f"{source.root} is no backup: there is no {source.database_path.name}"
+        )
+    database = Database(source.database_path)
+    migrate.require_current(database)
+    return database
 
 
 def _existing(settings: Settings) -> Storage:

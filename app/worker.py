@@ -111,6 +111,7 @@ class Worker:
         self._context = context
         self._lease = lease
         self._executor = executor
+        self._working: set[threading.Thread] = set()
         self._threads = [
             threading.Thread(target=self._slot, name=f"slot-{i}", daemon=True)
             for i in range(context.settings.max_parallel_jobs)
@@ -125,7 +126,7 @@ class Worker:
         """Stop running jobs and give them back to the queue; ``context.stopping`` is set."""
         self._context.signals.queued()
         deadline = time.monotonic() + timeout
-        for thread in filter(threading.Thread.is_alive, self._threads):  # maybe none has begun
+        for thread in list(self._working):
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def alive(self) -> bool:
@@ -140,15 +141,26 @@ class Worker:
             mark = signals.queue_mark
             try:
                 self._executor.prepare()
-                claim = self._claim()
-                if claim is None:
+                if not self._work():
                     signals.wait_queued(mark, _IDLE_LOOK)
-                else:
-                    with self._held(claim):
-                        self._run(claim)
             except Exception:
-                log.exception("the worker failed; it tries again")
+                if not stopping.is_set():  # else the executor was closed under our feet
+                    log.exception("the worker failed; it tries again")
                 stopping.wait(_RETRY_AFTER)
+
+    def _work(self) -> bool:
+        """Run the next job, if there is one; whoever stops the worker waits for this alone."""
+        thread = threading.current_thread()
+        self._working.add(thread)
+        try:
+            claim = None if self._context.stopping.is_set() else self._claim()
+            if claim is None:
+                return False
+            with self._held(claim):
+                self._run(claim)
+            return True
+        finally:
+            self._working.discard(thread)
 
     def _claim(self) -> Claim | None:
         with self._context.database.read() as session:

@@ -15,7 +15,7 @@ _CONNECTIONS = 8
 _POOL_SECONDS = 30
 _WAL_BYTES = 16 * 1024 * 1024
 _PATIENCE = (
-    "-c lock_timeout=10s -c statement_timeout=60s -c idle_in_transaction_session_timeout=60s"
+    "-c lock_timeout=10s -c statement_timeout=60s -c idle_in_transaction_session_timeout=15s"
 )
 _NO_ROOM = "53100"
 # connection, transaction rollback (deadlock), resources, operator intervention, lock not available

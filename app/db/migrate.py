@@ -7,6 +7,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from sqlalchemy import inspect
 from sqlalchemy.exc import DatabaseError
 
 from app.db.session import Database
@@ -74,11 +75,20 @@ def _unusable(database: Database, error: DatabaseError | ServiceError) -> Config
 
 
 def _current(database: Database) -> str | None:
-    """The database's revision, read without writing; ``None`` where it is new."""
+    """The database's revision, read without writing; ``None`` where it is new.
+
+    Raises ConfigurationError for a file with other tables; a Postgres may have them beside ours.
+    """
     if not database.exists():
         return None
     with database.read() as session:
-        return MigrationContext.configure(session.connection()).get_current_revision()
+        connection = session.connection()
+        revision = MigrationContext.configure(connection).get_current_revision()
+        if revision is None and not database.shared and inspect(connection).get_table_names():
+            raise ConfigurationError(
+                f"{database} is the database of another program; choose another --data-dir"
+            )
+        return revision
 
 
 def _require_known(settings: Config, revision: str | None, database: Database) -> None:

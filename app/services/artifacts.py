@@ -82,17 +82,18 @@ def expected(session: Session) -> list[Artifact]:
         for row, status in session.execute(checkpoints)
     ]
     for model_id, name, version in session.execute(versions.order_by(ModelVersion.id)):
-        instead = f"train it again and give this one up (DELETE /v1/models/{name}@{version})"
+        where = f"/v1/models/{name}@{version}"
+        instead = f"train it again and give this one up (start the server, DELETE {where})"
         found.append(Artifact("models", model_id, instead))
     for dataset_id, size, sha256 in session.execute(datasets.order_by(Dataset.id)):
-        instead = f"give it up (DELETE /v1/datasets/{dataset_id})"
+        instead = f"give it up (start the server, DELETE /v1/datasets/{dataset_id})"
         found.append(Artifact("datasets", dataset_id, instead, FILE, size, sha256))
     return found
 
 
 def _without(checkpoint: Checkpoint, status: str) -> str:
     if status in TERMINAL:
-        return f"leave it: {checkpoint.job_id} has {status} and is not trained again"
+        return f"leave it: {checkpoint.job_id} is over ({status}) and not trained again"
     return f"leave it: {checkpoint.job_id} goes on from an older checkpoint, or from its start"
 
 

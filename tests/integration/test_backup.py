@@ -427,6 +427,7 @@ def refusals(full: Path, home: Path, there: Path, tmp_path: Path, url: str) -> N
         "there is not empty": lambda: restore(full, there),
         "name an empty database": lambda: restore(full, new, database_url=url),
         "is no backup": lambda: restore(tmp_path, new),
+        "lies in the backup itself": lambda: restore(full, full / "sub"),
         "home is not empty; name": lambda: backup(full, home),
         "lies in the data directory": lambda: backup(full, full / "tmp" / "b"),
         "there is no": lambda: backup(tmp_path / "none", new),

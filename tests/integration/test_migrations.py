@@ -215,7 +215,7 @@ def test_killed_in_the_middle_leaves_the_old_schema_or_the_new(
 # ---------------------------------------------------------------- foreign
 
 
-@pytest.fixture(params=["newer", "damaged", "cut off"])
+@pytest.fixture(params=["newer", "damaged", "cut off", "another program's"])
 def foreign(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     path = tmp_path / "fitserve.db"
     if request.param == "newer":
@@ -224,6 +224,10 @@ def foreign(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         connection.execute("INSERT INTO alembic_version VALUES ('9999')")
         connection.commit()
         connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
+    elif request.param == "another program's":
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE users (id INTEGER)")
         connection.close()
     elif request.param == "damaged":
         path.write_bytes(b"this is no database" * 100)

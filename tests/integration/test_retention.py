@@ -1,10 +1,21 @@
 """What is given up goes from the disk: rows, history, artifacts; and checkpoints when their days
 are over."""
 
+import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from app.errors import ConfigurationError
+from app.executors.parsers import Parsers
+from app.keeper import Keeper
+from app.serve import own_data
+from app.services.context import Context
+from app.settings import load_settings
+from app.storage import Storage
 from tests.integration.test_kill import JOB, waves
+from tests.postgres import Postgres
 from tests.server import LINE_JOB, Server
 
 
@@ -58,3 +69,28 @@ def test_checkpoints_of_ended_jobs_go_when_their_days_are_over(data_dir: Path) -
         server.until(paused, lambda job: job["attempt"] == 2 and job["status"] == "running")
         server.ok("POST", f"/v1/jobs/{paused}/cancel")
         server.ended(paused)
+
+
+def test_a_postgres_does_not_take_the_artifacts_of_another_database_for_orphans(
+    data_dir: Path, postgres: Postgres
+) -> None:
+    storage = Storage(data_dir)
+    settings = load_settings(data_dir=data_dir, database_url=postgres.database())
+    with own_data(settings, "test") as (_, database):
+        parsers = Parsers(1 << 30, 60, lambda: False)
+        context = Context(settings, storage, database, parsers)
+        old = storage.path("models", "mdl_old")
+        old.mkdir()
+        os.utime(old, (0, 0))
+        Keeper(context).start()
+        assert old.exists(), "nothing is known here, so nothing is known to be an orphan"
+        context.closed.set()
+        parsers.close()
+    with own_data(load_settings(data_dir=data_dir), "test"):
+        pass  # SQLite makes its database here
+    with (
+        pytest.raises(ConfigurationError, match="belongs to the SQLite database in it"),
+        own_data(settings, "test"),
+    ):
+        pass
+    assert old.exists()
