@@ -23,7 +23,7 @@ serve: setup  ## serve on http://127.0.0.1:8000 until Ctrl-C
 	$(BIN)/fitserve serve
 
 test: setup  ## run the tests, two files at a time: most of them wait for processes they started
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 SOAK := kill soak endings workers backup migrations
 

@@ -175,7 +175,7 @@ class Load:
 def test_backups_under_load_are_whole(
     tmp_path: Path, kind: str, request: pytest.FixtureRequest
 ) -> None:
-    data, count, shared = tmp_path / "data", rounds(2, 20), {}
+    data, count, shared = tmp_path / "data", rounds(1, 20), {}
     if kind == "postgres":
         shared["FITSERVE_DATABASE_URL"] = request.getfixturevalue("postgres").database()
     promised: list[tuple[set[str], set[str]]] = []
@@ -315,7 +315,7 @@ def test_a_backup_that_was_ended_leaves_nothing_that_looks_whole(
     tmp_path: Path, full: Path
 ) -> None:
     codes, left = [], 0
-    for turn in range(rounds(4, 60)):
+    for turn in range(rounds(2, 60)):
         number = (signal.SIGKILL, signal.SIGTERM)[turn % 2]
         folder, wait = tmp_path / number.name, random.random() * 0.4
         arguments = ["backup", str(folder), "--data-dir", str(full)]
@@ -340,7 +340,7 @@ def test_a_restore_that_was_killed_can_be_repeated(tmp_path: Path, full: Path) -
     saved, data = tmp_path / "backup", tmp_path / "data"
     backup(full, saved)
     codes = []
-    for _ in range(rounds(2, 60)):
+    for _ in range(rounds(1, 60)):
         arguments = ["restore", str(saved), "--data-dir", str(data)]
         wait = random.random() * 0.4
         codes.append(interrupted(arguments, data, "tmp/restore.*", signal.SIGKILL, wait))

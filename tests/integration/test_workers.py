@@ -91,7 +91,7 @@ def runs_again(job: Json) -> bool:
 def test_a_killed_workers_jobs_end_elsewhere_as_if_nothing_had_happened(
     house: House, crew: list[Worker], undisturbed: Outcome
 ) -> None:
-    jobs, attempts = rounds(3, 100), 0
+    jobs, attempts = rounds(2, 100), 0
     for _ in range(jobs):
         job_id = house.queue(**JOB)
         holder, _ = somewhere_in(house, job_id, crew)
@@ -171,7 +171,7 @@ def test_a_row_that_a_frozen_worker_has_locked_holds_up_nobody_else(
 
 
 def test_three_workers_share_one_queue(house: House, crew: list[Worker]) -> None:
-    count = rounds(40, 400)
+    count = rounds(24, 400)
     with frozen(*crew):
         jobs = [
             house.queue(**QUICK_JOB, register_as="crowd", priority=random.randrange(-3, 4))
