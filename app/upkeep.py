@@ -59,12 +59,8 @@ def backup(settings: Settings, folder: Path) -> bool:
 def restore(settings: Settings, folder: Path) -> bool:
     """Fill an empty house from ``folder``; whether nothing was lost. Raises FitserveError."""
     source, started = Storage(folder), time.monotonic()
-    if settings.data_dir.resolve().is_relative_to(folder.resolve()):
-        raise ConfigurationError(
-            f"{settings.data_dir} lies in the backup itself; choose another --data-dir"
-        )
     with (
-        closing(_readable(source)) as database,
+        closing(_readable(source, settings.data_dir)) as database,
         serve.locked_data(settings, _holder("restore"), shared=False) as target,
         closing(serve.open_database(settings, target)) as own,
     ):
@@ -78,12 +74,14 @@ def restore(settings: Settings, folder: Path) -> bool:
     return _summarise(copied, f"restored to {where}", started, start)
 
 
-def _readable(source: Storage) -> Database:
+def _readable(source: Storage, target: Path) -> Database:
     """The database of a backup. Raises ConfigurationError, having made nothing."""
     if not source.database_path.exists():
         raise ConfigurationError(
             f"{source.root} is no backup: there is no {source.database_path.name}"
         )
+    if target.resolve().is_relative_to(source.root.resolve()):
+        raise ConfigurationError(f"{target} lies in the backup itself; choose another --data-dir")
     database = Database(source.database_path)
     migrate.require_current(database)
     return database

@@ -29,7 +29,7 @@ from app.storage import KINDS, Storage
 from tests.integration.test_command_line import fitserve
 from tests.postgres import Postgres
 from tests.server import LINE_JOB, Json, Server
-from tests.soak import SOAK, rounds
+from tests.soak import SOAK, rounds, soak_only
 
 QUICK: Json = {**LINE_JOB, "epochs": 3, "register_as": None}
 ROWS = {"rows": [{"x": x / 10} for x in range(10)]}
@@ -171,7 +171,7 @@ class Load:
             self.deleted.add(one)
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgres", marks=soak_only)])
 def test_backups_under_load_are_whole(
     tmp_path: Path, kind: str, request: pytest.FixtureRequest
 ) -> None:
@@ -234,6 +234,7 @@ def copy_while(server: Server, folder: Path, *paths: str) -> Copied:
         return copying.backup(House(storage, database), folder, "test", Meanwhile(server, *paths))
 
 
+@soak_only
 def test_what_is_deleted_meanwhile_and_what_runs(
     tmp_path: Path, full: Path, postgres: Postgres
 ) -> None:
@@ -336,6 +337,7 @@ def test_a_backup_that_was_ended_leaves_nothing_that_looks_whole(
     print(f"\nbackups ended early: {sorted(codes)}")
 
 
+@soak_only
 def test_a_restore_that_was_killed_can_be_repeated(tmp_path: Path, full: Path) -> None:
     saved, data = tmp_path / "backup", tmp_path / "data"
     backup(full, saved)

@@ -25,7 +25,7 @@ from tests.faults import (
     works,
 )
 from tests.server import LINE_JOB, QUICK_JOB, Server, problem
-from tests.soak import SOAK, rounds
+from tests.soak import SOAK, rounds, soak_only
 
 _DROP_BOUND = 24
 _DAC_OVERRIDE = 1
@@ -156,6 +156,7 @@ def test_a_dataset_whose_files_cannot_be_synced_is_not_there(data_dir: Path) -> 
     print(f"{refused} uploads refused, nothing left of them")
 
 
+@soak_only
 def test_what_was_answered_503_is_absent_or_whole_also_after_a_crash(data_dir: Path) -> None:
     """A commit that could not be synced may be in SQLite's log all the same, and a crash brings it
     back; until then nobody sees it."""
@@ -213,6 +214,7 @@ def test_a_checkpoint_that_cannot_be_published_leaves_the_one_before(data_dir: P
 # ---------------------------------------------------------------- while the database fails
 
 
+@soak_only
 @pytest.mark.parametrize("call", ["pwrite64", "fsync,fdatasync"] if SOAK else ["pwrite64"])
 def test_a_server_that_stops_while_its_database_fails_loses_no_checkpoint(
     data_dir: Path, call: str
@@ -235,6 +237,7 @@ def test_a_server_that_stops_while_its_database_fails_loses_no_checkpoint(
     print(f"{call}: {len(kept)} checkpoints whole")
 
 
+@soak_only
 @pytest.mark.parametrize("stops", [True, False] if SOAK else [True])
 def test_a_result_that_cannot_be_recorded_is_recorded_when_it_can(
     data_dir: Path, stops: bool

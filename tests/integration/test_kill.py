@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.server import Json, Server
-from tests.soak import rounds
+from tests.soak import rounds, soak_only
 
 JOB: Json = {
     "dataset": "waves",
@@ -80,7 +80,7 @@ def killed_at_random(server: Server, kill: Callable[[Server], None], times: int)
 
 @pytest.mark.parametrize(
     ("kill", "times", "jobs"),
-    [(kill_training, 3, rounds(2, 100)), (kill_server, rounds(1, 2), rounds(2, 30))],
+    [(kill_training, 3, rounds(2, 100)), pytest.param(kill_server, 2, 30, marks=soak_only)],
 )
 def test_weights_and_history_are_those_of_an_undisturbed_run(
     data_dir: Path, kill: Callable[[Server], None], times: int, jobs: int

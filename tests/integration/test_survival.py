@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.server import LINE_JOB, LONG_JOB, Server, free_port
+from tests.soak import soak_only
 
 SHORT = {**LONG_JOB, "epochs": 3000}
 
@@ -198,7 +199,7 @@ def _status(data_dir: Path, job_id: str) -> tuple[str, int]:
     return status, crashes
 
 
-@pytest.mark.parametrize("how", ["terminate", "kill"])
+@pytest.mark.parametrize("how", [pytest.param("terminate", marks=soak_only), "kill"])
 def test_an_end_while_a_file_is_read_leaves_nothing(data_dir: Path, how: str) -> None:
     content = b"a,b\n" + b"".join(b"%d,x%d\n" % (i, i) for i in range(1_500_000))
     answers: list[int] = []

@@ -17,7 +17,7 @@ from tests.integration.test_command_line import fitserve
 from tests.integration.test_kill import JOB, outcome, waves
 from tests.postgres import Postgres
 from tests.server import LONG_JOB, QUICK_JOB, Json, Server, problem
-from tests.soak import SOAK, rounds
+from tests.soak import SOAK, rounds, soak_only
 from tests.workers import LEASE_SECONDS, House, Worker
 
 Outcome = tuple[str, Json]
@@ -148,6 +148,7 @@ def test_a_worker_that_was_frozen_beyond_its_lease_changes_nothing(
     assert all(name.startswith("ckpt_") for name in left), left
 
 
+@soak_only
 def test_a_row_that_a_frozen_worker_has_locked_holds_up_nobody_else(
     house: House, crew: list[Worker]
 ) -> None:
