@@ -1,6 +1,6 @@
 """Run every benchmark: ``python -m benchmarks``."""
 
-from benchmarks import accuracy, idle, ingest, line, tensors, training
+from benchmarks import accuracy, history, idle, ingest, line, queue, tensors, training
 
-for benchmark in (idle, line, ingest, tensors, training, accuracy):
+for benchmark in (idle, line, ingest, history, queue, tensors, training, accuracy):
     benchmark.main()
