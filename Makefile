@@ -50,7 +50,7 @@ schema: setup
 openapi: setup  ## rewrite tests/api/openapi.json after a change of the surface
 	$(BIN)/python -m tests.api.openapi
 
-bench: $(VENV)/.bench  ## measure against hand-written loops and other libraries; half an hour
+bench: $(VENV)/.bench  ## measure against hand-written loops and other libraries; most of an hour
 	$(BIN)/python -m benchmarks
 
 $(VENV)/.bench: $(STAMP)
