@@ -82,6 +82,7 @@ def _without_override() -> None:
         os._exit(77)
 
 
+@soak_only
 def test_a_disk_that_must_not_be_written_refuses_what_writes_and_nothing_else(
     data_dir: Path,
 ) -> None:

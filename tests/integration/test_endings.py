@@ -15,7 +15,7 @@ import pytest
 from tests.api.test_events import listed
 from tests.integration.test_soak import sound
 from tests.server import LONG_JOB, QUICK_JOB, Server
-from tests.soak import rounds
+from tests.soak import rounds, soak_only
 
 RACERS = 4
 EPOCHS = 20
@@ -146,6 +146,7 @@ def told_until_gone(ask: Callable[[], httpx.Response]) -> list[httpx.Response]:
             return answers
 
 
+@soak_only
 def test_a_stream_is_whole_over_the_life_of_a_job(server: Server) -> None:
     """Its server is stopped and killed in turns meanwhile."""
     stops = rounds(2, 30)

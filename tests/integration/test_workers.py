@@ -126,6 +126,7 @@ def test_with_the_usual_lease_a_dead_workers_job_is_running_elsewhere_within_30_
 # ---------------------------------------------------------------- frozen
 
 
+@soak_only
 def test_a_worker_that_was_frozen_beyond_its_lease_changes_nothing(
     house: House, crew: list[Worker], undisturbed: Outcome
 ) -> None:
@@ -235,6 +236,7 @@ FROM jobs WHERE id = %s
 """
 
 
+@soak_only
 def test_a_second_sigterm_ends_a_worker_at_once(house: House, crew: list[Worker]) -> None:
     job_id = house.queue(**LONG_JOB)
     house.running(job_id)
