@@ -17,14 +17,14 @@ _REF = re.compile(r"(?P<name>[^@]+)(?:@(?P<version>[0-9]{1,9}))?")
 
 def find(session: Session, ref: str) -> ModelVersion:
     """The version that ``ref`` names. Raises NotFound."""
+    return _all(session, ref, only_newest=True)[0]
+
+
+def _all(session: Session, ref: str, *, only_newest: bool = False) -> Sequence[ModelVersion]:
+    """The versions that ``ref`` names, newest first; at least one. Raises NotFound."""
     by_id = session.get(ModelVersion, ref)
     if by_id is not None:
-        return by_id
-    return _named(session, ref, only_newest=True)[0]
-
-
-def _named(session: Session, ref: str, *, only_newest: bool = False) -> Sequence[ModelVersion]:
-    """What ``name`` or ``name@3`` names, newest first; at least one. Raises NotFound."""
+        return [by_id]
     found: Sequence[ModelVersion] = []
     match = _REF.fullmatch(ref)
     if match:
@@ -64,8 +64,7 @@ def delete(context: Context, ref: str) -> None:
     Their numbers are not used again. Raises NotFound.
     """
     with context.database.write() as session:
-        by_id = session.get(ModelVersion, ref)
-        gone = [by_id] if by_id is not None else _named(session, ref)
+        gone = _all(session, ref)
         for version in gone:
             session.delete(version)
         session.flush()
