@@ -84,6 +84,27 @@ class Settings(BaseSettings):
         description="days for which checkpoints of ended jobs are kept; default: until the job "
         "is deleted",
     )
+    default_model: str | None = Field(
+        None,
+        max_length=128,
+        description="model reference that answers MLflow's /invocations and /ping",
+    )
+    max_predict_rows: int = Field(
+        10_000_000, ge=1, description="rows in one request to predict; more are answered 413"
+    )
+    model_cache_bytes: int = Field(
+        512 * MIB, ge=0, description="memory for loaded models; the least recently used go first"
+    )
+    max_batch_size: int = Field(
+        1024, ge=1, description="rows that concurrent predictions of larger models share a pass in"
+    )
+    max_delay_ms: float = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="how long such a pass waits for more rows; 0: it takes what came while the "
+        "one before was computed",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 

@@ -13,12 +13,14 @@ from app.api.deps import known_query
 from app.api.feeds import Feeds
 from app.api.metrics import Metrics
 from app.api.observe import Observe
-from app.api.routes import datasets, jobs, models, operations
+from app.api.routes import datasets, dialects, jobs, models, operations
 from app.api.schemas import DatasetRequest
 from app.api.security import Gate
+from app.api.serving import Serving, documented
+from app.api.serving.engine import Engine
 from app.api.uploads import Uploads
 from app.services.context import Context
-from app.services.predictions import Predictors
+from app.services.predictions import LiveModels, Predictors
 
 _DESCRIPTION = """Turns tables into trained PyTorch models.
 
@@ -37,13 +39,15 @@ def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     api.state.context = context
-    api.state.predictors = Predictors(context.storage)
+    api.state.predictors = Predictors(context.storage, context.settings.model_cache_bytes)
+    api.state.models = LiveModels(context, api.state.predictors)
     api.state.uploads = Uploads(context)
     api.state.metrics = Metrics(context)
     api.state.feeds = Feeds(context)
     api.state.worker_alive = worker_alive
-    for module in (datasets, jobs, models, operations):
-        api.include_router(module.router, dependencies=[Depends(known_query)])
+    routers = (datasets.router, jobs.router, models.router, operations.router)
+    for router in (*routers, dialects.inference, dialects.mlflow):
+        api.include_router(router, dependencies=[Depends(known_query)])
     problems.install(api)
     idempotency.install(api)
     _describe_bodies(api)
@@ -53,11 +57,12 @@ def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
 def create_app(context: Context, worker_alive: Callable[[], bool]) -> ASGIApp:
     """The whole application as uvicorn serves it."""
     api = create_api(context, worker_alive)
-    return Observe(Gate(api, context.settings), api.state.metrics)
+    serving = Serving(api, Engine(context, api.state.models, api.state.uploads))
+    return Observe(Gate(serving, context.settings), api.state.metrics)
 
 
 def _describe_bodies(api: FastAPI) -> None:
-    """Add to the OpenAPI document the schemas of bodies that routes read by themselves."""
+    """Add to the OpenAPI document what routes read by themselves, and the routes in front of it."""
     generate = api.openapi
 
     def openapi() -> dict[str, object]:
@@ -67,6 +72,7 @@ def _describe_bodies(api: FastAPI) -> None:
             schemas = document["components"]["schemas"]
             schemas.update(schema.pop("$defs", {}))
             schemas["DatasetRequest"] = schema
+            document["paths"].update(documented.PATHS)
         return api.openapi_schema or {}
 
     api.openapi = openapi  # type: ignore[method-assign]

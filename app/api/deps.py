@@ -90,8 +90,13 @@ def negotiated(request: Request, *offered: str) -> str:
 
     Raises NotAcceptable where it takes none of them.
     """
+    return liked_best(request.headers.get("accept", ""), *offered)
+
+
+def liked_best(accept: str, *offered: str) -> str:
+    """The same for the value of an ``Accept`` header."""
     ranges: dict[str, float] = {}
-    for item in (request.headers.get("accept") or "*/*").split(","):
+    for item in (accept or "*/*").split(","):
         media, *parameters = (part.strip().lower() for part in item.split(";"))
         weights = [part[2:] for part in parameters if part.startswith("q=")]
         try:

@@ -48,10 +48,17 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request under its route's template, never its path: paths are endless."""
-        self.requests.labels(method, route, str(status)).inc()
-        self.seconds.labels(method, route).observe(seconds)
+        key = (method, route, status)
+        if key not in self._children:  # looking a label up costs more than counting
+            count = self.requests.labels(method, route, str(status))
+            self._children[key] = count, self.seconds.labels(method, route)
+        count, histogram = self._children[key]
+        count.inc()
+        histogram.observe(seconds)
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

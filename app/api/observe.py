@@ -3,10 +3,10 @@
 import asyncio
 import re
 import time
+from collections.abc import Iterable
 from secrets import token_hex
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
@@ -31,10 +31,7 @@ class Observe:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else token_hex(8)
-        unread = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+        request_id, unread = _told(scope["headers"])
         status = 0
         started = time.perf_counter()
 
@@ -48,10 +45,10 @@ class Observe:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                answer = MutableHeaders(scope=message)
-                answer["X-Request-Id"] = request_id
+                headers = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
                 if unread:  # or a body without an end would be read for ever after its refusal
-                    answer["Connection"] = "close"
+                    headers.append((b"connection", b"close"))
+                message["headers"] = headers
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
@@ -60,7 +57,7 @@ class Observe:
             except asyncio.CancelledError:  # the server stops and waits no longer
                 if status == 0:
                     error = ShuttingDown("the server is stopping; send the request again")
-                    await problems.of(error)(scope, receive, send_with_id)
+                    await problems.of(error, scope["path"])(scope, receive, send_with_id)
             except Exception:  # it has been logged and answered where an answer was possible
                 if status == 0:
                     raise
@@ -78,3 +75,15 @@ class Observe:
             status=status,
             ms=round(seconds * 1000, 2),
         )
+
+
+def _told(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, bool]:
+    """The request's id, given or made, and whether a body comes. Read by hand: every request pays
+    for this."""
+    request_id, body = "", False
+    for name, value in headers:
+        if name == b"x-request-id":
+            request_id = value.decode("latin-1")
+        elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+            body = True
+    return request_id if _REQUEST_ID.fullmatch(request_id) else token_hex(8), body

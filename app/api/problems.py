@@ -36,7 +36,6 @@ _STATUS: dict[type[FitserveError], int] = {
 _HTTP_CODES = {
     400: "invalid_request",
     404: "not_found",
-    405: "method_not_allowed",
     406: "not_acceptable",
     413: "too_large",
     415: "unsupported_media_type",
@@ -61,17 +60,36 @@ def problem(
     detail: str,
     fields: Sequence[FieldError] = (),
     headers: dict[str, str] | None = None,
+    path: str = "",
 ) -> Response:
-    """A problem document; under 4 KiB whatever went wrong."""
+    """A problem document; under 4 KiB whatever went wrong. In the dialect of ``path``, which may be
+    one that has its own idea of an error."""
+    media = "application/problem+json"
     for longest in (1024, 512, 256, 128, 64):
-        content = dump(_body(status, code, detail, fields, longest))
+        body = _body(status, code, detail, fields, longest)
+        if path == "/v2" or path.startswith("/v2/"):
+            body, media = _of_inference_protocol(body), "application/json"
+        elif path == "/invocations":
+            body |= _of_mlflow(body)
+        content = dump(body)
         if len(content) < _LARGEST:
             break
     again = status in (429, 503) or code == "idempotency_in_progress"
     extra = {"Retry-After": "2"} if again else {}
-    return Response(
-        content, status, {**extra, **(headers or {})}, media_type="application/problem+json"
-    )
+    return Response(content, status, {**extra, **(headers or {})}, media_type=media)
+
+
+def _of_inference_protocol(body: dict[str, Any]) -> dict[str, Any]:
+    """One string, so the first place is in it."""
+    places = body.get("errors") or [{"pointer": ""}]
+    where = f" (at {places[0]['pointer']})" if places[0]["pointer"] else ""
+    return {"error": body["detail"] + where}
+
+
+def _of_mlflow(body: dict[str, Any]) -> dict[str, Any]:
+    """MLflow's own fields beside ours."""
+    code = "BAD_REQUEST" if body["status"] < 500 else "INTERNAL_ERROR"
+    return {"error_code": code, "message": body["detail"]}
 
 
 def _body(
@@ -97,11 +115,31 @@ def _body(
     return body
 
 
-def of(error: FitserveError) -> Response:
+def of(error: FitserveError, path: str = "") -> Response:
     """The answer to one of our own errors."""
     status = status_of(error)
+    if status >= 500:
+        log.error("request failed", code=error.code, detail=error.detail)
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-    return problem(status, error.code, error.detail, error.errors, headers)
+    return problem(status, error.code, error.detail, error.errors, headers, path)
+
+
+def unexpected(error: Exception, path: str = "") -> Response:
+    """The answer to a fault of ours; the log has the rest."""
+    log.error("unexpected error", exc_info=error)
+    detail = "an unexpected error happened; the log has it under this id"
+    return problem(500, "internal_error", detail, path=path)
+
+
+def cut_off(path: str = "") -> Response:
+    """For the log; nobody listens."""
+    return problem(400, "invalid_request", "the body was cut off", path=path)
+
+
+def wrong_method(path: str, *allowed: str) -> Response:
+    """The path does not take that method."""
+    detail = "this path does not take that method; see the Allow header"
+    return problem(405, "method_not_allowed", detail, (), {"Allow": ", ".join(allowed)}, path)
 
 
 def install(app: FastAPI) -> None:
@@ -113,37 +151,34 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-async def _fitserve_error(_request: Request, error: Exception) -> Response:
+async def _fitserve_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, FitserveError)
-    if status_of(error) >= 500:
-        log.error("request failed", code=error.code, detail=error.detail)
-    return of(error)
+    return of(error, request.scope["path"])
 
 
-async def _http_error(_request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    path = request.scope["path"]
+    if error.status_code == 405:
+        return wrong_method(path, (error.headers or {}).get("Allow", ""))
     code = _HTTP_CODES.get(error.status_code, "invalid_request")
     detail = str(error.detail)
     if error.status_code == 404:
         detail = "there is nothing at this path; /docs lists what there is"
-    if error.status_code == 405:
-        detail = "this path does not take that method; see the Allow header"
     headers = {key: value for key, value in (error.headers or {}).items() if key != "content-type"}
-    return problem(error.status_code, code, detail, headers=headers)
+    return problem(error.status_code, code, detail, headers=headers, path=path)
 
 
-async def _validation_error(_request: Request, error: Exception) -> Response:
+async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     fields = validation.explained(error.errors()[: 2 * _MOST_ERRORS], error.body)
-    return problem(422, "invalid_request", fields[0].detail, fields)
+    path = request.scope["path"]
+    return problem(422, "invalid_request", fields[0].detail, fields, path=path)
 
 
-async def _disconnected(_request: Request, _error: Exception) -> Response:
-    return problem(400, "invalid_request", "the body was cut off")  # for the log; nobody listens
+async def _disconnected(request: Request, _error: Exception) -> Response:
+    return cut_off(request.scope["path"])
 
 
-async def _unexpected(_request: Request, error: Exception) -> Response:
-    log.error("unexpected error", exc_info=error)
-    return problem(
-        500, "internal_error", "an unexpected error happened; the log has it under this id"
-    )
+async def _unexpected(request: Request, error: Exception) -> Response:
+    return unexpected(error, request.scope["path"])

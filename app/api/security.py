@@ -7,8 +7,8 @@ origin, for every method. With a key, the key decides.
 """
 
 import secrets
+from collections.abc import Iterable
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api import problems
@@ -17,6 +17,7 @@ from app.settings import Settings
 
 OPEN_PATHS = {"/livez", "/readyz"}
 _LOOPBACK_NAMES = {"localhost", "127.0.0.1", "[::1]"}
+_Headers = Iterable[tuple[bytes, bytes]]
 _FROM_ELSEWHERE = {"cross-site", "same-site"}
 
 
@@ -32,33 +33,41 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             try:
-                self._check(scope["path"], Headers(scope=scope))
+                self._check(scope["path"], scope["headers"])
             except AccessDenied as error:
-                await problems.of(error)(scope, receive, send)
+                await problems.of(error, scope["path"])(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _check(self, path: str, headers: Headers) -> None:
+    def _check(self, path: str, headers: _Headers) -> None:
         if self._key is None:
             self._check_own(headers)
         elif path not in OPEN_PATHS:
             self._check_key(self._key, headers)
 
-    def _check_own(self, headers: Headers) -> None:
-        host = headers.get("host", "").lower()
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        if name not in self._names or len(headers.getlist("host")) != 1:
+    def _check_own(self, headers: _Headers) -> None:
+        hosts, origin, site = [], None, ""
+        for key, value in headers:
+            if key == b"host":
+                hosts.append(value.decode("latin-1").lower())
+            elif key == b"origin":
+                origin = value.decode("latin-1").lower()
+            elif key == b"sec-fetch-site":
+                site = value.decode("latin-1")
+        host = hosts[0] if hosts else ""
+        name, _, port = host.rpartition(":")
+        if len(hosts) != 1 or (name if port.isdigit() else host) not in self._names:
             raise UnknownHost(
                 f"this server answers to {', '.join(sorted(self._names))}, not to "
                 f"'{host[:64]}'; use one of these, or set FITSERVE_API_KEY to serve other names"
             )
-        origin = headers.get("origin")
-        if origin is not None and origin.lower() != f"http://{host}":
+        if origin is not None and origin != f"http://{host}":
             raise ForbiddenOrigin(f"the origin '{origin[:64]}' may not use this server")
-        if headers.get("sec-fetch-site") in _FROM_ELSEWHERE:
+        if site in _FROM_ELSEWHERE:
             raise ForbiddenOrigin("another site's page may not use this server; open it directly")
 
-    def _check_key(self, key: bytes, headers: Headers) -> None:
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not secrets.compare_digest(given.strip().encode(), key):
+    def _check_key(self, key: bytes, headers: _Headers) -> None:
+        authorization = next((v for n, v in headers if n == b"authorization"), b"")
+        scheme, _, given = authorization.partition(b" ")
+        if scheme.lower() != b"bearer" or not secrets.compare_digest(given.strip(), key):
             raise Unauthorized("send the header 'Authorization: Bearer KEY' with FITSERVE_API_KEY")

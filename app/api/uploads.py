@@ -91,9 +91,8 @@ class Uploads:
             )
         kind = FORMATS[media]
         delimiter = "\t" if media == "text/tab-separated-values" else None
-        reading = options.reading(kind, delimiter=delimiter, encoding=_charset(request))
-        async with self._file() as path:
-            await self._save(request, path, kind)
+        reading = options.reading(kind, delimiter=delimiter, encoding=charset(request))
+        async with self.saved(request, kind) as path:
             await self._read(path, reading, once, options)
 
     async def from_form(self, request: Request, once: Once, query: UploadOptions) -> None:
@@ -139,6 +138,13 @@ class Uploads:
         )
 
     # ------------------------------------------------------------ to disk
+
+    @asynccontextmanager
+    async def saved(self, request: Request, kind: Format) -> AsyncIterator[Path]:
+        """The body as a file that is gone afterwards. Raises TooLarge or StorageFull."""
+        async with self._file() as path:
+            await self._save(request, path, kind)
+            yield path
 
     @asynccontextmanager
     async def _file(self) -> AsyncIterator[Path]:
@@ -187,7 +193,7 @@ def _copy(file: BinaryIO, path: Path) -> None:
         shutil.copyfileobj(file, copy, _WRITTEN_AT_ONCE)
 
 
-def _charset(request: Request) -> str | None:
+def charset(request: Request) -> str | None:
     """``text/csv; charset=latin-1``; UTF-8 is what is assumed anyway, and a BOM says more."""
     for part in request.headers.get("content-type", "").split(";")[1:]:
         key, _, value = part.strip().partition("=")

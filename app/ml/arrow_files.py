@@ -1,7 +1,7 @@
 """Parquet files and Arrow streams as typed tables, read batch by batch and counted as they come."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from app.ml.tables import TypedTable, assemble, check_names, no_row, too_much
 _ROWS_AT_ONCE = 65_536
 _BYTES_A_VALUE = 8
 _EXTENSION = b"ARROW:extension:name"
+_DICTIONARY, _BATCH = 2, 3  # kinds of messages
 
 
 def read_parquet(
@@ -43,8 +44,90 @@ def read_arrow(
     return _assembled(table, types, threads)
 
 
+@contextmanager
+def stream(path: Path, rows: int) -> Iterator[tuple[list[str], Iterator[pa.Table]]]:
+    """``(names of the columns, pieces of so many rows)`` of an IPC stream, mapped, not copied.
+
+    Compressed streams are refused: they could unpack to anything. Raises InvalidData.
+    """
+    with (
+        _explained("Arrow stream"),
+        pa.memory_map(str(path)) as file,
+    ):
+        _refuse_compressed(file)
+        file.seek(0)
+        with pa.ipc.open_stream(file) as batches:
+            _check_extensions(batches.schema)
+            yield batches.schema.names, _pieces(batches, rows)
+
+
+def _pieces(batches: pa.RecordBatchReader, rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of ``rows``, however the sender cut them."""
+    kept: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        for name, column in zip(batches.schema.names, batch.columns, strict=True):
+            _validate(name, column)
+        while size + batch.num_rows >= rows:
+            kept.append(batch.slice(0, rows - size))
+            yield pa.Table.from_batches(kept)
+            batch = batch.slice(rows - size)
+            kept, size = [], 0
+        kept.append(batch)
+        size += batch.num_rows
+    if size:
+        yield pa.Table.from_batches(kept)
+
+
+def _refuse_compressed(file: pa.NativeFile) -> None:
+    """Arrow allocates what a compressed batch claims to be; the claim is in each message's head."""
+    messages = pa.ipc.MessageReader.open_stream(file)
+    with suppress(StopIteration):
+        while True:
+            if _is_compressed(messages.read_next_message().metadata):
+                raise InvalidData(
+                    "this Arrow stream is compressed; write it without compression, or send Parquet"
+                )
+
+
+def _is_compressed(head: pa.Buffer) -> bool:
+    """Whether a record batch or dictionary names a ``BodyCompression``.
+
+    The head is a flatbuffer that Arrow has verified (format/Message.fbs): a ``Message`` whose
+    header is a ``RecordBatch``, or a ``DictionaryBatch`` around one.
+    """
+    data = head.to_pybytes()
+    message = int.from_bytes(data[:4], "little")
+    kind = _field(data, message, 1)
+    header = _table(data, message, 2)
+    if kind is None or header is None or data[kind] not in (_DICTIONARY, _BATCH):
+        return False
+    batch = _table(data, header, 1) if data[kind] == _DICTIONARY else header
+    return batch is not None and _field(data, batch, 3) is not None
+
+
+def _field(data: bytes, table: int, number: int) -> int | None:
+    """Where a field of a flatbuffer's table stands; ``None`` where it is left out."""
+    places = table - int.from_bytes(data[table : table + 4], "little", signed=True)
+    slot = 4 + 2 * number
+    if slot >= int.from_bytes(data[places : places + 2], "little"):
+        return None
+    offset = int.from_bytes(data[places + slot : places + slot + 2], "little")
+    return table + offset if offset else None
+
+
+def _table(data: bytes, table: int, number: int) -> int | None:
+    """Where the table stands that a field refers to."""
+    at = _field(data, table, number)
+    return None if at is None else at + int.from_bytes(data[at : at + 4], "little")
+
+
 def _check_schema(schema: pa.Schema) -> None:
     check_names(schema.names)
+    _check_extensions(schema)
+
+
+def _check_extensions(schema: pa.Schema) -> None:
     for field in schema:
         extended = isinstance(field.type, pa.BaseExtensionType)
         if extended or _EXTENSION in (field.metadata or {}):

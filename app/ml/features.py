@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.errors import InvalidData
+from app.errors import InvalidData, escape
 from app.ml.canonical import column_type
 from app.ml.specs import Inputs, PreprocessingSpec
 
@@ -32,7 +32,7 @@ EMBEDDING_LIMIT = 100_000
 _KNOTS = 1_000
 _CHUNK_CELLS = 1 << 19  # encoded at once: as much as caches hold
 _DAY = 86_400_000_000
-_UNKNOWN, _MISSING, _FIRST = 0, 1, 2  # codes of an embedding
+UNKNOWN_CODE, MISSING_CODE, FIRST_CODE = 0, 1, 2  # of an embedding
 
 
 class FittedPart(BaseModel):
@@ -117,8 +117,8 @@ class CategoryFeature(FittedPart):
         """Fill ``out`` (rows, width), which holds zeros, from strings or dictionaries of them."""
         found = codes(column, pa.array(self.categories, pa.string()))
         if self.embedding:
-            out[:, 0] = np.where(found >= 0, found + _FIRST, _UNKNOWN)
-            out[mask(pc.is_null(column)), 0] = _MISSING
+            out[:, 0] = np.where(found >= 0, found + FIRST_CODE, UNKNOWN_CODE)
+            out[mask(pc.is_null(column)), 0] = MISSING_CODE
             return
         rows = np.flatnonzero(found >= 0)
         out[rows, found[rows]] = 1
@@ -193,14 +193,14 @@ class FeatureEncoder(FittedPart):
     def inputs(self) -> Inputs:
         """What a module is given: dense columns, and codes to look up."""
         embedded = [item for item in self.features if _embedded(item)]
-        sizes = tuple((len(item.categories) + _FIRST, item.embedding) for item in embedded)  # type: ignore[union-attr]
+        sizes = tuple((len(item.categories) + FIRST_CODE, item.embedding) for item in embedded)  # type: ignore[union-attr]
         dense = self.width - len(embedded)
         return Inputs(dense, sizes, numbers_among(self.features))  # type: ignore[arg-type]
 
     def encode(self, table: pa.Table) -> Matrix:
         """``(rows, width)`` float32. Raises InvalidData where a number leaves float32's range."""
         out: Matrix = np.zeros((table.num_rows, self.width), dtype=np.float32)
-        places = self._places()
+        places = self.places()
         step = max(1, _CHUNK_CELLS // max(1, self.width))
         columns = {item.name: table[item.name] for item in self.features}
         with np.errstate(over="ignore"):
@@ -209,10 +209,10 @@ class FeatureEncoder(FittedPart):
                 for feature, (first, last) in zip(self.features, places, strict=True):
                     feature.encode(columns[feature.name].slice(start, step), rows[:, first:last])
                 if not np.isfinite(rows).all():
-                    self._refuse(rows, places)
+                    self._refuse(rows, places, start)
         return out
 
-    def _places(self) -> list[tuple[int, int]]:
+    def places(self) -> list[tuple[int, int]]:
         """First column and the one behind the last, of each feature."""
         dense, coded = 0, self.inputs.dense
         places = []
@@ -225,12 +225,16 @@ class FeatureEncoder(FittedPart):
                 dense += feature.width
         return places
 
-    def _refuse(self, rows: Matrix, places: list[tuple[int, int]]) -> None:
+    def _refuse(self, rows: Matrix, places: list[tuple[int, int]], start: int) -> None:
         for feature, (first, last) in zip(self.features, places, strict=True):
-            if not np.isfinite(rows[:, first:last]).all():
-                raise InvalidData(
-                    f"column '{feature.name[:64]}' holds numbers too large for float32; "
-                    "divide them, or leave the column out of the features"
+            finite = np.isfinite(rows[:, first:last]).all(axis=1)
+            if not finite.all():
+                row = start + int(finite.argmin())
+                raise InvalidData.at(
+                    f"/rows/{row}/{escape(feature.name)}",
+                    f"column '{feature.name[:64]}' holds numbers too large for float32, the first "
+                    f"in row {row}; divide them, or leave the column out of the features",
+                    "out_of_range",
                 )
 
 

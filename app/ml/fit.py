@@ -6,7 +6,7 @@
     from app.ml.fit import fit
 
     model = fit(Path("flats.csv"), "rent", Path("work"), epochs=50, on_event=print)
-    table = model.table_of_rows([{"size": 60, "rooms": 2}])
+    table = model.tables.of_rows([{"size": 60, "rooms": 2}])
     print(model.predictions(model.outputs(table)))
 """
 

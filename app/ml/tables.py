@@ -108,7 +108,8 @@ def check_types(types: dict[str, ColumnType], names: Sequence[str]) -> None:
     """Refuse types of columns that are not there."""
     for name in types:
         if name not in names:
-            raise InvalidData.at(f"/types/{escape(name)}", f"there is no column '{name[:64]}'")
+            detail = f"there is no column '{name[:64]}'"
+            raise InvalidData.at(f"/types/{escape(name)}", detail, "no_column")
 
 
 # ---------------------------------------------------------------- writing
@@ -173,6 +174,12 @@ def read(path: Path, columns: Sequence[str] | None = None, *, encoded: bool = Fa
     with _opened(path, read_dictionary=texts) as file:
         table = file.read(columns=list(columns) if columns is not None else None)
     return table.unify_dictionaries() if encoded else table
+
+
+def names(path: Path) -> list[str]:
+    """Of a stored table's columns. Raises ArtifactCorrupt."""
+    with _opened(path) as file:
+        return list(file.schema_arrow.names)
 
 
 def groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:

@@ -46,8 +46,8 @@ def create(
     context: Context, table: TypedTable, wanted: Wanted, remember: Remember = forget
 ) -> Dataset:
     """Store a table that is in memory (made from a request's JSON) as a new dataset."""
-    limits = _limits(context, 0)
-    return _create(context, lambda folder: ingest.store(table, folder, limits), wanted, remember)
+    bounds = limits(context, 0)
+    return _create(context, lambda folder: ingest.store(table, folder, bounds), wanted, remember)
 
 
 def create_from_file(
@@ -61,15 +61,16 @@ def create_from_file(
 
     Raises InvalidInput of any kind beside what ``create`` raises.
     """
-    limits = _limits(context, source.stat().st_size)
+    bounds = limits(context, source.stat().st_size)
 
     def fill(folder: Path) -> ingest.Summary:
-        return context.parsers.parse(source, folder, options, limits)
+        return context.parsers.parse(source, folder, options, bounds)
 
     return _create(context, fill, wanted, remember)
 
 
-def _limits(context: Context, size: int) -> ingest.Limits:
+def limits(context: Context, size: int) -> ingest.Limits:
+    """What reading a file of ``size`` bytes may take."""
     settings = context.settings
     return ingest.Limits(
         decoded_bytes=max(settings.max_decoded_bytes, _MOST_UNPACKED * size),

@@ -58,6 +58,12 @@ def versions(session: Session, name: str, paging: Paging) -> Page[ModelVersion]:
     return found
 
 
+def numbers(session: Session, name: str) -> Sequence[int]:
+    """The versions that a model has, oldest first."""
+    found = select(ModelVersion.version).where(ModelVersion.name == name)
+    return session.scalars(found.order_by(ModelVersion.version)).all()
+
+
 def delete(context: Context, ref: str) -> None:
     """Forget one version (``name@3`` or id) or, by ``name``, all of them, and free their disk.
 
@@ -69,5 +75,6 @@ def delete(context: Context, ref: str) -> None:
             session.delete(version)
         session.flush()
         context.database.give_back_room(session)
+    context.signals.models_changed()
     for version in gone:
         context.storage.remove("models", version.id)

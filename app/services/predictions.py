@@ -1,40 +1,72 @@
-"""Predictions: a bounded cache of loaded models."""
+"""Predictions: which version a reference means, loaded models, and what is asked of them.
+
+Nothing here touches the database once it is warm. A version that a reference means is remembered
+until any model changes (``Signals.models_mark``); on a database that others write too, for at most
+a second.
+"""
 
 import threading
-from collections import OrderedDict
+import time
+from collections import OrderedDict, defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from app.db.models import ModelVersion
-from app.errors import ArtifactCorrupt, InvalidRequest
+from app.errors import ArtifactCorrupt, InvalidRequest, TooLarge, Unavailable
 from app.services import models
 from app.services.context import Context
 from app.storage import Storage
 
 if TYPE_CHECKING:  # it imports torch, which the server can do without until the first prediction
+    from app.ml.features import Matrix
     from app.ml.predictor import Predictor
 
-_CACHE_BYTES = 512 * 1024 * 1024
 INPUTS = ("rows", "columns", "instances")
+_MOST_REFERENCES = 10_000
+_SHARED_SECONDS = 0.8
+"""How long a reference is believed where other processes promote: with a request, below 1 s."""
 
 
 class Predictors:
-    """Loaded models, least recently used out first; ``limit`` bounds the bytes of their weights."""
+    """Loaded models, least recently used out first; ``limit`` bounds their bytes.
 
-    def __init__(self, storage: Storage, limit: int = _CACHE_BYTES) -> None:
+    One that is being loaded is loaded once, however many ask for it.
+    """
+
+    def __init__(self, storage: Storage, limit: int) -> None:
         self._storage = storage
         self._limit = limit
         self._lock = threading.Lock()
+        self._loading: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self._loaded: OrderedDict[str, Predictor] = OrderedDict()
+
+    def warm(self, model_id: str) -> "Predictor | None":
+        """From the cache alone."""
+        with self._lock:
+            predictor = self._loaded.get(model_id)
+            if predictor is not None:
+                self._loaded.move_to_end(model_id)
+            return predictor
 
     def get(self, model_id: str) -> "Predictor":
         """From the cache, or from storage with every hash checked (else ArtifactCorrupt)."""
+        predictor = self.warm(model_id)
+        if predictor is not None:
+            return predictor
         with self._lock:
-            if model_id in self._loaded:
-                self._loaded.move_to_end(model_id)
-                return self._loaded[model_id]
+            loading = self._loading[model_id]
+        try:
+            with loading:
+                return self.warm(model_id) or self._load(model_id)
+        finally:
+            with self._lock:
+                self._loading.pop(model_id, None)
+
+    def _load(self, model_id: str) -> "Predictor":
         from app.ml.predictor import Predictor
 
         predictor = Predictor.load(self._storage.verified("models", model_id))
+        assert predictor.is_quick in (True, False)  # its first pass is slow; found out here
         with self._lock:
             self._loaded[model_id] = predictor
             while len(self._loaded) > 1 and self._bytes() > self._limit:
@@ -45,23 +77,106 @@ class Predictors:
         return sum(predictor.size_bytes for predictor in self._loaded.values())
 
 
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The version that a reference means, ready to predict."""
+
+    id: str
+    name: str
+    version: int
+    predictor: "Predictor"
+
+    @property
+    def ref(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Meant:
+    id: str
+    name: str
+    version: int
+    mark: int
+    until: float
+
+
+class LiveModels:
+    """From a reference to a model that predicts."""
+
+    def __init__(self, context: Context, predictors: Predictors) -> None:
+        self._context, self._predictors = context, predictors
+        self._meant: dict[str, _Meant] = {}
+        self._keeps = _SHARED_SECONDS if context.database.shared else float("inf")
+
+    def warm(self, ref: str) -> Live | None:
+        """Without waiting for anything; ``None`` where ``get`` has to look."""
+        meant = self._meant.get(ref)
+        if meant is None or meant.mark != self._context.signals.models_mark:
+            return None
+        if meant.until < time.monotonic():
+            return None
+        return self._live(meant, self._predictors.warm(meant.id))
+
+    def get(self, ref: str) -> Live:
+        """Blocks. Raises NotFound or ArtifactCorrupt."""
+        meant = self._look(ref)
+        live = self._live(meant, _loaded(self._context, self._predictors, meant.id))
+        assert live is not None
+        return live
+
+    @staticmethod
+    def _live(meant: _Meant, predictor: "Predictor | None") -> Live | None:
+        if predictor is None:
+            return None
+        return Live(meant.id, meant.name, meant.version, predictor)
+
+    def _look(self, ref: str) -> _Meant:
+        """The mark is taken before the database is read: a change in between is seen next time."""
+        mark, until = self._context.signals.models_mark, time.monotonic() + self._keeps
+        try:
+            with self._context.database.read() as session:
+                row = models.find(session, ref)
+        except Unavailable:  # nobody promotes anything while the database is away
+            known = self._meant.get(ref)
+            if known is None:
+                raise
+            return known
+        meant = _Meant(row.id, row.name, row.version, mark, until)
+        if len(self._meant) >= _MOST_REFERENCES:
+            self._meant.clear()
+        self._meant[ref] = meant
+        return meant
+
+
 def load(context: Context, predictors: Predictors, ref: str) -> tuple[ModelVersion, "Predictor"]:
-    """The version that ``ref`` names, ready to predict. Raises NotFound or ArtifactCorrupt."""
+    """The row and the model that ``ref`` names. Raises NotFound or ArtifactCorrupt."""
     with context.database.read() as session:
-        version = models.find(session, ref)
+        row = models.find(session, ref)
+    return row, _loaded(context, predictors, row.id)
+
+
+def _loaded(context: Context, predictors: Predictors, model_id: str) -> "Predictor":
     try:
-        return version, predictors.get(version.id)
+        return predictors.get(model_id)
     except ArtifactCorrupt:
         with context.database.read() as session:
-            models.find(session, version.id)  # else it has just been deleted
+            models.find(session, model_id)  # else it has just been deleted
         raise
 
 
-def predict(predictor: "Predictor", body: Any, *, probabilities: bool = False) -> dict[str, Any]:
-    """Answer one request body with ``rows``, ``columns`` or ``instances``.
+# ---------------------------------------------------------------- JSON requests
 
-    Returns ``{"predictions": [...]}`` and, where asked, ``"probabilities"``. Raises InvalidRequest.
-    """
+
+def asked(body: Any) -> tuple[str, Any]:
+    """``(one of INPUTS, its value)`` of a request's body. Raises InvalidRequest."""
+    if type(body) is dict and len(body) == 1:
+        key, value = next(iter(body.items()))
+        if key in INPUTS and value and type(value) is (dict if key == "columns" else list):
+            return key, value
+    return _asked_slowly(body)
+
+
+def _asked_slowly(body: Any) -> tuple[str, Any]:
     if not isinstance(body, dict) or sum(key in body for key in INPUTS) != 1:
         raise InvalidRequest.at(
             "",
@@ -76,16 +191,44 @@ def predict(predictor: "Predictor", body: Any, *, probabilities: bool = False) -
     if not isinstance(value, wanted):
         kind = "an object of lists" if key == "columns" else "a list"
         raise InvalidRequest.at(f"/{key}", f'"{key}" wants {kind}')
-    if not value or (key == "columns" and not any(value.values())):
-        raise InvalidRequest.at(f"/{key}", "there are no rows to predict; send at least one")
+    raise InvalidRequest.at(f"/{key}", "there are no rows to predict; send at least one")
+
+
+def matrix(
+    predictor: "Predictor", key: str, value: Any, most_rows: int, at: str | None = None
+) -> "Matrix":
+    """What the model reads of a JSON request, ``(rows, inputs)``; ``at`` is where ``value`` stands
+    in it, if not under ``key``.
+
+    Raises InvalidRequest, InvalidData, or TooLarge beyond ``most_rows``.
+    """
+    at = at or f"/{key}"
+    if key != "columns":
+        refuse_many(len(value), most_rows, at)
+        if len(value) == 1:
+            row = value[0]
+            x = predictor.row.of_object(row) if key == "rows" else _of_instance(predictor, row)
+            if x is not None:
+                return x
     if key == "rows":
-        table = predictor.table_of_rows(value)
+        table = predictor.tables.of_rows(value, at)
     elif key == "columns":
-        table = predictor.table_of_columns(value)
+        table = predictor.tables.of_columns(value, at)
+        refuse_many(table.num_rows, most_rows, at)
     else:
-        table = predictor.table_of_instances(value)
-    outputs = predictor.outputs(table)
-    answer = {"predictions": predictor.predictions(outputs)}
-    if probabilities:
-        answer["probabilities"] = predictor.probabilities(outputs)
-    return answer
+        table = predictor.tables.of_instances(value, at)
+    return predictor.encode(table)
+
+
+def _of_instance(predictor: "Predictor", row: Any) -> "Matrix | None":
+    return predictor.row.of_values(row) if type(row) is list else None
+
+
+def refuse_many(rows: int, most: int, pointer: str) -> None:
+    """Raise TooLarge where a request has more rows than are allowed."""
+    if rows > most:
+        raise TooLarge.at(
+            pointer,
+            f"more than {most} rows at once; send them in parts, or raise "
+            "FITSERVE_MAX_PREDICT_ROWS",
+        )

@@ -19,6 +19,7 @@ class Signals:
         self._queued = 0
         self._lock = threading.Lock()
         self._waiters: dict[str, set[_Waiter]] = defaultdict(set)
+        self._models = 0
 
     # ------------------------------------------------------------ queue: API -> worker
 
@@ -39,6 +40,18 @@ class Signals:
         """To be taken before looking at the queue, and given to ``wait_queued`` after."""
         with self._queue:
             return self._queued
+
+    # ------------------------------------------------------------ models
+
+    def models_changed(self) -> None:
+        """A version or an alias was made, moved or deleted, and that has been committed."""
+        with self._lock:
+            self._models += 1
+
+    @property
+    def models_mark(self) -> int:
+        """Differs from an earlier one where models have changed since."""
+        return self._models
 
     # ------------------------------------------------------------ one job: worker -> API
 

@@ -1,13 +1,10 @@
 """``/v1/models``."""
 
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-import orjson
-from anyio import to_thread
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 
-from app.api.bodies import dump, is_json, media_type, read_body
 from app.api.deps import ContextDep, PagingDep, PredictorsDep
 from app.api.routes.jobs import safetensors_file
 from app.api.schemas import (
@@ -19,31 +16,11 @@ from app.api.schemas import (
     SummaryOut,
 )
 from app.db.models import ModelVersion
-from app.errors import InvalidJSON, UnsupportedMediaType
 from app.services import models
 from app.services.context import Context
-from app.services.predictions import load, predict
+from app.services.predictions import load
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
-
-_PREDICT_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "rows": {"type": "array", "items": {"type": "object"}},
-                        "columns": {"type": "object"},
-                        "instances": {"type": "array", "items": {"type": "array"}},
-                    },
-                    "description": "one of rows, columns and instances",
-                }
-            }
-        },
-    }
-}
 
 
 def _find(context: Context, ref: str) -> ModelVersion:
@@ -112,32 +89,3 @@ def download_model(
     row = _find(context, ref)
     name = f"{row.name}-{row.version}.{format}"
     return safetensors_file(request, context.storage, "models", row.id, name)
-
-
-@router.post("/{ref}/predict", openapi_extra=_PREDICT_BODY)
-async def predict_rows(
-    ref: str,
-    request: Request,
-    context: ContextDep,
-    predictors: PredictorsDep,
-    probabilities: Annotated[bool, Query(description="classification: of every class")] = False,
-) -> Response:
-    """Predictions for JSON rows, columns or instances."""
-    media = media_type(request)
-    if not is_json(media):
-        raise UnsupportedMediaType(f"cannot read '{media[:64]}'; send application/json")
-    body = await read_body(request, context.settings.max_json_bytes)
-
-    def answer() -> bytes:
-        row, predictor = load(context, predictors, ref)
-        found = predict(predictor, _decode(body), probabilities=probabilities)
-        return dump({"object": "predictions", "model": row.name, "version": row.version, **found})
-
-    return Response(await to_thread.run_sync(answer), media_type="application/json")
-
-
-def _decode(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidJSON(f"the body is no valid JSON: {error}") from error

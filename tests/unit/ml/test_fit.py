@@ -17,7 +17,7 @@ def test_columns_become_a_predictor(tmp_path: Path) -> None:
     events: list[Event] = []
     model = fit(COLUMNS, "y", tmp_path, on_event=events.append, **LINE)
     assert sum(isinstance(event, EpochEnded) for event in events) > 1
-    table = model.table_of_rows([{"x": 0.5}])
+    table = model.tables.of_rows([{"x": 0.5}])
     assert model.predictions(model.outputs(table)) == pytest.approx([0.65], abs=0.02)
 
 
@@ -27,7 +27,7 @@ def test_a_file_does_too(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_text("\n".join(["x,y", *(f"{x},{y}" for x, y in rows)]))
     model = fit(path, "y", tmp_path / "work", **LINE)
-    assert model.predictions(model.outputs(model.table_of_rows([{"x": 0.5}]))) == pytest.approx(
+    assert model.predictions(model.outputs(model.tables.of_rows([{"x": 0.5}]))) == pytest.approx(
         [0.65], abs=0.02
     )
 

@@ -39,13 +39,13 @@ def predictor(run: Run) -> Predictor:
 
 
 def predict(predictor: Predictor, *rows: dict[str, Any]) -> list[Any]:
-    return predictor.predictions(predictor.outputs(predictor.table_of_rows(rows)))
+    return predictor.predictions(predictor.outputs(predictor.tables.of_rows(rows)))
 
 
 def refused(predictor: Predictor, *rows: dict[str, Any]) -> dict[str, str]:
     """Pointer to detail of every error."""
     with pytest.raises(InvalidRequest) as caught:
-        predictor.table_of_rows(rows)
+        predictor.tables.of_rows(rows)
     return {error.pointer: error.detail for error in caught.value.errors}
 
 
@@ -63,9 +63,9 @@ def test_rows_columns_and_instances_give_identical_predictions(predictor: Predic
         predictor.predictions(predictor.outputs(table))
         for table in (
             TABLE,
-            predictor.table_of_rows(rows),
-            predictor.table_of_columns({name: [row[name] for row in rows] for name in FEATURES}),
-            predictor.table_of_instances([list(row.values()) for row in rows]),
+            predictor.tables.of_rows(rows),
+            predictor.tables.of_columns({name: [row[name] for row in rows] for name in FEATURES}),
+            predictor.tables.of_instances([list(row.values()) for row in rows]),
         )
     ]
     assert answers[0] == answers[1] == answers[2] == answers[3]
@@ -110,7 +110,7 @@ def test_what_is_no_datetime_is_pointed_at(predictor: Predictor, wrong: Any) -> 
     assert "wants an ISO 8601 date" in found["/rows/1/day~1off"]
     columns: dict[str, list[Any]] = {name: [value] for name, value in GOOD.items()}
     with pytest.raises(InvalidRequest) as caught:
-        predictor.table_of_columns(columns | {"day/off": [wrong]})
+        predictor.tables.of_columns(columns | {"day/off": [wrong]})
     assert [error.pointer for error in caught.value.errors] == ["/columns/day~1off/0"]
 
 
@@ -129,7 +129,7 @@ def test_the_first_and_the_last_year_are_predicted_from(predictor: Predictor) ->
 
 def test_a_missing_datetime_is_zeros_and_an_indicator(predictor: Predictor) -> None:
     encode = predictor.card.preprocessing.features.encode
-    row = encode(predictor.table_of_rows([GOOD | {"at": None}]))[0]
+    row = encode(predictor.tables.of_rows([GOOD | {"at": None}]))[0]
     assert row[:10].tolist() == [0] * 9 + [1]
     assert math.isfinite(predict(predictor, GOOD | {"at": None})[0])
 

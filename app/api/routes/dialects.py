@@ -1,0 +1,93 @@
+"""What other serving protocols ask beside predictions: who is there, and what a model is.
+
+The Open Inference Protocol v2 under ``/v2``, and MLflow's ``/ping``, ``/health`` and ``/version``.
+"""
+
+from typing import Any, cast
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
+
+from app import __version__
+from app.api.deps import ContextDep
+from app.api.serving import oip, scoring
+from app.errors import Unavailable
+from app.services import health, models
+from app.services.context import Context
+from app.services.predictions import LiveModels
+
+inference = APIRouter(prefix="/v2", tags=["inference protocol"])
+mlflow = APIRouter(tags=["MLflow scoring"])
+
+
+def _models(request: Request) -> LiveModels:
+    return cast(LiveModels, request.app.state.models)
+
+
+@inference.get("")
+async def server_metadata() -> dict[str, Any]:
+    """Who answers."""
+    return {"name": "fitserve", "version": __version__, "extensions": ["binary_tensor_data"]}
+
+
+@inference.get("/health/live")
+async def server_live() -> dict[str, bool]:
+    """The process answers."""
+    return {"live": True}
+
+
+@inference.get("/health/ready")
+def server_ready(request: Request, context: ContextDep) -> dict[str, bool]:
+    """As ``/readyz``; 503 where it is not."""
+    checks = health.checks(context, request.app.state.worker_alive)
+    wrong = [f"{part}: {said}" for part, said in checks.items() if said != "ok"]
+    if wrong:
+        raise Unavailable(", ".join(wrong))
+    return {"ready": True}
+
+
+@inference.get("/models/{name}")
+def model_metadata(name: str, request: Request, context: ContextDep) -> dict[str, Any]:
+    """Inputs, outputs and versions of a model."""
+    return _metadata(name, request, context)
+
+
+@inference.get("/models/{name}/versions/{version}")
+def version_metadata(
+    name: str, version: int, request: Request, context: ContextDep
+) -> dict[str, Any]:
+    """The same of one version."""
+    return _metadata(f"{name}@{version}", request, context)
+
+
+def _metadata(ref: str, request: Request, context: Context) -> dict[str, Any]:
+    live = _models(request).get(ref)
+    with context.database.read() as session:
+        versions = [str(number) for number in models.numbers(session, live.name)]
+    return oip.described(live, versions)
+
+
+@inference.get("/models/{name}/ready")
+def model_ready(name: str, request: Request) -> dict[str, Any]:
+    """It is loaded now if it was not."""
+    return {"name": _models(request).get(name).name, "ready": True}
+
+
+@inference.get("/models/{name}/versions/{version}/ready")
+def version_ready(name: str, version: int, request: Request) -> dict[str, Any]:
+    """It is loaded now if it was not."""
+    return {"name": _models(request).get(f"{name}@{version}").name, "ready": True}
+
+
+@mlflow.get("/ping", response_class=PlainTextResponse)
+@mlflow.get("/health", response_class=PlainTextResponse)
+def ping(request: Request, context: ContextDep) -> Response:
+    """200 where the default model can predict."""
+    _models(request).get(scoring.default_model(context.settings.default_model))
+    return PlainTextResponse("\n")
+
+
+@mlflow.get("/version", response_class=PlainTextResponse)
+async def version() -> str:
+    """Of this server."""
+    return __version__

@@ -1,0 +1,73 @@
+"""Predictions in every dialect, in front of the API as plain ASGI: no routing table, no dependency
+injection, nothing validated twice. What is not asked for here goes on to the API."""
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app import logs
+from app.api import problems
+from app.api.serving import native, oip, scoring
+from app.api.serving.engine import Engine
+from app.api.serving.wire import Answer, Call
+from app.errors import FitserveError
+
+log = logs.get("serving")
+
+_Handle = Callable[[Call], Awaitable[Answer]]
+
+
+class Route(NamedTuple):
+    """What metrics count a request under, as Starlette's routes have it."""
+
+    path: str
+
+
+_PREDICT = Route("/v1/models/{ref}/predict")
+_INFER = Route("/v2/models/{name}/infer")
+_INVOCATIONS = Route("/invocations")
+
+
+class Serving:
+    """Answers predictions and hands everything else to ``app``."""
+
+    def __init__(self, app: ASGIApp, engine: Engine) -> None:
+        self._app, self._engine = app, engine
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = self._find(scope["path"]) if scope["type"] == "http" else None
+        if found is None:
+            await self._app(scope, receive, send)
+            return
+        scope["route"], handle = found
+        path = scope["path"]
+        try:
+            if scope["method"] != "POST":
+                await problems.wrong_method(path, "POST")(scope, receive, send)
+                return
+            answer = await handle(Call(scope, receive))
+        except FitserveError as error:
+            await problems.of(error, path)(scope, receive, send)
+        except ClientDisconnect:
+            await problems.cut_off(path)(scope, receive, send)
+        except Exception as error:
+            await problems.unexpected(error, path)(scope, receive, send)
+        else:
+            await answer.send(send)
+
+    def _find(self, path: str) -> tuple[Route, _Handle] | None:
+        if path.startswith("/v1/models/") and path.endswith("/predict"):
+            ref = path[len("/v1/models/") : -len("/predict")]
+            if ref and "/" not in ref:
+                return _PREDICT, lambda call: native.predict(self._engine, call, ref)
+        elif path.startswith("/v2/models/") and path.endswith("/infer"):
+            named = path[len("/v2/models/") : -len("/infer")].split("/")
+            if named[0] and len(named) == 1:
+                return _INFER, lambda call: oip.infer(self._engine, call, named[0])
+            if named[0] and len(named) == 3 and named[1] == "versions" and named[2].isdigit():
+                return _INFER, lambda call: oip.infer(self._engine, call, f"{named[0]}@{named[2]}")
+        elif path == "/invocations":
+            return _INVOCATIONS, lambda call: scoring.invocations(self._engine, call)
+        return None

@@ -1,0 +1,132 @@
+"""What the OpenAPI document says of the routes that are plain ASGI."""
+
+from typing import Any
+
+_FILES = {
+    media: {"schema": {"type": "string", "format": "binary"}}
+    for media in (
+        "text/csv",
+        "application/x-ndjson",
+        "application/vnd.apache.parquet",
+        "application/vnd.apache.arrow.stream",
+    )
+}
+_TABLES = {media: _FILES[media] for media in ("text/csv", "application/vnd.apache.arrow.stream")}
+_ANY_VALUES = {"type": "array", "items": {"type": "array", "items": {}}}
+_ROWS = {"type": "array", "items": {"type": "object"}}
+_COLUMNS = {"type": "object", "additionalProperties": {"type": "array", "items": {}}}
+_TENSOR = {
+    "type": "object",
+    "required": ["name", "datatype", "shape"],
+    "properties": {
+        "name": {"type": "string"},
+        "datatype": {"type": "string"},
+        "shape": {"type": "array", "items": {"type": "integer"}},
+        "data": {"type": "array", "items": {}},
+        "parameters": {"type": "object"},
+    },
+}
+
+
+def _object(description: str, **properties: Any) -> dict[str, Any]:
+    return {"schema": {"type": "object", "properties": properties, "description": description}}
+
+
+def _path(name: str, description: str = "") -> dict[str, Any]:
+    schema = {"type": "string", "description": description} if description else {"type": "string"}
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _query(name: str, kind: str, description: str) -> dict[str, Any]:
+    schema = {"type": kind, "description": description}
+    return {"name": name, "in": "query", "required": False, "schema": schema}
+
+
+def _operation(
+    tag: str, summary: str, body: dict[str, Any], answer: dict[str, Any], *parameters: Any
+) -> dict[str, Any]:
+    return {
+        "post": {
+            "tags": [tag],
+            "summary": summary,
+            "parameters": list(parameters),
+            "requestBody": {"required": True, "content": body},
+            "responses": {"200": {"description": "Successful Response", "content": answer}},
+        }
+    }
+
+
+_PREDICTIONS = _object(
+    "one prediction a row",
+    object={"type": "string", "const": "predictions"},
+    model={"type": "string"},
+    version={"type": "integer"},
+    predictions={"type": "array", "items": {}},
+    probabilities=_ROWS,
+)
+_INFER = (
+    "inference protocol",
+    "Outputs for tensors, as JSON or as binary data.",
+    {
+        "application/json": _object(
+            "tensors by name",
+            id={"type": "string"},
+            inputs={"type": "array", "items": _TENSOR},
+            outputs={"type": "array", "items": {"type": "object"}},
+            parameters={"type": "object"},
+        ),
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    },
+    {
+        "application/json": _object(
+            "tensors by name",
+            model_name={"type": "string"},
+            model_version={"type": "string"},
+            outputs={"type": "array", "items": _TENSOR},
+        )
+    },
+)
+
+PATHS: dict[str, Any] = {
+    "/v1/models/{ref}/predict": _operation(
+        "models",
+        "Predictions for rows, columns, instances, or a file.",
+        {
+            "application/json": _object(
+                "one of rows, columns and instances",
+                rows=_ROWS,
+                columns=_COLUMNS,
+                instances=_ANY_VALUES,
+            ),
+            **_FILES,
+        },
+        {"application/json": _PREDICTIONS, **_TABLES},
+        _path("ref", "name (newest version), name@3, name@alias or id"),
+        _query("probabilities", "boolean", "classification: of every class"),
+        _query("delimiter", "string", "CSV; left out: found in the first line"),
+        _query("encoding", "string", "CSV and NDJSON; left out: by its BOM, else UTF-8"),
+    ),
+    "/v2/models/{name}/infer": _operation(*_INFER, _path("name", "a model reference")),
+    "/v2/models/{name}/versions/{version}/infer": _operation(
+        *_INFER, _path("name"), _path("version")
+    ),
+    "/invocations": _operation(
+        "MLflow scoring",
+        "Predictions of the model in FITSERVE_DEFAULT_MODEL.",
+        {
+            "application/json": _object(
+                "one of dataframe_split, dataframe_records, instances and inputs",
+                dataframe_split={"type": "object"},
+                dataframe_records=_ROWS,
+                instances={},
+                inputs={},
+            ),
+            "text/csv": _FILES["text/csv"],
+        },
+        {
+            "application/json": _object(
+                "one prediction a row", predictions={"type": "array", "items": {}}
+            )
+        },
+    ),
+}

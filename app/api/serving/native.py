@@ -1,0 +1,61 @@
+"""``POST /v1/models/{ref}/predict``: JSON or a file in; JSON, CSV or Arrow out."""
+
+from typing import TYPE_CHECKING, Any
+
+from app.api.bodies import dump
+from app.api.deps import liked_best
+from app.api.serving.engine import Engine, boolean, named
+from app.api.serving.wire import Answer, Call
+from app.api.uploads import FORMATS
+from app.errors import UnsupportedMediaType
+from app.services.bulk import ARROW, CSV, JSON, Media
+from app.services.predictions import Live, asked, matrix
+
+if TYPE_CHECKING:
+    from app.ml.features import Matrix
+
+_AT_ONCE = 2_000
+"""Rows whose JSON is made on the event loop."""
+
+
+async def predict(engine: Engine, call: Call, ref: str) -> Answer:
+    """Predictions of one version for all rows of a request."""
+    live = await engine.live(ref)
+    media: Media = JSON
+    accept = call.header(b"accept")
+    if accept and accept not in ("*/*", JSON):
+        media = liked_best(accept, JSON, CSV, ARROW)  # type: ignore[assignment]
+    if call.is_json:
+        given = call.query("probabilities")
+        probabilities = bool(given) and boolean(given["probabilities"], "probabilities")
+        most = engine.settings.max_predict_rows
+
+        def read(live: Live, body: Any) -> "Matrix":
+            return matrix(live.predictor, *asked(body), most)
+
+        outputs = await engine.of_json(call, live, read)
+        if media != JSON or len(outputs) > _AT_ONCE:
+            return await engine.answer(live, outputs, media, probabilities)
+        return Answer(_told(live, outputs, probabilities), JSON, named(live))
+    if call.media not in FORMATS:
+        raise UnsupportedMediaType(
+            f"cannot read '{call.media[:64]}'; send application/json, text/csv, "
+            "application/x-ndjson, application/vnd.apache.parquet or "
+            "application/vnd.apache.arrow.stream"
+        )
+    given = call.query("probabilities", "delimiter", "encoding")
+    return await engine.of_file(
+        call, live, media, boolean(given.get("probabilities"), "probabilities")
+    )
+
+
+def _told(live: Live, outputs: "Matrix", probabilities: bool) -> bytes:
+    body: dict[str, Any] = {
+        "object": "predictions",
+        "model": live.name,
+        "version": live.version,
+        "predictions": live.predictor.predictions(outputs),
+    }
+    if probabilities:
+        body["probabilities"] = live.predictor.probabilities(outputs)
+    return dump(body)

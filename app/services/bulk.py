@@ -1,0 +1,166 @@
+"""Tables of any length through a model, piece by piece: memory holds a few pieces at a time.
+
+The answer is collected in a file before any of it is sent: a client need not read while it sends
+(few do), and what turns out to be wrong in the last row is still an error with its place.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
+
+import orjson
+import pyarrow as pa
+from pyarrow import csv as pacsv
+
+from app.errors import InvalidData, InvalidInput, InvalidRequest
+from app.ml import arrow_files, tables
+from app.ml.feature_tables import no_rows
+from app.ml.features import Matrix
+from app.ml.ingest import Options
+from app.services import datasets
+from app.services.context import Context
+from app.services.predictions import Live, refuse_many
+from app.storage import explain_os_errors
+
+if TYPE_CHECKING:
+    from app.ml.predictor import Predictor
+
+Media = Literal["application/json", "text/csv", "application/vnd.apache.arrow.stream"]
+JSON: Media = "application/json"
+CSV: Media = "text/csv"
+ARROW: Media = "application/vnd.apache.arrow.stream"
+
+_ROWS = 65_536
+"""In a piece; a multiple of what the model computes at once, so that pieces change no result."""
+_IN_MEMORY = 4 * 1024 * 1024
+
+
+def predict_file(
+    context: Context, live: Live, path: Path, options: Options, media: Media, probabilities: bool
+) -> BinaryIO:
+    """Predictions for a file of features, as a file. Blocks.
+
+    Raises InvalidInput of any kind, StorageFull or Unavailable.
+    """
+    with _pieces(context, live.predictor, path, options) as pieces:
+        found = _outputs(live.predictor, pieces, context.settings.max_predict_rows)
+        return answer(live, found, media, probabilities)
+
+
+def answer(live: Live, outputs: Iterator[Matrix], media: Media, probabilities: bool) -> BinaryIO:
+    """Predictions of a model's outputs, as a file. Raises InvalidRequest."""
+    spooled = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  # it is given away
+    file = cast(BinaryIO, spooled)
+    try:
+        with explain_os_errors():
+            _WRITERS[media](live, outputs, probabilities, file)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+# ---------------------------------------------------------------- in
+
+
+@contextmanager
+def _pieces(
+    context: Context, predictor: "Predictor", path: Path, options: Options
+) -> Iterator[Iterator[pa.Table]]:
+    """The file's columns in pieces. Arrow streams are read as they are; other files by the process
+    that reads uploads, which gives them the features' types."""
+    if options.format == "arrow":
+        with arrow_files.stream(path, _ROWS) as (names, pieces):
+            predictor.tables.check_columns(names)
+            yield pieces
+        return
+    with TemporaryDirectory(dir=context.storage.scratch) as folder:
+        types = {feature.name: feature.type for feature in predictor.features}
+        limits = datasets.limits(context, path.stat().st_size)
+        try:
+            context.parsers.parse(
+                path, Path(folder), options.model_copy(update={"types": types}), limits
+            )
+        except InvalidData as error:
+            raise _missing(error) from error
+        table = Path(folder) / tables.FILE
+        predictor.tables.check_columns(tables.names(table))
+        yield tables.groups(table, predictor.tables.names)
+
+
+def _missing(error: InvalidData) -> InvalidInput:
+    """The type of a column that is not there is, here, a feature that is not there."""
+    for field in error.errors:
+        if field.code == "no_column":
+            name = field.pointer.removeprefix("/types/")
+            return InvalidRequest.at(
+                f"/columns/{name}",
+                f"the feature '{name[:64]}' is missing; send a column of that name, empty where "
+                "it is unknown",
+                "missing",
+            )
+    return error
+
+
+def _outputs(
+    predictor: "Predictor", pieces: Iterator[pa.Table], most_rows: int
+) -> Iterator[Matrix]:
+    rows = 0
+    for piece in pieces:
+        refuse_many(rows + piece.num_rows, most_rows, "")
+        yield predictor.outputs(predictor.tables.of_table(piece, rows))
+        rows += piece.num_rows
+    if not rows:
+        raise no_rows()
+
+
+# ---------------------------------------------------------------- out
+
+
+def _json(live: Live, outputs: Iterator[Matrix], probabilities: bool, file: BinaryIO) -> None:
+    """All predictions, then all probabilities, which wait in a file of their own."""
+    head = orjson.dumps({"object": "predictions", "model": live.name, "version": live.version})
+    file.write(head[:-1] + b',"predictions":[')
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as later:
+        comma = b""
+        for part in outputs:
+            file.write(comma + orjson.dumps(live.predictor.predictions(part))[1:-1])
+            if probabilities:
+                later.write(comma + orjson.dumps(live.predictor.probabilities(part))[1:-1])
+            comma = b","
+        if probabilities:
+            file.write(b'],"probabilities":[')
+            later.seek(0)
+            while piece := later.read(_IN_MEMORY):
+                file.write(piece)
+    file.write(b"]}")
+
+
+def _csv(live: Live, outputs: Iterator[Matrix], probabilities: bool, file: BinaryIO) -> None:
+    _tables(pacsv.CSVWriter, live, outputs, probabilities, file)
+
+
+def _arrow(live: Live, outputs: Iterator[Matrix], probabilities: bool, file: BinaryIO) -> None:
+    _tables(pa.ipc.new_stream, live, outputs, probabilities, file)
+
+
+def _tables(
+    start: Callable[[BinaryIO, pa.Schema], Any],
+    live: Live,
+    outputs: Iterator[Matrix],
+    probabilities: bool,
+    file: BinaryIO,
+) -> None:
+    writer = None
+    for part in outputs:
+        table = live.predictor.answers(part, probabilities=probabilities)
+        writer = writer or start(file, table.schema)
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()
+
+
+_WRITERS = {JSON: _json, CSV: _csv, ARROW: _arrow}
