@@ -1,12 +1,12 @@
 """The outermost ASGI layer: a request id for every request, one log line, and its metrics."""
 
 import asyncio
+import logging
 import re
 import time
 from collections.abc import Iterable
 from secrets import token_hex
 
-import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
@@ -51,30 +51,27 @@ class Observe:
                 message["headers"] = headers
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self._app(scope, receive_to_the_end, send_with_id)
-            except asyncio.CancelledError:  # the server stops and waits no longer
-                if status == 0:
-                    error = ShuttingDown("the server is stopping; send the request again")
-                    await problems.of(error, scope["path"])(scope, receive, send_with_id)
-            except Exception:  # it has been logged and answered where an answer was possible
-                if status == 0:
-                    raise
-            finally:
-                self._report(scope, status, time.perf_counter() - started)
+        token = logs.request_id.set(request_id)
+        try:
+            await self._app(scope, receive_to_the_end, send_with_id)
+        except asyncio.CancelledError:  # the server stops and waits no longer
+            if status == 0:
+                error = ShuttingDown("the server is stopping; send the request again")
+                await problems.of(error, scope["path"])(scope, receive, send_with_id)
+        except Exception:  # it has been logged and answered where an answer was possible
+            if status == 0:
+                raise
+        finally:
+            self._report(scope, status, time.perf_counter() - started)
+            logs.request_id.reset(token)
 
     def _report(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.observe(method, route, status, seconds)
-        log.info(
-            "request",
-            method=method,
-            path=scope["path"][:200],
-            status=status,
-            ms=round(seconds * 1000, 2),
-        )
+        if logs.tells(logging.INFO):
+            path, ms = scope["path"][:200], round(seconds * 1000, 2)
+            log.info("request", method=method, path=path, status=status, ms=ms)
 
 
 def _told(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, bool]:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
@@ -101,7 +100,7 @@ def _body(
         "status": status,
         "detail": detail[:longest],
         "code": code,
-        "request_id": structlog.contextvars.get_contextvars().get("request_id"),
+        "request_id": logs.request_id.get(),
     }
     if fields:
         body["errors"] = [

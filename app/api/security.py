@@ -7,7 +7,7 @@ origin, for every method. With a key, the key decides.
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -17,8 +17,8 @@ from app.settings import Settings
 
 OPEN_PATHS = {"/livez", "/readyz"}
 _LOOPBACK_NAMES = {"localhost", "127.0.0.1", "[::1]"}
-_Headers = Iterable[tuple[bytes, bytes]]
-_FROM_ELSEWHERE = {"cross-site", "same-site"}
+_Headers = Sequence[tuple[bytes, bytes]]
+_FROM_ELSEWHERE = {b"cross-site", b"same-site"}
 
 
 class Gate:
@@ -29,6 +29,7 @@ class Gate:
         self._key = settings.api_key.get_secret_value().encode() if settings.api_key else None
         own = f"[{settings.host}]" if ":" in settings.host else settings.host
         self._names = _LOOPBACK_NAMES | {own.lower()}
+        self._hosts = {name.encode() for name in self._names}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -46,24 +47,19 @@ class Gate:
             self._check_key(self._key, headers)
 
     def _check_own(self, headers: _Headers) -> None:
-        hosts, origin, site = [], None, ""
-        for key, value in headers:
-            if key == b"host":
-                hosts.append(value.decode("latin-1").lower())
-            elif key == b"origin":
-                origin = value.decode("latin-1").lower()
-            elif key == b"sec-fetch-site":
-                site = value.decode("latin-1")
-        host = hosts[0] if hosts else ""
-        name, _, port = host.rpartition(":")
-        if len(hosts) != 1 or (name if port.isdigit() else host) not in self._names:
+        found = dict(headers)
+        host = found.get(b"host", b"").lower()
+        name, _, port = host.rpartition(b":")
+        known = (name if port.isdigit() else host) in self._hosts
+        if not known or [key for key, _ in headers].count(b"host") != 1:
             raise UnknownHost(
                 f"this server answers to {', '.join(sorted(self._names))}, not to "
-                f"'{host[:64]}'; use one of these, or set FITSERVE_API_KEY to serve other names"
+                f"'{_text(host)}'; use one of these, or set FITSERVE_API_KEY to serve other names"
             )
-        if origin is not None and origin != f"http://{host}":
-            raise ForbiddenOrigin(f"the origin '{origin[:64]}' may not use this server")
-        if site in _FROM_ELSEWHERE:
+        origin = found.get(b"origin")
+        if origin is not None and origin.lower() != b"http://" + host:
+            raise ForbiddenOrigin(f"the origin '{_text(origin)}' may not use this server")
+        if found.get(b"sec-fetch-site") in _FROM_ELSEWHERE:
             raise ForbiddenOrigin("another site's page may not use this server; open it directly")
 
     def _check_key(self, key: bytes, headers: _Headers) -> None:
@@ -71,3 +67,8 @@ class Gate:
         scheme, _, given = authorization.partition(b" ")
         if scheme.lower() != b"bearer" or not secrets.compare_digest(given.strip(), key):
             raise Unauthorized("send the header 'Authorization: Bearer KEY' with FITSERVE_API_KEY")
+
+
+def _text(value: bytes) -> str:
+    """A header's value as much of it as is shown."""
+    return value[:64].decode("latin-1")

@@ -10,7 +10,7 @@ _ROWS_AT_ONCE = 8_192
 
 def in_slices(model: nn.Module, x: Tensor) -> Tensor:
     """Outputs ``(rows, outputs)``, computed slice by slice; the caller sets the modes."""
-    if len(x) <= _ROWS_AT_ONCE:
+    if x.shape[0] <= _ROWS_AT_ONCE:
         outputs: Tensor = model(x)
         return outputs
     starts = range(0, len(x), _ROWS_AT_ONCE)

@@ -93,6 +93,8 @@ class Predictor:
     def predictions(self, outputs: Matrix) -> list[Any]:
         """One answer per row in the target's own units, labels or booleans."""
         match self.target:
+            case NumberTargets(names=[_], center=[center], scale=[scale]) if len(outputs) == 1:
+                return [outputs.item() * scale + center]  # as ``decode``, without its arrays
             case NumberTargets(names=[_]):
                 return list(self.target.decode(outputs)[:, 0].tolist())
             case NumberTargets(names=names):

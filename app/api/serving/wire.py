@@ -37,7 +37,7 @@ class Call:
 
     @property
     def is_json(self) -> bool:
-        return is_json(self.media)
+        return self._headers.get(b"content-type") == b"application/json" or is_json(self.media)
 
     def query(self, *known: str) -> dict[str, str]:
         """Raises InvalidRequest for a parameter that is not known."""
@@ -62,7 +62,7 @@ class Call:
     async def body(self, limit: int) -> bytes:
         """The whole body, unpacked. Raises TooLarge or UnsupportedMediaType."""
         encoding = self.header(b"content-encoding").strip().lower()
-        if encoding not in ("", "identity", *_WINDOW_BITS):
+        if encoding and encoding != "identity" and encoding not in _WINDOW_BITS:
             raise _unknown_encoding(encoding)
         self._refuse_declared(limit)
         message = await self._receive()
@@ -149,7 +149,7 @@ class Answer:
         headers = [
             (b"content-type", self.media.encode()),
             (b"content-length", b"%d" % size),
-            *((name.encode(), value.encode()) for name, value in self.headers.items()),
+            *((name.lower().encode(), value.encode()) for name, value in self.headers.items()),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         if isinstance(body, bytes):
