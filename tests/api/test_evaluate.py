@@ -1,10 +1,13 @@
-"""POST /v1/models/{ref}/evaluate, and what a job says of a model that learnt nothing."""
+"""POST /v1/models/{ref}/evaluate, the plots of a job's test part, and what a job says of a model
+that learnt nothing."""
 
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
+from app.services import plots
 from tests.server import Json, Server, problem
 
 ROWS: list[Json] = [
@@ -147,3 +150,64 @@ def test_a_job_whose_model_learnt_nothing_says_so(server: Server) -> None:
     (said,) = [text for text in job["warnings"] if "guessing" in text]
     assert said.startswith("on the test part the model is no better than guessing: mae ")
     assert server.ok("GET", f"/v1/jobs/{job['id']}")["warnings"] == job["warnings"]
+
+
+# ---------------------------------------------------------------- plots of the test part
+
+
+def drawn(server: Server, job: Json, plot: str) -> httpx.Response:
+    return server.client.get(f"/v1/jobs/{job['id']}/plots/{plot}")
+
+
+@pytest.mark.parametrize(("image", "starts"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
+def test_residuals_and_confusion(
+    server: Server, prices: Json, trees: Json, image: str, starts: bytes
+) -> None:
+    for job, plot in ((prices, "residuals"), (trees, "confusion")):
+        response = drawn(server, job, f"{plot}.{image}")
+        assert response.status_code == 200, response.text
+        assert response.content.startswith(starts)
+        assert response.headers["content-type"].startswith("image/")
+
+
+def test_several_targets_have_plots_too(server: Server) -> None:
+    rows = [{"x": i, "p": i > 20, "q": i % 2 == 0, "a": i, "b": -i} for i in range(60)]
+    dataset = table(server, rows)
+    for targets, plot in ((["p", "q"], "confusion"), (["a", "b"], "residuals")):
+        job = server.train(dataset=dataset, features=["x"], target=targets, epochs=2)
+        assert drawn(server, job, f"{plot}.png").status_code == 200
+
+
+def test_the_wrong_plot_names_the_right_one(server: Server, prices: Json, trees: Json) -> None:
+    refused = problem(drawn(server, trees, "residuals.png"), 409, "not_ready")
+    assert "plots/confusion.png" in refused["detail"]
+    refused = problem(drawn(server, prices, "confusion.svg"), 409, "not_ready")
+    assert "plots/residuals.svg" in refused["detail"]
+
+
+def test_no_plot_before_there_is_a_model(server: Server) -> None:
+    job = server.start_long_job()
+    problem(drawn(server, {"id": job}, "residuals.png"), 409, "not_ready")
+    server.client.post(f"/v1/jobs/{job}/cancel")
+    server.ended(job)
+    problem(drawn(server, {"id": job}, "residuals.png"), 409, "not_ready")
+
+
+def test_classes_beyond_thirty_are_counted_together() -> None:
+    true = np.array([i % 40 for i in range(400)] + [35] * 7)
+    labels, counts = plots._of_frequent([f"c{i}" for i in range(40)], true, np.full(407, 2))
+    assert len(labels) == 31
+    assert "c35" in labels
+    assert labels[-1] == "10 others"
+    assert counts.sum() == 407
+    assert counts[labels.index("c35"), labels.index("c2")] == 17
+    assert counts[-1, labels.index("c2")] == 100
+
+
+def test_labels_beyond_thirty_are_counted_together() -> None:
+    true = np.zeros((10, 32))
+    true[:5, 31] = 1
+    labels, squares = plots._of_frequent_labels([f"l{i}" for i in range(32)], true, true > 0)
+    assert labels[-2:] == ["l31", "2 others"]
+    assert squares[-2].tolist() == [[5, 0], [0, 5]]
+    assert squares[-1].tolist() == [[20, 0], [0, 0]]
