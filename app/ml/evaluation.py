@@ -140,8 +140,11 @@ def require_columns(card: Card, types: Mapping[str, ColumnType | None]) -> None:
         role = f"{'the target' if name in targets else 'a feature'} of the model"
         if name not in types:
             close = get_close_matches(name, [other for other in types if other], n=1)
-            remedy = f"rename its '{close[0][:64]}', or " if close else ""
-            detail = f"the dataset has no column '{name[:64]}', {role}; {remedy}add the column"
+            remedy = f"rename its '{close[0][:64]}'" if close else "upload it with that column"
+            detail = (
+                f"the dataset has no column '{name[:64]}', {role}; {remedy}, or name another "
+                "dataset that has it"
+            )
             errors.append(FieldError("/dataset", detail, "unknown_column"))
             continue
         given = "category" if types[name] == "text" else types[name]
