@@ -270,7 +270,8 @@ class Worker:
             case CheckpointSaved():
                 run.checkpoints.append(event)
                 return False
-            case TrainEnded():
+            case TrainEnded(warnings=warnings):
+                run.warnings += warnings
                 self._succeed(run, event)
             case TrainFailed(code=code, message=message):
                 self._fail(run, code, message)

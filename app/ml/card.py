@@ -25,6 +25,8 @@ class Card(BaseModel):
     weights: list[str]
     """Names of the parameters, without what is only kept beside them."""
     versions: dict[str, str]
+    guess: list[float] | None = None
+    """What one would answer without features (``metrics.guess``); older models do not say."""
 
 
 def read(folder: Path) -> Card:

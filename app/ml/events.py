@@ -80,6 +80,7 @@ class TrainEnded(_Message):
     best: Best
     test: Metrics | None
     baseline: Metrics | None
+    warnings: list[str] = []
 
 
 class TrainStopped(_Message):

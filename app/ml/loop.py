@@ -129,7 +129,7 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
 
     if at.best.state is not None:
         average.module.load_state_dict(at.best.state)
-    ended = _ended(average.module, prepared, at.best)
+    ended = _ended(average.module, card, prepared, at.best)
     yield saver.save()
     saver.publish(task.model_id)
     yield ended
@@ -181,6 +181,7 @@ def _model(
         epoch=0,
         weights=[name for name, _ in model.named_parameters()],
         versions=checkpoint.library_versions(),
+        guess=metrics.guess(prepared.preprocessing.target, prepared.train.table),
     )
     return model, about
 
@@ -278,15 +279,19 @@ def _diverged(where: str) -> Diverged:
     return Diverged(f"training diverged in {where}; {remedy}")
 
 
-def _ended(model: nn.Module, prepared: data.Prepared, best: BestSoFar) -> TrainEnded:
+def _ended(model: nn.Module, card: Card, prepared: data.Prepared, best: BestSoFar) -> TrainEnded:
     target, test = prepared.preprocessing.target, prepared.test
     scores = guesses = None
-    if len(test):
+    warnings: list[str] = []
+    if len(test) and card.guess is not None:
         scores = metrics.score(target, test.table, inference.outputs_of(model, test.x))
-        guesses = metrics.baseline(target, prepared.train.table, test.table)
+        guesses = metrics.baseline(target, card.guess, test.table)
+        beaten = metrics.no_better(target, scores, guesses)
+        warnings = [f"on the test part the model is {warning}" for warning in beaten]
     return TrainEnded(
         parameters=sum(weight.numel() for weight in model.parameters()),
         best=Best(epoch=best.epoch, values=best.values),
         test=scores,
         baseline=guesses,
+        warnings=warnings,
     )

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from app.ml.specs import LossSpec
+from app.ml.specs import CrossEntropySpec, LossSpec
 
 _CLASSES: dict[str, type[nn.Module]] = {
     "l1": nn.L1Loss,
@@ -13,6 +13,16 @@ _CLASSES: dict[str, type[nn.Module]] = {
     "multi_margin": nn.MultiMarginLoss,
     "bce_with_logits": nn.BCEWithLogitsLoss,
 }
+
+
+def of_each_row(spec: LossSpec, outputs: Tensor, y: Tensor) -> Tensor:
+    """``(rows,)`` the loss of each row, the mean over its outputs; nothing is weighed or smoothed.
+
+    ``outputs`` are ``(rows, outputs)``; ``y`` is as ``TargetEncoder.encode`` gives it.
+    """
+    plain = {"label_smoothing": 0.0} if isinstance(spec, CrossEntropySpec) else {}
+    losses: Tensor = Objective(spec.model_copy(update=plain)).each(outputs, y)
+    return losses.mean(1) if losses.dim() == 2 else losses
 
 
 class Objective:

@@ -23,6 +23,13 @@ _NAMES = {
     "classes": ("accuracy", "f1_macro", "auc", "log_loss"),
     "labels": ("accuracy", "f1_macro", "auc", "log_loss"),
 }
+_ERRORS = ("mae", "rmse", "log_loss")
+"""The less the better."""
+_GUESSES = {
+    "numbers": "always answering the mean of the training part",
+    "classes": "always answering the shares of the classes in the training part",
+    "labels": "always answering the shares of the labels in the training part",
+}
 
 
 def score(target: TargetEncoder, table: pa.Table, outputs: Matrix) -> Metrics:
@@ -42,20 +49,55 @@ def score(target: TargetEncoder, table: pa.Table, outputs: Matrix) -> Metrics:
     return finite(found)
 
 
-def baseline(target: TargetEncoder, train: pa.Table, table: pa.Table) -> Metrics:
-    """The same metrics for a guess without features: the training part's mean or shares."""
-    rows = (table.num_rows, 1)
+def guess(target: TargetEncoder, train: pa.Table) -> list[float]:
+    """What one would answer without features: the mean of each target in its own units, or the
+    share of each class or label, in the training part."""
     match target:
         case NumberTargets():
-            true = preprocessing.numbers(table, target.names)
-            guess = preprocessing.numbers(train, target.names).mean(axis=0)
-            return finite(regression(true, _repeat(guess, rows)))
+            means: Floats = preprocessing.numbers(train, target.names).mean(axis=0)
         case ClassTarget():
-            shares = _shares(target.codes(train), target.classes)
-            return finite(classification(target.codes(table), _repeat(shares, rows)))
+            means = _shares(target.codes(train), target.classes)
         case LabelTargets():
-            guess = target.encode(train).astype(float).mean(axis=0)
-            return finite(multilabel(target.encode(table).astype(float), _repeat(guess, rows)))
+            means = target.encode(train).astype(float).mean(axis=0)
+    return [float(mean) for mean in means]
+
+
+def baseline(target: TargetEncoder, guess: Sequence[float], table: pa.Table) -> Metrics:
+    """The same metrics for always answering ``guess``, against the targets in ``table``."""
+    always = np.tile(np.array(guess, dtype=np.float64), (table.num_rows, 1))
+    match target:
+        case NumberTargets():
+            found = regression(preprocessing.numbers(table, target.names), always)
+        case ClassTarget():
+            found = classification(target.codes(table), always)
+        case LabelTargets():
+            found = multilabel(target.encode(table).astype(float), always)
+    return finite(found)
+
+
+def better(scores: Metrics, guesses: Metrics) -> dict[str, bool]:
+    """Whether each metric beats the same one of a guess; those not known of both are left out."""
+    found = {}
+    for name, score in scores.items():
+        guessed = guesses.get(name)
+        if score is not None and guessed is not None:
+            found[name] = score < guessed if name in _ERRORS else score > guessed
+    return found
+
+
+def no_better(target: TargetEncoder, scores: Metrics, guesses: Metrics) -> list[str]:
+    """At most one warning: which metrics do not beat those of a guess, with the numbers.
+
+    R² says what RMSE says and is not told.
+    """
+    verdict = {name: won for name, won in better(scores, guesses).items() if name != "r2"}
+    beaten = [name for name, won in verdict.items() if not won]
+    if not beaten:
+        return []
+    told = ", ".join(f"{name} {scores[name]:.4g} against {guesses[name]:.4g}" for name in beaten)
+    won = [name for name in verdict if name not in beaten]
+    by, better_by = (" by some metrics", f"; better by {', '.join(won)}") if won else ("", "")
+    return [f"no better than guessing{by}: {told} of {_GUESSES[target.kind]}{better_by}"]
 
 
 def regression(true: Floats, predicted: Floats) -> Metrics:
@@ -68,16 +110,24 @@ def regression(true: Floats, predicted: Floats) -> Metrics:
 
 
 def classification(true: NDArray[np.int64], probabilities: Floats) -> Metrics:
-    """Accuracy, macro F1, AUC (one against rest) and log loss of ``(rows, classes)``."""
+    """Accuracy, macro F1, AUC (one against rest) and log loss of ``(rows, classes)``.
+
+    A ``true`` of -1 is a class that the model does not know: whatever is answered there is wrong.
+    AUC and log loss, which ask for its probability, are those of the other rows.
+    """
     labels = np.arange(probabilities.shape[1])
     predicted = probabilities.argmax(axis=1)
+    known = true >= 0
+    true_known, probabilities = true[known], probabilities[known]
     return {
         "accuracy": float(sk.accuracy_score(true, predicted)),
         "f1_macro": float(
             sk.f1_score(true, predicted, average="macro", labels=labels, zero_division=0)
         ),
-        "auc": _auc(true, probabilities, labels),
-        "log_loss": float(sk.log_loss(true, probabilities, labels=labels)),
+        "auc": _auc(true_known, probabilities, labels),
+        "log_loss": float(sk.log_loss(true_known, probabilities, labels=labels))
+        if known.any()
+        else None,
     }
 
 
@@ -120,6 +170,18 @@ def _shares(codes: NDArray[np.int64], classes: Sequence[Any]) -> Floats:
     return frequencies
 
 
-def _repeat(row: Floats, rows: tuple[int, int]) -> Floats:
-    """The same answer for every row."""
-    return np.tile(row, rows)
+# ---------------------------------------------------------------- which is taken for which
+
+
+def confusion(
+    true: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
+) -> NDArray[np.int64]:
+    """``(classes, classes)`` rows by true and predicted class number, both from 0."""
+    found = np.bincount(true * classes + predicted, minlength=classes**2)
+    return found.astype(np.int64).reshape(classes, classes)
+
+
+def confusion_of_labels(true: NDArray[Any], predicted: NDArray[Any]) -> NDArray[np.int64]:
+    """``(labels, 2, 2)`` of ``(rows, labels)`` booleans: ``confusion`` of each label, no first."""
+    pairs = zip(true.T.astype(np.int64), predicted.T.astype(np.int64), strict=True)
+    return np.stack([confusion(one, other, 2) for one, other in pairs])

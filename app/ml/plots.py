@@ -24,10 +24,16 @@ MAX_POINTS = 5_000
 
 _HUGE = 1e150
 _MOST_WRITTEN = 12
+_UNITS = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
 _TINY = 1e-290
 _CALENDAR = (-719_162.0, 2_932_896.999)  # the years 1 to 9999 in days since 1970
 BLUE, GREEN, RED, GREY = "#1f5fbf", "#2a9d3a", "#d62728", "#9a9a9a"
 _lock = threading.Lock()
+
+
+def color(number: int) -> str:
+    """Of the series with that number, where one is like the other."""
+    return (RED, BLUE, GREEN, GREY)[number % 4]
 
 
 def loss_curve(series: Mapping[str, Points], title: str, loss: str, format: Format) -> bytes:  # noqa: A002
@@ -76,6 +82,44 @@ def predicted_against_true(
     axes.plot(ends, ends, color="black", linewidth=1, linestyle="--", label="identity")
     _label(axes, f"true {target}", f"predicted {target}")
     return _render(figure, format)
+
+
+def residuals(
+    clouds: Mapping[str, tuple[Points, str]],
+    title: str,
+    target: str,
+    format: Format,  # noqa: A002
+) -> bytes:
+    """Residuals over predictions around the zero line, and beside them how many are how large."""
+    figure = Figure(figsize=(9.5, 5), dpi=120, layout="constrained")
+    figure.suptitle(_shown(title, 100), parse_math=False)
+    axes, beside = figure.subplots(1, 2, sharey=True, width_ratios=[4, 1])
+    for name, (points, color) in clouds.items():
+        _points(axes, points, color, name)
+    edges = _edges(np.concatenate([_drawable(values) for (_, values), _ in clouds.values()]))
+    for (_, values), color in clouds.values():
+        counts, _ = np.histogram(_drawable(values), edges)
+        alone = len(clouds) == 1  # else outlines, which do not hide one another
+        beside.stairs(counts, edges, orientation="horizontal", fill=alone, color=color, alpha=0.7)
+    for each in (axes, beside):
+        each.axhline(0, color="black", linewidth=1, linestyle="--", label="no error")
+        each.grid(alpha=0.25)
+    _count_ticks(beside.xaxis)
+    beside.set_xlabel("rows")
+    _label(axes, f"predicted {target}", "true - predicted")
+    return _render(figure, format)
+
+
+def _edges(values: NDArray[Any]) -> NDArray[Any]:
+    """Of up to 40 bins over the finite values; of one where an axis could not tell them apart."""
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return np.array([-0.5, 0.5])
+    low, high = float(finite.min()), float(finite.max())
+    if high - low <= max(1e-12 * max(abs(low), abs(high)), _TINY):
+        room = max(0.05 * abs(low), 0.5)
+        return np.array([low - room, high + room])
+    return np.linspace(low, high, min(40, 5 + len(finite) // 5) + 1)
 
 
 def class_counts(
@@ -175,13 +219,8 @@ def heatmap(
     edges = np.arange(size + 1) - 0.5
     mesh = axes.pcolormesh(edges, edges, np.ma.masked_invalid(values), cmap=colors, vmin=-1, vmax=1)
     labels = [_shown(name) for name in names]
-    rotation = 90 if size > _MOST_WRITTEN else 40
-    axes.set_xticks(range(size), labels, parse_math=False, rotation=rotation, ha="right")
-    axes.set_yticks(range(size), labels, parse_math=False)
-    for text in axes.get_xticklabels():
-        text.set(rotation_mode="anchor", va="center" if rotation == 90 else "top")
+    _name_cells(axes, labels, labels)
     axes.set_aspect("equal")
-    axes.invert_yaxis()
     if size <= _MOST_WRITTEN:
         _write(axes, values)
     figure.colorbar(mesh, ax=axes, ticks=[-1, -0.5, 0, 0.5, 1])
@@ -193,6 +232,64 @@ def _write(axes: Axes, values: NDArray[Any]) -> None:
         if np.isfinite(value):
             color = "white" if abs(value) > 0.6 else "black"
             axes.text(column, row, f"{value:z.2f}", ha="center", va="center", color=color)
+
+
+def confusion(
+    counts: NDArray[Any],
+    shares: NDArray[Any],
+    names: tuple[Sequence[str], Sequence[str]],
+    axes_names: tuple[str, str],
+    title: str,
+    format: Format,  # noqa: A002
+) -> bytes:
+    """Cells coloured by ``shares`` from 0 to 1 (NaN in grey), with their counts and, where there is
+    room, shares; ``names`` of rows and columns."""
+    rows, columns = names
+    most = max(len(rows), len(columns))
+    figure, axes = _figure(title, (8, 6.8) if most <= _MOST_WRITTEN else (11, 9.6))
+    axes.grid(visible=False)
+    colors = colormaps["Blues"].with_extremes(bad="#e5e5e5")
+    places = (np.arange(len(columns) + 1) - 0.5, np.arange(len(rows) + 1) - 0.5)
+    mesh = axes.pcolormesh(*places, np.ma.masked_invalid(shares), cmap=colors, vmin=0, vmax=1)
+    _name_cells(axes, [_shown(n, 24) for n in rows], [_shown(n, 24) for n in columns])
+    for (row, column), count in np.ndenumerate(counts):
+        share = shares[row, column]
+        color = "white" if share > 0.6 else "black"
+        text = _written(int(count), float(share), len(rows), len(columns))
+        size = 6.5 if len(columns) > _MOST_WRITTEN else 8 if most > 8 else 9.5
+        axes.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
+    figure.colorbar(mesh, ax=axes, label="share", format="{x:.0%}")
+    _name_axes(axes, axes_names[1], axes_names[0])
+    return _render(figure, format)
+
+
+def _written(count: int, share: float, rows: int, columns: int) -> str:
+    """What stands in a cell: its share too where there is room; none where it would be a crowd of
+    zeros."""
+    if columns > _MOST_WRITTEN:
+        return _briefly(count, 1_000) if count else ""
+    told = _briefly(count, 100_000)
+    if not np.isfinite(share):
+        return told
+    return f"{told}  ({share:.0%})" if rows > _MOST_WRITTEN else f"{told}\n{share:.0%}"
+
+
+def _briefly(count: int, short: int) -> str:
+    """``12k`` or ``3M`` for a count that is not below ``short``."""
+    if count < short:
+        return f"{count:,}"
+    size, unit = next((s, u) for s, u in _UNITS if count >= s)
+    return f"{count // size}{unit}"
+
+
+def _name_cells(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
+    """Names of rows and columns of cells, the first row on top; upright where there are many."""
+    rotation = 90 if len(columns) > _MOST_WRITTEN else 40
+    axes.set_xticks(range(len(columns)), columns, parse_math=False, rotation=rotation, ha="right")
+    axes.set_yticks(range(len(rows)), rows, parse_math=False)
+    for text in axes.get_xticklabels():
+        text.set(rotation_mode="anchor", va="center" if rotation == 90 else "top")
+    axes.invert_yaxis()
 
 
 def _bins(axes: Axes, edges: NDArray[Any], counts: NDArray[Any], room: float) -> None:

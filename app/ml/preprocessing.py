@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from app.errors import InvalidData
+from app.ml.canonical import column_type
 from app.ml.features import SCALERS, FeatureEncoder, FittedPart, Floats, Matrix, codes, floats, mask
 from app.ml.specs import JobSpec, Task
 
@@ -70,8 +71,13 @@ class ClassTarget(FittedPart):
         return found.astype(np.float32)[:, None] if self.outputs == 1 else found
 
     def codes(self, table: pa.Table) -> NDArray[np.int64]:
-        """``(rows,)`` the number of each row's class."""
+        """``(rows,)`` the number of each row's class; -1 where it is none of them."""
         column = table[self.names[0]]
+        fractions = any(isinstance(value, float) for value in self.classes)
+        if pa.types.is_floating(column.type) != fractions and column_type(column.type) == "number":
+            # the same numbers, stored otherwise for the sake of others in their column
+            values = pa.array([float(value) for value in self.classes])
+            return codes(pc.cast(column, pa.float64(), safe=False), values)
         return codes(column, _array_like(column, self.classes))
 
     def probabilities(self, outputs: Matrix) -> Floats:

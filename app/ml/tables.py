@@ -194,7 +194,7 @@ def read_rows(path: Path, offset: int, limit: int) -> list[dict[str, Any]]:
     with _opened(path) as file:
         found: list[dict[str, Any]] = []
         for group, skip in _groups_from(file, offset):
-            found += _objects(file.read_row_group(group).slice(skip, limit - len(found)))
+            found += objects(file.read_row_group(group).slice(skip, limit - len(found)))
             if len(found) >= limit:
                 break
         return found
@@ -209,7 +209,8 @@ def _groups_from(file: pq.ParquetFile, offset: int) -> Iterator[tuple[int, int]]
         start += rows
 
 
-def _objects(table: pa.Table) -> list[dict[str, Any]]:
+def objects(table: pa.Table) -> list[dict[str, Any]]:
+    """Rows as JSON objects."""
     dated = [item.name for item in table.schema if pa.types.is_temporal(item.type)]
     rows: list[dict[str, Any]] = table.to_pylist()
     for name in dated:

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from app.ml.predictor import Predictor
 
 Format = Literal["png", "svg"]
-JobPlot = Literal["loss", "data", "predictions"]
+JobPlot = Literal["loss", "data", "predictions", "residuals", "confusion"]
 
 _LOSSES = ("train_loss", "validation_loss", "test_loss")
 _CURVE_POINTS = 2_000
+_MOST_CLASSES = 30
 
 
 def job(
@@ -38,7 +39,11 @@ def job(
         return _loss(context, row, image)
     if plot == "data":
         return _data(context, row, image)
-    return _predictions(context, predictors, row, image)
+    if plot == "predictions":
+        return _predictions(context, predictors, row, image)
+    if plot == "residuals":
+        return _residuals(context, predictors, row, image)
+    return _confusion(context, predictors, row, image)
 
 
 # ---------------------------------------------------------------- loss
@@ -97,13 +102,8 @@ def _training_and_testing(
 
 
 def _predictions(context: Context, predictors: Predictors, job: Job, image: Format) -> bytes:
-    with context.database.read() as session:
-        found = select(ModelVersion.id).where(ModelVersion.job_id == job.id)
-        model_id = session.scalars(found).one_or_none()
-    if model_id is None:
-        raise NotReady(f"the job is {job.status} and has no model to predict with")
+    predictor = _predictor(context, predictors, job)
     spec = JobSpec.model_validate(job.spec)
-    predictor = predictors.get(model_id)
     table, split = _table_and_split(context, job, spec)
     one_feature = (
         len(spec.features) == 1 and table.schema.field(spec.features[0]).type != pa.string()
@@ -114,6 +114,15 @@ def _predictions(context: Context, predictors: Predictors, job: Job, image: Form
     if isinstance(target, NumberTargets):
         return _against_true(job, predictor, table, split, image)
     return _class_counts(job, predictor, table, split, image)
+
+
+def _predictor(context: Context, predictors: Predictors, job: Job) -> "Predictor":
+    with context.database.read() as session:
+        found = select(ModelVersion.id).where(ModelVersion.job_id == job.id)
+        model_id = session.scalars(found).one_or_none()
+    if model_id is None:
+        raise NotReady(f"the job is {job.status} and has no model to predict with")
+    return predictors.get(model_id)
 
 
 def _along_feature(
@@ -140,9 +149,8 @@ def _against_true(
     names = predictor.target.names
     true = preprocessing.numbers(rows, names)
     predicted = predictor.target.decode(predictor.outputs(rows))  # type: ignore[union-attr]
-    colors = [plots.RED, plots.BLUE, plots.GREEN, plots.GREY]
     clouds = {
-        f"predictions of {name}": ((true[:, i], predicted[:, i]), colors[i % 4])
+        f"predictions of {name}": ((true[:, i], predicted[:, i]), plots.color(i))
         for i, name in enumerate(names)
     }
     what = names[0] if len(names) == 1 else "value"
@@ -173,6 +181,85 @@ def _class_counts(
     }
     title = f"{_title(job)}: predicted and true classes on {rows.num_rows} rows"
     return plots.class_counts(labels, bars, title, ", ".join(target.names), image)
+
+
+# ---------------------------------------------------------------- residuals and confusion
+
+
+def _residuals(context: Context, predictors: Predictors, job: Job, image: Format) -> bytes:
+    from app.ml import plots
+
+    spec = JobSpec.model_validate(job.spec)
+    if spec.task != "regression":
+        raise NotReady(f"a {spec.task} job has no residuals; look at plots/confusion.{image}")
+    predictor = _predictor(context, predictors, job)
+    table, split = _table_and_split(context, job, spec)
+    rows = table.take(_testing(split))
+    names = predictor.target.names
+    true = preprocessing.numbers(rows, names)
+    predicted = predictor.target.decode(predictor.outputs(rows))  # type: ignore[union-attr]
+    clouds = {
+        f"residuals of {name}": ((predicted[:, i], true[:, i] - predicted[:, i]), plots.color(i))
+        for i, name in enumerate(names)
+    }
+    title = f"{_title(job)}: residuals on {len(true)} rows"
+    return plots.residuals(clouds, title, names[0] if len(names) == 1 else "value", image)
+
+
+def _confusion(context: Context, predictors: Predictors, job: Job, image: Format) -> bytes:
+    from app.ml import plots
+
+    spec = JobSpec.model_validate(job.spec)
+    if spec.task == "regression":
+        raise NotReady(f"a regression job has no classes; look at plots/residuals.{image}")
+    predictor = _predictor(context, predictors, job)
+    table, split = _table_and_split(context, job, spec)
+    rows = table.take(_testing(split))
+    target, outputs = predictor.target, predictor.outputs(rows)
+    title = f"{_title(job)}: true and predicted on {rows.num_rows} rows"
+    if isinstance(target, ClassTarget):
+        chosen = target.probabilities(outputs).argmax(axis=1)
+        labels = [label(value) for value in target.classes]
+        labels, counts = _of_frequent(labels, target.codes(rows), chosen)
+        with np.errstate(invalid="ignore"):  # a class without a row has no shares
+            shares = counts / counts.sum(axis=1, keepdims=True)
+        axes = (f"true {target.names[0]}", f"predicted {target.names[0]}")
+        return plots.confusion(counts, shares, (labels, labels), axes, title, image)
+    chosen = target.probabilities(outputs) > 0.5  # type: ignore[union-attr]
+    labels, squares = _of_frequent_labels(target.names, target.encode(rows), chosen)
+    with np.errstate(invalid="ignore"):
+        parts = squares / squares.sum(axis=2, keepdims=True)
+    cells = [values[:, ::-1, ::-1].reshape(len(labels), 4) for values in (squares, parts)]
+    columns = ["yes as yes", "yes as no", "no as yes", "no as no"]
+    axes = ("label", "true as predicted; shares of the true yes or no")
+    return plots.confusion(cells[0], cells[1], (labels, columns), axes, title, image)
+
+
+def _of_frequent(labels: list[str], true: Any, chosen: Any) -> tuple[list[str], Any]:
+    """A confusion of the most frequent true classes, the others together as the last."""
+    from app.ml import metrics
+
+    if len(labels) > _MOST_CLASSES:
+        frequent = np.argsort(-np.bincount(true, minlength=len(labels)), kind="stable")
+        shown = np.sort(frequent[:_MOST_CLASSES])
+        place = np.full(len(labels), _MOST_CLASSES)
+        place[shown] = np.arange(_MOST_CLASSES)
+        true, chosen = place[true], place[chosen]
+        labels = [*(labels[i] for i in shown), f"{len(labels) - _MOST_CLASSES:,} others"]
+    return labels, metrics.confusion(true, chosen, len(labels))
+
+
+def _of_frequent_labels(labels: list[str], true: Any, chosen: Any) -> tuple[list[str], Any]:
+    """The square of each label, of those that are true most often; the others' sum as the last."""
+    from app.ml import metrics
+
+    squares = metrics.confusion_of_labels(true, chosen)
+    if len(labels) > _MOST_CLASSES:
+        frequent = np.argsort(-true.sum(axis=0), kind="stable")
+        shown, rest = np.sort(frequent[:_MOST_CLASSES]), frequent[_MOST_CLASSES:]
+        squares = np.concatenate([squares[shown], squares[rest].sum(axis=0, keepdims=True)])
+        labels = [*(labels[i] for i in shown), f"{len(rest):,} others"]
+    return labels, squares
 
 
 # ---------------------------------------------------------------- small things

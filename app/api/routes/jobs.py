@@ -47,6 +47,7 @@ from app.services import events, history, jobs, plots, queue
 from app.services.context import Context
 from app.services.history import History
 from app.services.jobs import Placed
+from app.services.plots import JobPlot
 from app.services.queue import Verb
 from app.storage import Kind, Storage
 
@@ -357,10 +358,11 @@ def safetensors_file(
 @router.get("/{job_id}/plots/{plot}.{image}", response_class=Response)
 def get_plot(
     job_id: str,
-    plot: Literal["loss", "data", "predictions"],
+    plot: JobPlot,
     image: ImageFormat,
     context: ContextDep,
     predictors: PredictorsDep,
 ) -> Response:
-    """``loss`` while it trains, ``data`` from the start, ``predictions`` once it succeeded."""
+    """``loss`` while it trains, ``data`` from the start; once it succeeded ``predictions``, and
+    ``residuals`` of a regression or ``confusion`` of a classification."""
     return Response(plots.job(context, predictors, job_id, plot, image), media_type=PNG_SVG[image])

@@ -486,3 +486,17 @@ def test_numbers_are_learnt_and_beat_the_baseline(
     assert scores.keys() == {"mae", "rmse", "r2"}
     assert (scores["r2"] or 0) > 0.95
     assert (scores["rmse"] or 9e9) < (guesses["rmse"] or 0)
+    assert run.ended.warnings == []
+
+
+def test_a_model_that_learnt_nothing_is_warned_of(workbench: Workbench) -> None:
+    """Weights that hardly move answer nearly zero, far from the mean."""
+    still = {"kind": "sgd", "lr": 1e-12}
+    plain = {"numbers": "none", "target": "none"}
+    table = table_of({"x": [i % 7 for i in range(60)], "y": [100.0 + i % 5 for i in range(60)]})
+    run = workbench.train(
+        table, optimizer=still, model={"kind": "linear"}, preprocessing=plain, epochs=1
+    )
+    (said,) = run.ended.warnings
+    assert said.startswith("on the test part the model is no better than guessing: mae ")
+    assert said.endswith("of always answering the mean of the training part")

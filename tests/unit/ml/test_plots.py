@@ -1,6 +1,7 @@
 """Plots are whole images, whatever the names and numbers in them."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -66,6 +67,45 @@ def test_class_counts(count: int, image: Format) -> None:
     labels = [f"class {i}" for i in range(count)]
     bars = {"true": ([3.0] * count, GREY), "predicted": ([2.0] * count, GREEN)}
     check(plots.class_counts(labels, bars, "flowers", "kind", image), image)
+
+
+@pytest.mark.parametrize("image", FORMATS)
+@pytest.mark.parametrize("count", [1, 5])
+def test_residuals(count: int, image: Format) -> None:
+    clouds = {f"residuals of {i}": (points(40), plots.color(i)) for i in range(count)}
+    check(plots.residuals(clouds, "line", "y", image), image)
+
+
+def squares(count: int, rows: int = 0) -> tuple[Any, Any]:
+    """Counts and shares of as many classes, one of which has no row."""
+    counts = np.arange(count * (rows or count)).reshape(rows or count, count) ** 3
+    counts[0] = 0
+    with np.errstate(invalid="ignore"):
+        return counts, counts / counts.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("image", FORMATS)
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 2), (12, 12), (31, 31), (31, 4)])
+@pytest.mark.filterwarnings("error")
+def test_confusion(rows: int, columns: int, image: Format) -> None:
+    counts, shares = squares(columns, rows)
+    names = [ODD_NAMES[i % len(ODD_NAMES)] for i in range(rows)]
+    odd = ODD_NAMES[2]
+    made = plots.confusion(counts, shares, (names, names[:columns]), (odd, odd), odd, image)
+    check(made, image)
+
+
+def test_a_confusion_writes_shares_where_there_is_room() -> None:
+    counts = np.array([[3, 1], [0, 123_456]])
+    pair = (["a", "b"], ["a", "b"])
+    few = plots.confusion(counts, counts / [[4], [123_456]], pair, ("t", "p"), "t", "svg")
+    for text in (b"75%", b"25%", b"123k", b"<!-- 100% -->"):
+        assert text in few
+    counts, shares = squares(13)
+    names = [f"c{i}" for i in range(13)]
+    many = plots.confusion(counts, shares, (names, names), ("t", "p"), "t", "svg")
+    assert b"<!-- 2k -->" in many
+    assert b"<!-- 7% -->" not in many
 
 
 @pytest.mark.parametrize("image", FORMATS)
@@ -210,6 +250,20 @@ def test_empty_and_odd_values_do_not_break_a_loss_curve(values: Points) -> None:
 @pytest.mark.parametrize("values", [NOTHING, ODD, ALL_NAN, ONE])
 def test_empty_and_odd_values_do_not_break_predictions(values: Points) -> None:
     check(plots.predicted_against_true({"trained": (values, BLUE)}, "t", "y", "svg"), "svg")
+
+
+@pytest.mark.parametrize("values", [NOTHING, ODD, ALL_NAN, ONE])
+def test_empty_and_odd_values_do_not_break_residuals(values: Points) -> None:
+    check(plots.residuals({"one": (values, BLUE)}, "t", "y", "svg"), "svg")
+
+
+@pytest.mark.parametrize(
+    "ends", [(5, 5), (0, 0), (1e17, 1e17 + 16), (0, 1e-322), (-1e149, 1e149), (-1e200, 1e200)]
+)
+@pytest.mark.filterwarnings("error")
+def test_residuals_of_any_size(ends: tuple[float, float]) -> None:
+    values = (np.array([0.0, 1.0, 2.0]), np.array([*ends, ends[0]]))
+    check(plots.residuals({"one": (values, BLUE)}, "t", "y", "png"), "png")
 
 
 def test_losses_as_large_as_float32_holds_are_drawn() -> None:
