@@ -13,7 +13,7 @@ from app.api.deps import known_query
 from app.api.feeds import Feeds
 from app.api.metrics import Metrics
 from app.api.observe import Observe
-from app.api.routes import datasets, jobs, models, operations
+from app.api.routes import datasets, jobs, models, operations, registry
 from app.api.schemas import DatasetRequest
 from app.api.security import Gate
 from app.api.uploads import Uploads
@@ -42,7 +42,7 @@ def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
     api.state.metrics = Metrics(context)
     api.state.feeds = Feeds(context)
     api.state.worker_alive = worker_alive
-    for module in (datasets, jobs, models, operations):
+    for module in (datasets, jobs, models, registry, operations):
         api.include_router(module.router, dependencies=[Depends(known_query)])
     problems.install(api)
     idempotency.install(api)

@@ -80,6 +80,8 @@ class TrainEnded(_Message):
     best: Best
     test: Metrics | None
     baseline: Metrics | None
+    versions: dict[str, str]
+    """Of the libraries that trained it."""
 
 
 class TrainStopped(_Message):

@@ -129,7 +129,7 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
 
     if at.best.state is not None:
         average.module.load_state_dict(at.best.state)
-    ended = _ended(average.module, prepared, at.best)
+    ended = _ended(average.module, prepared, at.best, card.versions)
     yield saver.save()
     saver.publish(task.model_id)
     yield ended
@@ -278,7 +278,9 @@ def _diverged(where: str) -> Diverged:
     return Diverged(f"training diverged in {where}; {remedy}")
 
 
-def _ended(model: nn.Module, prepared: data.Prepared, best: BestSoFar) -> TrainEnded:
+def _ended(
+    model: nn.Module, prepared: data.Prepared, best: BestSoFar, versions: dict[str, str]
+) -> TrainEnded:
     target, test = prepared.preprocessing.target, prepared.test
     scores = guesses = None
     if len(test):
@@ -289,4 +291,5 @@ def _ended(model: nn.Module, prepared: data.Prepared, best: BestSoFar) -> TrainE
         best=Best(epoch=best.epoch, values=best.values),
         test=scores,
         baseline=guesses,
+        versions=versions,
     )
