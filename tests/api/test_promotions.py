@@ -163,7 +163,8 @@ def test_sent_twice_with_one_key_it_is_done_once(server: Server, done: Json) -> 
 
 def everything(server: Server) -> list[Json]:
     """Every version of every model."""
-    names, after = [], {}
+    names: list[str] = []
+    after: dict[str, str] = {}
     while True:
         page = server.ok("GET", "/v1/models", params={"limit": "100", **after})
         names += [model["name"] for model in page["data"]]

@@ -88,10 +88,13 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("full") / "data"
     with Server(folder, FITSERVE_MAX_PARALLEL_JOBS="1") as server:
         server.line()
-        server.train(**LINE_JOB)
+        job = server.train(**LINE_JOB)
         server.train(**{**LINE_JOB, "metadata": {"é\n": "\\u0000 \U0001f40d"}})
         options = {"json": {**QUICK, "metadata": {"a": "b"}}, "headers": {"Idempotency-Key": "k"}}
         server.ended(str(server.ok("POST", "/v1/jobs", **options)["id"]))
+        server.ok("PUT", "/v1/models/line/aliases/champion", json={"version": 1})
+        [checkpoint] = server.ok("GET", f"/v1/jobs/{job['id']}/checkpoints")["data"]
+        server.ok("POST", f"/v1/jobs/{job['id']}/checkpoints/{checkpoint['id']}/promote")
         worse = {**QUICK, "optimizer": {"kind": "sgd", "lr": 1e30}, "epochs": 50}
         server.ended(str(server.ok("POST", "/v1/jobs", json=worse)["id"]))
         table = "x,y\n" + "".join(f"{random.random()},{random.random()}\n" for _ in range(BIG))
