@@ -126,7 +126,8 @@ def newest(session: Session, paging: Paging) -> Page[ModelVersion]:
 
 def versions(session: Session, name: str, paging: Paging) -> Page[ModelVersion]:
     """One page of the versions of a model."""
-    found = page(session, ModelVersion, paging, ModelVersion.name == name)
+    # a job's result got its id when the job began, perhaps before one that was promoted since
+    found = page(session, ModelVersion, paging, ModelVersion.name == name, by="version")
     if not found.rows and paging.after is None:
         raise NotFound(f"there is no model '{name[:64]}'")
     return found

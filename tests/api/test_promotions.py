@@ -138,6 +138,27 @@ def test_of_a_job_that_runs_rests_and_was_cancelled(server: Server) -> None:
     assert server.ok("GET", f"/v1/models/{made[0]['id']}") == made[0]
 
 
+def test_versions_are_listed_in_their_order_though_ids_have_another(server: Server) -> None:
+    every = {"every_seconds": 0.05, "keep": 1}
+    body = {**LINE_JOB, "register_as": "ordered", "epochs": 20_000, "checkpoint": every}
+    job_id = server.ok("POST", "/v1/jobs", json=body)["id"]
+    server.until(job_id, lambda _: checkpoints(server, job_id))
+    while server.client.post(path_of(server, job_id)).status_code == 404:
+        pass  # it was pruned already
+    assert server.ended(job_id)["status"] == "succeeded"
+    server.ok("POST", path_of(server, job_id))
+    for order, wanted in (("desc", [3, 2, 1]), ("asc", [1, 2, 3])):
+        found: list[int] = []
+        query: Json = {"order": order, "limit": 1}
+        while len(found) < 4:
+            page = server.ok("GET", "/v1/models/ordered/versions", params=query)
+            found += [model["version"] for model in page["data"]]
+            query["after"] = page["last_id"]
+            if not page["has_more"]:
+                break
+        assert found == wanted
+
+
 def test_sent_twice_with_one_key_it_is_done_once(server: Server, done: Json) -> None:
     path, headers = path_of(server, done["id"]), {"Idempotency-Key": str(uuid.uuid4())}
     body = {"register_as": "once"}

@@ -253,15 +253,18 @@ def test_what_is_deleted_meanwhile_and_what_runs(
             without,
             f"DELETE /v1/jobs/{ended}",
             f"POST /v1/jobs/{running}/cancel",
+            "DELETE /v1/models/line@1",
             "DELETE /v1/datasets/line",
         )
         assert server.client.get("/v1/datasets/line").status_code == 404
     assert copied.lost == []
-    assert {artifact.kind for artifact in copied.gone} == {"datasets", "checkpoints"}
+    assert {artifact.kind for artifact in copied.gone} == {"datasets", "models", "checkpoints"}
     fsck(without)
     assert restore(without, home)
     rows = rows_of(home / "fitserve.db")
     assert [row["name"] for row in rows["datasets"]] == ["big"]
+    assert [row["alias"] for row in rows_of(saved / "fitserve.db")["aliases"]] == ["champion"]
+    assert rows["aliases"] == []  # it went with its version
     status = {row["id"]: row["status"] for row in rows["jobs"]}
     assert (status[ended], status[running]) == ("succeeded", "cancelled")
     print(f"\n{len(copied.gone)} artifacts went while the copy was made")
