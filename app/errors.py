@@ -22,6 +22,7 @@
     │   ├── InvalidTransition
     │   ├── IdempotencyInProgress
     │   ├── NotReady
+    │   ├── PreconditionFailed    If-Match or If-None-Match
     │   └── QueueFull
     ├── ServiceError              ours to mend
     │   ├── Unavailable
@@ -145,6 +146,10 @@ class IdempotencyInProgress(Conflict):
 
 class NotReady(Conflict):
     code = "not_ready"
+
+
+class PreconditionFailed(Conflict):
+    code = "precondition_failed"
 
 
 class QueueFull(Conflict):

@@ -310,10 +310,13 @@ class Worker:
     def _succeed(self, run: Run, ended: TrainEnded) -> None:
         features = jobs.features_of(self._context, run.claim.dataset_id, run.claim.spec)
         try:
-            self._record(
-                run,
-                lambda session: queue.succeed(session, run.claim, run.model_id, ended, features),
-            )
+            with self._context.signals.models_changing():  # until after who waits has been woken
+                self._record(
+                    run,
+                    lambda session: queue.succeed(
+                        session, run.claim, run.model_id, ended, features
+                    ),
+                )
             log.info("job succeeded", seconds=round(run.seconds, 3))
         except NotOurs:  # cancelled while it finished
             self._give_back(run)

@@ -13,7 +13,15 @@ from app.api.deps import known_query
 from app.api.feeds import Feeds
 from app.api.metrics import Metrics
 from app.api.observe import Observe
-from app.api.routes import datasets, dialects, evaluations, jobs, models, operations
+from app.api.routes import (
+    datasets,
+    dialects,
+    evaluations,
+    jobs,
+    models,
+    operations,
+    registry,
+)
 from app.api.schemas import DatasetRequest
 from app.api.security import Gate
 from app.api.serving import Serving, documented
@@ -45,7 +53,7 @@ def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
     api.state.metrics = Metrics(context)
     api.state.feeds = Feeds(context)
     api.state.worker_alive = worker_alive
-    ours = (datasets, jobs, models, evaluations, operations)
+    ours = (datasets, jobs, models, registry, evaluations, operations)
     for router in (*(module.router for module in ours), dialects.inference, dialects.mlflow):
         api.include_router(router, dependencies=[Depends(known_query)])
     problems.install(api)

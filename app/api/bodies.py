@@ -107,7 +107,7 @@ class StrictRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
-            if self.body_field is not None:
+            if self.body_field is not None and not self._is_left_out(request):
                 media = media_type(request)
                 if not is_json(media):
                     raise UnsupportedMediaType(
@@ -118,6 +118,13 @@ class StrictRoute(APIRoute):
             return await handle(request)
 
         return strict
+
+    def _is_left_out(self, request: Request) -> bool:
+        """Whether there is no body, where none has to be."""
+        assert self.body_field is not None
+        empty = request.headers.get("content-length", "0") == "0"
+        streamed = "transfer-encoding" in request.headers
+        return empty and not streamed and not self.body_field.field_info.is_required()
 
 
 class _Parsed(Request):

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Literal, cast
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Header, Query, Request
 
 from app.api.feeds import Feeds
 from app.api.uploads import Uploads
 from app.errors import FieldError, InvalidRequest, NotAcceptable
+from app.services.aliases import Condition
 from app.services.context import Context
 from app.services.listing import Paging
 from app.services.predictions import Predictors
@@ -67,6 +68,28 @@ async def _row_window(
 
 
 RowWindowDep = Annotated[RowWindow, Depends(_row_window)]
+
+
+async def _condition(
+    if_match: Annotated[
+        list[str] | None, Header(description='the ETag it must have by now, such as "3"; *: any')
+    ] = None,
+    if_none_match: Annotated[
+        list[str] | None, Header(description="the ETag it must not have; *: it must not be there")
+    ] = None,
+) -> Condition:
+    return Condition(_tags(if_match), _tags(if_none_match))
+
+
+def _tags(lines: list[str] | None) -> frozenset[str] | None:
+    """The entity tags of a header, weak and unquoted ones taken as what they mean."""
+    if lines is None:
+        return None
+    tags = (tag.strip() for line in lines for tag in line.split(","))
+    return frozenset(tag.removeprefix("W/").strip('"') for tag in tags if tag)
+
+
+ConditionDep = Annotated[Condition, Depends(_condition)]
 
 
 async def known_query(request: Request) -> None:

@@ -26,6 +26,7 @@ _STATUS: dict[type[FitserveError], int] = {
     errors.NotFound: 404,
     errors.NotAcceptable: 406,
     errors.Conflict: 409,
+    errors.PreconditionFailed: 412,
     errors.QueueFull: 429,
     errors.StorageFull: 507,
     errors.Unavailable: 503,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, Field, PlainSerializer
 
-from app.db.models import Checkpoint, Dataset, Job, ModelVersion
+from app.db.models import Checkpoint, Dataset, Job
 from app.ml.canonical import ColumnType
 from app.ml.plan import Plan
 from app.ml.specs import Metadata, Name, Spec
@@ -265,83 +265,9 @@ class MetricsOut(BaseModel):
     nonfinite: list[Nonfinite]
 
 
-class Feature(BaseModel):
-    name: str
-    type: str
+class ListOut(BaseModel):
+    """A page of resources; each kind has a list of its own."""
 
-
-class ModelDataset(BaseModel):
-    id: str
-    sha256: str
-
-
-class ModelOut(BaseModel):
-    """A version of a trained model."""
-
-    id: str
-    object: Literal["model"] = "model"
-    name: str
-    version: int
-    ref: str
-    aliases: list[str] = []
-    task: str
-    features: list[Feature]
-    target: str | list[str]
-    metrics: dict[str, Any]
-    job: str
-    dataset: ModelDataset
-    parameters: int
-    created_at: Time
-    metadata: dict[str, str]
-
-    @classmethod
-    def of(cls, row: ModelVersion) -> "ModelOut":
-        return cls(
-            id=row.id,
-            name=row.name,
-            version=row.version,
-            ref=f"{row.name}@{row.version}",
-            task=row.task,
-            features=row.features,
-            target=row.target[0] if len(row.target) == 1 else row.target,
-            metrics=row.metrics,
-            job=row.job_id,
-            dataset=ModelDataset(id=row.dataset_id, sha256=row.dataset_sha256),
-            parameters=row.parameters,
-            created_at=row.created_at,
-            metadata=row.metadata_,
-        )
-
-
-class Parameter(BaseModel):
-    name: str
-    shape: list[int]
-    dtype: str
-    values: Any = Field(description="nested lists; null where the model has more than 10,000")
-
-
-class ParametersOut(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[Parameter]
-
-
-class Layer(BaseModel):
-    name: str
-    type: str
-    output_shape: list[int | None]
-    parameters: int
-
-
-class SummaryOut(BaseModel):
-    object: Literal["summary"] = "summary"
-    model: str
-    version: int
-    inputs: int = Field(description="columns of the feature matrix after preprocessing")
-    layers: list[Layer]
-    parameters: int
-
-
-class _ListOut(BaseModel):
     object: Literal["list"] = "list"
     first_id: str | int | None = None
     last_id: str | int | None = None
@@ -360,21 +286,17 @@ class _ListOut(BaseModel):
         )
 
 
-class DatasetList(_ListOut):
+class DatasetList(ListOut):
     data: list[DatasetOut]
 
 
-class JobList(_ListOut):
+class JobList(ListOut):
     data: list[JobOut]
 
 
-class ModelList(_ListOut):
-    data: list[ModelOut]
-
-
-class CheckpointList(_ListOut):
+class CheckpointList(ListOut):
     data: list[CheckpointOut]
 
 
-class EventList(_ListOut):
+class EventList(ListOut):
     data: list[EventOut]

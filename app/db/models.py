@@ -9,6 +9,7 @@ from sqlalchemy import (
     CheckConstraint,
     DateTime,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     LargeBinary,
     MetaData,
@@ -183,7 +184,8 @@ class ModelName(Base):
 
 
 class ModelVersion(Base):
-    """A trained model; the artifact ``models/<id>``. Exists exactly where its job succeeded."""
+    """A trained model; the artifact ``models/<id>``. A job's success makes one, and so does every
+    promotion of one of its checkpoints."""
 
     __tablename__ = "models"
     __table_args__ = (UniqueConstraint("name", "version"),)
@@ -191,17 +193,38 @@ class ModelVersion(Base):
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     name: Mapped[str] = mapped_column(ForeignKey("model_names.name"))
     version: Mapped[int]
-    # no foreign key: a model outlives its job and its dataset
+    # no foreign keys: a model outlives its job, its checkpoint and its dataset
     job_id: Mapped[str] = mapped_column(String(32), index=True)
+    checkpoint_id: Mapped[str | None] = mapped_column(String(32))  # null: the job's own result
     dataset_id: Mapped[str] = mapped_column(String(32))
     dataset_sha256: Mapped[str] = mapped_column(String(64))
     task: Mapped[str] = mapped_column(String(16))
     features: Mapped[list[Any]]  # name and type of each, in order
     target: Mapped[list[Any]]  # names
     metrics: Mapped[dict[str, Any]]  # best, test, baseline
+    # spec, split and library versions it was made with; null where an older fitserve kept none
+    lineage: Mapped[dict[str, Any]]
     parameters: Mapped[int]
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
     created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Alias(Base):
+    """A name for one version of a model that can be moved to another; it goes with its version."""
+
+    __tablename__ = "aliases"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["name", "version"], ["models.name", "models.version"], ondelete="CASCADE"
+        ),
+        Index("ix_aliases_name_version", "name", "version"),
+    )
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)  # of the model
+    alias: Mapped[str] = mapped_column(String(64), primary_key=True)
+    version: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)  # when it was last put
 
 
 class IdempotencyKey(Base):

@@ -1,8 +1,10 @@
 """``model.json``: what explains the weights beside it; importable without torch."""
 
+import math
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
+from safetensors import safe_open
 
 from app.ml.preprocessing import Preprocessing
 from app.ml.specs import JobSpec
@@ -32,3 +34,9 @@ class Card(BaseModel):
 def read(folder: Path) -> Card:
     """The card of a model or checkpoint; ``folder`` has been verified by ``storage``."""
     return Card.model_validate_json((folder / CARD).read_bytes())
+
+
+def parameters(folder: Path, card: Card) -> int:
+    """How many numbers training may change, by the header of the weights alone."""
+    with safe_open(folder / WEIGHTS, framework="numpy") as tensors:
+        return sum(math.prod(tensors.get_slice(name).get_shape()) for name in card.weights)

@@ -81,6 +81,8 @@ class TrainEnded(_Message):
     test: Metrics | None
     baseline: Metrics | None
     warnings: list[str] = []
+    versions: dict[str, str]
+    """Of the libraries that trained it."""
 
 
 class TrainStopped(_Message):

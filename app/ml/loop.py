@@ -294,4 +294,5 @@ def _ended(model: nn.Module, card: Card, prepared: data.Prepared, best: BestSoFa
         test=scores,
         baseline=guesses,
         warnings=warnings,
+        versions=card.versions,
     )

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.db.models import TERMINAL, Checkpoint, Dataset, Job, ModelVersion
 from app.errors import ArtifactCorrupt
-from app.ml.card import WEIGHTS
+from app.ml.card import CARD, WEIGHTS
 from app.ml.tables import FILE
 from app.storage import MANIFEST, Kind, Storage
 
@@ -77,10 +77,7 @@ def expected(session: Session) -> list[Artifact]:
     checkpoints = select(Checkpoint, Job.status).join(Job).order_by(Checkpoint.id)
     versions = select(ModelVersion.id, ModelVersion.name, ModelVersion.version)
     datasets = select(Dataset.id, Dataset.size_bytes, Dataset.sha256)
-    found = [
-        Artifact("checkpoints", row.id, _without(row, status), WEIGHTS, row.size_bytes, row.sha256)
-        for row, status in session.execute(checkpoints)
-    ]
+    found = [of_checkpoint(row, status) for row, status in session.execute(checkpoints)]
     for model_id, name, version in session.execute(versions.order_by(ModelVersion.id)):
         where = f"/v1/models/{name}@{version}"
         instead = f"train it again and give this one up (start the server, DELETE {where})"
@@ -89,6 +86,12 @@ def expected(session: Session) -> list[Artifact]:
         instead = f"give it up (start the server, DELETE /v1/datasets/{dataset_id})"
         found.append(Artifact("datasets", dataset_id, instead, FILE, size, sha256))
     return found
+
+
+def of_checkpoint(row: Checkpoint, status: str) -> Artifact:
+    """What the row of a checkpoint says, whose job has this status."""
+    instead = _without(row, status)
+    return Artifact("checkpoints", row.id, instead, WEIGHTS, row.size_bytes, row.sha256)
 
 
 def _without(checkpoint: Checkpoint, status: str) -> str:
@@ -114,17 +117,36 @@ def copy(source: Storage, artifact: Artifact, target: Storage) -> int:
     StorageFull or Unavailable where ``target`` refuses.
     """
     files = manifest(source, artifact)
-    folder = source.path(artifact.kind, artifact.id)
-    with target.publish(artifact.kind, artifact.id) as draft:
+    _copy(source.path(artifact.kind, artifact.id), files, target, artifact)
+    return sum(entry.size for entry in files.values())
+
+
+def copy_as_model(storage: Storage, checkpoint: Artifact, model_id: str) -> None:
+    """Publish what predicting needs of a checkpoint as the artifact of a model.
+
+    Raises ArtifactCorrupt, leaving nothing, where that is not whole or was deleted meanwhile;
+    StorageFull or Unavailable.
+    """
+    files = manifest(storage, checkpoint)
+    missing = [name for name in (WEIGHTS, CARD) if name not in files]
+    if missing:
+        raise ArtifactCorrupt(f"{MANIFEST} has no {' and no '.join(missing)}")
+    wanted = {name: files[name] for name in (WEIGHTS, CARD)}
+    folder = storage.path(checkpoint.kind, checkpoint.id)
+    _copy(folder, wanted, storage, Artifact("models", model_id, ""))
+
+
+def _copy(folder: Path, files: dict[str, Entry], target: Storage, into: Artifact) -> None:
+    """Publish those files of ``folder``, and take it back where a hash is not what was promised."""
+    with target.publish(into.kind, into.id) as draft:
         for name in files:
             with (draft / name).open("wb") as file:
                 file.writelines(_content(folder / name))
-    copied = manifest(target, artifact, against_row=False)
+    copied = manifest(target, into, against_row=False)
     wrong = [_mismatch(name, copied[name], files[name]) for name in files]
     if any(wrong):
-        target.remove(artifact.kind, artifact.id)
+        target.remove(into.kind, into.id)
         raise ArtifactCorrupt(", ".join(fault for fault in wrong if fault))
-    return sum(entry.size for entry in files.values())
 
 
 def finding(storage: Storage, artifact: Artifact, error: ArtifactCorrupt) -> Finding:

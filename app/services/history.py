@@ -84,6 +84,14 @@ def read(
     )
 
 
+def of_epoch(session: Session, job_id: str, epoch: int) -> dict[str, float]:
+    """What was recorded of one epoch; nothing where it has not ended yet."""
+    for chunk in chunks(session, job_id, epoch - 1, epoch + 1):
+        values = chunk.values[:, epoch - chunk.first_epoch]
+        return dict(zip(chunk.names, values.tolist(), strict=True))
+    return {}
+
+
 def _downsample(series: Series, max_points: int) -> Series:
     epochs, values = series
     if len(values) <= max_points:

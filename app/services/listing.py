@@ -30,19 +30,27 @@ class Page(Generic[Row]):
 
 
 def page(
-    session: Session, model: type[Row], paging: Paging, *where: ColumnElement[bool]
+    session: Session,
+    model: type[Row],
+    paging: Paging,
+    *where: ColumnElement[bool],
+    by: Literal["id", "version"] = "id",
 ) -> Page[Row]:
-    """One page of ``model`` under conditions. Raises NotFound for an unknown ``after``."""
+    """One page of ``model`` under conditions, in the order of ``by``.
+
+    Raises NotFound for an unknown ``after``.
+    """
+    key = getattr(model, by)
     statement: Select[Any] = select(model).where(*where)
     for key, value in paging.metadata:
         statement = statement.where(model.metadata_[key].as_string() == value)
     newest_first = paging.order == "desc"
     if paging.after is not None:
-        if session.get(model, paging.after) is None:
+        last = session.get(model, paging.after)
+        if last is None:
             raise NotFound(f"there is no '{paging.after[:64]}' to continue after")
-        statement = statement.where(
-            model.id < paging.after if newest_first else model.id > paging.after
-        )
-    statement = statement.order_by(model.id.desc() if newest_first else model.id.asc())
+        place = getattr(last, by)
+        statement = statement.where(key < place if newest_first else key > place)
+    statement = statement.order_by(key.desc() if newest_first else key.asc())
     rows = session.scalars(statement.limit(paging.limit + 1)).all()
     return Page(rows[: paging.limit], len(rows) > paging.limit)

@@ -118,8 +118,8 @@ def _predictions(context: Context, predictors: Predictors, job: Job, image: Form
 
 def _predictor(context: Context, predictors: Predictors, job: Job) -> "Predictor":
     with context.database.read() as session:
-        found = select(ModelVersion.id).where(ModelVersion.job_id == job.id)
-        model_id = session.scalars(found).one_or_none()
+        own = ModelVersion.job_id == job.id, ModelVersion.checkpoint_id.is_(None)
+        model_id = session.scalars(select(ModelVersion.id).where(*own)).one_or_none()
     if model_id is None:
         raise NotReady(f"the job is {job.status} and has no model to predict with")
     return predictors.get(model_id)

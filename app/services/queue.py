@@ -34,7 +34,6 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.db.models import (
@@ -44,13 +43,12 @@ from app.db.models import (
     HistoryChunk,
     Job,
     JobEvent,
-    ModelName,
-    ModelVersion,
     UTCDateTime,
     now,
 )
 from app.errors import InvalidTransition
 from app.ml.events import CheckpointSaved, EpochEnded, TrainEnded, finite
+from app.services import models
 
 CRASHES_ALLOWED = 3
 Verb = Literal["cancel", "pause", "resume"]
@@ -219,35 +217,19 @@ def succeed(
     session: Session, claim: Claim, model_id: str, ended: TrainEnded, features: list[Any]
 ) -> None:
     """Make the model version and end the job, together. Raises NotOurs where it was cancelled."""
-    name = claim.spec["register_as"] or claim.job_id
-    version = _next_version(session, name)
     best = {"epoch": ended.best.epoch, **finite(ended.best.values)}
     told = {"best": best, "test": ended.test, "baseline": ended.baseline}
+    result = models.Result(model_id, features, told, ended.parameters, ended.versions)
+    job = session.get_one(Job, claim.job_id)
+    version = models.register(session, job, claim.spec["register_as"] or claim.job_id, result)
     _own(
         session,
         claim,
         from_states=("running", "pausing"),
         status="succeeded",
-        model_name=name,
-        model_version=version,
+        model_name=version.name,
+        model_version=version.version,
         **told,
-    )
-    target = claim.spec["target"]
-    session.add(
-        ModelVersion(
-            id=model_id,
-            name=name,
-            version=version,
-            job_id=claim.job_id,
-            dataset_id=claim.dataset_id,
-            dataset_sha256=session.get_one(Job, claim.job_id).dataset_sha256,
-            task=claim.spec["task"],
-            features=features,
-            target=[target] if isinstance(target, str) else target,
-            metrics=told,
-            parameters=ended.parameters,
-            metadata_=claim.spec["metadata"],
-        )
     )
 
 
@@ -427,23 +409,3 @@ def _tell(session: Session, events: Sequence[tuple[str, int, str, dict[str, Any]
     if events:
         rows = [dict(zip(keys, event, strict=True)) for event in events]
         session.execute(insert(JobEvent), rows)
-
-
-def _next_version(session: Session, name: str) -> int:
-    """One more than ever before, also where two jobs of one name end at once."""
-    raised = (
-        update(ModelName)
-        .where(ModelName.name == name)
-        .values(last_version=ModelName.last_version + 1)
-        .returning(ModelName.last_version)
-        .execution_options(synchronize_session=False)
-    )
-    version = session.scalars(raised).one_or_none()
-    if version is not None:
-        return version
-    try:
-        with session.begin_nested():
-            session.add(ModelName(name=name, last_version=1))
-    except IntegrityError:  # the other was first
-        return session.scalars(raised).one()
-    return 1

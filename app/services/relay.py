@@ -14,6 +14,7 @@ from app.services.signals import Signals
 
 _CHANNEL = "fitserve"
 _QUEUE = "queue"
+_MODELS = "models"
 _LISTEN_SECONDS = 1.0
 _RETRY_SECONDS = 2.0
 
@@ -47,6 +48,10 @@ class Relay(Signals):
     def changed(self, job_id: str) -> None:
         super().changed(job_id)
         self._send(job_id)
+
+    def models_changed(self) -> None:
+        super().models_changed()
+        self._send(_MODELS)
 
     def _send(self, word: str) -> None:
         if self._closed.is_set():
@@ -82,10 +87,13 @@ class Relay(Signals):
     def _pass_on(self, word: str) -> None:
         if word == _QUEUE:
             super().queued()
+        elif word == _MODELS:
+            super().models_changed()
         else:
             super().changed(word)
 
     def _pass_on_all(self) -> None:
         super().queued()
+        super().models_changed()
         for job_id in self.followed():
             super().changed(job_id)

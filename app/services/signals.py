@@ -7,6 +7,8 @@ little time (waiters look again by themselves), never a result.
 import asyncio
 import threading
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _Waiter = tuple[asyncio.AbstractEventLoop, asyncio.Event]
 
@@ -20,6 +22,7 @@ class Signals:
         self._lock = threading.Lock()
         self._waiters: dict[str, set[_Waiter]] = defaultdict(set)
         self._models = 0
+        self._models_changing = 0
 
     # ------------------------------------------------------------ queue: API -> worker
 
@@ -41,17 +44,38 @@ class Signals:
         with self._queue:
             return self._queued
 
-    # ------------------------------------------------------------ models
+    # ------------------------------------------------------------ models: who changes -> who caches
+
+    @contextmanager
+    def models_changing(self) -> Iterator[None]:
+        """Around a transaction that makes, deletes or re-points versions or aliases of models.
+
+        However it ends, it may have been committed, so ``models_changed`` is called.
+        """
+        with self._lock:
+            self._models_changing += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._models_changing -= 1
+            self.models_changed()
 
     def models_changed(self) -> None:
-        """A version or an alias was made, moved or deleted, and that has been committed."""
+        """What a reference to a model names may be another version than before."""
         with self._lock:
             self._models += 1
 
     @property
     def models_mark(self) -> int:
-        """Differs from an earlier one where models have changed since."""
-        return self._models
+        """To be taken before looking a reference up, and kept with what was found: it holds for as
+        long as this is the same.
+
+        While a change is being committed no two are the same, since others may see it already.
+        """
+        with self._lock:
+            self._models += self._models_changing > 0
+            return self._models
 
     # ------------------------------------------------------------ one job: worker -> API
 

@@ -88,10 +88,13 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("full") / "data"
     with Server(folder, FITSERVE_MAX_PARALLEL_JOBS="1") as server:
         server.line()
-        server.train(**LINE_JOB)
+        job = server.train(**LINE_JOB)
         server.train(**{**LINE_JOB, "metadata": {"é\n": "\\u0000 \U0001f40d"}})
         options = {"json": {**QUICK, "metadata": {"a": "b"}}, "headers": {"Idempotency-Key": "k"}}
         server.ended(str(server.ok("POST", "/v1/jobs", **options)["id"]))
+        server.ok("PUT", "/v1/models/line/aliases/champion", json={"version": 1})
+        [checkpoint] = server.ok("GET", f"/v1/jobs/{job['id']}/checkpoints")["data"]
+        server.ok("POST", f"/v1/jobs/{job['id']}/checkpoints/{checkpoint['id']}/promote")
         worse = {**QUICK, "optimizer": {"kind": "sgd", "lr": 1e30}, "epochs": 50}
         server.ended(str(server.ok("POST", "/v1/jobs", json=worse)["id"]))
         table = "x,y\n" + "".join(f"{random.random()},{random.random()}\n" for _ in range(BIG))
@@ -250,15 +253,18 @@ def test_what_is_deleted_meanwhile_and_what_runs(
             without,
             f"DELETE /v1/jobs/{ended}",
             f"POST /v1/jobs/{running}/cancel",
+            "DELETE /v1/models/line@1",
             "DELETE /v1/datasets/line",
         )
         assert server.client.get("/v1/datasets/line").status_code == 404
     assert copied.lost == []
-    assert {artifact.kind for artifact in copied.gone} == {"datasets", "checkpoints"}
+    assert {artifact.kind for artifact in copied.gone} == {"datasets", "models", "checkpoints"}
     fsck(without)
     assert restore(without, home)
     rows = rows_of(home / "fitserve.db")
     assert [row["name"] for row in rows["datasets"]] == ["big"]
+    assert [row["alias"] for row in rows_of(saved / "fitserve.db")["aliases"]] == ["champion"]
+    assert rows["aliases"] == []  # it went with its version
     status = {row["id"]: row["status"] for row in rows["jobs"]}
     assert (status[ended], status[running]) == ("succeeded", "cancelled")
     print(f"\n{len(copied.gone)} artifacts went while the copy was made")

@@ -205,6 +205,12 @@ def test_a_damaged_database_is_said(data: Path) -> None:
         connection.execute("INSERT INTO history VALUES ('job_gone', 0, 1, '[]', x'', '2026-01-01')")
     said = fsck(data, 1)
     assert "row 1 of history" in said or "of history belongs to a row of jobs" in said
+    with closing(sqlite3.connect(path)) as connection, connection:
+        path.write_bytes(content)
+        connection.execute(
+            "INSERT INTO aliases VALUES ('line', 'a', 9, '2026-01-01', '2026-01-01')"
+        )
+    assert "of aliases belongs to a row of models that is not there" in fsck(data, 1)
     path.write_bytes(content[:2000])
     assert "restore a backup" in fsck(data, 78)
 

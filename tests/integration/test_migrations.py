@@ -14,8 +14,9 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, select
 
+from app.api.model_schemas import Lineage
 from app.db import migrate
-from app.db.models import TERMINAL, Base, HistoryChunk, Job
+from app.db.models import TERMINAL, Base, HistoryChunk, Job, ModelVersion
 from app.db.session import Database
 from app.errors import ConfigurationError
 from app.serve import own_data
@@ -147,6 +148,32 @@ def test_the_events_of_older_jobs_are_whole(tmp_path: Path, revision: str) -> No
             assert all(len(epochs) == job.epochs_done for epochs, _ in recorded.values())
         assert session.scalars(select(HistoryChunk)).first() is not None
     database.close()
+
+
+@pytest.mark.parametrize("revision", OLDER)
+def test_older_versions_know_what_they_were_made_from(tmp_path: Path, revision: str) -> None:
+    database = Database(older(tmp_path, revision))
+    migrate.upgrade(database)
+    kept = gone = 0
+    with database.read() as session:
+        for version in session.scalars(select(ModelVersion)):
+            told = Lineage.of(version)
+            job = session.get(Job, version.job_id)
+            assert (told.checkpoint, told.versions) == (None, None)
+            assert told.epoch == version.metrics["best"]["epoch"]
+            if job is None:
+                assert (told.spec, told.split, told.seed) == (None, None, None)
+                gone += 1
+            else:
+                assert told.spec == job.spec
+                assert told.seed == job.spec["seed"]
+                assert told.split is not None
+                assert told.split.model_dump() == job.split
+                kept += 1
+    database.close()
+    print(f"{kept} versions of jobs that are there, {gone} of jobs that are not")
+    assert kept
+    assert gone or revision == "0001"
 
 
 _KILLED = """

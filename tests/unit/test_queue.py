@@ -31,7 +31,9 @@ from app.services import events, history, queue
 from app.services.queue import Claim, Lease, NotOurs, Verb
 from tests.soak import rounds
 
-ENDED = TrainEnded(parameters=2, best=Best(epoch=0, values={}), test=None, baseline=None)
+ENDED = TrainEnded(
+    parameters=2, best=Best(epoch=0, values={}), test=None, baseline=None, versions={}
+)
 
 
 @pytest.fixture

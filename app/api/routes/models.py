@@ -1,13 +1,12 @@
 """``/v1/models``."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 
 from app.api.deps import ContextDep, PagingDep, PredictorsDep
-from app.api.routes.jobs import safetensors_file
-from app.api.schemas import (
+from app.api.model_schemas import (
     Layer,
     ModelList,
     ModelOut,
@@ -15,9 +14,11 @@ from app.api.schemas import (
     ParametersOut,
     SummaryOut,
 )
+from app.api.routes.jobs import safetensors_file
 from app.db.models import ModelVersion
-from app.services import models
+from app.services import aliases, models
 from app.services.context import Context
+from app.services.listing import Page
 from app.services.predictions import load
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -28,24 +29,32 @@ def _find(context: Context, ref: str) -> ModelVersion:
         return models.find(session, ref)
 
 
+def _listed(session: Any, page: Page[ModelVersion]) -> ModelList:
+    named = aliases.of(session, page.rows)
+    data = [ModelOut.of(row, named[row.id]) for row in page.rows]
+    return ModelList.of_page(data, page.has_more)  # type: ignore[no-any-return]
+
+
 @router.get("")
 def list_models(context: ContextDep, paging: PagingDep) -> ModelList:
     """Each model by its newest version, newest first."""
     with context.database.read() as session:
         page = models.newest(session, paging)
-    data = [ModelOut.of(row) for row in page.rows]
-    return ModelList.of_page(data, page.has_more)  # type: ignore[no-any-return]
+        return _listed(session, page)
 
 
 @router.get("/{ref}")
 def get_model(ref: str, context: ContextDep) -> ModelOut:
-    """By ``name`` (newest version), ``name@3`` or id."""
-    return ModelOut.of(_find(context, ref))
+    """By ``name`` (newest version), ``name@3``, ``name@alias`` or id."""
+    with context.database.read() as session:
+        row = models.find(session, ref)
+        return ModelOut.of(row, aliases.of(session, [row])[row.id])
 
 
 @router.delete("/{ref}", status_code=204)
 def delete_model(ref: str, context: ContextDep) -> None:
-    """One version by ``name@3`` or id, all of them by ``name``; their numbers stay used."""
+    """One version by ``name@3``, ``name@alias`` or id, all of them by ``name``; their aliases go
+    too, their numbers stay used."""
     models.delete(context, ref)
 
 
@@ -54,8 +63,7 @@ def list_versions(name: str, context: ContextDep, paging: PagingDep) -> ModelLis
     """Newest first."""
     with context.database.read() as session:
         page = models.versions(session, name, paging)
-    data = [ModelOut.of(row) for row in page.rows]
-    return ModelList.of_page(data, page.has_more)  # type: ignore[no-any-return]
+        return _listed(session, page)
 
 
 @router.get("/{ref}/parameters")

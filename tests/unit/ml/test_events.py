@@ -25,6 +25,7 @@ def test_every_event_survives_json() -> None:
             best=Best(epoch=3, values={"train_loss": 0.1}),
             test={"mae": 0.5, "r2": None},
             baseline=None,
+            versions={"torch": "2.6.0"},
         ),
         TrainStopped(reason="cancel"),
         TrainFailed(code="diverged", message="lower the learning rate"),

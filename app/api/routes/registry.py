@@ -1,0 +1,94 @@
+"""Which version is which: aliases of models, and checkpoints promoted to versions."""
+
+from typing import Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Response
+
+from app.api.bodies import StrictRoute, answer, canonical
+from app.api.deps import ConditionDep, ContextDep
+from app.api.idempotency import OnceDep
+from app.api.model_schemas import (
+    AliasList,
+    AliasName,
+    AliasOut,
+    AliasRequest,
+    ModelOut,
+    PromoteRequest,
+)
+from app.db.models import Alias, ModelVersion
+from app.services import aliases, promotions
+
+router = APIRouter(prefix="/v1", tags=["models"], route_class=StrictRoute)
+
+_ALIASES = "/models/{name}/aliases"
+
+
+@router.get(_ALIASES)
+def list_aliases(name: str, context: ContextDep) -> AliasList:
+    """All of one model, by name."""
+    with context.database.read() as session:
+        data = [AliasOut.of(row) for row in aliases.listed(session, name)]
+    return AliasList.of_page(data)  # type: ignore[no-any-return]
+
+
+@router.get(_ALIASES + "/{alias}", responses={200: {"model": AliasOut}}, response_model=None)
+def get_alias(name: str, alias: str, context: ContextDep) -> Response:
+    """Which version it names; the ETag is for ``If-Match``."""
+    with context.database.read() as session:
+        row = aliases.find(session, name, alias)
+    return _told(row, 200)
+
+
+@router.put(
+    _ALIASES + "/{alias}",
+    responses={200: {"model": AliasOut}, 201: {"model": AliasOut}},
+    response_model=None,
+)
+def put_alias(
+    name: str, alias: AliasName, body: AliasRequest, context: ContextDep, condition: ConditionDep
+) -> Response:
+    """Have it name a version; 201 where it is new. ``If-Match`` with the ETag of what it names now:
+    of several who move it at once, one does, and the others are told 412."""
+    row, new = aliases.put(context, name, alias, body.version, condition)
+    return _told(row, 201 if new else 200)
+
+
+@router.delete(_ALIASES + "/{alias}", status_code=204)
+def delete_alias(name: str, alias: str, context: ContextDep, condition: ConditionDep) -> None:
+    """Forget an alias; its version stays."""
+    aliases.delete(context, name, alias, condition)
+
+
+def _told(row: Alias, status: int) -> Response:
+    headers = {"ETag": f'"{row.version}"'}
+    if status == 201:
+        headers["Location"] = f"/v1/models/{row.name}/aliases/{row.alias}"
+    return answer(AliasOut.of(row), status, headers)
+
+
+@router.post(
+    "/jobs/{job_id}/checkpoints/{checkpoint_id}/promote",
+    status_code=201,
+    responses={201: {"model": ModelOut}},
+    response_model=None,
+)
+async def promote_checkpoint(
+    job_id: str,
+    checkpoint_id: str,
+    context: ContextDep,
+    once: OnceDep,
+    body: PromoteRequest | None = None,
+) -> Response:
+    """Make a checkpoint a model version, whatever state its job is in."""
+    name = body.register_as if body else None
+    if once.wanted:
+        await once.check(canonical({"register_as": name}))
+    await to_thread.run_sync(
+        promotions.promote, context, job_id, checkpoint_id, name, once.answering(_promoted)
+    )
+    return once.response
+
+
+def _promoted(_session: Any, version: ModelVersion) -> Response:
+    return answer(ModelOut.of(version, []), 201, {"Location": f"/v1/models/{version.id}"})
