@@ -41,6 +41,7 @@ def promote(
         with context.signals.models_changing(), context.database.write() as session:
             job = jobs.find(session, job_id)
             jobs.checkpoint(session, job_id, checkpoint_id)  # else it has just been deleted
+            # of the whole epoch, also where the checkpoint was written in its middle
             recorded = history.of_epoch(session, job_id, checkpoint.epoch)
             best = {"epoch": checkpoint.epoch, **finite(recorded)}
             result = Result(
