@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+PEERS := .venv-peers/bentoml
+PEERS_FILE := benchmarks/serving_peers/bentoml-requirements.txt
 
 .PHONY: help setup demo serve test soak check lint types layers schema openapi bench clean
 
@@ -50,12 +52,17 @@ schema: setup
 openapi: setup  ## rewrite tests/api/openapi.json after a change of the surface
 	$(BIN)/python -m tests.api.openapi
 
-bench: $(VENV)/.bench  ## measure against hand-written loops and other libraries; most of an hour
+bench: $(VENV)/.bench $(PEERS)/.ready  ## measure against hand-written loops, other libraries and servers; an hour
 	$(BIN)/python -m benchmarks
 
 $(VENV)/.bench: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,serving]'
+	@touch $@
+
+$(PEERS)/.ready: $(PEERS_FILE)  # a server that resolves only by itself
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r $(PEERS_FILE)
 	@touch $@
 
 clean:  ## remove what make and the demo made
-	rm -rf $(VENV) fitserve-demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-peers fitserve-demo .mypy_cache .ruff_cache .pytest_cache

@@ -1,6 +1,28 @@
 """Run every benchmark: ``python -m benchmarks``."""
 
-from benchmarks import accuracy, history, idle, ingest, line, queue, tensors, training
+from benchmarks import (
+    accuracy,
+    bulk,
+    history,
+    idle,
+    ingest,
+    line,
+    queue,
+    serving,
+    tensors,
+    training,
+)
 
-for benchmark in (idle, line, ingest, history, queue, tensors, training, accuracy):
+for benchmark in (
+    idle,
+    line,
+    serving,
+    bulk,
+    ingest,
+    history,
+    queue,
+    tensors,
+    training,
+    accuracy,
+):
     benchmark.main()
