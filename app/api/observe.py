@@ -5,7 +5,7 @@ import logging
 import re
 import time
 from collections.abc import Iterable
-from secrets import token_hex
+from random import getrandbits
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -83,4 +83,4 @@ def _told(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, bool]:
             request_id = value.decode("latin-1")
         elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
             body = True
-    return request_id if _REQUEST_ID.fullmatch(request_id) else token_hex(8), body
+    return request_id if _REQUEST_ID.fullmatch(request_id) else f"{getrandbits(64):016x}", body

@@ -28,6 +28,7 @@ class Predictor:
     def __init__(self, card: Card, module: Any) -> None:
         self.card = card
         self.module = module.eval()
+        self._run = inference.chained(self.module)
         self.target = card.preprocessing.target
         self.features = card.preprocessing.features.features
         self.tables = FeatureTables(self.features, self.target.names)
@@ -83,7 +84,7 @@ class Predictor:
     def forward(self, x: Matrix) -> Matrix:
         """The module's raw outputs ``(rows, outputs)`` for ``(rows, inputs)``."""
         with torch.inference_mode():
-            result: Matrix = inference.in_slices(self.module, torch.from_numpy(x)).numpy()
+            result: Matrix = inference.in_slices(self._run, torch.from_numpy(x)).numpy()
         return result
 
     def outputs(self, table: pa.Table) -> Matrix:

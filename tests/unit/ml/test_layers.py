@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from app.ml import models
+from app.ml import inference, models
 from app.ml.specs import LAYERS, Inputs, JobRequest, Misfit, SequentialSpec, size_of
 from tests.unit.ml.workbench import planned, request, spec_for, table_of
 
@@ -84,6 +84,18 @@ def test_every_layer_computes_what_torchs_own_does(kind: str) -> None:
     found = models._layer(sequential(kind).layers[0], 5).eval()
     x = torch.randn(6, 5)
     assert torch.equal(found(x), expected(x))
+
+
+@pytest.mark.parametrize(("kind", "fields"), EVERY)
+@pytest.mark.parametrize("rows", [1, 6])
+def test_a_chain_of_layers_computes_what_the_module_does(
+    kind: str, fields: dict[str, Any], rows: int
+) -> None:
+    module = built(sequential({"kind": kind, **fields}, "ReLU", "Linear"), Inputs(5), 2).eval()
+    x = torch.randn(rows, 5)
+    with torch.inference_mode():
+        assert torch.equal(inference.chained(module)(x), module(x))
+        assert torch.equal(inference.chained(module[1])(x), module[1](x))  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
