@@ -28,6 +28,8 @@ Read = Callable[[Live, object], "Matrix"]
 
 _SMALL_BYTES = 16 * 1024
 _SMALL_ROWS = 64
+AT_ONCE = 2_000
+"""Rows whose answer is written on the event loop."""
 _READING = ("delimiter", "encoding")
 
 

@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 from anyio import to_thread
+from numpy.typing import NDArray
 
 from app.api.bodies import dump
-from app.api.serving.engine import Engine, named
+from app.api.serving.engine import AT_ONCE, Engine, named
 from app.api.serving.tensors import NUMBERS, Tensor, pack, tensors_of
 from app.api.serving.wire import Answer, Call, decode
 from app.errors import InvalidRequest
 from app.ml.feature_tables import no_rows
 from app.ml.features import Feature
+from app.ml.preprocessing import ClassTarget, LabelTargets, NumberTargets
+from app.services.bulk import JSON
 from app.services.predictions import Live, refuse_many
 
 if TYPE_CHECKING:
@@ -46,24 +49,20 @@ async def infer(engine: Engine, call: Call, ref: str) -> Answer:
     length = call.header(_HEAD)
     settings = engine.settings
     body = await call.body(settings.max_decoded_bytes if length else settings.max_json_bytes)
-    document, rest = _parts(body, length)
-    wanted = _wanted(live, document)
+    asked: dict[str, Any] = {}
 
     def read() -> "Matrix":
+        document, rest = _parts(body, length)
+        asked.update(id=document.get("id"), outputs=_wanted(live, document))
         tensors = tensors_of(document.get("inputs"), rest)
         return _matrix(live, tensors, settings.max_predict_rows)
 
     outputs = await engine.outputs(live, body, read)
     encoding = call.header(b"accept-encoding").strip().lower()
-    told: dict[str, Any] = {"model_name": live.name, "model_version": str(live.version)}
-    if "id" in document:
-        told["id"] = document["id"]
-    answer = _answer(live, told, wanted, outputs)
-    if encoding in _COMPRESS:  # who lists several leaves it to us, and most answers are small
-        packed = await to_thread.run_sync(_COMPRESS[encoding], answer.body)
-        headers = {**answer.headers, "Content-Encoding": encoding}
-        answer = Answer(packed, answer.media, headers)
-    return answer
+    if encoding not in _COMPRESS and len(outputs) <= AT_ONCE:
+        return _answer(live, asked, outputs)
+    # who accepts a list of encodings leaves it to us, and most answers are small
+    return await to_thread.run_sync(_answer, live, asked, outputs, encoding)
 
 
 def described(live: Live, versions: Sequence[str]) -> dict[str, Any]:
@@ -72,7 +71,7 @@ def described(live: Live, versions: Sequence[str]) -> dict[str, Any]:
     outputs = []
     for name in _outputs(live):
         datatype, values = _values(live, name, empty)
-        shape = [-1, *np.shape(values)[1:]]
+        shape = [-1, *values.shape[1:]]
         outputs.append({"name": name, "datatype": datatype, "shape": shape})
     return {
         "name": live.name,
@@ -226,43 +225,47 @@ def _parameters(holder: dict[str, Any], at: str) -> dict[str, Any]:
     return parameters
 
 
-def _answer(live: Live, told: dict[str, Any], wanted: dict[str, bool], outputs: "Matrix") -> Answer:
+def _answer(live: Live, asked: dict[str, Any], outputs: "Matrix", encoding: str = "") -> Answer:
+    told: dict[str, Any] = {"model_name": live.name, "model_version": str(live.version)}
+    if asked["id"] is not None:
+        told["id"] = asked["id"]
     told["outputs"] = []
     binary = []
-    for name, as_binary in wanted.items():
+    for name, as_binary in asked["outputs"].items():
         datatype, values = _values(live, name, outputs)
-        output: dict[str, Any] = {
-            "name": name,
-            "datatype": datatype,
-            "shape": list(np.shape(values)),
-        }
+        output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(values.shape)}
         if as_binary:
             binary.append(pack(datatype, values))
             output["parameters"] = {"binary_data_size": len(binary[-1])}
-        else:
-            flat = np.ravel(values)  # the encoder takes arrays, but none of strings
-            output["data"] = flat.tolist() if datatype == "BYTES" else flat
+        else:  # the encoder takes arrays, but none of strings
+            output["data"] = values.ravel().tolist() if datatype == "BYTES" else values.ravel()
         told["outputs"].append(output)
     head = dump(told)
-    if not binary:
-        return Answer(head, headers=named(live))
-    headers = {"Inference-Header-Content-Length": str(len(head)), **named(live)}
-    return Answer(b"".join([head, *binary]), _OCTETS, headers)
+    headers = dict(named(live))
+    if binary:
+        headers["Inference-Header-Content-Length"] = str(len(head))
+    body = b"".join([head, *binary])
+    if encoding in _COMPRESS:
+        headers["Content-Encoding"] = encoding
+        body = _COMPRESS[encoding](body)
+    return Answer(body, _OCTETS if binary else JSON, headers)
 
 
-def _values(live: Live, name: str, outputs: "Matrix") -> tuple[str, Any]:
+def _values(live: Live, name: str, outputs: "Matrix") -> tuple[str, NDArray[Any]]:
     """Datatype and array of one output: ``[N]``, or ``[N, K]`` where there are several a row."""
-    predictor = live.predictor
+    target = live.predictor.target
     if name == "probabilities":
-        return "FP64", predictor.shares(outputs)
-    if predictor.card.spec.classifies:
-        labels = predictor.predictions(outputs)
-        datatype = _of_class(predictor.target.classes)  # type: ignore[union-attr]
-        return datatype, np.array(labels, object if datatype == "BYTES" else None)
-    table = predictor.answers(outputs)
-    columns = [column.to_numpy() for column in table.columns]
-    values = columns[0] if len(columns) == 1 else np.column_stack(columns)
-    return ("BOOL" if predictor.labels else "FP64"), np.ascontiguousarray(values)
+        return "FP64", live.predictor.shares(outputs)
+    match target:
+        case NumberTargets():
+            numbers = target.decode(outputs)
+            return "FP64", numbers[:, 0] if len(target.names) == 1 else numbers
+        case LabelTargets():
+            return "BOOL", target.probabilities(outputs) > 0.5
+        case ClassTarget():
+            datatype = _of_class(target.classes)
+            labels = live.predictor.predictions(outputs)
+            return datatype, np.array(labels, object if datatype == "BYTES" else None)
 
 
 def _of_class(classes: Sequence[Any]) -> str:
