@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.api.bodies import dump
 from app.api.deps import liked_best
-from app.api.serving.engine import Engine, boolean, named
+from app.api.serving.engine import AT_ONCE, Engine, boolean, named
 from app.api.serving.wire import Answer, Call
 from app.api.uploads import FORMATS
 from app.errors import UnsupportedMediaType
@@ -13,9 +13,6 @@ from app.services.predictions import Live, asked, matrix
 
 if TYPE_CHECKING:
     from app.ml.features import Matrix
-
-_AT_ONCE = 2_000
-"""Rows whose JSON is made on the event loop."""
 
 
 async def predict(engine: Engine, call: Call, ref: str) -> Answer:
@@ -34,7 +31,7 @@ async def predict(engine: Engine, call: Call, ref: str) -> Answer:
             return matrix(live.predictor, *asked(body), most)
 
         outputs = await engine.of_json(call, live, read)
-        if media != JSON or len(outputs) > _AT_ONCE:
+        if media != JSON or len(outputs) > AT_ONCE:
             return await engine.answer(live, outputs, media, probabilities)
         return Answer(_told(live, outputs, probabilities), JSON, named(live))
     if call.media not in FORMATS:
