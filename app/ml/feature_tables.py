@@ -5,6 +5,7 @@ error with its place. Tables (Arrow, or files that have been read) are taken as 
 ``types`` would be. Importable without torch.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from itertools import islice
@@ -103,7 +104,7 @@ class FeatureTables:
         return self._table(columns, lambda name, i: f"{at}/{i}/{places[name]}")
 
     def _wrong_names(self, given: Iterable[str], pointer: str) -> list[FieldError]:
-        given = list(given)
+        given = dict.fromkeys(given)
         errors = [
             FieldError(
                 f"{pointer}/{escape(name)}",
@@ -142,7 +143,7 @@ class FeatureTables:
     def check_columns(self, names: Sequence[str]) -> None:
         """Refuse a table without all features, or with columns of another name."""
         _raise(self._wrong_names(names, "/columns"))
-        twice = next((name for name in names if list(names).count(name) > 1), None)
+        twice = next((name for name, count in Counter(names).items() if count > 1), None)
         if twice is not None:
             detail = f"two columns are called '{twice[:64]}'; rename one"
             raise InvalidRequest.at(f"/columns/{escape(twice)}", detail)
@@ -163,7 +164,7 @@ class FeatureTables:
             if feature.type == "number" and _is_plain_number(column):
                 columns[name] = column
             elif column.null_count == len(column):
-                columns[name] = pc.cast(pc.cast(column, pa.null()), _EMPTY[feature.type])
+                columns[name] = pa.chunked_array([pa.nulls(len(column), _EMPTY[feature.type])])
             else:
                 columns[name] = typed(name, column, feature.type, place, has_types=True).values
         return pa.table(columns)
@@ -178,9 +179,10 @@ def no_rows() -> InvalidRequest:
 
 
 def _is_plain_number(column: pa.ChunkedArray) -> bool:
-    """What a number feature encodes as it is; NaN would have to become missing first."""
+    """What a number feature encodes as it is; NaN would have to become missing first, and
+    infinity an error."""
     if pa.types.is_float32(column.type) or pa.types.is_float64(column.type):
-        return not pc.any(pc.is_nan(column), min_count=0).as_py()
+        return bool(pc.all(pc.is_finite(column), min_count=0).as_py())
     return bool(pa.types.is_integer(column.type))
 
 

@@ -95,9 +95,10 @@ def _missing(error: InvalidData) -> InvalidInput:
     """The type of a column that is not there is, here, a feature that is not there."""
     for field in error.errors:
         if field.code == "no_column":
-            name = field.pointer.removeprefix("/types/")
+            pointer = field.pointer.removeprefix("/types/")
+            name = pointer.replace("~1", "/").replace("~0", "~")
             return InvalidRequest.at(
-                f"/columns/{name}",
+                f"/columns/{pointer}",
                 f"the feature '{name[:64]}' is missing; send a column of that name, empty where "
                 "it is unknown",
                 "missing",

@@ -6,7 +6,7 @@ else goes to threads, and there into passes that several requests share.
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
@@ -26,11 +26,14 @@ if TYPE_CHECKING:
 Read = Callable[[Live, object], "Matrix"]
 """What a dialect makes of a request's JSON."""
 
+_T = TypeVar("_T")
+
 _SMALL_BYTES = 16 * 1024
 _SMALL_ROWS = 64
 AT_ONCE = 2_000
 """Rows whose answer is written on the event loop."""
-_READING = ("delimiter", "encoding")
+READING = ("delimiter", "encoding")
+"""What a query may say of a file."""
 
 
 class Engine:
@@ -68,7 +71,7 @@ class Engine:
     async def of_file(self, call: Call, live: Live, media: Media, probabilities: bool) -> Answer:
         """Predictions for a body that is a file. Raises InvalidInput of any kind."""
         kind = FORMATS[call.media]
-        given = call.query("probabilities", *_READING)
+        given = call.query("probabilities", *READING)
         delimiter = "\t" if call.media == "text/tab-separated-values" else given.get("delimiter")
         request = call.request
         options = Options(
@@ -83,6 +86,12 @@ class Engine:
                 limiter=self._threads,
             )
         return Answer(found, media, named(live))
+
+    async def written(self, rows: int, write: Callable[[], _T]) -> _T:
+        """What ``write`` makes of the outputs of so many rows, without holding up the others."""
+        if rows <= AT_ONCE:
+            return write()
+        return await to_thread.run_sync(write, limiter=self._threads)
 
     async def answer(
         self, live: Live, outputs: "Matrix", media: Media, probabilities: bool

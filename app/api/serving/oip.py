@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from app.api.bodies import dump
 from app.api.serving.engine import AT_ONCE, Engine, named
 from app.api.serving.tensors import NUMBERS, Tensor, pack, tensors_of
-from app.api.serving.wire import Answer, Call, decode
+from app.api.serving.wire import Answer, Call, decode, too_large
 from app.errors import InvalidRequest
 from app.ml.feature_tables import no_rows
 from app.ml.features import Feature
@@ -37,6 +37,7 @@ _ALSO_INPUT = re.compile(r"(?i)(inputs?|features?|instances|data|x)([_-]*0)?")
 
 _DATATYPES = {"number": {*NUMBERS}, "boolean": {"BOOL"}, "category": {"BYTES"}}
 _DATATYPES["datetime"] = {"BYTES"}
+_WHOLE = re.compile(r"[0-9]{1,18}")
 _HEAD = b"inference-header-content-length"
 _OCTETS = "application/octet-stream"
 _COMPRESS: dict[str, Callable[[Any], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
@@ -52,7 +53,7 @@ async def infer(engine: Engine, call: Call, ref: str) -> Answer:
     asked: dict[str, Any] = {}
 
     def read() -> "Matrix":
-        document, rest = _parts(body, length)
+        document, rest = _parts(body, length, settings.max_json_bytes)
         asked.update(id=document.get("id"), outputs=_wanted(live, document))
         tensors = tensors_of(document.get("inputs"), rest)
         return _matrix(live, tensors, settings.max_predict_rows)
@@ -96,14 +97,19 @@ def described_inputs(features: Sequence[Feature]) -> list[dict[str, Any]]:
 # ---------------------------------------------------------------- in
 
 
-def _parts(body: bytes, length: str) -> tuple[dict[str, Any], memoryview]:
-    """The request's JSON and the binary data behind it. Raises InvalidRequest or InvalidJSON."""
-    if length and not (length.isdigit() and 0 < int(length[:20]) <= len(body)):
+def _parts(body: bytes, length: str, limit: int) -> tuple[dict[str, Any], memoryview]:
+    """The request's JSON, of at most ``limit`` bytes, and the binary data behind it.
+
+    Raises InvalidRequest, InvalidJSON or TooLarge.
+    """
+    if length and not (_WHOLE.fullmatch(length) and 0 < int(length) <= len(body)):
         raise InvalidRequest(
             f"Inference-Header-Content-Length is '{length[:64]}', but the body has {len(body)} "
             "bytes once unpacked; send the length of the JSON in front of the binary data"
         )
     end = int(length) if length else len(body)
+    if end > limit:
+        raise too_large(limit)
     document = decode(memoryview(body)[:end])
     if not isinstance(document, dict):
         raise InvalidRequest.at("", 'send an object with "inputs"')
@@ -121,8 +127,6 @@ def _matrix(live: Live, tensors: list[Tensor], most: int) -> "Matrix":
     types = {feature.name: feature.type for feature in predictor.features}
     columns: dict[str, Any] = {}
     for tensor in tensors:
-        if tensor.name in columns:
-            raise InvalidRequest.at(tensor.at, f"two tensors are called '{tensor.name[:64]}'")
         if tensor.name not in types and tensor.name not in predictor.target.names:
             reads = described_inputs(predictor.features)
             listed = ", ".join(f"'{item['name']}'" for item in reads)[:512]
@@ -207,8 +211,10 @@ def _wanted(live: Live, document: dict[str, Any]) -> dict[str, bool]:
         at = f"/outputs/{i}"
         name = output.get("name") if isinstance(output, dict) else None
         if not isinstance(name, str) or name not in known:
-            said = f"'{name[:64]}'" if isinstance(name, str) else "an output without a name"
-            detail = f"there is no output {said}; this model has {', '.join(known)}"
+            said = (
+                f"there is no output '{name[:64]}'" if isinstance(name, str) else "name an output"
+            )
+            detail = f"{said}; this model has {', '.join(known)}"
             raise InvalidRequest.at(f"{at}/name", detail, "unknown")
         parameters = _parameters(output, at)
         if parameters.get("classification"):

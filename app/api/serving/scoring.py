@@ -4,14 +4,19 @@ As MLflow's documentation of its "local inference server" has it: ``dataframe_sp
 ``dataframe_records``, ``instances``, ``inputs`` or CSV in, ``{"predictions": [...]}`` out.
 """
 
+import json
 from collections.abc import Callable
+from contextlib import suppress
+from math import nan
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from app.api.bodies import dump
-from app.api.serving.engine import Engine, named
-from app.api.serving.wire import Answer, Call
+from app.api.serving.engine import READING, Engine, named
+from app.api.serving.wire import Answer, Call, decode
 from app.api.uploads import FORMATS
-from app.errors import InvalidRequest, NotFound, UnsupportedMediaType
+from app.errors import InvalidJSON, InvalidRequest, NotFound, UnsupportedMediaType
 from app.services.bulk import JSON
 from app.services.predictions import Live, matrix, refuse_many
 
@@ -33,17 +38,40 @@ def default_model(ref: str | None) -> str:
 
 async def invocations(engine: Engine, call: Call) -> Answer:
     """Predictions of the default model."""
-    call.query()
+    is_csv = FORMATS.get(call.media) == "csv"
+    call.query(*READING if is_csv else ())
     live = await engine.live(default_model(engine.settings.default_model))
-    if call.media in FORMATS and FORMATS[call.media] == "csv":
+    if is_csv:
         return await engine.of_file(call, live, JSON, probabilities=False)
     if not call.is_json:
         raise UnsupportedMediaType(
             f"cannot read '{call.media[:64]}'; send application/json or text/csv"
         )
     most = engine.settings.max_predict_rows
-    outputs = await engine.of_json(call, live, lambda live, body: _read(live, body, most))
-    return Answer(dump({"predictions": live.predictor.predictions(outputs)}), JSON, named(live))
+    body = await call.body(engine.settings.max_json_bytes)
+    outputs = await engine.outputs(live, body, lambda: _read(live, _decoded(body), most))
+    told = await engine.written(
+        len(outputs), lambda: dump({"predictions": live.predictor.predictions(outputs)})
+    )
+    return Answer(told, JSON, named(live))
+
+
+def _decoded(body: bytes) -> Any:
+    """JSON, also with the ``NaN`` that MLflow's client writes where a data frame has gaps."""
+    try:
+        return decode(body)
+    except InvalidJSON:
+        if b"NaN" not in body:
+            raise
+        with suppress(ValueError, TypeError, RecursionError):
+            return orjson.loads(orjson.dumps(json.loads(body, parse_constant=_gap)))  # NaN: null
+        raise
+
+
+def _gap(constant: str) -> float:
+    if constant != "NaN":
+        raise ValueError(constant)
+    return nan
 
 
 def _read(live: Live, body: Any, most: int) -> "Matrix":

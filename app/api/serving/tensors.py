@@ -40,10 +40,14 @@ def tensors_of(inputs: Any, binary: memoryview) -> list[Tensor]:
     """
     if not isinstance(inputs, list) or not inputs:
         raise InvalidRequest.at("/inputs", "'inputs' should be a list of at least one tensor")
-    found = []
+    found: list[Tensor] = []
+    names = set()
     for i, item in enumerate(inputs):
         tensor, used = _tensor(item, f"/inputs/{i}", binary)
+        if tensor.name in names:
+            raise InvalidRequest.at(tensor.at, f"two tensors are called '{tensor.name[:64]}'")
         binary = binary[used:]
+        names.add(tensor.name)
         found.append(tensor)
     if len(binary):
         raise InvalidRequest.at(
@@ -59,7 +63,7 @@ def _tensor(item: Any, at: str, binary: memoryview) -> tuple[Tensor, int]:
     name, datatype, shape = item.get("name"), item.get("datatype"), item.get("shape")
     if not isinstance(name, str) or not name:
         raise InvalidRequest.at(f"{at}/name", "a tensor has a name")
-    if datatype not in _DTYPES and datatype != "BYTES":
+    if not isinstance(datatype, str) or (datatype not in _DTYPES and datatype != "BYTES"):
         known = ", ".join([*_DTYPES, "BYTES"])
         raise InvalidRequest.at(
             f"{at}/datatype", f"unknown datatype '{str(datatype)[:64]}'; there are {known}"
@@ -151,9 +155,13 @@ def _of_json(data: Any, datatype: str, count: int, at: str) -> NDArray[Any]:
     if wrong is not None:
         said = str(flat[wrong])[:64]
         raise InvalidRequest.at(f"{at}/{wrong}", f"value {wrong} ({said}) is no {datatype}")
-    if datatype == "BYTES" or None in flat:
+    if datatype == "BYTES":
         return _objects(flat)
-    return np.array(flat, _DTYPES[datatype])
+    if None not in flat:
+        return np.array(flat, _DTYPES[datatype])
+    values = np.array([value or 0 for value in flat], _DTYPES[datatype]).astype(object)
+    values[[value is None for value in flat]] = None
+    return values
 
 
 def _misfits(flat: list[Any], datatype: str) -> Iterator[int]:

@@ -16,6 +16,8 @@ from app.api.bodies import is_json
 from app.errors import InvalidJSON, InvalidRequest, TooLarge, UnsupportedMediaType
 
 _PIECE = 1024 * 1024
+_PACKED_AT_ONCE = 4 * 1024
+"""Compressed bytes that are unpacked on the event loop; they may be a thousand times as many."""
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
@@ -76,11 +78,15 @@ class Call:
                 parts.append(chunk)
                 size += len(chunk)
                 if size > limit:
-                    raise _too_large(limit)
+                    raise too_large(limit)
             body = b"".join(parts)
         if len(body) > limit:
-            raise _too_large(limit)
-        return _unpacked(body, _WINDOW_BITS[encoding], limit) if encoding in _WINDOW_BITS else body
+            raise too_large(limit)
+        if encoding not in _WINDOW_BITS:
+            return body
+        if len(body) < _PACKED_AT_ONCE:
+            return _unpacked(body, _WINDOW_BITS[encoding], limit)
+        return await to_thread.run_sync(_unpacked, body, _WINDOW_BITS[encoding], limit)
 
     async def _rest(self) -> AsyncIterator[bytes]:
         more = True
@@ -94,7 +100,7 @@ class Call:
     def _refuse_declared(self, limit: int) -> None:
         declared = self._headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared[:20]) > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
 
 
 def _unpacked(body: bytes, window: int, limit: int) -> bytes:
@@ -107,9 +113,11 @@ def _unpacked(body: bytes, window: int, limit: int) -> bytes:
     except zlib.error as error:
         raise InvalidRequest(f"the compressed body is damaged: {error}") from error
     if len(content) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     if not unpack.eof:
         raise InvalidRequest("the compressed body is cut off; send it again")
+    if unpack.unused_data:
+        raise InvalidRequest("something follows the compressed body; compress all of it at once")
     return content
 
 
@@ -119,7 +127,8 @@ def _unknown_encoding(encoding: str) -> UnsupportedMediaType:
     )
 
 
-def _too_large(limit: int) -> TooLarge:
+def too_large(limit: int) -> TooLarge:
+    """What is refused beyond ``limit`` bytes."""
     return TooLarge(f"the body is larger than {limit} bytes; send less at once")
 
 

@@ -1,0 +1,14 @@
+"""Fixtures of the tests over HTTP."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.api import zoo
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zoo.Zoo]:
+    """A server with small models of every kind."""
+    with zoo.start(tmp_path_factory.mktemp("zoo") / "data") as server:
+        yield zoo.train(server)

@@ -1,0 +1,325 @@
+"""/invocations, /ping, /health and /version: MLflow's own client, and the shapes it knows."""
+
+import gzip
+import io
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+
+from app import __version__
+from tests.api.zoo import MIXED, MOST_JSON, MOST_ROWS, Zoo, mixed_row
+from tests.server import Json, Server, problem
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of what MLflow imports
+    from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+
+ROWS = [mixed_row(i) for i in range(12)]
+LISTS = [list(row.values()) for row in ROWS]
+COLUMNS = {name: [row[name] for row in ROWS] for name in MIXED}
+FRAME = pd.DataFrame(ROWS, columns=MIXED)
+SPLIT = {"columns": MIXED, "data": LISTS}
+REFUSED_BY_CLIENT = "Invocation failed"
+
+
+def post(server: Server, body: Any, media: str = "application/json", **headers: str) -> Any:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    told = {"Content-Type": media, **{k.replace("_", "-"): v for k, v in headers.items()}}
+    return server.client.post("/invocations", content=content, headers=told)
+
+
+def predicted(response: httpx.Response) -> list[Any]:
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["model-version"] == "score@1"
+    body: Json = response.json()
+    assert "predictions" in body
+    predictions: list[Any] = body["predictions"]
+    return predictions
+
+
+def refused(response: httpx.Response, status: int, code: str, pointer: str | None = None) -> str:
+    """A problem with MLflow's own fields beside it."""
+    body = problem(response, status, code)
+    assert body["error_code"] == "BAD_REQUEST"
+    assert body["message"] == body["detail"]
+    if pointer is not None:
+        assert pointer in [error["pointer"] for error in body["errors"]], body
+    return str(body["detail"])
+
+
+# ---------------------------------------------------------------- the client
+
+
+def test_the_client_as_it_comes(models: Zoo) -> None:
+    client = ScoringServerClient("127.0.0.1", models.server.port)
+    client.wait_server_ready(timeout=10)
+    client.ping()
+    assert client.get_version() == __version__
+    expected = models.predict("score", ROWS)
+    assert len(set(expected)) > 5
+    for frame in (FRAME, FRAME[MIXED[::-1]], FRAME.set_index(pd.Index(range(50, 62)))):
+        answer = client.invoke(frame)
+        assert list(answer) == ["predictions"]
+        assert answer["predictions"] == expected
+    assert client.invoke(FRAME.iloc[:1])["predictions"] == expected[:1]
+    assert client.invoke(ROWS)["predictions"] == expected
+    assert client.invoke(LISTS)["predictions"] == expected
+    assert client.invoke(json.dumps({"inputs": COLUMNS}))["predictions"] == expected
+
+
+def test_gaps_of_data_frames_are_missing_values(models: Zoo) -> None:
+    """pandas has NaN for them in every type of column, and the client writes them so."""
+    rows: list[Json] = [{**row, "size": None, "color": None} for row in ROWS]
+    frame = pd.DataFrame(rows, columns=MIXED).astype({"size": float})
+    frame["color"] = pd.Series([np.nan] * len(rows), dtype=object)
+    client = ScoringServerClient("127.0.0.1", models.server.port)
+    sent = json.dumps({"dataframe_split": frame.to_dict(orient="split")})
+    assert "NaN" in sent
+    expected = models.predict("score", rows)
+    assert client.invoke(frame)["predictions"] == expected
+    one = client.invoke(frame.iloc[:1])["predictions"]
+    assert one == models.predict("score", rows[:1])
+
+
+def test_moments_of_data_frames(models: Zoo) -> None:
+    rows = [row for row in map(mixed_row, range(40)) if row["at"] and row["day"]]
+    frame = pd.DataFrame(rows, columns=MIXED)
+    frame = frame.assign(at=pd.to_datetime(frame["at"]), day=pd.to_datetime(frame["day"]))
+    client = ScoringServerClient("127.0.0.1", models.server.port)
+    assert client.invoke(frame)["predictions"] == models.predict("score", rows)
+
+
+def test_the_client_is_told_what_is_wrong(models: Zoo) -> None:
+    client = ScoringServerClient("127.0.0.1", models.server.port)
+    for frame, says in (
+        (FRAME.drop(columns=["new"]), "the feature 'new' is missing"),
+        (FRAME.assign(sise=1), "did you mean 'size'"),
+        (FRAME.assign(size="big"), "'size' wants a number or null, got 'big'"),
+        (FRAME.assign(size=np.inf), "no valid JSON"),
+        (FRAME.iloc[:0], "there are no rows to predict"),
+    ):
+        with pytest.raises(Exception, match=REFUSED_BY_CLIENT) as caught:
+            client.invoke(frame)
+        assert says in json.loads(str(caught.value).partition("response: ")[2][:-1])["message"]
+    with pytest.raises(Exception, match="this model has no parameters"):
+        client.invoke(FRAME, params={"temperature": 1})
+
+
+# ---------------------------------------------------------------- every shape
+
+SHAPES: list[Any] = [
+    {"dataframe_split": SPLIT},
+    {"dataframe_split": {"index": [*range(12)], **SPLIT}},
+    {"dataframe_split": {"columns": MIXED[::-1], "data": [values[::-1] for values in LISTS]}},
+    {"dataframe_split": {"columns": [*MIXED, "points"], "data": [[*v, 1] for v in LISTS]}},
+    {"dataframe_records": ROWS},
+    {"dataframe_records": [{**row, "points": None} for row in ROWS]},
+    {"instances": ROWS},
+    {"instances": LISTS},
+    {"inputs": ROWS},
+    {"inputs": LISTS},
+    {"inputs": COLUMNS},
+    {"inputs": {name: [[value] for value in values] for name, values in COLUMNS.items()}},
+    {"instances": COLUMNS},
+    {"dataframe_records": ROWS, "params": {}},
+    {"dataframe_records": ROWS, "params": None},
+]
+
+
+@pytest.mark.parametrize("body", SHAPES)
+def test_every_shape(models: Zoo, body: Json) -> None:
+    expected = models.predict("score", ROWS)
+    assert predicted(post(models.server, body)) == expected
+    content = gzip.compress(json.dumps(body).encode())
+    assert predicted(post(models.server, content, Content_Encoding="gzip")) == expected
+    for media in ("application/json; charset=utf-8", "Application/JSON", "application/x+json"):
+        assert predicted(post(models.server, body, media)) == expected
+
+
+def csv(rows: list[Json], separator: str = ",") -> str:
+    file = io.StringIO()
+    pd.DataFrame(rows, columns=MIXED).to_csv(file, index=False, sep=separator)
+    return file.getvalue()
+
+
+def test_csv(models: Zoo) -> None:
+    expected = models.predict("score", ROWS)
+    text = csv(ROWS)
+    for content, media in (
+        (text.encode(), "text/csv"),
+        (text.encode(), "text/csv; charset=UTF-8"),
+        (text.encode("utf-16"), "text/csv"),
+        (csv(ROWS, ";").encode(), "text/csv"),
+        (csv(ROWS, "\t").encode(), "text/tab-separated-values"),
+        (gzip.compress(text.encode()), "text/csv"),
+    ):
+        assert predicted(post(models.server, content, media)) == expected
+    latin = csv([{**row, "color": "grün"} for row in ROWS]).encode("latin-1")
+    response = post(models.server, latin, "text/csv")
+    assert "encoding=latin-1" in refused(response, 422, "invalid_data")
+    expected = models.predict("score", [{**row, "color": "grün"} for row in ROWS])
+    assert predicted(post(models.server, latin, "text/csv; charset=latin-1")) == expected
+    path = "/invocations?encoding=latin-1&delimiter=,"
+    as_told = models.server.client.post(path, content=latin, headers={"Content-Type": "text/csv"})
+    assert predicted(as_told) == expected
+
+
+def test_nan_is_a_gap_but_only_as_a_value(models: Zoo) -> None:
+    expected = models.predict("score", [{**ROWS[1], "size": None}])
+    text = json.dumps({"inputs": [{**ROWS[1], "size": float("nan")}]})
+    assert predicted(post(models.server, text.encode())) == expected
+    named = [{**ROWS[1], "color": "NaN"}]
+    assert predicted(post(models.server, {"inputs": named})) == models.predict("score", named)
+    for broken in (
+        text[:-1],
+        text.replace("NaN", "Infinity, 1: NaN"),
+        text.replace("NaN", "-Infinity").replace("rot", "NaN"),
+        text.replace("NaN", "nan"),
+        text.replace("NaN", "NaN" + "[" * 5000),
+        text.replace("NaN", "NaN, " + '"x":' * 5000),
+        text.replace("NaN", "[" * 5000 + "NaN" + "]" * 5000),
+        text.replace("NaN", '"\\ud800", "color": NaN'),
+        text.replace("NaN", "1" * 5000 + ', "color": NaN'),
+        text.replace("NaN", "1" * 40 + ', "color": NaN'),
+    ):
+        assert "no valid JSON" in refused(post(models.server, broken.encode()), 400, "invalid_json")
+
+
+WRONG: list[tuple[Any, str | None]] = [
+    *((body, "") for body in ({}, [], None, 1, "x", {"columns": MIXED, "data": LISTS}, {"x": 1})),
+    ({"dataframe_records": ROWS, "instances": ROWS}, ""),
+    ({"dataframe_records": ROWS, "extra": 1}, ""),
+    ({"dataframe_records": ROWS, "params": {"a": 1}}, "/params"),
+    *(({"dataframe_records": value}, "/dataframe_records") for value in (None, {}, "x", 1, [])),
+    ({"dataframe_records": [ROWS[0], 1]}, "/dataframe_records/1"),
+    ({"dataframe_records": [ROWS[0], LISTS[0]]}, "/dataframe_records/1"),
+    ({"dataframe_records": [{**ROWS[0], "sise": 1}]}, "/dataframe_records/0/sise"),
+    ({"dataframe_records": [{**ROWS[0], "new": 1}]}, "/dataframe_records/0/new"),
+    ({"dataframe_records": [ROWS[0], {"size": 1}]}, "/dataframe_records/1/zip~1code"),
+    *(
+        ({"dataframe_split": value}, "/dataframe_split")
+        for value in (None, [], {}, "x", {"columns": MIXED}, {"columns": {}, "data": LISTS})
+    ),
+    ({"dataframe_split": {"columns": [1, 2], "data": [[1, 2]]}}, "/dataframe_split"),
+    ({"dataframe_split": {"columns": [*MIXED, "size"], "data": LISTS}}, "/dataframe_split"),
+    ({"dataframe_split": {"columns": MIXED, "data": []}}, None),
+    ({"dataframe_split": {"columns": MIXED, "data": [LISTS[0], 1]}}, "/dataframe_split/data/1"),
+    ({"dataframe_split": {"columns": MIXED, "data": [[1]]}}, "/dataframe_split/data/0"),
+    (
+        {"dataframe_split": {"columns": MIXED[::-1], "data": [[*LISTS[1][::-1][:-1], "big"]]}},
+        "/dataframe_split/data/0/5",
+    ),
+    (
+        {"dataframe_split": {"columns": [*MIXED[:-1], "zip"], "data": LISTS}},
+        "/dataframe_split/columns/zip~1code",
+    ),
+    (
+        {"dataframe_split": {"columns": [*MIXED[:-1], "zip"], "data": LISTS}},
+        "/dataframe_split/columns/zip",
+    ),
+    *(({key: value}, f"/{key}") for key in ("inputs", "instances") for value in (None, 1, "x", [])),
+    ({"inputs": {}}, "/inputs/size"),
+    ({"inputs": {**COLUMNS, "size": 1}}, "/inputs/size"),
+    ({"inputs": {**COLUMNS, "size": [1]}}, "/inputs/size"),
+    ({"inputs": {**COLUMNS, "color": [[1], *COLUMNS["color"][1:]]}}, "/inputs/color/0"),
+    ({"inputs": {**COLUMNS, "sise": [1] * 12}}, "/inputs/sise"),
+    ({"inputs": {name: [] for name in MIXED}}, None),
+    ({"inputs": [1]}, "/inputs/0"),
+    ({"instances": [LISTS[0], LISTS[0][:-1]]}, "/instances/1"),
+    ({"instances": [LISTS[0], ["x", *LISTS[0][1:]]]}, "/instances/1/0"),
+    ({"instances": [ROWS[0], LISTS[0]]}, "/instances/1"),
+    ({"instances": [LISTS[0], ROWS[0]]}, "/instances/1"),
+]
+
+
+@pytest.mark.parametrize(("body", "pointer"), WRONG)
+def test_wrong_input_is_pointed_at(models: Zoo, body: Any, pointer: str | None) -> None:
+    refused(post(models.server, body), 422, "invalid_request", pointer)
+
+
+def test_wrong_csv_is_pointed_at(models: Zoo) -> None:
+    text = csv(ROWS)
+    lines = text.splitlines()
+    for content, code, pointer in (
+        (text.replace("zip/code", "zip"), "invalid_request", "/columns/zip~1code"),
+        (text.replace("new", "news"), "invalid_request", "/columns/new"),
+        (f"x,{text}".replace("\n", "\n1,").removesuffix("1,"), "invalid_request", "/columns/x"),
+        (f"{text}big,rot,True,,,\n", "invalid_data", "/line/14/size"),
+        (f"{text}1,2\n", "invalid_data", None),
+        ("", "invalid_data", None),
+        (lines[0] + "\n", "invalid_data", None),
+    ):
+        response = post(models.server, content.encode(), "text/csv")
+        detail = refused(response, 422, code, pointer)
+        assert "~1" not in detail
+
+
+def test_other_bodies(models: Zoo) -> None:
+    server = models.server
+    for media in (
+        "",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/octet-stream",
+    ):
+        assert "application/json or text/csv" in refused(
+            post(server, {"inputs": ROWS}, media), 415, "unsupported_media_type"
+        )
+    for broken in (b"", b"{", b"\xff", b"[" * 5000):
+        refused(post(server, broken), 400, "invalid_json")
+    refused(post(server, b" " * (MOST_JSON + 1)), 413, "too_large")
+    refused(server.client.get("/invocations"), 405, "method_not_allowed")
+    refused(server.client.post("/invocations?x=1", json={"inputs": ROWS}), 422, "invalid_request")
+
+
+def test_one_row_too_many(models: Zoo) -> None:
+    count = 0
+    for rows, status in ((MOST_ROWS, 200), (MOST_ROWS + 1, 413)):
+        row = dict.fromkeys(MIXED)
+        values = [*row.values()]
+        for body in (
+            {"dataframe_split": {"columns": MIXED, "data": [values] * rows}},
+            {"dataframe_records": [row] * rows},
+            {"instances": [values] * rows},
+            {"inputs": {name: [None] * rows for name in MIXED}},
+        ):
+            response = post(models.server, body)
+            assert response.status_code == status, response.text
+            if status == 413:
+                refused(response, 413, "too_large")
+            count += 1
+        response = post(models.server, csv([row] * rows).encode(), "text/csv")
+        assert response.status_code == status, response.text
+    print(count, "bodies")
+
+
+# ---------------------------------------------------------------- without a model
+
+
+def test_pings(models: Zoo) -> None:
+    for path in ("/ping", "/health"):
+        response = models.server.client.get(path)
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/plain")
+    assert models.server.client.get("/version").text == __version__
+
+
+def test_without_a_default_model(tmp_path: Path) -> None:
+    with Server(tmp_path / "data") as server:
+        for media in ("application/json", "text/csv"):
+            response = post(server, {"inputs": ROWS}, media)
+            assert "FITSERVE_DEFAULT_MODEL" in refused(response, 404, "not_found")
+        for path in ("/ping", "/health"):
+            body = problem(server.client.get(path), 404, "not_found")
+            assert "FITSERVE_DEFAULT_MODEL" in body["detail"]
+        client = ScoringServerClient("127.0.0.1", server.port)
+        assert client.get_version() == __version__
+        with pytest.raises(Exception, match="ping failed"):
+            client.ping()
