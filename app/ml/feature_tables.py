@@ -163,7 +163,7 @@ class FeatureTables:
             if feature.type == "number" and _is_plain_number(column):
                 columns[name] = column
             elif column.null_count == len(column):
-                columns[name] = pc.cast(pc.cast(column, pa.null()), _EMPTY[feature.type])
+                columns[name] = pa.chunked_array([pa.nulls(len(column), _EMPTY[feature.type])])
             else:
                 columns[name] = typed(name, column, feature.type, place, has_types=True).values
         return pa.table(columns)

@@ -6,7 +6,7 @@ The answer is collected in a file before any of it is sent: a client need not re
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
@@ -33,8 +33,11 @@ JSON: Media = "application/json"
 CSV: Media = "text/csv"
 ARROW: Media = "application/vnd.apache.arrow.stream"
 
-_ROWS = 65_536
-"""In a piece; a multiple of what the model computes at once, so that pieces change no result."""
+_STEP = 8_192
+"""Rows; what the model computes at once, so that pieces of several change no result."""
+_MOST_STEPS = 8
+_CELLS = 8 * 1024 * 1024
+"""Of a piece as the model reads it; a wide one has fewer rows."""
 _IN_MEMORY = 4 * 1024 * 1024
 
 
@@ -45,9 +48,9 @@ def predict_file(
 
     Raises InvalidInput of any kind, StorageFull or Unavailable.
     """
-    with _pieces(context, live.predictor, path, options) as pieces:
-        found = _outputs(live.predictor, pieces, context.settings.max_predict_rows)
-        return answer(live, found, media, probabilities)
+    with _pieces(context, live.predictor, path, options) as (rows, pieces):
+        refuse_many(rows, context.settings.max_predict_rows, "")
+        return answer(live, _outputs(context, live.predictor, pieces), media, probabilities)
 
 
 def answer(live: Live, outputs: Iterator[Matrix], media: Media, probabilities: bool) -> BinaryIO:
@@ -57,8 +60,10 @@ def answer(live: Live, outputs: Iterator[Matrix], media: Media, probabilities: b
     try:
         with explain_os_errors():
             _WRITERS[media](live, outputs, probabilities, file)
+            file.flush()
     except BaseException:
-        file.close()
+        with suppress(OSError):  # it writes what it has not written; nobody needs that
+            file.close()
         raise
     return file
 
@@ -69,26 +74,28 @@ def answer(live: Live, outputs: Iterator[Matrix], media: Media, probabilities: b
 @contextmanager
 def _pieces(
     context: Context, predictor: "Predictor", path: Path, options: Options
-) -> Iterator[Iterator[pa.Table]]:
-    """The file's columns in pieces. Arrow streams are read as they are; other files by the process
-    that reads uploads, which gives them the features' types."""
+) -> Iterator[tuple[int, Iterator[pa.Table]]]:
+    """The rows of the file, and its columns in pieces. Arrow streams are read as they are; other
+    files by the process that reads uploads, which gives them the features' types."""
     if options.format == "arrow":
-        with arrow_files.stream(path, _ROWS) as (names, pieces):
-            predictor.tables.check_columns(names)
-            yield pieces
+        width = max(1, predictor.card.preprocessing.features.width)
+        rows = _STEP * min(max(1, _CELLS // (_STEP * width)), _MOST_STEPS)
+        with arrow_files.stream(path, rows, context.settings.max_decoded_bytes) as stream:
+            predictor.tables.check_columns(stream.names)
+            yield stream.rows, stream.pieces
         return
     with TemporaryDirectory(dir=context.storage.scratch) as folder:
         types = {feature.name: feature.type for feature in predictor.features}
         limits = datasets.limits(context, path.stat().st_size)
         try:
-            context.parsers.parse(
+            found = context.parsers.parse(
                 path, Path(folder), options.model_copy(update={"types": types}), limits
             )
         except InvalidData as error:
             raise _missing(error) from error
         table = Path(folder) / tables.FILE
         predictor.tables.check_columns(tables.names(table))
-        yield tables.groups(table, predictor.tables.names)
+        yield found.rows, tables.groups(table, predictor.tables.names)
 
 
 def _missing(error: InvalidData) -> InvalidInput:
@@ -106,12 +113,15 @@ def _missing(error: InvalidData) -> InvalidInput:
 
 
 def _outputs(
-    predictor: "Predictor", pieces: Iterator[pa.Table], most_rows: int
+    context: Context, predictor: "Predictor", pieces: Iterator[pa.Table]
 ) -> Iterator[Matrix]:
     rows = 0
     for piece in pieces:
-        refuse_many(rows + piece.num_rows, most_rows, "")
-        yield predictor.outputs(predictor.tables.of_table(piece, rows))
+        if rows:  # a large answer is on the disk
+            datasets.require_room(context)
+        with arrow_files.explained("table"):
+            table = predictor.tables.of_table(piece, rows)
+        yield predictor.forward(predictor.encode(table, rows))
         rows += piece.num_rows
     if not rows:
         raise no_rows()
