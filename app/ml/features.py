@@ -198,10 +198,8 @@ class FeatureEncoder(FittedPart):
         return Inputs(dense, sizes, numbers_among(self.features))  # type: ignore[arg-type]
 
     def encode(self, table: pa.Table, first_row: int = 0) -> Matrix:
-        """``(rows, width)`` float32; ``first_row`` is the number of the table's first, for errors.
-
-        Raises InvalidData where a number leaves float32's range.
-        """
+        """``(rows, width)`` float32. Raises InvalidData, which counts from ``first_row``, where a
+        number leaves float32's range."""
         out: Matrix = np.zeros((table.num_rows, self.width), dtype=np.float32)
         places = self.places()
         step = max(1, _CHUNK_CELLS // max(1, self.width))

@@ -8,7 +8,7 @@ a second.
 import threading
 import time
 from collections import OrderedDict, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from app.db.models import ModelVersion
@@ -24,7 +24,8 @@ if TYPE_CHECKING:  # it imports torch, which the server can do without until the
 INPUTS = ("rows", "columns", "instances")
 _MOST_REFERENCES = 10_000
 _SHARED_SECONDS = 0.8
-"""How long a reference is believed where other processes promote: with a request, below 1 s."""
+"""How long a reference is believed where other processes promote (with a request, below 1 s), and
+while the database is away."""
 
 
 class Predictors:
@@ -140,8 +141,10 @@ class LiveModels:
             known = self._meant.get(ref)
             if known is None:
                 raise
-            return known
-        meant = _Meant(row.id, row.name, row.version, mark, until)
+            until = time.monotonic() + _SHARED_SECONDS  # not every request is to try
+            meant = replace(known, mark=mark, until=until)
+        else:
+            meant = _Meant(row.id, row.name, row.version, mark, until)
         if len(self._meant) >= _MOST_REFERENCES:
             self._meant.clear()
         self._meant[ref] = meant
