@@ -130,7 +130,7 @@ class Predictor:
 
     def answers(self, outputs: Matrix, *, probabilities: bool = False) -> pa.Table:
         """Predictions as a table: one column ``prediction``, or one for each of several targets,
-        then ``probability_<label>`` where asked for. What is not finite is null, as in JSON.
+        then ``probability_<label>`` where asked for. What is not finite is missing.
 
         Raises InvalidRequest."""
         match self.target:

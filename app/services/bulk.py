@@ -4,6 +4,7 @@ The answer is collected in a file before any of it is sent: a client need not re
 (few do), and what turns out to be wrong in the last row is still an error with its place.
 """
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,13 +14,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv as pacsv
 
 from app.errors import InvalidData, InvalidInput, InvalidRequest
 from app.ml import arrow_files, tables
 from app.ml.feature_tables import no_rows
 from app.ml.features import Matrix
-from app.ml.ingest import Options
+from app.ml.ingest import Options, refuse_foreign
 from app.services import datasets
 from app.services.context import Context
 from app.services.predictions import Live, refuse_many
@@ -78,6 +80,7 @@ def _pieces(
     """The rows of the file, and its columns in pieces. Arrow streams are read as they are; other
     files by the process that reads uploads, which gives them the features' types."""
     if options.format == "arrow":
+        refuse_foreign(path, "arrow")
         width = max(1, predictor.card.preprocessing.features.width)
         rows = _STEP * min(max(1, _CELLS // (_STEP * width)), _MOST_STEPS)
         with arrow_files.stream(path, rows, context.settings.max_decoded_bytes) as stream:
@@ -150,7 +153,13 @@ def _json(live: Live, outputs: Iterator[Matrix], probabilities: bool, file: Bina
 
 
 def _csv(live: Live, outputs: Iterator[Matrix], probabilities: bool, file: BinaryIO) -> None:
-    _tables(pacsv.CSVWriter, live, outputs, probabilities, file)
+    _tables(pacsv.CSVWriter, live, outputs, probabilities, file, _without_gaps)
+
+
+def _without_gaps(table: pa.Table) -> pa.Table:
+    """A line with one empty cell is no row to most readers of CSV, so what is missing is "nan"."""
+    columns = [pc.fill_null(item, math.nan) if item.null_count else item for item in table.columns]
+    return pa.table(columns, table.column_names)
 
 
 def _arrow(live: Live, outputs: Iterator[Matrix], probabilities: bool, file: BinaryIO) -> None:
@@ -163,10 +172,11 @@ def _tables(
     outputs: Iterator[Matrix],
     probabilities: bool,
     file: BinaryIO,
+    shown: Callable[[pa.Table], pa.Table] = lambda table: table,
 ) -> None:
     writer = None
     for part in outputs:
-        table = live.predictor.answers(part, probabilities=probabilities)
+        table = shown(live.predictor.answers(part, probabilities=probabilities))
         writer = writer or start(file, table.schema)
         writer.write_table(table)
     if writer is not None:
