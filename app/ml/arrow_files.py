@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from app.errors import InvalidData, escape
 from app.ml.canonical import ColumnType
-from app.ml.tables import TypedTable, assemble, check_names, no_row, too_much
+from app.ml.tables import TypedTable, assemble, check_names, cut, no_row, too_much
 
 _ROWS_AT_ONCE = 65_536
 _BYTES_A_VALUE = 8
@@ -80,32 +80,24 @@ def stream(path: Path, rows: int, most_bytes: int) -> Iterator[Stream]:
 
 
 def _pieces(batches: pa.RecordBatchReader, rows: int, most_bytes: int) -> Iterator[pa.Table]:
-    """The same rows in tables of ``rows``, however the sender cut them."""
-    kept: list[pa.RecordBatch] = []
-    size = 0
     with explained("Arrow stream"):
-        for batch in batches:
-            if not batch.num_rows:  # millions of these fit into a file, and would be kept
-                continue
+        for piece in cut(_validated(batches), rows):
+            hiding = [column for column in piece.columns if _hides_size(column.type)]
+            if (
+                sum(_decoded_bytes(part) for column in hiding for part in column.chunks)
+                > most_bytes
+            ):
+                raise too_much(most_bytes)
+            yield piece
+
+
+def _validated(batches: pa.RecordBatchReader) -> Iterator[pa.Table]:
+    """Without empty ones: millions of them fit into a file, and would be kept."""
+    for batch in batches:
+        if batch.num_rows:
             for name, column in zip(batches.schema.names, batch.columns, strict=True):
                 _validate(name, column)
-            while size + batch.num_rows >= rows:
-                kept.append(batch.slice(0, rows - size))
-                yield _piece(kept, most_bytes)
-                batch = batch.slice(rows - size)
-                kept, size = [], 0
-            kept.append(batch)
-            size += batch.num_rows
-        if size:
-            yield _piece(kept, most_bytes)
-
-
-def _piece(batches: list[pa.RecordBatch], most_bytes: int) -> pa.Table:
-    table = pa.Table.from_batches(batches)
-    hiding = [column for column in table.columns if _hides_size(column.type)]
-    if sum(_decoded_bytes(chunk) for column in hiding for chunk in column.chunks) > most_bytes:
-        raise too_much(most_bytes)
-    return table
+            yield pa.Table.from_batches([batch])
 
 
 def _hides_size(kind: pa.DataType) -> bool:

@@ -79,10 +79,10 @@ def _pieces(
 ) -> Iterator[tuple[int, Iterator[pa.Table]]]:
     """The rows of the file, and its columns in pieces. Arrow streams are read as they are; other
     files by the process that reads uploads, which gives them the features' types."""
+    width = max(1, predictor.card.preprocessing.features.width)
+    rows = _STEP * min(max(1, _CELLS // (_STEP * width)), _MOST_STEPS)
     if options.format == "arrow":
         refuse_foreign(path, "arrow")
-        width = max(1, predictor.card.preprocessing.features.width)
-        rows = _STEP * min(max(1, _CELLS // (_STEP * width)), _MOST_STEPS)
         with arrow_files.stream(path, rows, context.settings.max_decoded_bytes) as stream:
             predictor.tables.check_columns(stream.names)
             yield stream.rows, stream.pieces
@@ -98,7 +98,7 @@ def _pieces(
             raise _missing(error) from error
         table = Path(folder) / tables.FILE
         predictor.tables.check_columns(tables.names(table))
-        yield found.rows, tables.groups(table, predictor.tables.names)
+        yield found.rows, tables.cut(tables.groups(table, predictor.tables.names), rows)
 
 
 def _missing(error: InvalidData) -> InvalidInput:

@@ -11,6 +11,8 @@ from collections import OrderedDict, defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from app.db.models import ModelVersion
 from app.errors import ArtifactCorrupt, InvalidRequest, TooLarge, Unavailable
 from app.services import models
@@ -23,6 +25,7 @@ if TYPE_CHECKING:  # it imports torch, which the server can do without until the
 
 INPUTS = ("rows", "columns", "instances")
 _MOST_REFERENCES = 10_000
+_MOST_CELLS = 64 * 1024 * 1024
 _SHARED_SECONDS = 0.8
 """How long a reference is believed where other processes promote (with a request, below 1 s), and
 while the database is away."""
@@ -220,6 +223,19 @@ def matrix(
         refuse_many(table.num_rows, most_rows, at)
     else:
         table = predictor.tables.of_instances(value, at)
+    return encoded(predictor, table, at)
+
+
+def encoded(predictor: "Predictor", table: pa.Table, at: str) -> "Matrix":
+    """What the model reads of a table that came as a whole, where memory has room for it: a short
+    string may become a thousand numbers. Raises TooLarge, or InvalidData."""
+    width = predictor.card.preprocessing.features.width
+    if table.num_rows * width > _MOST_CELLS:
+        raise TooLarge.at(
+            at,
+            f"the model reads {width} numbers of each row, which is too much for more than "
+            f"{_MOST_CELLS // width} rows at once; send them in parts, or as a file (CSV, Arrow)",
+        )
     return predictor.encode(table)
 
 
