@@ -27,7 +27,7 @@ serve: setup  ## serve on http://127.0.0.1:8000 until Ctrl-C
 test: setup  ## run the tests, two files at a time: most of them wait for processes they started
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-SOAK := kill soak endings survival workers backup migrations disk_faults storage_faults
+SOAK := kill soak endings survival workers backup migrations disk_faults storage_faults promotions promotions_aliases predict_faults
 
 soak: setup  ## the tests of what jobs survive, a hundred times as often; an hour or more
 	FITSERVE_SOAK=1 $(BIN)/python -m pytest -s $(SOAK:%=tests/integration/test_%.py)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -11,19 +12,25 @@ import pyarrow.parquet as pq
 
 from app.errors import InvalidData, escape
 from app.ml.canonical import ColumnType
-from app.ml.tables import TypedTable, assemble, check_names, no_row, too_much
+from app.ml.tables import TypedTable, assemble, check_names, cut, no_row, too_much
 
 _ROWS_AT_ONCE = 65_536
 _BYTES_A_VALUE = 8
 _EXTENSION = b"ARROW:extension:name"
 _DICTIONARY, _BATCH = 2, 3  # kinds of messages
+_OF_ANY_LENGTH = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+)
 
 
 def read_parquet(
     path: Path, types: dict[str, ColumnType], most_bytes: int, threads: int = 1
 ) -> TypedTable:
     """A Parquet file. Raises InvalidData, or TooLarge where it decodes to more than allowed."""
-    with _explained("Parquet file"), pq.ParquetFile(path) as file:
+    with explained("Parquet file"), pq.ParquetFile(path) as file:
         _check_schema(file.schema_arrow)
         batches = file.iter_batches(_ROWS_AT_ONCE, use_threads=threads > 1)
         table = _checked(batches, file.schema_arrow, most_bytes)
@@ -35,7 +42,7 @@ def read_arrow(
 ) -> TypedTable:
     """An Arrow IPC stream. Raises InvalidData, or TooLarge where it is more than allowed."""
     with (
-        _explained("Arrow stream"),
+        explained("Arrow stream"),
         pa.OSFile(str(path)) as file,
         pa.ipc.open_stream(file) as stream,
     ):
@@ -44,66 +51,103 @@ def read_arrow(
     return _assembled(table, types, threads)
 
 
+class Stream(NamedTuple):
+    """An IPC stream that is open."""
+
+    names: list[str]
+    rows: int
+    """As many as its batches say they have."""
+    pieces: Iterator[pa.Table]
+
+
 @contextmanager
-def stream(path: Path, rows: int) -> Iterator[tuple[list[str], Iterator[pa.Table]]]:
-    """``(names of the columns, pieces of so many rows)`` of an IPC stream, mapped, not copied.
+def stream(path: Path, rows: int, most_bytes: int) -> Iterator[Stream]:
+    """An IPC stream in pieces of so many rows, mapped, not copied.
 
-    Compressed streams are refused: they could unpack to anything. Raises InvalidData.
+    Compressed streams are refused: they could unpack to anything. Raises InvalidData, or TooLarge
+    where a piece takes more than ``most_bytes`` once its dictionaries are written out.
     """
-    with (
-        _explained("Arrow stream"),
-        pa.memory_map(str(path)) as file,
-    ):
-        _refuse_compressed(file)
-        file.seek(0)
-        with pa.ipc.open_stream(file) as batches:
+    with explained("Arrow stream"):
+        file = pa.memory_map(str(path))
+    with file:
+        with explained("Arrow stream"):
+            claimed = _claimed_rows(file)
+            file.seek(0)
+            batches = pa.ipc.open_stream(file)
             _check_extensions(batches.schema)
-            yield batches.schema.names, _pieces(batches, rows)
+        with batches:
+            yield Stream(batches.schema.names, claimed, _pieces(batches, rows, most_bytes))
 
 
-def _pieces(batches: pa.RecordBatchReader, rows: int) -> Iterator[pa.Table]:
-    """The same rows in tables of ``rows``, however the sender cut them."""
-    kept: list[pa.RecordBatch] = []
-    size = 0
+def _pieces(batches: pa.RecordBatchReader, rows: int, most_bytes: int) -> Iterator[pa.Table]:
+    with explained("Arrow stream"):
+        for piece in cut(_validated(batches), rows):
+            hiding = [column for column in piece.columns if _hides_size(column.type)]
+            if (
+                sum(_decoded_bytes(part) for column in hiding for part in column.chunks)
+                > most_bytes
+            ):
+                raise too_much(most_bytes)
+            yield piece
+
+
+def _validated(batches: pa.RecordBatchReader) -> Iterator[pa.Table]:
+    """Without empty ones: millions of them fit into a file, and would be kept."""
     for batch in batches:
-        for name, column in zip(batches.schema.names, batch.columns, strict=True):
-            _validate(name, column)
-        while size + batch.num_rows >= rows:
-            kept.append(batch.slice(0, rows - size))
-            yield pa.Table.from_batches(kept)
-            batch = batch.slice(rows - size)
-            kept, size = [], 0
-        kept.append(batch)
-        size += batch.num_rows
-    if size:
-        yield pa.Table.from_batches(kept)
+        if batch.num_rows:
+            for name, column in zip(batches.schema.names, batch.columns, strict=True):
+                _validate(name, column)
+            yield pa.Table.from_batches([batch])
 
 
-def _refuse_compressed(file: pa.NativeFile) -> None:
-    """Arrow allocates what a compressed batch claims to be; the claim is in each message's head."""
+def _hides_size(kind: pa.DataType) -> bool:
+    """Whether few bytes may stand for many."""
+    return bool(pa.types.is_dictionary(kind) or pa.types.is_string_view(kind))
+
+
+def _claimed_rows(file: pa.NativeFile) -> int:
+    """Of all batches, by their heads. Compressed ones are refused: Arrow allocates what they claim
+    to be."""
     messages = pa.ipc.MessageReader.open_stream(file)
+    rows = 0
     with suppress(StopIteration):
         while True:
-            if _is_compressed(messages.read_next_message().metadata):
+            message = messages.read_next_message()
+            head = message.metadata.to_pybytes()
+            if _is_compressed(head):
                 raise InvalidData(
                     "this Arrow stream is compressed; write it without compression, or send Parquet"
                 )
+            rows += _length(head)
+    return rows
 
 
-def _is_compressed(head: pa.Buffer) -> bool:
+def _is_compressed(data: bytes) -> bool:
     """Whether a record batch or dictionary names a ``BodyCompression``.
 
     The head is a flatbuffer that Arrow has verified (format/Message.fbs): a ``Message`` whose
     header is a ``RecordBatch``, or a ``DictionaryBatch`` around one.
     """
-    data = head.to_pybytes()
+    kind, header = _header(data)
+    batch = _table(data, header, 1) if kind == _DICTIONARY and header is not None else header
+    return (
+        kind in (_DICTIONARY, _BATCH) and batch is not None and _field(data, batch, 3) is not None
+    )
+
+
+def _length(data: bytes) -> int:
+    """The rows that a record batch says it has; 0 for other messages."""
+    kind, header = _header(data)
+    place = _field(data, header, 0) if kind == _BATCH and header is not None else None
+    rows = 0 if place is None else int.from_bytes(data[place : place + 8], "little", signed=True)
+    return max(0, rows)
+
+
+def _header(data: bytes) -> tuple[int | None, int | None]:
+    """``(kind, where)`` of what a message is about."""
     message = int.from_bytes(data[:4], "little")
     kind = _field(data, message, 1)
-    header = _table(data, message, 2)
-    if kind is None or header is None or data[kind] not in (_DICTIONARY, _BATCH):
-        return False
-    batch = _table(data, header, 1) if data[kind] == _DICTIONARY else header
-    return batch is not None and _field(data, batch, 3) is not None
+    return None if kind is None else data[kind], _table(data, message, 2)
 
 
 def _field(data: bytes, table: int, number: int) -> int | None:
@@ -170,7 +214,7 @@ def _decoded_bytes(column: pa.Array) -> int:
     kind, rows = column.type, len(column)
     if pa.types.is_dictionary(kind):
         values = column.dictionary
-        if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        if not any(told(values.type) for told in _OF_ANY_LENGTH):
             return _BYTES_A_VALUE * rows
         lengths = pc.take(pc.binary_length(values), column.indices)
         return _BYTES_A_VALUE * rows + int(pc.sum(lengths).as_py() or 0)
@@ -192,7 +236,7 @@ def _assembled(table: pa.Table, types: dict[str, ColumnType], threads: int) -> T
 
 
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
+def explained(what: str) -> Iterator[None]:
     """What Arrow cannot read is InvalidData; memory that ran out stays what it is."""
     try:
         yield

@@ -98,6 +98,7 @@ def _plain(name: str, column: pa.ChunkedArray, place: Place) -> pa.ChunkedArray:
     """Any of Arrow's types as string, bool, int64, float64, date32 or timestamp."""
     kind = column.type
     if pa.types.is_dictionary(kind):
+        _plain(name, pa.chunked_array([], kind.value_type), place)  # or all of it would be unpacked
         return _plain(name, pc.cast(column, kind.value_type), place)
     if pa.types.is_null(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pc.cast(column, pa.string())

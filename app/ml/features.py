@@ -197,8 +197,9 @@ class FeatureEncoder(FittedPart):
         dense = self.width - len(embedded)
         return Inputs(dense, sizes, numbers_among(self.features))  # type: ignore[arg-type]
 
-    def encode(self, table: pa.Table) -> Matrix:
-        """``(rows, width)`` float32. Raises InvalidData where a number leaves float32's range."""
+    def encode(self, table: pa.Table, first_row: int = 0) -> Matrix:
+        """``(rows, width)`` float32. Raises InvalidData, which counts from ``first_row``, where a
+        number leaves float32's range."""
         out: Matrix = np.zeros((table.num_rows, self.width), dtype=np.float32)
         places = self.places()
         step = max(1, _CHUNK_CELLS // max(1, self.width))
@@ -209,7 +210,7 @@ class FeatureEncoder(FittedPart):
                 for feature, (first, last) in zip(self.features, places, strict=True):
                     feature.encode(columns[feature.name].slice(start, step), rows[:, first:last])
                 if not np.isfinite(rows).all():
-                    self._refuse(rows, places, start)
+                    self._refuse(rows, places, first_row + start)
         return out
 
     def places(self) -> list[tuple[int, int]]:

@@ -104,7 +104,7 @@ def ingest(source: Path, folder: Path, options: Options, limits: Limits) -> Summ
     Raises InvalidInput of any kind, or StorageFull.
     """
     check_options(options)
-    _refuse_foreign(source, options.format)
+    refuse_foreign(source, options.format)
     table = _READERS[options.format](source, folder, options, limits)
     return store(table, folder, limits)
 
@@ -162,7 +162,7 @@ def sniff(head: bytes) -> Format | None:
     return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
 
 
-def _refuse_foreign(source: Path, told: Format) -> None:
+def refuse_foreign(source: Path, told: Format) -> None:
     """Refuse what is plainly something else than was told; nothing is ever unpickled."""
     with source.open("rb") as file:
         head = file.read(16)

@@ -74,12 +74,13 @@ class Predictor:
 
     # ------------------------------------------------------------ predicting
 
-    def encode(self, table: pa.Table) -> Matrix:
+    def encode(self, table: pa.Table, first_row: int = 0) -> Matrix:
         """A table of the features as what the module reads, ``(rows, inputs)``.
 
-        Raises InvalidData where a number leaves float32's range.
+        ``first_row`` is the number of its first row, for errors: raises InvalidData where a number
+        leaves float32's range.
         """
-        return self.card.preprocessing.features.encode(table)
+        return self.card.preprocessing.features.encode(table, first_row)
 
     def forward(self, x: Matrix) -> Matrix:
         """The module's raw outputs ``(rows, outputs)`` for ``(rows, inputs)``."""
@@ -130,7 +131,9 @@ class Predictor:
 
     def answers(self, outputs: Matrix, *, probabilities: bool = False) -> pa.Table:
         """Predictions as a table: one column ``prediction``, or one for each of several targets,
-        then ``probability_<label>`` where asked for. Raises InvalidRequest."""
+        then ``probability_<label>`` where asked for. What is not finite is missing.
+
+        Raises InvalidRequest."""
         match self.target:
             case ClassTarget(classes=classes):
                 chosen = pa.array(self.target.probabilities(outputs).argmax(axis=1))
@@ -148,4 +151,6 @@ class Predictor:
 
 
 def _named(names: Sequence[str], values: Any) -> dict[str, pa.Array]:
-    return {name: pa.array(np.ascontiguousarray(values[:, i])) for i, name in enumerate(names)}
+    columns = [np.ascontiguousarray(values[:, i]) for i in range(len(names))]
+    found = [pa.array(column, mask=~np.isfinite(column)) for column in columns]
+    return dict(zip(names, found, strict=True))

@@ -2,7 +2,7 @@
 bytes, and read back a group of rows at a time. Importable without torch.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -187,6 +187,22 @@ def groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Tabl
     with _opened(path) as file:
         for group in range(file.num_row_groups):
             yield file.read_row_group(group, list(columns) if columns is not None else None)
+
+
+def cut(pieces: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of ``rows`` (the last may have fewer), nothing copied."""
+    kept: list[pa.Table] = []
+    size = 0
+    for piece in pieces:
+        while size + piece.num_rows >= rows:
+            yield pa.concat_tables([*kept, piece.slice(0, rows - size)])
+            piece = piece.slice(rows - size)
+            kept, size = [], 0
+        if piece.num_rows:
+            kept.append(piece)
+            size += piece.num_rows
+    if kept:
+        yield pa.concat_tables(kept)
 
 
 def read_rows(path: Path, offset: int, limit: int) -> list[dict[str, Any]]:

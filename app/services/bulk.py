@@ -4,22 +4,24 @@ The answer is collected in a file before any of it is sent: a client need not re
 (few do), and what turns out to be wrong in the last row is still an error with its place.
 """
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv as pacsv
 
 from app.errors import InvalidData, InvalidInput, InvalidRequest
 from app.ml import arrow_files, tables
 from app.ml.feature_tables import no_rows
 from app.ml.features import Matrix
-from app.ml.ingest import Options
+from app.ml.ingest import Options, refuse_foreign
 from app.services import datasets
 from app.services.context import Context
 from app.services.predictions import Live, refuse_many
@@ -33,8 +35,11 @@ JSON: Media = "application/json"
 CSV: Media = "text/csv"
 ARROW: Media = "application/vnd.apache.arrow.stream"
 
-_ROWS = 65_536
-"""In a piece; a multiple of what the model computes at once, so that pieces change no result."""
+_STEP = 8_192
+"""Rows; what the model computes at once, so that pieces of several change no result."""
+_MOST_STEPS = 8
+_CELLS = 8 * 1024 * 1024
+"""Of a piece as the model reads it; a wide one has fewer rows."""
 _IN_MEMORY = 4 * 1024 * 1024
 
 
@@ -45,9 +50,9 @@ def predict_file(
 
     Raises InvalidInput of any kind, StorageFull or Unavailable.
     """
-    with _pieces(context, live.predictor, path, options) as pieces:
-        found = _outputs(live.predictor, pieces, context.settings.max_predict_rows)
-        return answer(live, found, media, probabilities)
+    with _pieces(context, live.predictor, path, options) as (rows, pieces):
+        refuse_many(rows, context.settings.max_predict_rows, "")
+        return answer(live, _outputs(context, live.predictor, pieces), media, probabilities)
 
 
 def answer(live: Live, outputs: Iterator[Matrix], media: Media, probabilities: bool) -> BinaryIO:
@@ -57,8 +62,10 @@ def answer(live: Live, outputs: Iterator[Matrix], media: Media, probabilities: b
     try:
         with explain_os_errors():
             _WRITERS[media](live, outputs, probabilities, file)
+            file.flush()
     except BaseException:
-        file.close()
+        with suppress(OSError):  # it writes what it has not written; nobody needs that
+            file.close()
         raise
     return file
 
@@ -69,26 +76,29 @@ def answer(live: Live, outputs: Iterator[Matrix], media: Media, probabilities: b
 @contextmanager
 def _pieces(
     context: Context, predictor: "Predictor", path: Path, options: Options
-) -> Iterator[Iterator[pa.Table]]:
-    """The file's columns in pieces. Arrow streams are read as they are; other files by the process
-    that reads uploads, which gives them the features' types."""
+) -> Iterator[tuple[int, Iterator[pa.Table]]]:
+    """The rows of the file, and its columns in pieces. Arrow streams are read as they are; other
+    files by the process that reads uploads, which gives them the features' types."""
+    width = max(1, predictor.card.preprocessing.features.width)
+    rows = _STEP * min(max(1, _CELLS // (_STEP * width)), _MOST_STEPS)
     if options.format == "arrow":
-        with arrow_files.stream(path, _ROWS) as (names, pieces):
-            predictor.tables.check_columns(names)
-            yield pieces
+        refuse_foreign(path, "arrow")
+        with arrow_files.stream(path, rows, context.settings.max_decoded_bytes) as stream:
+            predictor.tables.check_columns(stream.names)
+            yield stream.rows, stream.pieces
         return
     with TemporaryDirectory(dir=context.storage.scratch) as folder:
         types = {feature.name: feature.type for feature in predictor.features}
         limits = datasets.limits(context, path.stat().st_size)
         try:
-            context.parsers.parse(
+            found = context.parsers.parse(
                 path, Path(folder), options.model_copy(update={"types": types}), limits
             )
         except InvalidData as error:
             raise _missing(error) from error
         table = Path(folder) / tables.FILE
         predictor.tables.check_columns(tables.names(table))
-        yield tables.groups(table, predictor.tables.names)
+        yield found.rows, tables.cut(tables.groups(table, predictor.tables.names), rows)
 
 
 def _missing(error: InvalidData) -> InvalidInput:
@@ -107,12 +117,15 @@ def _missing(error: InvalidData) -> InvalidInput:
 
 
 def _outputs(
-    predictor: "Predictor", pieces: Iterator[pa.Table], most_rows: int
+    context: Context, predictor: "Predictor", pieces: Iterator[pa.Table]
 ) -> Iterator[Matrix]:
     rows = 0
     for piece in pieces:
-        refuse_many(rows + piece.num_rows, most_rows, "")
-        yield predictor.outputs(predictor.tables.of_table(piece, rows))
+        if rows:  # a large answer is on the disk
+            datasets.require_room(context)
+        with arrow_files.explained("table"):
+            table = predictor.tables.of_table(piece, rows)
+        yield predictor.forward(predictor.encode(table, rows))
         rows += piece.num_rows
     if not rows:
         raise no_rows()
@@ -141,7 +154,13 @@ def _json(live: Live, outputs: Iterator[Matrix], probabilities: bool, file: Bina
 
 
 def _csv(live: Live, outputs: Iterator[Matrix], probabilities: bool, file: BinaryIO) -> None:
-    _tables(pacsv.CSVWriter, live, outputs, probabilities, file)
+    _tables(pacsv.CSVWriter, live, outputs, probabilities, file, _without_gaps)
+
+
+def _without_gaps(table: pa.Table) -> pa.Table:
+    """A line with one empty cell is no row to most readers of CSV, so what is missing is "nan"."""
+    columns = [pc.fill_null(item, math.nan) if item.null_count else item for item in table.columns]
+    return pa.table(columns, table.column_names)
 
 
 def _arrow(live: Live, outputs: Iterator[Matrix], probabilities: bool, file: BinaryIO) -> None:
@@ -154,10 +173,11 @@ def _tables(
     outputs: Iterator[Matrix],
     probabilities: bool,
     file: BinaryIO,
+    shown: Callable[[pa.Table], pa.Table] = lambda table: table,
 ) -> None:
     writer = None
     for part in outputs:
-        table = live.predictor.answers(part, probabilities=probabilities)
+        table = shown(live.predictor.answers(part, probabilities=probabilities))
         writer = writer or start(file, table.schema)
         writer.write_table(table)
     if writer is not None:

@@ -8,8 +8,10 @@ a second.
 import threading
 import time
 from collections import OrderedDict, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from app.db.models import ModelVersion
 from app.errors import ArtifactCorrupt, InvalidRequest, TooLarge, Unavailable
@@ -23,8 +25,10 @@ if TYPE_CHECKING:  # it imports torch, which the server can do without until the
 
 INPUTS = ("rows", "columns", "instances")
 _MOST_REFERENCES = 10_000
+_MOST_CELLS = 64 * 1024 * 1024
 _SHARED_SECONDS = 0.8
-"""How long a reference is believed where other processes promote: with a request, below 1 s."""
+"""How long a reference is believed where other processes promote (with a request, below 1 s), and
+while the database is away."""
 
 
 class Predictors:
@@ -140,8 +144,10 @@ class LiveModels:
             known = self._meant.get(ref)
             if known is None:
                 raise
-            return known
-        meant = _Meant(row.id, row.name, row.version, mark, until)
+            until = time.monotonic() + _SHARED_SECONDS  # not every request is to try
+            meant = replace(known, mark=mark, until=until)
+        else:
+            meant = _Meant(row.id, row.name, row.version, mark, until)
         if len(self._meant) >= _MOST_REFERENCES:
             self._meant.clear()
         self._meant[ref] = meant
@@ -217,6 +223,19 @@ def matrix(
         refuse_many(table.num_rows, most_rows, at)
     else:
         table = predictor.tables.of_instances(value, at)
+    return encoded(predictor, table, at)
+
+
+def encoded(predictor: "Predictor", table: pa.Table, at: str) -> "Matrix":
+    """What the model reads of a table that came as a whole, where memory has room for it: a short
+    string may become a thousand numbers. Raises TooLarge, or InvalidData."""
+    width = predictor.card.preprocessing.features.width
+    if table.num_rows * width > _MOST_CELLS:
+        raise TooLarge.at(
+            at,
+            f"the model reads {width} numbers of each row, which is too much for more than "
+            f"{_MOST_CELLS // width} rows at once; send them in parts, or as a file (CSV, Arrow)",
+        )
     return predictor.encode(table)
 
 

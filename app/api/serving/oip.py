@@ -26,7 +26,7 @@ from app.ml.feature_tables import no_rows
 from app.ml.features import Feature
 from app.ml.preprocessing import ClassTarget, LabelTargets, NumberTargets
 from app.services.bulk import JSON
-from app.services.predictions import Live, refuse_many
+from app.services.predictions import Live, encoded, refuse_many
 
 if TYPE_CHECKING:
     from app.ml.features import Matrix
@@ -135,7 +135,7 @@ def _matrix(live: Live, tensors: list[Tensor], most: int) -> "Matrix":
         if tensor.name in types:
             _check_column(tensor, types[tensor.name], most)
         columns[tensor.name] = tensor.values.tolist()
-    return predictor.encode(predictor.tables.of_columns(columns, "/inputs"))
+    return encoded(predictor, predictor.tables.of_columns(columns, "/inputs"), "/inputs")
 
 
 def _numbers(live: Live, tensor: Tensor, most: int) -> "Matrix":
@@ -155,7 +155,8 @@ def _numbers(live: Live, tensor: Tensor, most: int) -> "Matrix":
         raise no_rows()
     if tensor.values.dtype == object:  # there are gaps, which only JSON can say
         listed = tensor.values.reshape(tensor.shape).tolist()
-        return predictor.encode(predictor.tables.of_instances(listed, f"{tensor.at}/data"))
+        table = predictor.tables.of_instances(listed, f"{tensor.at}/data")
+        return encoded(predictor, table, tensor.at)
     values = tensor.values.astype(np.float64).reshape(tensor.shape)
     finite = np.isfinite(values)
     if not finite.all():
@@ -169,7 +170,8 @@ def _numbers(live: Live, tensor: Tensor, most: int) -> "Matrix":
         x = predictor.row.of_values(values[0].tolist())
         if x is not None:
             return x
-    return predictor.encode(pa.table([pa.array(c) for c in values.T.copy()], names=names))
+    table = pa.table([pa.array(c) for c in values.T.copy()], names=names)
+    return encoded(predictor, table, tensor.at)
 
 
 def _check_column(tensor: Tensor, kind: str, most: int) -> None:

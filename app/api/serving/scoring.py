@@ -18,7 +18,7 @@ from app.api.serving.wire import Answer, Call, decode
 from app.api.uploads import FORMATS
 from app.errors import InvalidJSON, InvalidRequest, NotFound, UnsupportedMediaType
 from app.services.bulk import JSON
-from app.services.predictions import Live, matrix, refuse_many
+from app.services.predictions import Live, encoded, matrix, refuse_many
 
 if TYPE_CHECKING:
     from app.ml.features import Matrix
@@ -97,7 +97,8 @@ def _split(live: Live, value: Any, most: int, at: str) -> "Matrix":
         x = live.predictor.row.of_values(data[0])
         if x is not None:
             return x
-    return live.predictor.encode(live.predictor.tables.of_instances(data, f"{at}/data", columns))
+    table = live.predictor.tables.of_instances(data, f"{at}/data", columns)
+    return encoded(live.predictor, table, f"{at}/data")
 
 
 def _are_names(columns: list[Any]) -> bool:
@@ -114,7 +115,7 @@ def _any(live: Live, value: Any, most: int, at: str) -> "Matrix":
         columns = {name: _flat(items) for name, items in value.items()}
         table = live.predictor.tables.of_columns(columns, at)
         refuse_many(table.num_rows, most, at)
-        return live.predictor.encode(table)
+        return encoded(live.predictor, table, at)
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return _listed(live, value, most, at, "rows")
     if isinstance(value, list) and len(live.predictor.row.names) == 1:
