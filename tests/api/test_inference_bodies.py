@@ -254,7 +254,7 @@ def test_nested_and_flat_data_are_the_same(models: Zoo) -> None:
 @pytest.mark.parametrize("datatype", ["FP64", "FP32", "INT16"])
 def test_null_is_a_missing_value(models: Zoo, datatype: str) -> None:
     """And changes no other."""
-    sent = 0.1 if "FP" in datatype else 3
+    sent = 123456.7 if "FP" in datatype else 3
     meant = float(np.float32(sent)) if datatype == "FP32" else sent
     values = [sent, None, *[sent] * 6]
     row = dict(zip(NUMBERS, [meant, None, *[meant] * 6], strict=True))

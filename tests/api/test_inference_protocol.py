@@ -94,10 +94,8 @@ def test_the_client_finds_out_what_models_are(client: Any) -> None:
         {"name": "probabilities", "datatype": "FP64", "shape": [-1, 3]},
     ]
     assert [out["shape"] for out in client.get_model_metadata("pair")["outputs"]] == [[-1, 2]]
-    assert [out["datatype"] for out in client.get_model_metadata("flags")["outputs"]] == [
-        "BOOL",
-        "FP64",
-    ]
+    flags = client.get_model_metadata("flags")["outputs"]
+    assert [out["datatype"] for out in flags] == ["BOOL", "FP64"]
 
 
 # ---------------------------------------------------------------- numbers
@@ -282,7 +280,6 @@ def test_the_client_for_asyncio(models: Zoo) -> None:
             assert await client.is_model_ready("mixed") is True
             assert await client.is_model_ready("nobody") is False
             assert (await client.get_server_metadata())["name"] == "fitserve"
-            assert (await client.get_model_metadata("mixed"))["name"] == "mixed"
             asked = [
                 client.infer(
                     "numbers",
@@ -378,9 +375,8 @@ def test_the_client_is_told_of_wrong_outputs_and_dates(client: Any) -> None:
     wrong = mixed_tensors([{**WHOLE[0], "day": "yesterday"}])
     with pytest.raises(InferenceServerException, match="'day' wants an ISO 8601 date"):
         client.infer("mixed", wrong)
-    for call in (client.get_model_metadata, client.get_model_config):
-        with pytest.raises(InferenceServerException):
-            call("nobody")
+    with pytest.raises(InferenceServerException, match="there is no model 'nobody'"):
+        client.get_model_metadata("nobody")
 
 
 def test_the_client_with_a_key(tmp_path: Path) -> None:
@@ -388,7 +384,6 @@ def test_the_client_with_a_key(tmp_path: Path) -> None:
         key = {"Authorization": "Bearer open sesame"}
         with triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
             assert client.is_server_live() is False
-            assert client.is_server_live(headers=key) is True
             assert client.is_server_ready(headers=key) is True
             with pytest.raises(InferenceServerException, match="FITSERVE_API_KEY"):
                 client.infer("numbers", [tensor("input", VALUES)])
