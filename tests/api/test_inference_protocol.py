@@ -1,4 +1,4 @@
-"""/v2, the Open Inference Protocol: NVIDIA's client as it comes, and what it would never send."""
+"""/v2, the Open Inference Protocol, by NVIDIA's client as it comes."""
 
 import asyncio
 import gzip
@@ -19,8 +19,6 @@ from app import __version__
 from tests.api.zoo import (
     KINDS,
     MIXED,
-    MOST_DECODED,
-    MOST_JSON,
     MOST_ROWS,
     NUMBERS,
     Zoo,
@@ -53,11 +51,11 @@ def tensor(name: str, values: Any, datatype: str = "FP64", *, binary: bool = Tru
 
 def mixed_tensors(rows: list[Json], *, binary: bool = True, wide: bool = False) -> list[Any]:
     """One a feature, ``[N]`` or ``[N, 1]``."""
-    made = []
-    for name in MIXED:
-        column = [[row[name]] if wide else row[name] for row in rows]
-        made.append(tensor(name, column, DATATYPES.get(name, "BYTES"), binary=binary))
-    return made
+    columns = {name: [[row[name]] if wide else row[name] for row in rows] for name in MIXED}
+    return [
+        tensor(name, values, DATATYPES.get(name, "BYTES"), binary=binary)
+        for name, values in columns.items()
+    ]
 
 
 def wanted(*names: str, binary: bool) -> list[Any]:
@@ -96,10 +94,8 @@ def test_the_client_finds_out_what_models_are(client: Any) -> None:
         {"name": "probabilities", "datatype": "FP64", "shape": [-1, 3]},
     ]
     assert [out["shape"] for out in client.get_model_metadata("pair")["outputs"]] == [[-1, 2]]
-    assert [out["datatype"] for out in client.get_model_metadata("flags")["outputs"]] == [
-        "BOOL",
-        "FP64",
-    ]
+    flags = client.get_model_metadata("flags")["outputs"]
+    assert [out["datatype"] for out in flags] == ["BOOL", "FP64"]
 
 
 # ---------------------------------------------------------------- numbers
@@ -226,16 +222,17 @@ def test_only_the_outputs_that_are_asked_for(client: Any) -> None:
 @pytest.mark.parametrize("sent", [None, "gzip", "deflate"])
 def test_compression(models: Zoo, client: Any, sent: str | None, answered: str | None) -> None:
     """The lengths in the headers count what is not compressed."""
-    for values, rows in ((VALUES, ROWS), (np.repeat(VALUES, 40, axis=0), ROWS * 40)):
+    expected = models.predict("numbers", ROWS)
+    for values, rows in ((VALUES, ROWS), (np.tile(VALUES, (300, 1)), ROWS * 300)):
         answer = client.infer(
             "numbers",
             [tensor("input", values)],
             request_compression_algorithm=sent,
             response_compression_algorithm=answered,
         )
-        told = models.predict("numbers", rows) if rows is ROWS else None
-        assert told is None or answer.as_numpy("predictions").tolist() == told
-        assert answer.as_numpy("predictions").shape == (len(rows),)
+        told = answer.as_numpy("predictions").tolist()
+        assert len(told) == len(rows)
+        assert told == pytest.approx(expected * (len(rows) // 7))
 
 
 def test_the_answer_is_compressed_as_told(models: Zoo) -> None:
@@ -249,7 +246,7 @@ def test_the_answer_is_compressed_as_told(models: Zoo) -> None:
             raw = b"".join(response.iter_raw())
         assert response.headers.get("content-encoding", "identity") == encoding
         assert int(response.headers["content-length"]) == len(raw)
-        unpack = {"gzip": gzip.decompress, "deflate": zlib.decompress}.get(encoding, bytes)
+        unpack: Any = {"gzip": gzip.decompress, "deflate": zlib.decompress}.get(encoding, bytes)
         sizes[encoding] = len(raw)
         assert json.loads(unpack(raw))["outputs"][0]["shape"] == [7]
     print(sizes)
@@ -283,7 +280,6 @@ def test_the_client_for_asyncio(models: Zoo) -> None:
             assert await client.is_model_ready("mixed") is True
             assert await client.is_model_ready("nobody") is False
             assert (await client.get_server_metadata())["name"] == "fitserve"
-            assert (await client.get_model_metadata("mixed"))["name"] == "mixed"
             asked = [
                 client.infer(
                     "numbers",
@@ -379,368 +375,25 @@ def test_the_client_is_told_of_wrong_outputs_and_dates(client: Any) -> None:
     wrong = mixed_tensors([{**WHOLE[0], "day": "yesterday"}])
     with pytest.raises(InferenceServerException, match="'day' wants an ISO 8601 date"):
         client.infer("mixed", wrong)
-    for call in (client.get_model_metadata, client.get_model_config):
-        with pytest.raises(InferenceServerException):
-            call("nobody")
+    with pytest.raises(InferenceServerException, match="there is no model 'nobody'"):
+        client.get_model_metadata("nobody")
 
 
-# ---------------------------------------------------------------- what no client would send
-
-
-def post(
-    server: Server, body: Any, model: str = "numbers", binary: bytes = b"", **headers: str
-) -> httpx.Response:
-    """``Some_Header`` for ``Some-Header``; the length of the JSON is told where data follows."""
-    head = body if isinstance(body, bytes) else json.dumps(body).encode()
-    told = {name.replace("_", "-"): value for name, value in headers.items()}
-    if binary:
-        told.setdefault("Inference-Header-Content-Length", str(len(head)))
-    path = f"/v2/models/{model}/infer"
-    return server.client.post(path, content=head + binary, headers=told)
-
-
-def said(response: httpx.Response, status: int) -> str:
-    """The protocol's only field of an error."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/json"
-    body = response.json()
-    assert body.keys() == {"error"}
-    assert isinstance(body["error"], str)
-    assert body["error"]
-    assert "Traceback" not in response.text
-    assert len(response.content) < 4096
-    return str(body["error"])
-
-
-def one(**changes: Any) -> Json:
-    """A request for one row, of ones; ``None`` takes a field out."""
-    item = {"name": "input", "shape": [1, 8], "datatype": "FP64", "data": [1.0] * 8, **changes}
-    return {"inputs": [{key: value for key, value in item.items() if value is not None}]}
-
-
-def packed(size: Any, **changes: Any) -> Json:
-    return one(data=None, parameters={"binary_data_size": size}, **changes)
-
-
-def test_what_is_told_of_the_length_of_the_json_is_checked(models: Zoo) -> None:
-    body = json.dumps(one()).encode()
-    right = str(len(body))
-    response = post(models.server, body, Inference_Header_Content_Length=right)
-    assert response.status_code == 200
-    lies = ["0", "-1", "+5", "1.5", "abc", str(len(body) + 1), "9" * 30, "0" * 30 + "5"]
-    for lie in [*lies, "0" * 5000, "9" * 5000, "1e2"]:
-        response = post(models.server, body, Inference_Header_Content_Length=lie)
-        assert "Inference-Header-Content-Length" in said(response, 422), lie
-    told = [(b"Inference-Header-Content-Length", "²".encode("latin-1"))]
-    raw = models.server.client.post("/v2/models/numbers/infer", content=body, headers=told)
-    said(raw, 422)
-    said(post(models.server, body, Inference_Header_Content_Length=str(len(body) - 1)), 400)
-
-
-def test_json_is_bounded_whatever_its_header_says(models: Zoo) -> None:
-    """More is allowed where binary data follows, but not of JSON."""
-    body = b" " * MOST_JSON + json.dumps(one()).encode()
-    assert "larger than" in said(post(models.server, body), 413)
-    told = str(len(body))
-    assert "larger than" in said(
-        post(models.server, body, Inference_Header_Content_Length=told), 413
-    )
-    strings = b"".join((2000).to_bytes(4, "little") + b"x" * 2000 for _ in range(MOST_ROWS))
-    assert MOST_JSON < len(strings) < MOST_DECODED
-    rows = [dict(WHOLE[0], color="x" * 2000) for _ in range(MOST_ROWS)]
-    inputs = [
-        {
-            "name": name,
-            "shape": [MOST_ROWS],
-            "datatype": DATATYPES.get(name, "BYTES"),
-            **(
-                {"parameters": {"binary_data_size": len(strings)}}
-                if name == "color"
-                else {"data": [row[name] for row in rows]}
-            ),
-        }
-        for name in MIXED
-    ]
-    answer = post(models.server, {"inputs": inputs}, "mixed", strings)
-    assert answer.status_code == 200, answer.text
-    assert len(answer.json()["outputs"][0]["data"]) == MOST_ROWS
-
-
-BINARY: list[tuple[Any, bytes]] = [
-    (packed(64), b"\0" * 63),
-    (packed(64), b"\0" * 65),
-    (packed(63), b"\0" * 63),
-    (packed(0), b"\0" * 64),
-    (packed(-1), b"\0" * 64),
-    (packed(2**63 - 1), b"\0" * 64),
-    (packed(2**70), b"\0" * 64),
-    (packed(64.0), b"\0" * 64),
-    (packed(True), b"\0"),
-    (packed("64"), b"\0" * 64),
-    (packed([[64]]), b"\0" * 64),
-    (packed(None), b"\0" * 64),
-    (packed(64, shape=[2**31 - 1, 2**31 - 1]), b"\0" * 64),
-    (packed(64, shape=[2**31 - 1] * 8), b"\0" * 64),
-    (packed(64, shape=[0, 8]), b"\0" * 64),
-    (one(parameters={"binary_data_size": 64}), b"\0" * 64),
-    (one(), b"left over"),
-    ({"inputs": [*packed(64)["inputs"], *packed(64, name="other")["inputs"]]}, b"\0" * 64),
-]
-
-
-@pytest.mark.parametrize(("body", "binary"), BINARY)
-def test_sizes_of_binary_data_are_not_believed(models: Zoo, body: Json, binary: bytes) -> None:
-    said(post(models.server, body, binary=binary), 422)
-
-
-def test_binary_data_of_the_right_size_is_read(models: Zoo) -> None:
-    response = post(models.server, packed(64), binary=np.ones(8).tobytes())
-    [expected] = models.predict("numbers", [dict.fromkeys(NUMBERS, 1)])
-    assert response.json()["outputs"][0]["data"] == [expected]
-
-
-def of_strings(data: bytes, count: int = 1) -> tuple[Json, bytes]:
-    """A request to ``mixed`` whose colors are ``data``."""
-    body: Json = {"inputs": []}
-    for name in MIXED:
-        item = {"name": name, "shape": [count], "datatype": DATATYPES.get(name, "BYTES")}
-        if name == "color":
-            item["parameters"] = {"binary_data_size": len(data)}
-        else:
-            item["data"] = [WHOLE[0][name]] * count
-        body["inputs"].append(item)
-    return body, data
-
-
-STRINGS: list[tuple[bytes, int]] = [
-    (b"\xff\xff\xff\xffrot", 1),
-    (b"\x04\0\0\0rot", 1),
-    (b"\x03\0\0\0rot\0", 1),
-    (b"\x03\0\0\0rot\x03\0\0", 2),
-    (b"\x03\0\0\0rot\x03\0\0\0rot", 1),
-    (b"\x03\0\0\0rot", 2),
-    (b"\x03\0\0\0rot", 2**31 - 1),
-    (b"\x02\0\0\0\xc3(", 1),
-    (b"\x03\0\0\0\xed\xa0\x80", 1),
-    (b"\x01", 1),
-]
-
-
-@pytest.mark.parametrize(("data", "count"), STRINGS)
-def test_lengths_and_bytes_of_strings_are_not_believed(
-    models: Zoo, data: bytes, count: int
-) -> None:
-    body, data = of_strings(data, min(count, 2))
-    body["inputs"][MIXED.index("color")]["shape"] = [count]
-    assert "string" in said(post(models.server, body, "mixed", data), 422)
-
-
-def test_strings_may_be_empty_or_hold_anything_of_utf_8(models: Zoo) -> None:
-    texts = ["", "grün", "青", "\0", "🙂" * 100]
-    data = b"".join(len(t.encode()).to_bytes(4, "little") + t.encode() for t in texts)
-    body, data = of_strings(data, len(texts))
-    rows = [{**WHOLE[0], "color": text} for text in texts]
-    answer = post(models.server, body, "mixed", data)
-    assert answer.json()["outputs"][0]["data"] == models.predict("mixed", rows)
-
-
-DEEP = json.loads("[" * 900 + "]" * 900)
-
-WRONG: list[Any] = [
-    *([], None, 1, "x", {}, {"inputs": None}, {"inputs": []}, {"inputs": {}}, {"inputs": [None]}),
-    *(one(name=name) for name in ("", 1, [], {}, DEEP)),
-    *(one(datatype=kind) for kind in ("fp64", "BF16", "", 1, [], {}, [[1]], DEEP)),
-    *(one(shape=shape) for shape in ([], "x", 8, [8], [8, 1], [2, 8], [1, 8, 1], [-1, 8], [1] * 9)),
-    *(one(shape=shape) for shape in ([2**31 - 1, 2**31 - 1], [2**31 - 1] * 8, [2**31, 8])),
-    *(one(shape=shape) for shape in ([True, 8], [1.0, 8], ["1", 8], [None, 8], [10**30, 8], DEEP)),
-    *(
-        one(data=data)
-        for data in ([], [1] * 7, [1] * 9, "x" * 8, 1, {}, [[1] * 9], DEEP, [DEEP] * 8)
-    ),
-    *(one(data=[value, *[1] * 7]) for value in (True, "1", {}, [1], 1e305)),
-    *(one(datatype="INT8", data=[value, *[1] * 7]) for value in (128, -129, 0.5, 2**70)),
-    *(one(datatype="UINT64", data=[value, *[1] * 7]) for value in (-1, 2**64)),
-    *(one(datatype="FP16", data=[value, *[1] * 7]) for value in (1e5, 100_000, -1e300)),
-    one(datatype="FP32", data=[1e39, *[1] * 7]),
-    one(data=None),
-    one(data=None, parameters={"shared_memory_region": "a", "shared_memory_byte_size": 64}),
-    *(one(data=None, parameters=value) for value in ([], "x", 1, [1])),
-    {"inputs": one()["inputs"] * 2},
-    *({**one(), "id": value} for value in (1, None, [], DEEP)),
-    *({**one(), "parameters": value} for value in ([1], "x", 1)),
-    *({**one(), "outputs": value} for value in ("x", 1, [1], [{}], [{"name": []}], DEEP)),
-    {**one(), "outputs": [{"name": "predictions", "parameters": [1]}]},
-]
-
-
-@pytest.mark.parametrize("body", WRONG)
-def test_nonsense_is_refused(models: Zoo, body: Any) -> None:
-    said(post(models.server, body), 422)
-
-
-def test_broken_json_is_refused(models: Zoo) -> None:
-    broken = (
-        b"",
-        b"{",
-        b"\xff\xfe",
-        b"[" * 5000,
-        b"{" * 5000,
-        b'{"inputs": [NaN]}',
-        b"\0",
-        b'"\xff"',
-    )
-    for body in broken:
-        said(post(models.server, body), 400)
-
-
-def test_nested_and_flat_data_are_the_same(models: Zoo) -> None:
-    values = VALUES[:2].tolist()
-    flat = [value for row in values for value in row]
-    answers = [
-        post(models.server, one(shape=[2, 8], data=data)).json()["outputs"]
-        for data in (values, flat, [[value] for value in flat], [[values]])
-    ]
-    assert answers == [answers[0]] * 4
-    assert answers[0][0]["data"] == models.predict("numbers", ROWS[:2])
-
-
-@pytest.mark.parametrize("datatype", ["FP64", "FP32", "INT16"])
-def test_null_is_a_missing_value(models: Zoo, datatype: str) -> None:
-    """And changes no other."""
-    sent = 0.1 if "FP" in datatype else 3
-    meant = float(np.float32(sent)) if datatype == "FP32" else sent
-    values = [sent, None, *[sent] * 6]
-    row = dict(zip(NUMBERS, [meant, None, *[meant] * 6], strict=True))
-    expected = models.predict("numbers", [row])
-    together = one(datatype=datatype, data=values)
-    apart = {
-        "inputs": [
-            {"name": name, "datatype": datatype, "shape": [1], "data": [value]}
-            for name, value in zip(NUMBERS, values, strict=True)
-        ]
-    }
-    for body in (together, apart):
-        assert post(models.server, body).json()["outputs"][0]["data"] == expected
-
-
-def test_null_in_features_of_every_type(models: Zoo) -> None:
-    row = dict.fromkeys(MIXED)
-    inputs = [
-        {"name": name, "shape": [1], "datatype": DATATYPES.get(name, "BYTES"), "data": [None]}
-        for name in MIXED
-    ]
-    answer = post(models.server, {"inputs": inputs}, "mixed")
-    assert answer.json()["outputs"][0]["data"] == models.predict("mixed", [row])
-
-
-def test_compressed_bodies_are_checked(models: Zoo) -> None:
-    body = json.dumps(one()).encode()
-    raw = zlib.compress(body)[2:-4]
-    good = [("gzip", gzip.compress(body)), ("deflate", zlib.compress(body)), ("deflate", raw)]
-    for encoding, content in [*good, ("identity", body), ("X-GZip", gzip.compress(body))]:
-        assert post(models.server, content, Content_Encoding=encoding).status_code == 200
-    for encoding, content in good:
-        for cut in (0, 1, len(content) // 2, len(content) - 1):
-            said(post(models.server, content[:cut], Content_Encoding=encoding), 422)
-        said(post(models.server, content + b"more", Content_Encoding=encoding), 422)
-        said(post(models.server, b"\0" * 99, Content_Encoding=encoding), 422)
-    for encoding in ("br", "gzip, gzip", "zstd", "x"):
-        said(post(models.server, gzip.compress(body), Content_Encoding=encoding), 415)
-
-
-def test_bombs_are_refused(models: Zoo) -> None:
-    """Both where only JSON may come, and where binary data may."""
-    for encoding, pack in (("gzip", gzip.compress), ("deflate", zlib.compress)):
-        bomb = pack(b" " * 32 * MOST_DECODED)
-        assert len(bomb) < MOST_JSON
-        for headers in ({}, {"Inference_Header_Content_Length": "9"}):
-            response = post(models.server, bomb, Content_Encoding=encoding, **headers)
-            assert "larger than" in said(response, 413)
-    said(post(models.server, b" " * (MOST_DECODED + 1), Inference_Header_Content_Length="9"), 413)
-
-
-# ---------------------------------------------------------------- every error of every path
-
-PATHS = [
-    "/v2",
-    "/v2/health/live",
-    "/v2/health/ready",
-    "/v2/models/numbers",
-    "/v2/models/numbers/ready",
-    "/v2/models/numbers/versions/1",
-    "/v2/models/numbers/versions/1/ready",
-    "/v2/models/numbers/infer",
-    "/v2/models/numbers/versions/1/infer",
-]
-NOWHERE = [
-    *("/v2/x", "/v2/models", "/v2/models/", "/v2/models//infer", "/v2/models//ready", "/v2/health"),
-    *("/v2/models/nobody", "/v2/models/nobody/ready", "/v2/models/infer", "/v2/models/ready"),
-    *("/v2/models/numbers/versions/9", "/v2/models/numbers/versions/9/ready"),
-    *("/v2/models/numbers/versions/-1", "/v2/models/numbers/versions/" + "9" * 30),
-    *("/v2/models/a%2Fb", "/v2/models/a%2Fb/ready", "/v2/models/%00", "/v2/models/%FF"),
-    *("/v2/models/numbers@9", "/v2/models/numbers@", "/v2/models/@1", "/v2/models/" + "x" * 3000),
-    *("/v2/models/numbers/config", "/v2/models/numbers/stats", "/v2/repository/index"),
-]
-NOBODY = [
-    *(
-        "/v2/models/nobody/infer",
-        "/v2/models/a%2Fb/infer",
-        "/v2/models//infer",
-        "/v2/models/infer/x",
-    ),
-    *("/v2/models/numbers/versions/9/infer", "/v2/models/numbers/versions/x/infer"),
-    *("/v2/models/numbers/versions/%C2%B2/infer", "/v2/models/numbers/versions//infer"),
-    *("/v2/models/numbers@1/versions/1/infer", "/v2/models/numbers/infer/", "/v2/models/%00/infer"),
-    *("/v2/models/numbers/versions/" + "9" * 5000 + "/infer", "/v2/models/%FF/infer"),
-]
-
-
-def test_every_error_is_one_string(models: Zoo) -> None:
-    client = models.server.client
-    found: dict[int, int] = {}
-    for path in NOWHERE:
-        found[404] = found.get(404, 0) + bool(said(client.get(path), 404))
-    for path in NOBODY:
-        found[404] += bool(said(client.post(path, json=one()), 404))
-    for path in PATHS:
-        for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"):
-            if (method == "POST") == path.endswith("infer") and method in ("GET", "POST"):
-                continue
-            response = client.request(method, path)
-            said(response, 405)
-            assert response.headers["allow"] == ("POST" if path.endswith("infer") else "GET")
-            found[405] = found.get(405, 0) + 1
-        head = client.head(path)
-        assert (head.status_code, head.content) == (405, b"")
-        for headers, status in (
-            ({"Host": "example.com"}, 421),
-            ({"Origin": "http://example.com"}, 403),
-            ({"Sec-Fetch-Site": "cross-site"}, 403),
-        ):
-            method = "POST" if path.endswith("infer") else "GET"
-            said(client.request(method, path, headers=headers), status)
-            found[status] = found.get(status, 0) + 1
-        response = client.request(method, path, params={"force": "true"}, json=one())
-        assert "unknown query parameter 'force'" in said(response, 422)
-    print(found)
-    assert min(found.values()) == len(PATHS)
-
-
-def test_a_key_is_asked_for_in_the_same_way(tmp_path: Path) -> None:
+def test_the_client_with_a_key(tmp_path: Path) -> None:
     with Server(tmp_path / "data", FITSERVE_API_KEY="open sesame") as server:
-        for path in [*PATHS, "/v2/x"]:
-            method = "POST" if path.endswith("infer") else "GET"
-            for headers in ({}, {"Authorization": "Bearer shut"}):
-                response = httpx.request(method, server.url + path, headers=headers)
-                said(response, 401)
-                assert response.headers["www-authenticate"] == "Bearer"
-        client = triton.InferenceServerClient(f"127.0.0.1:{server.port}")
         key = {"Authorization": "Bearer open sesame"}
-        assert client.is_server_live() is False
-        assert client.is_server_live(headers=key) is True
-        assert client.is_server_ready(headers=key) is True
-        with pytest.raises(InferenceServerException, match="FITSERVE_API_KEY"):
-            client.infer("numbers", [tensor("input", VALUES)])
-        with pytest.raises(InferenceServerException, match="no model 'numbers'"):
-            client.infer("numbers", [tensor("input", VALUES)], headers=key)
-        client.close()
+        with triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
+            assert client.is_server_live() is False
+            assert client.is_server_ready(headers=key) is True
+            with pytest.raises(InferenceServerException, match="FITSERVE_API_KEY"):
+                client.infer("numbers", [tensor("input", VALUES)])
+            with pytest.raises(InferenceServerException, match="no model 'numbers'"):
+                client.infer("numbers", [tensor("input", VALUES)], headers=key)
+        for path in ("/v2", "/v2/models/numbers", "/v2/models/numbers/ready", "/v2/x"):
+            response = httpx.get(server.url + path, trust_env=False)
+            assert response.status_code == 401
+            assert response.headers["www-authenticate"] == "Bearer"
+            assert response.json().keys() == {"error"}
+        response = httpx.post(server.url + "/v2/models/x/infer", json={}, trust_env=False)
+        assert response.status_code == 401
+        assert response.json().keys() == {"error"}

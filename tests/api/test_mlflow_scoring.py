@@ -192,21 +192,28 @@ def test_nan_is_a_gap_but_only_as_a_value(models: Zoo) -> None:
         assert "no valid JSON" in refused(post(models.server, broken.encode()), 400, "invalid_json")
 
 
+def each(key: str, pointer: str, *values: Any) -> list[tuple[Any, str | None]]:
+    """Bodies with one of these values under ``key``, and what is pointed at."""
+    return [({key: value}, pointer) for value in values]
+
+
 WRONG: list[tuple[Any, str | None]] = [
-    *((body, "") for body in ({}, [], None, 1, "x", {"columns": MIXED, "data": LISTS}, {"x": 1})),
+    ({}, ""),
+    ([], ""),
+    (None, ""),
+    ("x", ""),
+    (SPLIT, ""),
+    ({"x": 1}, ""),
     ({"dataframe_records": ROWS, "instances": ROWS}, ""),
     ({"dataframe_records": ROWS, "extra": 1}, ""),
     ({"dataframe_records": ROWS, "params": {"a": 1}}, "/params"),
-    *(({"dataframe_records": value}, "/dataframe_records") for value in (None, {}, "x", 1, [])),
+    *each("dataframe_records", "/dataframe_records", None, {}, "x", 1, []),
     ({"dataframe_records": [ROWS[0], 1]}, "/dataframe_records/1"),
     ({"dataframe_records": [ROWS[0], LISTS[0]]}, "/dataframe_records/1"),
     ({"dataframe_records": [{**ROWS[0], "sise": 1}]}, "/dataframe_records/0/sise"),
     ({"dataframe_records": [{**ROWS[0], "new": 1}]}, "/dataframe_records/0/new"),
     ({"dataframe_records": [ROWS[0], {"size": 1}]}, "/dataframe_records/1/zip~1code"),
-    *(
-        ({"dataframe_split": value}, "/dataframe_split")
-        for value in (None, [], {}, "x", {"columns": MIXED}, {"columns": {}, "data": LISTS})
-    ),
+    *each("dataframe_split", "/dataframe_split", None, [], {}, "x", {"columns": MIXED}),
     ({"dataframe_split": {"columns": [1, 2], "data": [[1, 2]]}}, "/dataframe_split"),
     ({"dataframe_split": {"columns": [*MIXED, "size"], "data": LISTS}}, "/dataframe_split"),
     ({"dataframe_split": {"columns": MIXED, "data": []}}, None),
@@ -224,7 +231,8 @@ WRONG: list[tuple[Any, str | None]] = [
         {"dataframe_split": {"columns": [*MIXED[:-1], "zip"], "data": LISTS}},
         "/dataframe_split/columns/zip",
     ),
-    *(({key: value}, f"/{key}") for key in ("inputs", "instances") for value in (None, 1, "x", [])),
+    *each("inputs", "/inputs", None, 1, "x", []),
+    *each("instances", "/instances", None, 1, "x", []),
     ({"inputs": {}}, "/inputs/size"),
     ({"inputs": {**COLUMNS, "size": 1}}, "/inputs/size"),
     ({"inputs": {**COLUMNS, "size": [1]}}, "/inputs/size"),

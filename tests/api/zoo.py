@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.server import Json, Server
 
-MOST_ROWS = 300
+MOST_ROWS = 2_200
 MOST_JSON = 256 * 1024
 MOST_DECODED = 2 * 1024 * 1024
 
