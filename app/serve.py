@@ -18,11 +18,11 @@ from app.api.app import create_app
 from app.db import migrate
 from app.db.lock import lock_data_dir
 from app.db.session import Database
-from app.errors import ConfigurationError, ServiceError
+from app.errors import ConfigurationError, NotFound, ServiceError
 from app.executors.local import LocalExecutor
 from app.executors.parsers import Parsers
 from app.keeper import Keeper
-from app.services import health
+from app.services import health, models
 from app.services.context import Context
 from app.services.signals import Signals
 from app.settings import Settings, unknown_settings
@@ -149,6 +149,7 @@ def run(settings: Settings) -> None:
         house.start()
         threading.Thread(target=_import_torch, args=[house.context], daemon=True).start()
         threading.Thread(target=house.context.parsers.prepare, daemon=True).start()
+        _look_for_default_model(house.context)
         log.info("listening", url=where, data=str(house.context.storage.root))
         _Server(config, house.context, house.give_back).run(sockets=[listener])
 
@@ -251,6 +252,17 @@ def _listen(settings: Settings) -> socket.socket:
             "choose another --port"
         ) from error
     return listener
+
+
+def _look_for_default_model(context: Context) -> None:
+    """It may be trained later; a name that is wrong should be noticed now."""
+    ref = context.settings.default_model
+    if ref is not None:
+        try:
+            with context.database.read() as session:
+                models.find(session, ref)
+        except (NotFound, ServiceError) as error:
+            log.warning("FITSERVE_DEFAULT_MODEL cannot answer yet", why=error.detail)
 
 
 def _import_torch(context: Context) -> None:

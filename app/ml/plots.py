@@ -353,7 +353,9 @@ def _name_axes(axes: Axes, x: str, y: str) -> None:
 
 def _shown(text: str, length: int = 60) -> str:
     """Somebody's text as a label: short, and without what SVG cannot hold."""
-    clean = "".join(letter if letter.isprintable() else " " for letter in text[:length])
+    if len(text) > length:  # names that begin alike often end differently
+        text = f"{text[: length // 2 - 1]}…{text[len(text) - length // 2 :]}"
+    clean = "".join(letter if letter.isprintable() else " " for letter in text)
     return f" {clean}" if clean.startswith("_") else clean  # matplotlib hides those in legends
 
 

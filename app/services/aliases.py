@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.db.models import Alias, ModelVersion, now
-from app.errors import InvalidRequest, NotFound, PreconditionFailed
+from app.errors import InvalidRequest, PreconditionFailed
 from app.services import models
 from app.services.context import Context
 
@@ -92,15 +92,8 @@ def find(session: Session, name: str, alias: str) -> Alias:
     row = session.get(Alias, (name, alias))
     if row is None:
         models.require_named(session, name)
-        raise _missing(name, alias)
+        raise models.no_alias(name, alias)
     return row
-
-
-def _missing(name: str, alias: str) -> NotFound:
-    return NotFound(
-        f"model '{name[:64]}' has no alias '{alias[:64]}'; "
-        f"PUT /v1/models/{name[:64]}/aliases/{alias[:64]} makes it"
-    )
 
 
 def listed(session: Session, name: str) -> Sequence[Alias]:
@@ -125,6 +118,6 @@ def delete(context: Context, name: str, alias: str, condition: Condition) -> Non
         row = _locked(session, name, alias)
         if row is None:
             models.require_named(session, name)
-            raise _missing(name, alias)
+            raise models.no_alias(name, alias)
         condition.require(alias, row.version)
         session.delete(row)

@@ -4,6 +4,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from sqlalchemy import and_, func, select, update
@@ -108,8 +109,30 @@ def _all(session: Session, ref: str, *, only_newest: bool = False) -> Sequence[M
         statement = statement.order_by(ModelVersion.version.desc())
         found = session.scalars(statement.limit(1 if only_newest else None)).all()
     if not found:
-        raise NotFound(f"there is no model '{ref[:64]}'; a job that succeeds makes one")
+        raise _missing(session, ref, match)
     return found
+
+
+def _missing(session: Session, ref: str, match: "re.Match[str] | None") -> NotFound:
+    """Whether it is the model that is not there, its version, or its alias."""
+    name = match["name"] if match else ref
+    has = numbers(session, name)
+    if match and has and match["alias"]:
+        return no_alias(name, match["alias"])
+    if match and has:
+        newest = has[-1]
+        return NotFound(f"'{name[:64]}' has no version {match['version']}; its newest is {newest}")
+    guess = get_close_matches(name[:64], session.scalars(select(ModelName.name)).all(), n=1)
+    remedy = f"did you mean '{guess[0]}'?" if guess else "a job that succeeds makes one"
+    return NotFound(f"there is no model '{ref[:64]}'; {remedy}")
+
+
+def no_alias(name: str, alias: str) -> NotFound:
+    """A model is there, the alias is not."""
+    return NotFound(
+        f"model '{name[:64]}' has no alias '{alias[:64]}'; "
+        f"PUT /v1/models/{name[:64]}/aliases/{alias[:64]} makes it"
+    )
 
 
 def newest(session: Session, paging: Paging) -> Page[ModelVersion]:
@@ -142,7 +165,7 @@ def numbers(session: Session, name: str) -> Sequence[int]:
 def require_named(session: Session, name: str) -> None:
     """Raise NotFound where a model has no version."""
     if session.scalars(select(ModelVersion.id).where(ModelVersion.name == name)).first() is None:
-        raise NotFound(f"there is no model '{name[:64]}'; a job that succeeds makes one")
+        raise _missing(session, name, None)
 
 
 # ---------------------------------------------------------------- deleted

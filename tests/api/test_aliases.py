@@ -256,3 +256,18 @@ def test_a_version_knows_what_it_was_made_from_when_its_job_is_gone(server: Serv
     assert server.ok("GET", f"/v1/models/{before['id']}") == before
     listed = server.ok("GET", "/v1/models/lineage/versions")["data"]
     assert listed == [before]
+
+
+@pytest.mark.parametrize(
+    ("ref", "said"),
+    [
+        ("aliased@99", "'aliased' has no version 99; its newest is "),
+        ("aliased@nobody", "model 'aliased' has no alias 'nobody'; PUT "),
+        ("alaised", "there is no model 'alaised'; did you mean 'aliased'?"),
+        ("zzz@1", "there is no model 'zzz@1'; a job that succeeds makes one"),
+        ("@", "there is no model '@'; "),
+    ],
+)
+def test_what_is_missing_is_said(server: Server, name: str, ref: str, said: str) -> None:
+    response = server.client.post(f"/v1/models/{ref}/predict", json=ROWS)
+    assert problem(response, 404, "not_found")["detail"].startswith(said)

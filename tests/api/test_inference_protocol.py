@@ -82,7 +82,9 @@ def test_the_client_finds_out_what_models_are(client: Any) -> None:
     numbers = client.get_model_metadata("numbers")
     assert numbers["name"] == "numbers"
     assert numbers["versions"] == ["1", "2"]
-    assert numbers["inputs"] == [{"name": "input", "datatype": "FP64", "shape": [-1, 8]}]
+    (only,) = numbers["inputs"]
+    assert (only["name"], only["datatype"], only["shape"]) == ("input", "FP64", [-1, 8])
+    assert len(set(only["parameters"]["columns"])) == 8
     assert numbers["outputs"] == [{"name": "predictions", "datatype": "FP64", "shape": [-1]}]
     assert client.get_model_metadata("numbers", "1") == numbers
     mixed = client.get_model_metadata("mixed")
@@ -91,8 +93,14 @@ def test_the_client_finds_out_what_models_are(client: Any) -> None:
     ]
     assert mixed["outputs"] == [
         {"name": "predictions", "datatype": "BYTES", "shape": [-1]},
-        {"name": "probabilities", "datatype": "FP64", "shape": [-1, 3]},
+        {
+            "name": "probabilities",
+            "datatype": "FP64",
+            "shape": [-1, 3],
+            "parameters": {"columns": mixed["outputs"][1]["parameters"]["columns"]},
+        },
     ]
+    assert len(set(mixed["outputs"][1]["parameters"]["columns"])) == 3
     assert [out["shape"] for out in client.get_model_metadata("pair")["outputs"]] == [[-1, 2]]
     flags = client.get_model_metadata("flags")["outputs"]
     assert [out["datatype"] for out in flags] == ["BOOL", "FP64"]
@@ -309,7 +317,13 @@ _NAN[2, 3] = np.nan
 
 REFUSED: list[tuple[str, str, list[Any], str, str]] = [
     ("nobody", "", [tensor("input", VALUES)], "404", "there is no model 'nobody'"),
-    ("numbers", "9", [tensor("input", VALUES)], "404", "there is no model 'numbers@9'"),
+    (
+        "numbers",
+        "9",
+        [tensor("input", VALUES)],
+        "404",
+        "'numbers' has no version 9; its newest is 2",
+    ),
     ("numbers", "x", [tensor("input", VALUES)], "404", "nothing at this path"),
     (
         "numbers",

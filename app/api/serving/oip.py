@@ -69,11 +69,14 @@ async def infer(engine: Engine, call: Call, ref: str) -> Answer:
 def described(live: Live, versions: Sequence[str]) -> dict[str, Any]:
     """The model's metadata as the protocol has it."""
     empty = np.zeros((1, live.predictor.card.outputs), np.float32)
-    outputs = []
+    outputs: list[dict[str, Any]] = []
     for name in _outputs(live):
         datatype, values = _values(live, name, empty)
         shape = [-1, *values.shape[1:]]
         outputs.append({"name": name, "datatype": datatype, "shape": shape})
+        columns = live.predictor.labels if name == "probabilities" else live.predictor.target.names
+        if len(shape) > 1:
+            outputs[-1]["parameters"] = {"columns": columns}
     return {
         "name": live.name,
         "versions": list(versions),
@@ -86,7 +89,9 @@ def described(live: Live, versions: Sequence[str]) -> dict[str, Any]:
 def described_inputs(features: Sequence[Feature]) -> list[dict[str, Any]]:
     """One tensor for numbers alone, else one a feature."""
     if all(feature.type == "number" for feature in features):
-        return [{"name": INPUT, "datatype": "FP64", "shape": [-1, len(features)]}]
+        columns = [feature.name for feature in features]
+        tensor = {"name": INPUT, "datatype": "FP64", "shape": [-1, len(features)]}
+        return [{**tensor, "parameters": {"columns": columns}}]
     datatypes = {"number": "FP64", "boolean": "BOOL"}
     return [
         {"name": f.name, "datatype": datatypes.get(f.type, "BYTES"), "shape": [-1]}

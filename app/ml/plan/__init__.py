@@ -60,6 +60,7 @@ def plan(
     job_columns.require_told(request, known)
     task = job_columns.task_of(request, [known[target] for target in request.targets])
     features, warnings = job_columns.features_of(request, known, rows)
+    warnings += job_columns.maybe_classes(request, task, known)
     spec = _complete(request, task, features)
     kept = len(preprocessing.complete_rows(spec, table))
     if kept < rows:

@@ -1,6 +1,6 @@
 """Which columns a job reads, what it predicts of them, and the matrix they make."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -175,6 +175,19 @@ def task_of(request: JobRequest, targets: list[Column]) -> Task:
         pointer = "/task" if request.task else "/target"
         raise InvalidRequest.at(pointer, problem, "wrong_task")
     return task
+
+
+def maybe_classes(request: JobRequest, task: Task, known: Mapping[str, Column]) -> list[str]:
+    """A warning where a target is taken as a number that looks like two classes."""
+    if request.task or task != "regression" or len(request.targets) > 1:
+        return []
+    column = known[request.targets[0]]
+    if column["distinct"] != 2 or not column["integer"]:
+        return []
+    return [
+        f"target '{column['name'][:64]}' has two distinct values and is predicted as a number; if "
+        'they are classes, send "task": "binary"'
+    ]
 
 
 def _task_by_type(targets: list[Column]) -> Task:

@@ -241,3 +241,13 @@ def test_too_few_groups_are_refused_with_the_remedy() -> None:
     with pytest.raises(InvalidRequest) as caught:
         planned(constant, split={"strategy": "group", "column": "one"})
     assert [error.pointer for error in caught.value.errors] == ["/split/column"]
+
+
+def test_two_numbers_may_be_meant_as_classes() -> None:
+    table = table_of({**COLUMNS, "bit": [i // 4 % 2 for i in range(ROWS)]})
+    (warning,) = planned(table, target="bit", features=["x"]).warnings
+    assert "'bit' has two distinct values" in warning
+    assert '"task": "binary"' in warning
+    assert planned(table, target="bit", features=["x"], task="regression").warnings == []
+    assert planned(table, target="bit", features=["x"], task="binary").warnings == []
+    assert planned(table, target="number", features=["x"]).warnings == []
