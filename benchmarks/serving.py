@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from os import cpu_count
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -130,7 +131,7 @@ def of_fitserve(server: Server, console: Console) -> Iterator[Endpoint]:
 
 
 @contextmanager
-def started(console: Console, folder: Path) -> Iterator[list[Endpoint]]:
+def started(console: Console, folder: Path) -> Iterator[tuple[Server, list[Endpoint]]]:
     """Every server that is installed, each with its answer checked."""
     weights = folder / "weights.safetensors"
     with ExitStack() as stack:
@@ -146,7 +147,7 @@ def started(console: Console, folder: Path) -> Iterator[list[Endpoint]]:
             endpoint = start(stack, kind, folder, weights, body_of(kind, right.standardised))
             check(endpoint, right.peers)
             endpoints.append(endpoint)
-        yield endpoints
+        yield server, endpoints
 
 
 def start(stack: ExitStack, kind: Kind, folder: Path, weights: Path, body: bytes) -> Endpoint:
@@ -229,6 +230,23 @@ def show(found: dict[str, list[Round]], console: Console) -> None:
     console.print(f"a better p99 than fitserve's: {', '.join(better) or 'none'} (target: none)\n")
 
 
+def beside_training(
+    server: Server, endpoint: Endpoint, folder: Path, rounds: int, seconds: float, console: Console
+) -> None:
+    """The same load while as many jobs train as there are cores: they go behind predictions."""
+    server.line()
+    jobs = [server.start_long_job() for _ in range(cpu_count() or 1)]
+    found = [endpoint.load(folder, seconds) for _ in range(rounds)]
+    for job in jobs:
+        server.ok("POST", f"/v1/jobs/{job}/cancel")
+    quick = median(r.per_second for r in found)
+    tail = median(r.p99_ms for r in found)
+    console.print(
+        f"while {len(jobs)} jobs train: {quick:,.0f} requests/s, p99 {tail:.2f} ms "
+        f"(medians of {rounds} rounds)\n"
+    )
+
+
 def judged(ratio: float, target: float) -> str:
     return f"{target:g} {'met' if ratio >= target else 'missed'}"
 
@@ -240,9 +258,10 @@ def main(rounds: int = ROUNDS, seconds: float = SECONDS) -> None:
         console.print(NO_WRK)
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every server ends with it
-    with TemporaryDirectory() as name, started(console, Path(name)) as endpoints:
+    with TemporaryDirectory() as name, started(console, Path(name)) as (server, endpoints):
         idle(endpoints, console)
         show(measure(endpoints, Path(name), rounds, seconds), console)
+        beside_training(server, endpoints[0], Path(name), rounds, seconds, console)
 
 
 if __name__ == "__main__":
