@@ -40,7 +40,7 @@ def page(
 
     Raises NotFound for an unknown ``after``.
     """
-    key = getattr(model, by)
+    order = getattr(model, by)
     statement: Select[Any] = select(model).where(*where)
     for key, value in paging.metadata:
         statement = statement.where(model.metadata_[key].as_string() == value)
@@ -50,7 +50,7 @@ def page(
         if last is None:
             raise NotFound(f"there is no '{paging.after[:64]}' to continue after")
         place = getattr(last, by)
-        statement = statement.where(key < place if newest_first else key > place)
-    statement = statement.order_by(key.desc() if newest_first else key.asc())
+        statement = statement.where(order < place if newest_first else order > place)
+    statement = statement.order_by(order.desc() if newest_first else order.asc())
     rows = session.scalars(statement.limit(paging.limit + 1)).all()
     return Page(rows[: paging.limit], len(rows) > paging.limit)
