@@ -8,6 +8,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
@@ -35,6 +36,17 @@ JSON: Media = "application/json"
 CSV: Media = "text/csv"
 ARROW: Media = "application/vnd.apache.arrow.stream"
 
+
+@dataclass(frozen=True)
+class Wanted:
+    """How predictions are to be written."""
+
+    media: Media = JSON
+    probabilities: bool = False
+    bare: bool = False
+    """JSON with nothing but the predictions, as MLflow has it."""
+
+
 _STEP = 8_192
 """Rows; what the model computes at once, so that pieces of several change no result."""
 _MOST_STEPS = 8
@@ -44,7 +56,7 @@ _IN_MEMORY = 4 * 1024 * 1024
 
 
 def predict_file(
-    context: Context, live: Live, path: Path, options: Options, media: Media, probabilities: bool
+    context: Context, live: Live, path: Path, options: Options, wanted: Wanted
 ) -> BinaryIO:
     """Predictions for a file of features, as a file. Blocks.
 
@@ -52,16 +64,16 @@ def predict_file(
     """
     with _pieces(context, live.predictor, path, options) as (rows, pieces):
         refuse_many(rows, context.settings.max_predict_rows, "")
-        return answer(live, _outputs(context, live.predictor, pieces), media, probabilities)
+        return answer(live, _outputs(context, live.predictor, pieces), wanted)
 
 
-def answer(live: Live, outputs: Iterator[Matrix], media: Media, probabilities: bool) -> BinaryIO:
+def answer(live: Live, outputs: Iterator[Matrix], wanted: Wanted) -> BinaryIO:
     """Predictions of a model's outputs, as a file. Raises InvalidRequest."""
     spooled = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  # it is given away
     file = cast(BinaryIO, spooled)
     try:
         with explain_os_errors():
-            _WRITERS[media](live, outputs, probabilities, file)
+            _WRITERS[wanted.media](live, outputs, wanted, file)
             file.flush()
     except BaseException:
         with suppress(OSError):  # it writes what it has not written; nobody needs that
@@ -134,18 +146,19 @@ def _outputs(
 # ---------------------------------------------------------------- out
 
 
-def _json(live: Live, outputs: Iterator[Matrix], probabilities: bool, file: BinaryIO) -> None:
+def _json(live: Live, outputs: Iterator[Matrix], wanted: Wanted, file: BinaryIO) -> None:
     """All predictions, then all probabilities, which wait in a file of their own."""
-    head = orjson.dumps({"object": "predictions", "model": live.name, "version": live.version})
-    file.write(head[:-1] + b',"predictions":[')
+    told = {"object": "predictions", "model": live.name, "version": live.version}
+    head = b"{" if wanted.bare else orjson.dumps(told)[:-1] + b","
+    file.write(head + b'"predictions":[')
     with tempfile.SpooledTemporaryFile(_IN_MEMORY) as later:
         comma = b""
         for part in outputs:
             file.write(comma + orjson.dumps(live.predictor.predictions(part))[1:-1])
-            if probabilities:
+            if wanted.probabilities:
                 later.write(comma + orjson.dumps(live.predictor.probabilities(part))[1:-1])
             comma = b","
-        if probabilities:
+        if wanted.probabilities:
             file.write(b'],"probabilities":[')
             later.seek(0)
             while piece := later.read(_IN_MEMORY):
@@ -153,8 +166,8 @@ def _json(live: Live, outputs: Iterator[Matrix], probabilities: bool, file: Bina
     file.write(b"]}")
 
 
-def _csv(live: Live, outputs: Iterator[Matrix], probabilities: bool, file: BinaryIO) -> None:
-    _tables(pacsv.CSVWriter, live, outputs, probabilities, file, _without_gaps)
+def _csv(live: Live, outputs: Iterator[Matrix], wanted: Wanted, file: BinaryIO) -> None:
+    _tables(pacsv.CSVWriter, live, outputs, wanted, file, _without_gaps)
 
 
 def _without_gaps(table: pa.Table) -> pa.Table:
@@ -163,21 +176,21 @@ def _without_gaps(table: pa.Table) -> pa.Table:
     return pa.table(columns, table.column_names)
 
 
-def _arrow(live: Live, outputs: Iterator[Matrix], probabilities: bool, file: BinaryIO) -> None:
-    _tables(pa.ipc.new_stream, live, outputs, probabilities, file)
+def _arrow(live: Live, outputs: Iterator[Matrix], wanted: Wanted, file: BinaryIO) -> None:
+    _tables(pa.ipc.new_stream, live, outputs, wanted, file)
 
 
 def _tables(
     start: Callable[[BinaryIO, pa.Schema], Any],
     live: Live,
     outputs: Iterator[Matrix],
-    probabilities: bool,
+    wanted: Wanted,
     file: BinaryIO,
     shown: Callable[[pa.Table], pa.Table] = lambda table: table,
 ) -> None:
     writer = None
     for part in outputs:
-        table = shown(live.predictor.answers(part, probabilities=probabilities))
+        table = shown(live.predictor.answers(part, probabilities=wanted.probabilities))
         writer = writer or start(file, table.schema)
         writer.write_table(table)
     if writer is not None:

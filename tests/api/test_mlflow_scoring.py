@@ -39,7 +39,7 @@ def predicted(response: httpx.Response) -> list[Any]:
     assert response.headers["content-type"] == "application/json"
     assert response.headers["model-version"] == "score@1"
     body: Json = response.json()
-    assert "predictions" in body
+    assert body.keys() == {"predictions"}
     predictions: list[Any] = body["predictions"]
     return predictions
 

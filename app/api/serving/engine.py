@@ -16,7 +16,7 @@ from app.errors import InvalidRequest
 from app.ml.ingest import Options
 from app.services import bulk
 from app.services.batching import Batches
-from app.services.bulk import Media
+from app.services.bulk import Wanted
 from app.services.context import Context
 from app.services.predictions import Live, LiveModels
 
@@ -68,7 +68,7 @@ class Engine:
         body = await call.body(self.settings.max_json_bytes)
         return await self.outputs(live, body, lambda: read(live, decode(body)))
 
-    async def of_file(self, call: Call, live: Live, media: Media, probabilities: bool) -> Answer:
+    async def of_file(self, call: Call, live: Live, wanted: Wanted) -> Answer:
         """Predictions for a body that is a file. Raises InvalidInput of any kind."""
         kind = FORMATS[call.media]
         given = call.query("probabilities", *READING)
@@ -82,10 +82,10 @@ class Engine:
         async with self._uploads.saved(request, kind) as path:
             found = await to_thread.run_sync(
                 bulk.predict_file,
-                *(self.context, live, path, options, media, probabilities),
+                *(self.context, live, path, options, wanted),
                 limiter=self._threads,
             )
-        return Answer(found, media, named(live))
+        return Answer(found, wanted.media, named(live))
 
     async def written(self, rows: int, write: Callable[[], _T]) -> _T:
         """What ``write`` makes of the outputs of so many rows, without holding up the others."""
@@ -93,16 +93,12 @@ class Engine:
             return write()
         return await to_thread.run_sync(write, limiter=self._threads)
 
-    async def answer(
-        self, live: Live, outputs: "Matrix", media: Media, probabilities: bool
-    ) -> Answer:
+    async def answer(self, live: Live, outputs: "Matrix", wanted: Wanted) -> Answer:
         """Predictions of outputs in any format. Raises InvalidRequest."""
         found = await to_thread.run_sync(
-            bulk.answer,
-            *(live, iter([outputs]), media, probabilities),
-            limiter=self._threads,
+            bulk.answer, live, iter([outputs]), wanted, limiter=self._threads
         )
-        return Answer(found, media, named(live))
+        return Answer(found, wanted.media, named(live))
 
 
 def named(live: Live) -> dict[str, str]:

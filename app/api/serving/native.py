@@ -8,7 +8,7 @@ from app.api.serving.engine import AT_ONCE, Engine, boolean, named
 from app.api.serving.wire import Answer, Call
 from app.api.uploads import FORMATS
 from app.errors import UnsupportedMediaType
-from app.services.bulk import ARROW, CSV, JSON, Media
+from app.services.bulk import ARROW, CSV, JSON, Media, Wanted
 from app.services.predictions import Live, asked, matrix
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ async def predict(engine: Engine, call: Call, ref: str) -> Answer:
 
         outputs = await engine.of_json(call, live, read)
         if media != JSON or len(outputs) > AT_ONCE:
-            return await engine.answer(live, outputs, media, probabilities)
+            return await engine.answer(live, outputs, Wanted(media, probabilities))
         return Answer(_told(live, outputs, probabilities), JSON, named(live))
     if call.media not in FORMATS:
         raise UnsupportedMediaType(
@@ -41,9 +41,8 @@ async def predict(engine: Engine, call: Call, ref: str) -> Answer:
             "application/vnd.apache.arrow.stream"
         )
     given = call.query("probabilities", "delimiter", "encoding")
-    return await engine.of_file(
-        call, live, media, boolean(given.get("probabilities"), "probabilities")
-    )
+    probabilities = boolean(given.get("probabilities"), "probabilities")
+    return await engine.of_file(call, live, Wanted(media, probabilities))
 
 
 def _told(live: Live, outputs: "Matrix", probabilities: bool) -> bytes:

@@ -17,7 +17,7 @@ from app.api.serving.engine import READING, Engine, named
 from app.api.serving.wire import Answer, Call, decode
 from app.api.uploads import FORMATS
 from app.errors import InvalidJSON, InvalidRequest, NotFound, UnsupportedMediaType
-from app.services.bulk import JSON
+from app.services.bulk import JSON, Wanted
 from app.services.predictions import Live, encoded, matrix, refuse_many
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ async def invocations(engine: Engine, call: Call) -> Answer:
     call.query(*READING if is_csv else ())
     live = await engine.live(default_model(engine.settings.default_model))
     if is_csv:
-        return await engine.of_file(call, live, JSON, probabilities=False)
+        return await engine.of_file(call, live, Wanted(bare=True))
     if not call.is_json:
         raise UnsupportedMediaType(
             f"cannot read '{call.media[:64]}'; send application/json or text/csv"
