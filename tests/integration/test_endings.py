@@ -160,6 +160,7 @@ def test_a_stream_is_whole_over_the_life_of_a_job(server: Server) -> None:
         else:
             assert server.terminate()[0] == 0
         server.restart()
+    server.until(job_id, lambda job: job["finished_at"], 600)  # what is left of its epochs
     assert check_the_end(server, job_id) == "succeeded"
     attempts = server.ended(job_id)["attempt"]
     follower.check()
