@@ -6,6 +6,7 @@ The answer is collected in a file before any of it is sent: a client need not re
 
 import math
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -62,9 +63,21 @@ def predict_file(
 
     Raises InvalidInput of any kind, StorageFull or Unavailable.
     """
-    with _pieces(context, live.predictor, path, options) as (rows, pieces):
-        refuse_many(rows, context.settings.max_predict_rows, "")
-        return answer(live, _outputs(context, live.predictor, pieces), wanted)
+    try:
+        with _pieces(context, live.predictor, path, options) as (rows, pieces):
+            refuse_many(rows, context.settings.max_predict_rows, "")
+            return answer(live, _outputs(context, live.predictor, pieces), wanted)
+    except Exception as error:
+        _let_go(error)
+        raise
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Of tables in the frames of an error: they are mapped, and the disk would keep the file of a
+    request that failed until the next collection of cycles."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def answer(live: Live, outputs: Iterator[Matrix], wanted: Wanted) -> BinaryIO:
