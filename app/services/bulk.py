@@ -75,7 +75,9 @@ def predict_file(
 def _let_go(error: BaseException | None) -> None:
     """Of tables in the frames of an error: they are mapped, and the disk would keep the file of a
     request that failed until the next collection of cycles."""
-    while error is not None:
+    seen: set[int] = set()  # an error may be its own cause
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
 
