@@ -188,3 +188,15 @@ def works(server: Server, name: str) -> None:
     assert server.client.get("/readyz").status_code == 200
     assert upload(server, name).status_code == 201
     assert server.train(**LINE_JOB)["attempt"] == 1
+
+
+@contextmanager
+def mounted(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A file system of that size in ``folder``; skips the test where none can be made."""
+    mount = folder / "disk"
+    mount.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(mount)]
+    if subprocess.run(mounting, capture_output=True).returncode != 0:
+        pytest.skip("cannot mount a tmpfs here (not root)")
+    yield mount
+    subprocess.run(["umount", "-l", mount], check=True)

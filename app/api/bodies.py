@@ -42,7 +42,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
     return bytes(body)
 
 
@@ -56,9 +56,13 @@ def refuse_declared(request: Request, limit: int, *, packed: bool = False) -> No
             f"cannot read the content encoding '{encoding[:64]}'; {allowed} read here, "
             "and what is not compressed"
         )
-    declared = request.headers.get("content-length", "")
+    refuse_larger(request.headers.get("content-length", ""), limit)
+
+
+def refuse_larger(declared: str, limit: int) -> None:
+    """Raise TooLarge where a ``Content-Length`` says so."""
     if declared.isdigit() and int(declared[:20]) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
 
 
 def limited(request: Request, limit: int, *, packed: bool = False) -> Request:
@@ -71,13 +75,14 @@ def limited(request: Request, limit: int, *, packed: bool = False) -> Request:
         message = await request.receive()
         received += len(message.get("body", b""))
         if received > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         return message
 
     return Request(request.scope, receive)
 
 
-def _too_large(limit: int) -> TooLarge:
+def too_large(limit: int) -> TooLarge:
+    """What is refused beyond ``limit`` bytes."""
     return TooLarge(f"the body is larger than {limit} bytes; send less at once")
 
 

@@ -24,7 +24,7 @@ from app.ml import losses, metrics, preprocessing, tables
 from app.ml.canonical import ColumnType, column_type
 from app.ml.card import Card
 from app.ml.events import Metrics
-from app.ml.features import Floats, Matrix, as_dictionary
+from app.ml.features import ROWS_AT_ONCE, Floats, Matrix, as_dictionary
 from app.ml.predictor import Predictor
 from app.ml.preprocessing import ClassTarget, LabelTargets, NumberTargets
 
@@ -34,7 +34,7 @@ MOST_CLASSES = 200
 _MOST_ERRORS = 20
 _WORST = 10
 _NAMED = 5
-_ROWS_AT_ONCE = 65_536  # a multiple of what inference takes, so that slices change no output
+_ROWS_A_SLICE = 8 * ROWS_AT_ONCE
 _ARROW = {
     "number": pa.float64(),
     "boolean": pa.bool_(),
@@ -103,10 +103,7 @@ def evaluate(predictor: Predictor, table: pa.Table) -> Evaluation:
 def columns_of(card: Card) -> dict[str, ColumnType]:
     """The features and targets that evaluating takes, and their types."""
     target = card.preprocessing.target
-    wanted: dict[str, ColumnType] = {
-        feature.name: feature.type for feature in card.preprocessing.features.features
-    }
-    return wanted | dict.fromkeys(target.names, _type_of_target(card))
+    return card.preprocessing.features.types | dict.fromkeys(target.names, _type_of_target(card))
 
 
 def _type_of_target(card: Card) -> ColumnType:
@@ -188,8 +185,8 @@ def _with_target(card: Card, table: pa.Table) -> tuple[NDArray[np.int64], pa.Tab
 
 def _outputs(predictor: Predictor, rows: pa.Table) -> Matrix:
     """``(rows, outputs)``; the matrix of features is never whole in memory."""
-    starts = range(0, rows.num_rows, _ROWS_AT_ONCE)
-    return np.concatenate([predictor.outputs(rows.slice(at, _ROWS_AT_ONCE)) for at in starts])
+    starts = range(0, rows.num_rows, _ROWS_A_SLICE)
+    return np.concatenate([predictor.outputs(rows.slice(at, _ROWS_A_SLICE)) for at in starts])
 
 
 def _losses(predictor: Predictor, rows: pa.Table, outputs: Matrix) -> Floats:
@@ -279,7 +276,7 @@ def _worst(
     order = np.argsort(-each, kind="stable")[:_WORST]  # NaN, no loss, comes last
     order = order[~np.isnan(each[order])]
     chosen, names = rows.take(order), predictor.target.names
-    features = [feature.name for feature in predictor.card.preprocessing.features.features]
+    features = predictor.tables.names
     told = outputs[order]
     finite = np.asarray(np.isfinite(told).all(axis=1))
     predicted = predictor.predictions(np.where(finite[:, None], told, 0))

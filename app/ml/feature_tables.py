@@ -173,9 +173,10 @@ class FeatureTables:
 _EMPTY = {**_ARROW, "datetime": pa.timestamp("us", "UTC")}
 
 
-def no_rows() -> InvalidRequest:
-    """Nothing was sent to predict from."""
-    return InvalidRequest("there are no rows to predict; send at least one")
+def no_rows(at: str | None = None) -> InvalidRequest:
+    """Nothing was sent to predict from, ``at`` a place of the request where that is known."""
+    detail = "there are no rows to predict; send at least one"
+    return InvalidRequest(detail) if at is None else InvalidRequest.at(at, detail)
 
 
 def _is_plain_number(column: pa.ChunkedArray) -> bool:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.errors import InvalidData, escape
-from app.ml.canonical import column_type
+from app.ml.canonical import ColumnType, column_type
 from app.ml.specs import Inputs, PreprocessingSpec
 
 Floats = NDArray[np.float64]
@@ -28,6 +28,9 @@ ONE_HOT_AUTO = 64
 ONE_HOT_LIMIT = 1_000
 EMBEDDING_LIMIT = 100_000
 """Categories with a place of their own, most frequent first; the rest share that of unseen ones."""
+
+ROWS_AT_ONCE = 8_192
+"""What a module computes at once; pieces of a table are multiples of it and so change no result."""
 
 _KNOTS = 1_000
 _CHUNK_CELLS = 1 << 19  # encoded at once: as much as caches hold
@@ -188,6 +191,11 @@ class FeatureEncoder(FittedPart):
     def width(self) -> int:
         """Columns of the matrix."""
         return sum(feature.width for feature in self.features)
+
+    @property
+    def types(self) -> dict[str, ColumnType]:
+        """Of the features by name, in order."""
+        return {feature.name: feature.type for feature in self.features}
 
     @property
     def inputs(self) -> Inputs:

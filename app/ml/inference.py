@@ -7,19 +7,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from app.ml.features import Matrix
-
-_ROWS_AT_ONCE = 8_192
+from app.ml.features import ROWS_AT_ONCE, Matrix
 
 Step = Callable[[Tensor], Tensor]
 
 
 def in_slices(model: Step, x: Tensor) -> Tensor:
     """Outputs ``(rows, outputs)``, computed slice by slice; the caller sets the modes."""
-    if x.shape[0] <= _ROWS_AT_ONCE:
+    if x.shape[0] <= ROWS_AT_ONCE:
         return model(x)
-    starts = range(0, len(x), _ROWS_AT_ONCE)
-    return torch.cat([model(x[start : start + _ROWS_AT_ONCE]) for start in starts])
+    starts = range(0, len(x), ROWS_AT_ONCE)
+    return torch.cat([model(x[start : start + ROWS_AT_ONCE]) for start in starts])
 
 
 def outputs_of(model: nn.Module, x: Matrix) -> Matrix:

@@ -116,7 +116,7 @@ def _edges(values: NDArray[Any]) -> NDArray[Any]:
     if not len(finite):
         return np.array([-0.5, 0.5])
     low, high = float(finite.min()), float(finite.max())
-    if high - low <= max(1e-12 * max(abs(low), abs(high)), _TINY):
+    if _is_one_place(low, high):
         room = max(0.05 * abs(low), 0.5)
         return np.array([low - room, high + room])
     return np.linspace(low, high, min(40, 5 + len(finite) // 5) + 1)
@@ -292,10 +292,15 @@ def _name_cells(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None
     axes.invert_yaxis()
 
 
+def _is_one_place(low: float, high: float) -> bool:
+    """Whether an axis could not tell the two apart."""
+    return high - low <= max(1e-12 * max(abs(low), abs(high)), _TINY)
+
+
 def _bins(axes: Axes, edges: NDArray[Any], counts: NDArray[Any], room: float) -> None:
     """Bars; one with ``room`` to both sides where an axis could not tell the edges apart."""
     low, high = edges[0], edges[-1]
-    if high - low <= max(1e-12 * max(abs(low), abs(high)), _TINY):
+    if _is_one_place(low, high):
         edges, counts = np.array([low - room, low + room]), np.array([counts.sum()])
     axes.bar(
         edges[:-1], counts, np.diff(edges), align="edge", color=BLUE, edgecolor="white", linewidth=1

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,11 @@ class Predictor:
         self.target = card.preprocessing.target
         self.features = card.preprocessing.features.features
         self.tables = FeatureTables(self.features, self.target.names)
+        self.types = card.preprocessing.features.types
         self.row = RowEncoder(card.preprocessing.features)
         self.card_bytes = 0
+        self.is_quick = False
+        """Whether one row takes so little time that nobody minds waiting for it."""
 
     @classmethod
     def load(cls, folder: Path) -> "Predictor":
@@ -53,16 +55,15 @@ class Predictor:
         weights: int = sum(t.numel() * t.element_size() for t in tensors)
         return weights + 4 * self.card_bytes
 
-    @cached_property
-    def is_quick(self) -> bool:
-        """Whether one row takes so little time that nobody minds waiting for it; by trying."""
+    def rehearse(self) -> None:
+        """Find out by trying whether one row ``is_quick``; the first pass of a module is slow."""
         row = np.zeros((1, self.card.preprocessing.features.width), np.float32)
         taken = []
         for _ in range(_TRIES):
             started = time.perf_counter()
             self.forward(row)
             taken.append(time.perf_counter() - started)
-        return min(taken) < _QUICK_SECONDS
+        self.is_quick = min(taken) < _QUICK_SECONDS
 
     def parameters(self, limit: int = 10_000) -> list[dict[str, Any]]:
         """Every parameter by name; values only up to ``limit`` numbers in all."""

@@ -64,7 +64,8 @@ def put(
             row = _locked(session, name, alias)
             condition.require(alias, row.version if row else None)
             if there is None:
-                raise _no_version(session, name, version)
+                detail = models.without_version(session, name, version)
+                raise InvalidRequest.at("/version", detail, "unknown_version")
             if row is not None:
                 row.version, row.updated_at = version, now()
                 return row, False
@@ -80,16 +81,9 @@ def _locked(session: Session, name: str, alias: str) -> Alias | None:
     return session.get(Alias, (name, alias), with_for_update=True, populate_existing=True)
 
 
-def _no_version(session: Session, name: str, version: int) -> InvalidRequest:
-    newest = models.find(session, name).version
-    return InvalidRequest.at(
-        "/version", f"'{name}' has no version {version}; its newest is {newest}", "unknown_version"
-    )
-
-
-def find(session: Session, name: str, alias: str) -> Alias:
-    """Raises NotFound."""
-    row = session.get(Alias, (name, alias))
+def find(session: Session, name: str, alias: str, *, lock: bool = False) -> Alias:
+    """``lock`` keeps it until the transaction ends. Raises NotFound."""
+    row = _locked(session, name, alias) if lock else session.get(Alias, (name, alias))
     if row is None:
         models.require_named(session, name)
         raise models.no_alias(name, alias)
@@ -115,9 +109,6 @@ def of(session: Session, versions: Sequence[ModelVersion]) -> dict[str, list[str
 def delete(context: Context, name: str, alias: str, condition: Condition) -> None:
     """Forget an alias; its version stays. Raises NotFound or PreconditionFailed."""
     with context.signals.models_changing(), context.database.write() as session:
-        row = _locked(session, name, alias)
-        if row is None:
-            models.require_named(session, name)
-            raise models.no_alias(name, alias)
+        row = find(session, name, alias, lock=True)
         condition.require(alias, row.version)
         session.delete(row)

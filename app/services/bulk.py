@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as pacsv
 
-from app.errors import InvalidData, InvalidInput, InvalidRequest
+from app.errors import InvalidData, InvalidRequest
 from app.ml import arrow_files, tables
 from app.ml.feature_tables import no_rows
-from app.ml.features import Matrix
+from app.ml.features import ROWS_AT_ONCE, Matrix
 from app.ml.ingest import Options, refuse_foreign
 from app.services import datasets
 from app.services.context import Context
@@ -48,8 +48,6 @@ class Wanted:
     """JSON with nothing but the predictions, as MLflow has it."""
 
 
-_STEP = 8_192
-"""Rows; what the model computes at once, so that pieces of several change no result."""
 _MOST_STEPS = 8
 _CELLS = 8 * 1024 * 1024
 """Of a piece as the model reads it; a wide one has fewer rows."""
@@ -73,9 +71,10 @@ def predict_file(
 
 
 def _let_go(error: BaseException | None) -> None:
-    """Of tables in the frames of an error: they are mapped, and the disk would keep the file of a
-    request that failed until the next collection of cycles."""
-    seen: set[int] = set()  # an error may be its own cause
+    """Of tables in the frames of an error. They are mapped, and an error that crosses to the event
+    loop is part of a cycle (the waiting frame holds the future, which holds the error): the disk
+    would keep the file of a request that failed until cycles are collected."""
+    seen: set[int] = set()  # nothing keeps causes from forming a circle
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         traceback.clear_frames(error.__traceback__)
@@ -107,7 +106,7 @@ def _pieces(
     """The rows of the file, and its columns in pieces. Arrow streams are read as they are; other
     files by the process that reads uploads, which gives them the features' types."""
     width = max(1, predictor.card.preprocessing.features.width)
-    rows = _STEP * min(max(1, _CELLS // (_STEP * width)), _MOST_STEPS)
+    rows = ROWS_AT_ONCE * min(max(1, _CELLS // (ROWS_AT_ONCE * width)), _MOST_STEPS)
     if options.format == "arrow":
         refuse_foreign(path, "arrow")
         with arrow_files.stream(path, rows, context.settings.max_decoded_bytes) as stream:
@@ -115,20 +114,21 @@ def _pieces(
             yield stream.rows, stream.pieces
         return
     with TemporaryDirectory(dir=context.storage.scratch) as folder:
-        types = {feature.name: feature.type for feature in predictor.features}
         limits = datasets.limits(context, path.stat().st_size)
         try:
-            found = context.parsers.parse(
-                path, Path(folder), options.model_copy(update={"types": types}), limits
-            )
+            typed = options.model_copy(update={"types": predictor.types})
+            found = context.parsers.parse(path, Path(folder), typed, limits)
         except InvalidData as error:
-            raise _missing(error) from error
+            missing = _missing(error)
+            if missing is None:
+                raise
+            raise missing from error
         table = Path(folder) / tables.FILE
         predictor.tables.check_columns(tables.names(table))
         yield found.rows, tables.cut(tables.groups(table, predictor.tables.names), rows)
 
 
-def _missing(error: InvalidData) -> InvalidInput:
+def _missing(error: InvalidData) -> InvalidRequest | None:
     """The type of a column that is not there is, here, a feature that is not there."""
     for field in error.errors:
         if field.code == "no_column":
@@ -140,7 +140,7 @@ def _missing(error: InvalidData) -> InvalidInput:
                 "it is unknown",
                 "missing",
             )
-    return error
+    return None
 
 
 def _outputs(

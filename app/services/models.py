@@ -116,15 +116,19 @@ def _all(session: Session, ref: str, *, only_newest: bool = False) -> Sequence[M
 def _missing(session: Session, ref: str, match: "re.Match[str] | None") -> NotFound:
     """Whether it is the model that is not there, its version, or its alias."""
     name = match["name"] if match else ref
-    has = numbers(session, name)
-    if match and has and match["alias"]:
-        return no_alias(name, match["alias"])
-    if match and has:
-        newest = has[-1]
-        return NotFound(f"'{name[:64]}' has no version {match['version']}; its newest is {newest}")
+    if match and numbers(session, name):
+        if match["alias"]:
+            return no_alias(name, match["alias"])
+        return NotFound(without_version(session, name, match["version"]))
     guess = get_close_matches(name[:64], session.scalars(select(ModelName.name)).all(), n=1)
     remedy = f"did you mean '{guess[0]}'?" if guess else "a job that succeeds makes one"
     return NotFound(f"there is no model '{ref[:64]}'; {remedy}")
+
+
+def without_version(session: Session, name: str, version: int | str) -> str:
+    """What to say where a model is there, its version is not."""
+    newest = numbers(session, name)[-1]
+    return f"'{name[:64]}' has no version {version}; its newest is {newest}"
 
 
 def no_alias(name: str, alias: str) -> NotFound:

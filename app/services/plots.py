@@ -186,15 +186,22 @@ def _class_counts(
 # ---------------------------------------------------------------- residuals and confusion
 
 
+def _predictor_and_rows(
+    context: Context, predictors: Predictors, job: Job, spec: JobSpec
+) -> "tuple[Predictor, pa.Table]":
+    """The job's model, and the rows that it is to be looked at on."""
+    predictor = _predictor(context, predictors, job)
+    table, split = _table_and_split(context, job, spec)
+    return predictor, table.take(_testing(split))
+
+
 def _residuals(context: Context, predictors: Predictors, job: Job, image: Format) -> bytes:
     from app.ml import plots
 
     spec = JobSpec.model_validate(job.spec)
     if spec.task != "regression":
         raise NotReady(f"a {spec.task} job has no residuals; look at plots/confusion.{image}")
-    predictor = _predictor(context, predictors, job)
-    table, split = _table_and_split(context, job, spec)
-    rows = table.take(_testing(split))
+    predictor, rows = _predictor_and_rows(context, predictors, job, spec)
     names = predictor.target.names
     true = preprocessing.numbers(rows, names)
     predicted = predictor.target.decode(predictor.outputs(rows))  # type: ignore[union-attr]
@@ -212,9 +219,7 @@ def _confusion(context: Context, predictors: Predictors, job: Job, image: Format
     spec = JobSpec.model_validate(job.spec)
     if spec.task == "regression":
         raise NotReady(f"a regression job has no classes; look at plots/residuals.{image}")
-    predictor = _predictor(context, predictors, job)
-    table, split = _table_and_split(context, job, spec)
-    rows = table.take(_testing(split))
+    predictor, rows = _predictor_and_rows(context, predictors, job, spec)
     target, outputs = predictor.target, predictor.outputs(rows)
     title = f"{_title(job)}: true and predicted on {rows.num_rows} rows"
     if isinstance(target, ClassTarget):

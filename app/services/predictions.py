@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from app.db.models import ModelVersion
 from app.errors import ArtifactCorrupt, InvalidRequest, TooLarge, Unavailable
+from app.ml.feature_tables import no_rows
 from app.services import models
 from app.services.context import Context
 from app.storage import Storage
@@ -70,7 +71,7 @@ class Predictors:
         from app.ml.predictor import Predictor
 
         predictor = Predictor.load(self._storage.verified("models", model_id))
-        assert predictor.is_quick in (True, False)  # its first pass is slow; found out here
+        predictor.rehearse()
         with self._lock:
             self._loaded[model_id] = predictor
             while len(self._loaded) > 1 and self._bytes() > self._limit:
@@ -103,6 +104,9 @@ class _Meant:
     mark: int
     until: float
 
+    def live(self, predictor: "Predictor") -> Live:
+        return Live(self.id, self.name, self.version, predictor)
+
 
 class LiveModels:
     """From a reference to a model that predicts."""
@@ -119,20 +123,13 @@ class LiveModels:
             return None
         if meant.until < time.monotonic():
             return None
-        return self._live(meant, self._predictors.warm(meant.id))
+        predictor = self._predictors.warm(meant.id)
+        return None if predictor is None else meant.live(predictor)
 
     def get(self, ref: str) -> Live:
         """Blocks. Raises NotFound or ArtifactCorrupt."""
         meant = self._look(ref)
-        live = self._live(meant, _loaded(self._context, self._predictors, meant.id))
-        assert live is not None
-        return live
-
-    @staticmethod
-    def _live(meant: _Meant, predictor: "Predictor | None") -> Live | None:
-        if predictor is None:
-            return None
-        return Live(meant.id, meant.name, meant.version, predictor)
+        return meant.live(_loaded(self._context, self._predictors, meant.id))
 
     def _look(self, ref: str) -> _Meant:
         """The mark is taken before the database is read: a change in between is seen next time."""
@@ -197,7 +194,7 @@ def _asked_slowly(body: Any) -> tuple[str, Any]:
     if not isinstance(value, wanted):
         kind = "an object of lists" if key == "columns" else "a list"
         raise InvalidRequest.at(f"/{key}", f'"{key}" wants {kind}')
-    raise InvalidRequest.at(f"/{key}", "there are no rows to predict; send at least one")
+    raise no_rows(f"/{key}")
 
 
 def matrix(
@@ -213,7 +210,7 @@ def matrix(
         refuse_many(len(value), most_rows, at)
         if len(value) == 1:
             row = value[0]
-            x = predictor.row.of_object(row) if key == "rows" else _of_instance(predictor, row)
+            x = predictor.row.of_object(row) if key == "rows" else of_instance(predictor, row)
             if x is not None:
                 return x
     if key == "rows":
@@ -239,7 +236,8 @@ def encoded(predictor: "Predictor", table: pa.Table, at: str) -> "Matrix":
     return predictor.encode(table)
 
 
-def _of_instance(predictor: "Predictor", row: Any) -> "Matrix | None":
+def of_instance(predictor: "Predictor", row: Any) -> "Matrix | None":
+    """One list of values without a table; ``None`` where the table path is to look at it."""
     return predictor.row.of_values(row) if type(row) is list else None
 
 

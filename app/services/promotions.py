@@ -78,5 +78,5 @@ def _copy(context: Context, job: Job, checkpoint: Checkpoint, model_id: str) -> 
 
 def _features(card: Card) -> list[dict[str, str]]:
     """Name and type of each, in order."""
-    types = {feature.name: feature.type for feature in card.preprocessing.features.features}
+    types = card.preprocessing.features.types
     return [{"name": name, "type": types[name]} for name in card.spec.features]

@@ -10,21 +10,18 @@ import numpy as np
 import pytest
 
 from tests.api.zoo import (
+    DATATYPES,
     MIXED,
     MOST_DECODED,
     MOST_JSON,
     MOST_ROWS,
     NUMBERS,
+    ROWS,
+    VALUES,
+    WHOLE,
     Zoo,
-    mixed_row,
-    number_row,
 )
 from tests.server import Json, Server
-
-ROWS = [number_row(i) for i in range(7)]
-VALUES = np.array([list(row.values()) for row in ROWS])
-WHOLE = [row for row in map(mixed_row, range(200)) if None not in row.values()][:5]
-DATATYPES = {"size": "FP64", "new": "BOOL"}
 
 
 def post(

@@ -17,21 +17,17 @@ from tritonclient.utils import InferenceServerException
 
 from app import __version__
 from tests.api.zoo import (
+    DATATYPES,
     KINDS,
     MIXED,
     MOST_ROWS,
     NUMBERS,
+    ROWS,
+    VALUES,
+    WHOLE,
     Zoo,
-    mixed_row,
-    number_row,
 )
 from tests.server import Json, Server
-
-ROWS = [number_row(i) for i in range(7)]
-VALUES = np.array([list(row.values()) for row in ROWS])
-WHOLE = [row for row in map(mixed_row, range(200)) if None not in row.values()][:5]
-"""Rows of ``mixed`` without gaps, which tensors of the client cannot say."""
-DATATYPES = {"size": "FP64", "new": "BOOL"}
 
 
 @pytest.fixture(scope="module")

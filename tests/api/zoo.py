@@ -5,6 +5,8 @@ from math import sin
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tests.server import Json, Server
 
 MOST_ROWS = 2_200
@@ -93,3 +95,12 @@ def train(server: Server) -> Zoo:
     server.train(**two, target=["a", "b"], register_as="pair")
     server.train(**two, target=["p", "q"], register_as="flags")
     return Zoo(server)
+
+
+ROWS = [number_row(i) for i in range(7)]
+VALUES = np.array([list(row.values()) for row in ROWS])
+"""What ``numbers`` is asked in tests of tensors."""
+WHOLE = [row for row in map(mixed_row, range(200)) if None not in row.values()][:5]
+"""Rows of ``mixed`` without gaps, which tensors of the client cannot say."""
+DATATYPES = {"size": "FP64", "new": "BOOL"}
+"""Of its features; the others are ``BYTES``."""

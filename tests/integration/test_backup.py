@@ -26,6 +26,7 @@ from app.services.artifacts import Artifact
 from app.services.backup import Copied, House
 from app.settings import load_settings
 from app.storage import KINDS, Storage
+from tests.faults import mounted
 from tests.integration.test_command_line import fitserve
 from tests.postgres import Postgres
 from tests.server import LINE_JOB, Json, Server
@@ -365,14 +366,8 @@ def test_a_restore_that_was_killed_can_be_repeated(tmp_path: Path, full: Path) -
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MB."""
-    mount = tmp_path / "disk"
-    mount.mkdir()
-    mounting = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(mount)]
-    if subprocess.run(mounting, capture_output=True).returncode != 0:
-        pytest.skip("cannot mount a tmpfs here (not root)")
-    yield mount
-    subprocess.run(["umount", "-l", mount], check=True)
+    with mounted(tmp_path, megabytes=8) as disk:
+        yield disk
 
 
 def test_without_room_nothing_is_left(small_disk: Path, full: Path) -> None:

@@ -1,7 +1,6 @@
 """Large predictions on a disk that fills up."""
 
 import shutil
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.faults import mounted
 from tests.server import LINE_JOB, Server, problem
 from tests.soak import rounds
 from tests.unit.ml.files import as_arrow, as_parquet
@@ -21,14 +21,8 @@ ARROW = "application/vnd.apache.arrow.stream"
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 MB."""
-    mount = tmp_path / "disk"
-    mount.mkdir()
-    mounting = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(mount)]
-    if subprocess.run(mounting, capture_output=True).returncode != 0:
-        pytest.skip("cannot mount a tmpfs here (not root)")
-    yield mount
-    subprocess.run(["umount", "-l", mount], check=True)
+    with mounted(tmp_path, megabytes=64) as disk:
+        yield disk
 
 
 def test_a_disk_that_is_full_is_said_and_nothing_is_left(small_disk: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from tests.faults import (
     downloaded,
     jobs,
+    mounted,
     processes,
     saving_job,
     settled,
@@ -26,16 +27,8 @@ from tests.soak import rounds
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A filesystem of 12 MB."""
-    mount = tmp_path / "disk"
-    mount.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", mount], capture_output=True
-    )
-    if made.returncode != 0:
-        pytest.skip("cannot mount a tmpfs here (not root)")
-    yield mount
-    subprocess.run(["umount", "-l", mount], check=True)
+    with mounted(tmp_path, megabytes=12) as disk:
+        yield disk
 
 
 def test_a_full_disk_is_said_and_recovered_from(small_disk: Path) -> None:

@@ -1,12 +1,9 @@
 """Followers of a job: however many, the database has one reader."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event
 
 from app.api.feeds import Feeds
 from app.db.session import Database
@@ -16,6 +13,7 @@ from app.services import queue
 from app.services.context import Context
 from app.settings import load_settings
 from app.storage import Storage
+from tests.unit.statements import counted
 from tests.unit.test_queue import claimed
 
 RECORDS, EPOCHS_EACH = 40, 25
@@ -25,24 +23,6 @@ RECORDS, EPOCHS_EACH = 40, 25
 def context(database: Database, tmp_path: Path) -> Context:
     settings = load_settings(data_dir=tmp_path)
     return Context(settings, Storage(tmp_path), database, Parsers(1 << 30, 60, lambda: False))
-
-
-@contextmanager
-def counted(database: Database) -> Iterator[list[str]]:
-    """The statements that reach the database meanwhile."""
-    statements: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        statements.append(statement)
-
-    engines = {database._reader, database._writer}
-    for engine in engines:
-        event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield statements
-    finally:
-        for engine in engines:
-            event.remove(engine, "before_cursor_execute", note)
 
 
 async def followed(context: Context, followers: int) -> int:

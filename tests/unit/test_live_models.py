@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event
 
 from app.db.models import Job
 from app.db.session import Database
@@ -25,6 +24,7 @@ from app.settings import load_settings
 from app.storage import Storage
 from tests.postgres import Postgres
 from tests.unit.ml.workbench import LINE_REQUEST, Workbench, table_of
+from tests.unit.statements import counted
 
 ROOMY = 1 << 30
 ALWAYS = Condition()
@@ -64,24 +64,6 @@ class House:
 @pytest.fixture
 def house(database: Database, tmp_path: Path) -> House:
     return House(database, tmp_path)
-
-
-@contextmanager
-def counted(database: Database) -> Iterator[list[str]]:
-    """The statements that reach the database meanwhile."""
-    statements: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        statements.append(statement)
-
-    engines = {database._reader, database._writer}
-    for engine in engines:
-        event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield statements
-    finally:
-        for engine in engines:
-            event.remove(engine, "before_cursor_execute", note)
 
 
 def asked(live: LiveModels, ref: str) -> Live:

@@ -7,14 +7,11 @@ from typing import NamedTuple
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import logs
 from app.api import problems
 from app.api.serving import native, oip, scoring
 from app.api.serving.engine import Engine
 from app.api.serving.wire import Answer, Call
 from app.errors import FitserveError
-
-log = logs.get("serving")
 
 _Handle = Callable[[Call], Awaitable[Answer]]
 

@@ -5,12 +5,14 @@ else goes to threads, and there into passes that several requests share.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from anyio import CapacityLimiter, to_thread
+from pydantic import TypeAdapter, ValidationError
 
-from app.api.serving.wire import Answer, Call, decode
+from app.api.serving.wire import Answer, Call
 from app.api.uploads import FORMATS, Uploads, charset
 from app.errors import InvalidRequest
 from app.ml.ingest import Options
@@ -23,11 +25,9 @@ from app.services.predictions import Live, LiveModels
 if TYPE_CHECKING:
     from app.ml.features import Matrix
 
-Read = Callable[[Live, object], "Matrix"]
-"""What a dialect makes of a request's JSON."""
-
 _T = TypeVar("_T")
 
+_BOOLEAN = TypeAdapter(bool)
 _SMALL_BYTES = 16 * 1024
 _SMALL_ROWS = 64
 AT_ONCE = 2_000
@@ -56,22 +56,21 @@ class Engine:
     async def outputs(self, live: Live, body: bytes, read: "Callable[[], Matrix]") -> "Matrix":
         """The model's outputs for what ``read`` makes of ``body``; raises what ``read`` raises."""
         if len(body) > _SMALL_BYTES or not live.predictor.is_quick:
-            x = await to_thread.run_sync(read, limiter=self._threads)
+            x = await self.in_thread(read)
         else:
             x = read()
             if len(x) <= _SMALL_ROWS:
                 return live.predictor.forward(x)
         return await self._batches.outputs(live.predictor, x)
 
-    async def of_json(self, call: Call, live: Live, read: Read) -> "Matrix":
-        """The model's outputs for a JSON body. Raises InvalidInput."""
-        body = await call.body(self.settings.max_json_bytes)
-        return await self.outputs(live, body, lambda: read(live, decode(body)))
+    async def of_file(
+        self, call: Call, live: Live, given: Mapping[str, str], wanted: Wanted
+    ) -> Answer:
+        """Predictions for a body that is a file; ``given`` may have what ``READING`` names.
 
-    async def of_file(self, call: Call, live: Live, wanted: Wanted) -> Answer:
-        """Predictions for a body that is a file. Raises InvalidInput of any kind."""
+        Raises InvalidInput of any kind.
+        """
         kind = FORMATS[call.media]
-        given = call.query("probabilities", *READING)
         delimiter = "\t" if call.media == "text/tab-separated-values" else given.get("delimiter")
         request = call.request
         options = Options(
@@ -80,25 +79,23 @@ class Engine:
             encoding=given.get("encoding") or charset(request),
         )
         async with self._uploads.saved(request, kind) as path:
-            found = await to_thread.run_sync(
-                bulk.predict_file,
-                *(self.context, live, path, options, wanted),
-                limiter=self._threads,
+            found = await self.in_thread(
+                partial(bulk.predict_file, self.context, live, path, options, wanted)
             )
         return Answer(found, wanted.media, named(live))
 
     async def written(self, rows: int, write: Callable[[], _T]) -> _T:
         """What ``write`` makes of the outputs of so many rows, without holding up the others."""
-        if rows <= AT_ONCE:
-            return write()
-        return await to_thread.run_sync(write, limiter=self._threads)
+        return write() if rows <= AT_ONCE else await self.in_thread(write)
 
     async def answer(self, live: Live, outputs: "Matrix", wanted: Wanted) -> Answer:
         """Predictions of outputs in any format. Raises InvalidRequest."""
-        found = await to_thread.run_sync(
-            bulk.answer, live, iter([outputs]), wanted, limiter=self._threads
-        )
+        found = await self.in_thread(partial(bulk.answer, live, iter([outputs]), wanted))
         return Answer(found, wanted.media, named(live))
+
+    async def in_thread(self, work: Callable[[], _T]) -> _T:
+        """One of a few, for what would hold up the event loop."""
+        return await to_thread.run_sync(work, limiter=self._threads)
 
 
 def named(live: Live) -> dict[str, str]:
@@ -107,10 +104,11 @@ def named(live: Live) -> dict[str, str]:
 
 
 def boolean(value: str | None, name: str) -> bool:
-    """A flag of the query, as pydantic reads them. Raises InvalidRequest."""
-    match (value or "false").lower():
-        case "true" | "1" | "yes" | "on" | "t" | "y":
-            return True
-        case "false" | "0" | "no" | "off" | "f" | "n":
-            return False
-    raise InvalidRequest.at(f"/{name}", f"'{name}' should be true or false")
+    """A flag of the query, as pydantic reads them; false where it is empty. Raises
+    InvalidRequest."""
+    if not value:
+        return False
+    try:
+        return _BOOLEAN.validate_python(value)
+    except ValidationError as error:
+        raise InvalidRequest.at(f"/{name}", f"'{name}' should be true or false") from error

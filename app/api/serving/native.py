@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from app.api.bodies import dump
 from app.api.deps import liked_best
-from app.api.serving.engine import AT_ONCE, Engine, boolean, named
-from app.api.serving.wire import Answer, Call
+from app.api.serving.engine import AT_ONCE, READING, Engine, boolean, named
+from app.api.serving.wire import Answer, Call, decode
 from app.api.uploads import FORMATS
 from app.errors import UnsupportedMediaType
 from app.services.bulk import ARROW, CSV, JSON, Media, Wanted
@@ -22,27 +22,24 @@ async def predict(engine: Engine, call: Call, ref: str) -> Answer:
     accept = call.header(b"accept")
     if accept and accept not in ("*/*", JSON):
         media = liked_best(accept, JSON, CSV, ARROW)  # type: ignore[assignment]
-    if call.is_json:
-        given = call.query("probabilities")
-        probabilities = bool(given) and boolean(given["probabilities"], "probabilities")
-        most = engine.settings.max_predict_rows
-
-        def read(live: Live, body: Any) -> "Matrix":
-            return matrix(live.predictor, *asked(body), most)
-
-        outputs = await engine.of_json(call, live, read)
-        if media != JSON or len(outputs) > AT_ONCE:
-            return await engine.answer(live, outputs, Wanted(media, probabilities))
-        return Answer(_told(live, outputs, probabilities), JSON, named(live))
-    if call.media not in FORMATS:
+    if not call.is_json and call.media not in FORMATS:
         raise UnsupportedMediaType(
             f"cannot read '{call.media[:64]}'; send application/json, text/csv, "
             "application/x-ndjson, application/vnd.apache.parquet or "
             "application/vnd.apache.arrow.stream"
         )
-    given = call.query("probabilities", "delimiter", "encoding")
+    given = call.query("probabilities", *(() if call.is_json else READING))
     probabilities = boolean(given.get("probabilities"), "probabilities")
-    return await engine.of_file(call, live, Wanted(media, probabilities))
+    if not call.is_json:
+        return await engine.of_file(call, live, given, Wanted(media, probabilities))
+    settings = engine.settings
+    body = await call.body(settings.max_json_bytes)
+    outputs = await engine.outputs(
+        live, body, lambda: matrix(live.predictor, *asked(decode(body)), settings.max_predict_rows)
+    )
+    if media != JSON or len(outputs) > AT_ONCE:
+        return await engine.answer(live, outputs, Wanted(media, probabilities))
+    return Answer(_told(live, outputs, probabilities), JSON, named(live))
 
 
 def _told(live: Live, outputs: "Matrix", probabilities: bool) -> bytes:

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from anyio import to_thread
 from numpy.typing import NDArray
 
-from app.api.bodies import dump
-from app.api.serving.engine import AT_ONCE, Engine, named
+from app.api.bodies import dump, too_large
+from app.api.serving.engine import Engine, named
 from app.api.serving.tensors import NUMBERS, Tensor, pack, tensors_of
-from app.api.serving.wire import Answer, Call, decode, too_large
+from app.api.serving.wire import Answer, Call, decode
 from app.errors import InvalidRequest
 from app.ml.feature_tables import no_rows
 from app.ml.features import Feature
@@ -35,8 +34,12 @@ INPUT = "input"
 _ALSO_INPUT = re.compile(r"(?i)(inputs?|features?|instances|data|x)([_-]*0)?")
 """What KServe's, MLServer's and Triton's examples call the only tensor."""
 
-_DATATYPES = {"number": {*NUMBERS}, "boolean": {"BOOL"}, "category": {"BYTES"}}
-_DATATYPES["datetime"] = {"BYTES"}
+_DATATYPES = {
+    "number": {*NUMBERS},
+    "boolean": {"BOOL"},
+    "category": {"BYTES"},
+    "datetime": {"BYTES"},
+}
 _WHOLE = re.compile(r"[0-9]{1,18}")
 _HEAD = b"inference-header-content-length"
 _OCTETS = "application/octet-stream"
@@ -60,10 +63,9 @@ async def infer(engine: Engine, call: Call, ref: str) -> Answer:
 
     outputs = await engine.outputs(live, body, read)
     encoding = call.header(b"accept-encoding").strip().lower()
-    if encoding not in _COMPRESS and len(outputs) <= AT_ONCE:
-        return _answer(live, asked, outputs)
-    # who accepts a list of encodings leaves it to us, and most answers are small
-    return await to_thread.run_sync(_answer, live, asked, outputs, encoding)
+    if encoding in _COMPRESS:  # who accepts a list leaves it to us, and most answers are small
+        return await engine.in_thread(lambda: _answer(live, asked, outputs, encoding))
+    return await engine.written(len(outputs), lambda: _answer(live, asked, outputs))
 
 
 def described(live: Live, versions: Sequence[str]) -> dict[str, Any]:
@@ -129,7 +131,7 @@ def _matrix(live: Live, tensors: list[Tensor], most: int) -> "Matrix":
     alone = len(tensors) == 1 and first.name not in names and _ALSO_INPUT.fullmatch(first.name)
     if alone and all(feature.type == "number" for feature in predictor.features):
         return _numbers(live, first, most)
-    types = {feature.name: feature.type for feature in predictor.features}
+    types = predictor.types
     columns: dict[str, Any] = {}
     for tensor in tensors:
         if tensor.name not in types and tensor.name not in predictor.target.names:

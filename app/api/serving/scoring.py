@@ -17,8 +17,9 @@ from app.api.serving.engine import READING, Engine, named
 from app.api.serving.wire import Answer, Call, decode
 from app.api.uploads import FORMATS
 from app.errors import InvalidJSON, InvalidRequest, NotFound, UnsupportedMediaType
+from app.ml.feature_tables import no_rows
 from app.services.bulk import JSON, Wanted
-from app.services.predictions import Live, encoded, matrix, refuse_many
+from app.services.predictions import Live, encoded, matrix, of_instance, refuse_many
 
 if TYPE_CHECKING:
     from app.ml.features import Matrix
@@ -39,10 +40,10 @@ def default_model(ref: str | None) -> str:
 async def invocations(engine: Engine, call: Call) -> Answer:
     """Predictions of the default model."""
     is_csv = FORMATS.get(call.media) == "csv"
-    call.query(*READING if is_csv else ())
+    given = call.query(*READING if is_csv else ())
     live = await engine.live(default_model(engine.settings.default_model))
     if is_csv:
-        return await engine.of_file(call, live, Wanted(bare=True))
+        return await engine.of_file(call, live, given, Wanted(bare=True))
     if not call.is_json:
         raise UnsupportedMediaType(
             f"cannot read '{call.media[:64]}'; send application/json or text/csv"
@@ -93,8 +94,8 @@ def _split(live: Live, value: Any, most: int, at: str) -> "Matrix":
     if not isinstance(columns, list) or not isinstance(data, list) or not _are_names(columns):
         raise InvalidRequest.at(at, 'this wants {"columns": ["x"], "data": [[0.5]]}')
     refuse_many(len(data), most, f"{at}/data")
-    if len(data) == 1 and isinstance(data[0], list) and columns == live.predictor.row.names:
-        x = live.predictor.row.of_values(data[0])
+    if len(data) == 1 and columns == live.predictor.row.names:
+        x = of_instance(live.predictor, data[0])
         if x is not None:
             return x
     table = live.predictor.tables.of_instances(data, f"{at}/data", columns)
@@ -134,7 +135,7 @@ def _listed(live: Live, value: Any, most: int, at: str, key: str) -> "Matrix":
     if not isinstance(value, list):
         raise InvalidRequest.at(at, "this wants a list")
     if not value:
-        raise InvalidRequest.at(at, "there are no rows to predict; send at least one")
+        raise no_rows(at)
     return matrix(live.predictor, key, value, most, at)
 
 

@@ -12,8 +12,8 @@ from anyio import to_thread
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
-from app.api.bodies import is_json
-from app.errors import InvalidJSON, InvalidRequest, TooLarge, UnsupportedMediaType
+from app.api.bodies import is_json, refuse_larger, too_large
+from app.errors import InvalidJSON, InvalidRequest, UnsupportedMediaType
 
 _PIECE = 1024 * 1024
 _PACKED_AT_ONCE = 4 * 1024
@@ -29,7 +29,7 @@ class Call:
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
 
     def header(self, name: bytes) -> str:
-        """In lower case; empty where it is not there."""
+        """As text; empty where it is not there."""
         return self._headers.get(name, b"").decode("latin-1")
 
     @cached_property
@@ -66,7 +66,7 @@ class Call:
         encoding = self.header(b"content-encoding").strip().lower()
         if encoding and encoding != "identity" and encoding not in _WINDOW_BITS:
             raise _unknown_encoding(encoding)
-        self._refuse_declared(limit)
+        refuse_larger(self.header(b"content-length"), limit)
         message = await self._receive()
         body: bytes = message.get("body", b"")
         if message["type"] == "http.disconnect":
@@ -97,11 +97,6 @@ class Call:
             yield message.get("body", b"")
             more = message.get("more_body", False)
 
-    def _refuse_declared(self, limit: int) -> None:
-        declared = self._headers.get(b"content-length", b"")
-        if declared.isdigit() and int(declared[:20]) > limit:
-            raise too_large(limit)
-
 
 def _unpacked(body: bytes, window: int, limit: int) -> bytes:
     """gzip, or deflate with zlib's header or (as some clients send it) without."""
@@ -125,11 +120,6 @@ def _unknown_encoding(encoding: str) -> UnsupportedMediaType:
     return UnsupportedMediaType(
         f"cannot read the content encoding '{encoding[:64]}'; send gzip, or what is not compressed"
     )
-
-
-def too_large(limit: int) -> TooLarge:
-    """What is refused beyond ``limit`` bytes."""
-    return TooLarge(f"the body is larger than {limit} bytes; send less at once")
 
 
 def decode(body: bytes | memoryview) -> Any:

@@ -292,7 +292,7 @@ def test_slices_change_nothing(workbench: Workbench, monkeypatch: pytest.MonkeyP
         {"x": [i / 100 for i in range(count)], "y": [CUTS[i % 3] for i in range(count)]}
     )
     whole = evaluate(predictor, rows)
-    monkeypatch.setattr("app.ml.evaluation._ROWS_AT_ONCE", 8_192)
+    monkeypatch.setattr("app.ml.evaluation._ROWS_A_SLICE", 8_192)
     sliced: Evaluation = evaluate(predictor, rows)
     assert sliced == whole
 
