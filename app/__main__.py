@@ -70,7 +70,7 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)  # until uvicorn listens to them: process 1 ignores the default
     settings = load_settings(host=host, port=port, data_dir=data_dir)
-    from app import serve as house
+    from app import house as house
 
     house.run(settings)
 
@@ -97,7 +97,7 @@ def worker(data_dir: DataDir = None) -> None:
     they are on several machines). FITSERVE_MAX_PARALLEL_JOBS says how many jobs at once.
     """
     settings = load_settings(data_dir=data_dir)
-    from app import serve as house
+    from app import house as house
 
     house.work(settings)
 
@@ -106,7 +106,7 @@ def worker(data_dir: DataDir = None) -> None:
 def migrate(data_dir: DataDir = None) -> None:
     """Bring the database to the newest schema (`serve` does it by itself)."""
     settings = load_settings(data_dir=data_dir)
-    from app import serve as house
+    from app import house as house
     from app.db import migrate as migration
 
     with house.own_data(settings, "fitserve migrate") as (_, database):
@@ -120,9 +120,9 @@ def fsck(data_dir: DataDir = None) -> None:
     Changes nothing. The server must be stopped. Exits 1 where something was found.
     """
     settings = load_settings(data_dir=data_dir)
-    from app import upkeep
+    from app.cli import maintenance
 
-    if not upkeep.fsck(settings):
+    if not maintenance.fsck(settings):
         raise typer.Exit(1)
 
 
@@ -141,9 +141,9 @@ def backup(
     """
     _end_tidily()
     settings = load_settings(data_dir=data_dir)
-    from app import upkeep
+    from app.cli import maintenance
 
-    if not upkeep.backup(settings, folder):
+    if not maintenance.backup(settings, folder):
         raise typer.Exit(1)
 
 
@@ -162,9 +162,9 @@ def restore(
     """
     _end_tidily()
     settings = load_settings(data_dir=data_dir)
-    from app import upkeep
+    from app.cli import maintenance
 
-    if not upkeep.restore(settings, folder):
+    if not maintenance.restore(settings, folder):
         raise typer.Exit(1)
 
 
@@ -175,7 +175,7 @@ def demo(
     ] = Path("fitserve-demo"),
 ) -> None:
     """Start a server, train on a real table, draw, predict, and stop."""
-    from app.demo import run
+    from app.cli.demo import run
 
     run(folder)
 

@@ -34,7 +34,7 @@
     │   └── TimeLimit
     └── ConfigurationError        the command line exits 78 (EX_CONFIG)
 
-No HTTP here: ``app.api.problems`` says which status each code gets.
+No HTTP here: ``app.api.http.problems`` says which status each code gets.
 """
 
 from collections.abc import Sequence

@@ -20,9 +20,9 @@ from app.db.models import Job
 from app.db.session import Database
 from app.executors.local import LocalExecutor
 from app.ids import new_id
-from app.ml.events import EpochEnded, TrainEnded, TrainTask
 from app.ml.specs import JobSpec
-from app.services import queue
+from app.ml.training.events import EpochEnded, TrainEnded, TrainTask
+from app.services.jobs import queue
 from app.storage import Storage
 from tests.server import LINE_JOB, Json, Server
 

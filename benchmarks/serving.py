@@ -29,7 +29,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from app.ml import card
+from app.ml.inference import card
 from benchmarks.load import CONNECTIONS, NO_WRK, Endpoint, Peer, Round, cpu_seconds, has_wrk
 from benchmarks.serving_peers import forward
 from tests.server import Server, free_port

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 from rich.console import Console
 
-from app.ml.features import Matrix, as_dictionary, fit_features
+from app.ml.features.encoder import Matrix, as_dictionary, fit_features
 from app.ml.specs import PreprocessingSpec
 from benchmarks.ingest import CATEGORIES, FLOATS, LABELS, ROWS, make
 

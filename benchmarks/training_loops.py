@@ -56,12 +56,12 @@ def tight(data: Arrays) -> float:
 
 def tabular(data: Arrays) -> float:
     """Our default module in a tight loop of its own: fused AdamW, cosine, moving average."""
-    from app.ml import models
+    from app.ml.nn import modules
     from app.ml.specs import Inputs, TabularSpec
 
     x, y, x_held, y_held = (torch.from_numpy(data[k]) for k in ("x", "y", "x_held", "y_held"))
-    model = models.build(TabularSpec(bins=48), Inputs(20, (), tuple(range(20))), 1, seed=0)
-    models.fit(model, x)
+    model = modules.build(TabularSpec(bins=48), Inputs(20, (), tuple(range(20))), 1, seed=0)
+    modules.fit(model, x)
     average = copy.deepcopy(model)
     current: list[Tensor] = [*model.parameters()]
     averaged: list[Tensor] = [*average.parameters()]

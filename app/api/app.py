@@ -8,11 +8,12 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 from app import __version__
-from app.api import idempotency, problems
 from app.api.deps import known_query
-from app.api.feeds import Feeds
-from app.api.metrics import Metrics
-from app.api.observe import Observe
+from app.api.http import idempotency, problems
+from app.api.http.gate import Gate
+from app.api.http.observe import Observe
+from app.api.http.prometheus import Metrics
+from app.api.job_streams import JobStreams
 from app.api.routes import (
     datasets,
     dialects,
@@ -22,13 +23,12 @@ from app.api.routes import (
     operations,
     registry,
 )
-from app.api.schemas import DatasetRequest
-from app.api.security import Gate
+from app.api.schemas.schemas import DatasetRequest
 from app.api.serving import Serving, documented
 from app.api.serving.engine import Engine
 from app.api.uploads import Uploads
-from app.services.context import Context
-from app.services.predictions import LiveModels, Predictors
+from app.runtime.context import Context
+from app.services.predictions.predictions import ModelResolver, Predictors
 
 _DESCRIPTION = """Turns tables into trained PyTorch models.
 
@@ -48,10 +48,10 @@ def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
     )
     api.state.context = context
     api.state.predictors = Predictors(context.storage, context.settings.model_cache_bytes)
-    api.state.models = LiveModels(context, api.state.predictors)
+    api.state.models = ModelResolver(context, api.state.predictors)
     api.state.uploads = Uploads(context)
     api.state.metrics = Metrics(context)
-    api.state.feeds = Feeds(context)
+    api.state.streams = JobStreams(context)
     api.state.worker_alive = worker_alive
     ours = (datasets, jobs, models, registry, evaluations, operations)
     for router in (*(module.router for module in ours), dialects.inference, dialects.mlflow):

@@ -6,13 +6,13 @@ from typing import Annotated, Literal, cast
 
 from fastapi import Depends, Header, Query, Request
 
-from app.api.feeds import Feeds
+from app.api.job_streams import JobStreams
 from app.api.uploads import Uploads
 from app.errors import FieldError, InvalidRequest, NotAcceptable
-from app.services.aliases import Condition
-from app.services.context import Context
-from app.services.listing import Paging
-from app.services.predictions import Predictors
+from app.runtime.context import Context
+from app.runtime.pagination import Paging
+from app.services.models.aliases import Condition
+from app.services.predictions.predictions import Predictors
 
 
 async def _context(request: Request) -> Context:
@@ -27,11 +27,11 @@ async def _uploads(request: Request) -> Uploads:
     return cast(Uploads, request.app.state.uploads)
 
 
-async def _feeds(request: Request) -> Feeds:
-    return cast(Feeds, request.app.state.feeds)
+async def _streams(request: Request) -> JobStreams:
+    return cast(JobStreams, request.app.state.streams)
 
 
-FeedsDep = Annotated[Feeds, Depends(_feeds)]
+JobStreamsDep = Annotated[JobStreams, Depends(_streams)]
 UploadsDep = Annotated[Uploads, Depends(_uploads)]
 ContextDep = Annotated[Context, Depends(_context)]
 PredictorsDep = Annotated[Predictors, Depends(_predictors)]

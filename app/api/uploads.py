@@ -12,17 +12,17 @@ from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field, Json
 from starlette.datastructures import UploadFile
 
-from app.api.bodies import answer, canonical, limited, media_type, validated
-from app.api.idempotency import Once
-from app.api.schemas import DatasetOut
+from app.api.http.bodies import answer, canonical, limited, media_type, validated
+from app.api.http.idempotency import IdempotentRequest
+from app.api.schemas.schemas import DatasetOut
 from app.db.models import Dataset
 from app.errors import InvalidRequest, UnsupportedMediaType
-from app.ml import ingest
-from app.ml.canonical import ColumnType
-from app.ml.ingest import Format
 from app.ml.specs import Name
-from app.services import datasets
-from app.services.context import Context
+from app.ml.tables import ingest
+from app.ml.tables.canonical import ColumnType
+from app.ml.tables.ingest import Format
+from app.runtime.context import Context
+from app.services.datasets import datasets
 from app.storage import explain_os_errors, sha256_of
 
 FORM = "multipart/form-data"
@@ -80,7 +80,9 @@ class Uploads:
         self._context = context
         self._reading = CapacityLimiter(context.parsers.at_once)
 
-    async def from_body(self, request: Request, once: Once, options: UploadOptions) -> None:
+    async def from_body(
+        self, request: Request, once: IdempotentRequest, options: UploadOptions
+    ) -> None:
         """The body itself is the file. Raises UnsupportedMediaType and what reading raises."""
         media = media_type(request)
         if media not in FORMATS:
@@ -95,7 +97,9 @@ class Uploads:
         async with self.saved(request, kind) as path:
             await self._read(path, reading, once, options)
 
-    async def from_form(self, request: Request, once: Once, query: UploadOptions) -> None:
+    async def from_form(
+        self, request: Request, once: IdempotentRequest, query: UploadOptions
+    ) -> None:
         """The file is a field of the form, and so are its options."""
         limit = self._context.settings.max_upload_bytes + _FORM_OVERHEAD
         with explain_os_errors():  # a large file is spooled to disk
@@ -122,7 +126,7 @@ class Uploads:
             await form.close()
 
     async def _read(
-        self, path: Path, reading: ingest.Options, once: Once, options: UploadOptions
+        self, path: Path, reading: ingest.Options, once: IdempotentRequest, options: UploadOptions
     ) -> None:
         if once.wanted:
             told = canonical([reading.model_dump(mode="json"), options.model_dump(mode="json")])

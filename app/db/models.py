@@ -79,7 +79,7 @@ class Dataset(Base):
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     name: Mapped[str | None] = mapped_column(String(64), unique=True)
     rows: Mapped[int]
-    columns: Mapped[list[Any]]  # as app.ml.profile gives them
+    columns: Mapped[list[Any]]  # as app.ml.tables.profile gives them
     warnings: Mapped[list[Any]]
     size_bytes: Mapped[int]
     sha256: Mapped[str] = mapped_column(String(64))

@@ -78,7 +78,7 @@ class Database:
         finally:
             engine.dispose()
 
-    def give_back_room(self, session: Session) -> None:
+    def reclaim_space(self, session: Session) -> None:
         """Return to the disk what deletions have freed; Postgres does that by itself."""
         if self.path is not None:
             connection = session.connection()

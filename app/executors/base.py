@@ -1,12 +1,12 @@
 """The seam around training: start a task, follow its events, stop it, end it.
 
-An executor runs ``app.ml.loop.train`` somewhere else and opens no database. One process that dies
-must not take others with it.
+An executor runs ``app.ml.training.loop.train`` somewhere else and opens no database. One process
+that dies must not take others with it.
 """
 
 from typing import NamedTuple, Protocol
 
-from app.ml.events import Event, StopReason, TrainTask
+from app.ml.training.events import Event, StopReason, TrainTask
 
 
 class Ending(NamedTuple):

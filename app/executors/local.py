@@ -7,7 +7,7 @@ import threading
 from app.executors.base import Ending
 from app.executors.forkserver import Child, ForkServer
 from app.executors.memory import out_of_memory_kills
-from app.ml.events import EVENTS, Event, StopReason, TrainTask
+from app.ml.training.events import EVENTS, Event, StopReason, TrainTask
 
 _MODULE = "app.executors.training"
 _NICENESS = 5  # whoever waits for an answer goes first

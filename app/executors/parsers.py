@@ -12,7 +12,7 @@ from pathlib import Path
 from app.errors import FitserveError, InvalidData, ShuttingDown, TooLarge, Unavailable
 from app.executors.forkserver import Child, ForkServer
 from app.executors.parsing import REPLY, ParseTask, Reply
-from app.ml.ingest import Limits, Options, Summary
+from app.ml.tables.ingest import Limits, Options, Summary
 
 _MODULE = "app.executors.parsing"
 _TICK = 0.2

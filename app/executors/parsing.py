@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from app import errors
 from app.errors import FieldError, FitserveError
-from app.ml.ingest import Limits, Options, Summary, ingest
+from app.ml.tables.ingest import Limits, Options, Summary, ingest
 from app.storage import explain_os_errors
 
 _REUSED_BELOW = 192 * 1024 * 1024

@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 import torch
 
 from app.errors import FitserveError, Unavailable
-from app.ml import loop
-from app.ml.events import EVENTS, Event, StopReason, TrainFailed, TrainTask
-from app.ml.fit import fit
+from app.ml.training import loop
+from app.ml.training.events import EVENTS, Event, StopReason, TrainFailed, TrainTask
+from app.ml.training.fit import fit
 
 _REASONS: dict[bytes, StopReason] = {b"cancel": "cancel", b"pause": "pause"}
 _FLUSH_SECONDS = 0.02

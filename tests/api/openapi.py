@@ -8,7 +8,7 @@ from typing import Any
 from app.api.app import create_api
 from app.db.session import Database
 from app.executors.parsers import Parsers
-from app.services.context import Context
+from app.runtime.context import Context
 from app.settings import load_settings
 from app.storage import Storage
 

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pytest
 
 from app.errors import InvalidRequest
-from app.ml import plots, profile, tables
-from app.ml.canonical import column_type
-from app.services import dataset_plots
+from app.ml import plots
+from app.ml.tables import parquet, profile
+from app.ml.tables.canonical import column_type
+from app.services.datasets import plots as dataset_plots
 from tests.server import Json, Server, problem
 
 ROWS: list[Json] = [
@@ -113,10 +114,10 @@ def test_numbers_at_the_edge(server: Server) -> None:
 def source(folder: Path, *, detailed: bool = True, **columns: Any) -> dataset_plots.Source:
     """A stored table of several row groups; without ``detailed`` as older profiles are."""
     table = pa.table(columns)
-    path = folder / tables.FILE
-    tables.write(table, path)
+    path = folder / parquet.FILE
+    parquet.write(table, path)
     types = {name: column_type(table[name].type) for name in columns}
-    found = profile.profile(tables.TypedTable(table, types))
+    found = profile.profile(parquet.TypedTable(table, types))
     if not detailed:
         extra = ("histogram", "quantiles", "count")
         found = [{k: v for k, v in column.items() if k not in extra} for column in found]

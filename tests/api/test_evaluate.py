@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
-from app.services import plots
+from app.services.jobs import plots
 from tests.server import Json, Server, problem
 
 ROWS: list[Json] = [

@@ -17,13 +17,13 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from app import upkeep
+from app.cli import maintenance
 from app.db.models import Base
 from app.db.session import Database
 from app.errors import ConfigurationError, StorageFull
-from app.services import backup as copying
-from app.services.artifacts import Artifact
-from app.services.backup import Copied, House
+from app.maintenance import backup as copying
+from app.maintenance.backup import Copied, House
+from app.runtime.artifacts import Artifact
 from app.settings import load_settings
 from app.storage import KINDS, Storage
 from tests.faults import mounted
@@ -49,18 +49,18 @@ def command(*arguments: object, code: int = 0, **environment: str) -> str:
 def backup(data: Path, folder: Path, **settings: str) -> bool:
     """The same in this process, which is quicker."""
     with redirect_stdout(io.StringIO()):
-        return upkeep.backup(load_settings(data_dir=data, **settings), folder)
+        return maintenance.backup(load_settings(data_dir=data, **settings), folder)
 
 
 def restore(folder: Path, data: Path, **settings: str) -> bool:
     with redirect_stdout(io.StringIO()):
-        return upkeep.restore(load_settings(data_dir=data, **settings), folder)
+        return maintenance.restore(load_settings(data_dir=data, **settings), folder)
 
 
 def fsck(data: Path, **settings: str) -> str:
     """Its last line; all must be well."""
     with redirect_stdout(io.StringIO()) as said:
-        assert upkeep.fsck(load_settings(data_dir=data, **settings)), said.getvalue()
+        assert maintenance.fsck(load_settings(data_dir=data, **settings)), said.getvalue()
     return said.getvalue().strip()
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from app import upkeep
 from app.__main__ import EX_CONFIG
+from app.cli import maintenance
 from app.errors import ArtifactCorrupt, ConfigurationError
-from app.services.artifacts import Artifact, check
+from app.runtime.artifacts import Artifact, check
 from app.settings import load_settings
 from app.storage import MANIFEST, Storage
 from tests.integration.test_command_line import fitserve
@@ -59,7 +59,7 @@ def fsck(data: Path, code: int) -> str:
     before = tree(data)
     with redirect_stdout(io.StringIO()) as said:
         try:
-            found = 0 if upkeep.fsck(load_settings(data_dir=data)) else 1
+            found = 0 if maintenance.fsck(load_settings(data_dir=data)) else 1
         except ConfigurationError as error:
             print(error.detail)
             found = EX_CONFIG
@@ -225,7 +225,7 @@ def test_what_it_refuses(data: Path, tmp_path: Path) -> None:
         server.line("late")
         server.kill()  # leaves a journal behind; it is read with the rest
     with redirect_stdout(io.StringIO()) as out:
-        assert upkeep.fsck(load_settings(data_dir=data)), out.getvalue()
+        assert maintenance.fsck(load_settings(data_dir=data)), out.getvalue()
     assert f"checked {DATASETS + 5} artifacts" in out.getvalue()
     with closing(sqlite3.connect(data / "fitserve.db")) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '0001'")

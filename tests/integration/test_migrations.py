@@ -14,13 +14,13 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, select
 
-from app.api.model_schemas import Lineage
+from app.api.schemas.models import Lineage
 from app.db import migrate
 from app.db.models import TERMINAL, Base, HistoryChunk, Job, ModelVersion
 from app.db.session import Database
 from app.errors import ConfigurationError
-from app.serve import own_data
-from app.services import events, history
+from app.house import own_data
+from app.services.jobs import events, history
 from app.settings import load_settings
 from tests.postgres import Postgres
 

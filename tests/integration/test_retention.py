@@ -9,9 +9,9 @@ import pytest
 
 from app.errors import ConfigurationError
 from app.executors.parsers import Parsers
-from app.keeper import Keeper
-from app.serve import own_data
-from app.services.context import Context
+from app.house import own_data
+from app.maintenance.housekeeper import Housekeeper
+from app.runtime.context import Context
 from app.settings import load_settings
 from app.storage import Storage
 from tests.integration.test_kill import JOB, waves
@@ -82,7 +82,7 @@ def test_a_postgres_does_not_take_the_artifacts_of_another_database_for_orphans(
         old = storage.path("models", "mdl_old")
         old.mkdir()
         os.utime(old, (0, 0))
-        Keeper(context).start()
+        Housekeeper(context).start()
         assert old.exists(), "nothing is known here, so nothing is known to be an orphan"
         context.closed.set()
         parsers.close()

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.ml.features import Matrix
-from app.ml.predictor import Predictor
-from app.services.batching import Batches
+from app.ml.features.encoder import Matrix
+from app.ml.inference.predictor import Predictor
+from app.services.predictions.batching import Batches
 from tests.unit.ml.workbench import Workbench, table_of
 
 POISON = -12345.0

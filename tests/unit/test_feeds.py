@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from app.api.feeds import Feeds
+from app.api.job_streams import JobStreams
 from app.db.session import Database
 from app.executors.parsers import Parsers
-from app.ml.events import EpochEnded
-from app.services import queue
-from app.services.context import Context
+from app.ml.training.events import EpochEnded
+from app.runtime.context import Context
+from app.services.jobs import queue
 from app.settings import load_settings
 from app.storage import Storage
 from tests.unit.statements import counted
@@ -28,7 +28,7 @@ def context(database: Database, tmp_path: Path) -> Context:
 async def followed(context: Context, followers: int) -> int:
     """How many events so many followers of one job were told, while it was trained."""
     claim = claimed(context.database)
-    feeds = Feeds(context)
+    feeds = JobStreams(context)
 
     async def follow() -> int:
         async with feeds.follow(claim.job_id, 0) as feed:

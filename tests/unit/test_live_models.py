@@ -14,12 +14,13 @@ from app.db.session import Database
 from app.errors import ArtifactCorrupt, NotFound, Unavailable
 from app.executors.parsers import Parsers
 from app.ids import new_id
-from app.ml.predictor import Predictor
-from app.services import aliases, models, queue
-from app.services.aliases import Condition
-from app.services.context import Context
-from app.services.models import Result
-from app.services.predictions import Live, LiveModels, Predictors
+from app.ml.inference.predictor import Predictor
+from app.runtime.context import Context
+from app.services.jobs import queue
+from app.services.models import aliases, versions
+from app.services.models.aliases import Condition
+from app.services.models.versions import Result
+from app.services.predictions.predictions import LoadedModel, ModelResolver, Predictors
 from app.settings import load_settings
 from app.storage import Storage
 from tests.postgres import Postgres
@@ -54,11 +55,11 @@ class House:
         """Another version, as somebody makes it of whom no signal comes."""
         model_id = self.publish()
         with self.context.database.write() as session:
-            models.register(session, self._job, name, Result(model_id, [], {}, 2, {}))
+            versions.register(session, self._job, name, Result(model_id, [], {}, 2, {}))
         return model_id
 
-    def live(self, limit: int = ROOMY) -> LiveModels:
-        return LiveModels(self.context, Predictors(self.storage, limit))
+    def live(self, limit: int = ROOMY) -> ModelResolver:
+        return ModelResolver(self.context, Predictors(self.storage, limit))
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def house(database: Database, tmp_path: Path) -> House:
     return House(database, tmp_path)
 
 
-def asked(live: LiveModels, ref: str) -> Live:
+def asked(live: ModelResolver, ref: str) -> LoadedModel:
     """As a request does it."""
     return live.warm(ref) or live.get(ref)
 
@@ -103,7 +104,7 @@ def test_a_change_that_was_told_is_seen_at_once(house: House) -> None:
         assert asked(live, "m@champion").version == version - 1
         aliases.put(house.context, "m", "champion", version, ALWAYS)
         assert asked(live, "m@champion").version == version
-    models.delete(house.context, "m@11")
+    versions.delete(house.context, "m@11")
     assert asked(live, "m").version == 10
     for gone in ("m@11", "m@champion"):
         assert live.warm(gone) is None
@@ -122,7 +123,7 @@ def test_nobody_is_told_what_is_older_than_a_commit_that_was_seen(house: House) 
     def ask(number: int) -> None:
         while not over.is_set():
             with house.context.database.read() as session:
-                seen = models.find(session, "m").version
+                seen = versions.find(session, "m").version
             found = asked(live, "m").version
             looks[number] += 1
             if found < seen:
@@ -134,7 +135,7 @@ def test_nobody_is_told_what_is_older_than_a_commit_that_was_seen(house: House) 
             for model_id in made:
                 signals, database = house.context.signals, house.context.database
                 with signals.models_changing(), database.write() as session:
-                    models.register(session, house._job, "m", Result(model_id, [], {}, 2, {}))
+                    versions.register(session, house._job, "m", Result(model_id, [], {}, 2, {}))
                 time.sleep(0.01)
         finally:
             over.set()

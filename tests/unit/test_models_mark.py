@@ -11,12 +11,13 @@ from app.db.session import Database
 from app.errors import NotFound, PreconditionFailed
 from app.executors.parsers import Parsers
 from app.ids import new_id
-from app.services import aliases, models, queue
-from app.services.aliases import Condition
-from app.services.context import Context
-from app.services.models import Result
-from app.services.relay import Relay
-from app.services.signals import Signals
+from app.runtime.context import Context
+from app.runtime.postgres_signals import PostgresSignals
+from app.runtime.signals import Signals
+from app.services.jobs import queue
+from app.services.models import aliases, versions
+from app.services.models.aliases import Condition
+from app.services.models.versions import Result
 from app.settings import load_settings
 from app.storage import Storage
 from tests.postgres import Postgres
@@ -37,7 +38,7 @@ def context(database: Database, tmp_path: Path) -> Context:
         queue.enqueue(session, job)
         for _ in range(VERSIONS):
             best = {"best": {"epoch": 0}}
-            models.register(session, job, "m", Result(new_id("mdl"), [], best, 2, {}))
+            versions.register(session, job, "m", Result(new_id("mdl"), [], best, 2, {}))
     parsers = Parsers(settings.parse_memory_bytes, settings.parse_seconds)
     return Context(settings, storage, database, parsers)
 
@@ -50,13 +51,13 @@ def test_it_changes_with_every_change_and_no_look(context: Context) -> None:
     marks.append(signals.models_mark)
     aliases.put(context, "m", "a", 2, ALWAYS)
     marks.append(signals.models_mark)
-    models.delete(context, "m@3")
+    versions.delete(context, "m@3")
     marks.append(signals.models_mark)
     aliases.delete(context, "m", "a", ALWAYS)
     marks.append(signals.models_mark)
     assert len(set(marks)) == len(marks)
     with context.database.read() as session:
-        assert models.find(session, "m").version == VERSIONS
+        assert versions.find(session, "m").version == VERSIONS
         assert aliases.listed(session, "m") == []
     assert signals.models_mark == marks[-1]
 
@@ -66,7 +67,7 @@ def test_a_change_that_failed_may_have_happened(context: Context) -> None:
     with pytest.raises(PreconditionFailed):
         aliases.put(context, "m", "a", 1, Condition(match=frozenset("*")))
     with pytest.raises(NotFound):
-        models.delete(context, "nobody")
+        versions.delete(context, "nobody")
     assert context.signals.models_mark != before
 
 
@@ -92,7 +93,7 @@ class Cache:
 
     def look(self) -> int:
         with self._context.database.read() as session:
-            return models.find(session, "m@moved").version
+            return versions.find(session, "m@moved").version
 
     def get(self) -> int:
         mark = self._context.signals.models_mark
@@ -133,7 +134,7 @@ def test_what_is_kept_under_a_mark_is_never_older_than_what_was_seen(context: Co
 
 def test_it_changes_in_other_processes_too(postgres: Postgres) -> None:
     url = postgres.database()
-    one, other = Relay(url), Relay(url)
+    one, other = PostgresSignals(url), PostgresSignals(url)
     for relay in (one, other):
         relay.start()
     try:

@@ -26,9 +26,9 @@ from app.db.models import (
 from app.db.session import Database
 from app.errors import InvalidTransition
 from app.ids import new_id
-from app.ml.events import Best, CheckpointSaved, EpochEnded, TrainEnded
-from app.services import events, history, queue
-from app.services.queue import Claim, Lease, NotOurs, Verb
+from app.ml.training.events import Best, CheckpointSaved, EpochEnded, TrainEnded
+from app.services.jobs import events, history, queue
+from app.services.jobs.queue import Claim, ClaimLost, Lease, Verb
 from tests.soak import rounds
 
 ENDED = TrainEnded(
@@ -131,7 +131,7 @@ def test_a_job_that_is_let_go_goes_where_its_client_asked(
     with database.write() as session:
         if asked:
             queue.ask(session, claim.job_id, asked)
-        queue.give_back(session, claim, crash="SIGSEGV")
+        queue.release(session, claim, crash="SIGSEGV")
     assert status_of(database, claim.job_id) == given_back
 
 
@@ -213,7 +213,7 @@ def together(work: list[Any]) -> None:
 def test_an_attempt_that_is_over_writes_nothing(database: Database, lease: Lease | None) -> None:
     old = claimed(database)
     with database.write() as session:
-        queue.give_back(session, old)
+        queue.release(session, old)
         new = queue.claim(session, lease)
     assert new is not None
     assert new.attempt == old.attempt + 1
@@ -225,10 +225,10 @@ def test_an_attempt_that_is_over_writes_nothing(database: Database, lease: Lease
         lambda session: queue.warn(session, old, ["late"]),
         lambda session: queue.succeed(session, old, new_id("mdl"), ENDED, []),
         lambda session: queue.fail(session, old, "diverged", "late"),
-        lambda session: queue.give_back(session, old),
+        lambda session: queue.release(session, old),
     ]
     for write in late:
-        with pytest.raises(NotOurs), database.write() as session:
+        with pytest.raises(ClaimLost), database.write() as session:
             write(session)
         assert everything(database) == before
 
@@ -253,7 +253,7 @@ def test_the_third_crash_without_a_checkpoint_between_fails_the_job(
         with database.write() as session:
             if crash == 2:
                 queue.record_checkpoint(session, claim, saved)
-            queue.give_back(session, claim, crash=f"SIGSEGV {crash}")
+            queue.release(session, claim, crash=f"SIGSEGV {crash}")
             claim = queue.claim(session, lease)
     assert claim is None
     with database.read() as session:
@@ -299,7 +299,7 @@ def walk(database: Database, lease: Lease | None, job_id: str, chance: random.Ra
                 fresh = [epoch(number) for number in range(start, start + chance.randint(0, 900))]
                 queue.record(session, claim, fresh, 0.1)
                 if chance.random() < 0.3:
-                    queue.give_back(session, claim)
+                    queue.release(session, claim)
         verb: Verb = chance.choice(["cancel", "pause", "resume", "resume", "resume", "pause"])
         if chance.random() < 0.5:
             try:
@@ -343,9 +343,9 @@ def test_cancel_racing_completion(database: Database) -> None:
             try:
                 with database.write() as session:
                     queue.succeed(session, claim, new_id("mdl"), ENDED, [])
-            except NotOurs:
+            except ClaimLost:
                 with database.write() as session:
-                    queue.give_back(session, claim)
+                    queue.release(session, claim)
 
         def cancel(job_id: str = claim.job_id) -> None:
             time.sleep(chance.random() * 0.0015)  # ending takes longer than asking
@@ -398,7 +398,7 @@ def test_a_silent_worker_loses_its_jobs_and_a_live_one_keeps_them(
         assert queue.rescue(session) == [lost.job_id]
     assert status_of(postgres_database, lost.job_id) == "queued"
     assert status_of(postgres_database, kept.job_id) == "running"
-    with pytest.raises(NotOurs), postgres_database.write() as session:
+    with pytest.raises(ClaimLost), postgres_database.write() as session:
         queue.record(session, lost, [epoch(0)], None)
     with postgres_database.write() as session:
         queue.renew(session, silent)  # too late: it holds nothing any more

@@ -6,7 +6,6 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
-from app.api.bodies import StrictRoute, canonical, is_json, media_type, read_json, validated
 from app.api.deps import (
     PNG_SVG,
     ContextDep,
@@ -16,14 +15,15 @@ from app.api.deps import (
     UploadsDep,
     negotiated,
 )
-from app.api.idempotency import Once, OnceDep
-from app.api.schemas import DatasetList, DatasetOut, DatasetRequest, InlineSource, RowsOut
+from app.api.http.bodies import StrictRoute, canonical, is_json, media_type, read_json, validated
+from app.api.http.idempotency import IdempotentRequest, IdempotentRequestDep
+from app.api.schemas.schemas import DatasetList, DatasetOut, DatasetRequest, InlineSource, RowsOut
 from app.api.uploads import FORM, FORMATS, UploadOptions, created
 from app.errors import InvalidRequest
-from app.ml import content, json_rows
-from app.ml.tables import TypedTable
-from app.services import dataset_plots, datasets
-from app.services.context import Context
+from app.ml.tables import content, json_rows
+from app.ml.tables.parquet import TypedTable
+from app.runtime.context import Context
+from app.services.datasets import datasets, plots
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictRoute)
 
@@ -53,7 +53,7 @@ async def create_dataset(
     request: Request,
     context: ContextDep,
     uploads: UploadsDep,
-    once: OnceDep,
+    once: IdempotentRequestDep,
     options: Annotated[UploadOptions, Query()],
 ) -> Response:
     """Store a table: JSON (inline rows or columns, or a synthetic generator), a file, or a form."""
@@ -68,7 +68,7 @@ async def create_dataset(
 
 
 async def _from_json(
-    request: Request, context: Context, once: Once, options: UploadOptions
+    request: Request, context: Context, once: IdempotentRequest, options: UploadOptions
 ) -> None:
     for name in options.model_fields_set:
         raise InvalidRequest.at(f"/{name}", f"with a JSON body, '{name}' goes into the body")
@@ -157,7 +157,7 @@ def get_plot(
     y: str | None = None,
 ) -> Response:
     """Two columns against each other, the values of one, or how numbers go together."""
-    drawn = dataset_plots.draw(context, ref, plot, x, y, image)
+    drawn = plots.draw(context, ref, plot, x, y, image)
     return Response(drawn, media_type=PNG_SVG[image])
 
 

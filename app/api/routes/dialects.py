@@ -12,16 +12,17 @@ from app import __version__
 from app.api.deps import ContextDep
 from app.api.serving import oip, scoring
 from app.errors import Unavailable
-from app.services import health, models
-from app.services.context import Context
-from app.services.predictions import LiveModels
+from app.runtime import health
+from app.runtime.context import Context
+from app.services.models import versions
+from app.services.predictions.predictions import ModelResolver
 
 inference = APIRouter(prefix="/v2", tags=["inference protocol"])
 mlflow = APIRouter(tags=["MLflow scoring"])
 
 
-def _models(request: Request) -> LiveModels:
-    return cast(LiveModels, request.app.state.models)
+def _models(request: Request) -> ModelResolver:
+    return cast(ModelResolver, request.app.state.models)
 
 
 @inference.get("")
@@ -63,8 +64,8 @@ def version_metadata(
 def _metadata(ref: str, request: Request, context: Context) -> dict[str, Any]:
     live = _models(request).get(ref)
     with context.database.read() as session:
-        versions = [str(number) for number in models.numbers(session, live.name)]
-    return oip.described(live, versions)
+        known = [str(number) for number in versions.numbers(session, live.name)]
+    return oip.described(live, known)
 
 
 @inference.get("/models/{name}/ready")

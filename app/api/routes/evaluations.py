@@ -6,11 +6,11 @@ from typing import Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from app.api.bodies import StrictRoute
 from app.api.deps import ContextDep, PredictorsDep
-from app.api.schemas import DatasetRef, Number
+from app.api.http.bodies import StrictRoute
+from app.api.schemas.schemas import DatasetRef, Number
 from app.ml.specs import Spec
-from app.services import evaluations
+from app.services.predictions import evaluations
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=StrictRoute)
 

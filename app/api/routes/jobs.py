@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Annotated, Any, Literal
@@ -11,12 +10,11 @@ from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
-from app.api.bodies import StrictRoute, answer, canonical
 from app.api.deps import (
     PNG_SVG,
     ContextDep,
-    FeedsDep,
     ImageFormat,
+    JobStreamsDep,
     PagingDep,
     PredictorsDep,
     RowWindowDep,
@@ -24,9 +22,10 @@ from app.api.deps import (
     negotiated,
     seconds_to_wait,
 )
-from app.api.feeds import Feeds
-from app.api.idempotency import OnceDep
-from app.api.schemas import (
+from app.api.http.bodies import StrictRoute, answer, canonical
+from app.api.http.idempotency import IdempotentRequestDep
+from app.api.job_streams import JobStreams
+from app.api.schemas.schemas import (
     CheckpointList,
     CheckpointOut,
     EventList,
@@ -42,13 +41,14 @@ from app.api.schemas import (
 )
 from app.db.models import TERMINAL
 from app.errors import FieldError, InvalidRequest
+from app.ml.finite import finite, kind
 from app.ml.specs import JobRequest
-from app.services import events, history, jobs, plots, queue
-from app.services.context import Context
-from app.services.history import History
-from app.services.jobs import Placed
-from app.services.plots import JobPlot
-from app.services.queue import Verb
+from app.runtime.context import Context
+from app.services.jobs import events, history, jobs, plots, queue
+from app.services.jobs.history import History
+from app.services.jobs.jobs import Placed
+from app.services.jobs.plots import JobPlot
+from app.services.jobs.queue import Verb
 from app.storage import Kind, Storage
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
@@ -74,8 +74,8 @@ async def create_job(
     body: JobRequest,
     request: Request,
     context: ContextDep,
-    feeds: FeedsDep,
-    once: OnceDep,
+    streams: JobStreamsDep,
+    once: IdempotentRequestDep,
     dry_run: bool = False,
     prefer: Annotated[str | None, Header(description="wait=N waits for the end")] = None,
 ) -> Response:
@@ -88,7 +88,7 @@ async def create_job(
     job = await to_thread.run_sync(jobs.create, context, body, once.answering(_accepted))
     if not seconds:
         return once.response
-    out = await _wait_for_end(context, feeds, job.id, seconds)
+    out = await _wait_for_end(context, streams, job.id, seconds)
     if out.status not in TERMINAL:
         return _taken(out)
     applied = {"Location": f"/v1/jobs/{job.id}", "Preference-Applied": f"wait={seconds:g}"}
@@ -104,13 +104,15 @@ def _taken(job: JobOut, status: int = 202) -> Response:
     return answer(job, status, {"Location": f"/v1/jobs/{job.id}", "Retry-After": "1"})
 
 
-async def _wait_for_end(context: Context, feeds: Feeds, job_id: str, seconds: float) -> JobOut:
+async def _wait_for_end(
+    context: Context, streams: JobStreams, job_id: str, seconds: float
+) -> JobOut:
     """The job, once it has ended or the time is up. No database connection is held meanwhile."""
     out = await to_thread.run_sync(_read, context, job_id)
     if out.status in TERMINAL or not seconds:
         return out
-    async with feeds.follow(job_id) as feed:
-        await feed.ended(seconds)
+    async with streams.follow(job_id) as stream:
+        await stream.ended(seconds)
     return await to_thread.run_sync(_read, context, job_id)
 
 
@@ -139,12 +141,12 @@ def list_jobs(
 async def get_job(
     job_id: str,
     context: ContextDep,
-    feeds: FeedsDep,
+    streams: JobStreamsDep,
     wait: Annotated[str | None, Query(description="seconds to wait for the end")] = None,
 ) -> JobOut:
     """One job; ``wait=N`` answers when it has ended, or after N seconds."""
     seconds = bounded_wait(wait, "/wait") if wait is not None else 0.0
-    return await _wait_for_end(context, feeds, job_id, seconds)
+    return await _wait_for_end(context, streams, job_id, seconds)
 
 
 def _ask(context: Context, job_id: str, verb: Verb) -> Response:
@@ -223,7 +225,7 @@ def list_events(job_id: str, context: ContextDep, paging: PagingDep) -> EventLis
 )
 async def stream_events(
     job_id: str,
-    feeds: FeedsDep,
+    streams: JobStreamsDep,
     last_event_id: Annotated[
         str | None, Header(description="go on after this event; left out: from the first")
     ] = None,
@@ -231,14 +233,14 @@ async def stream_events(
     """The same events as they come, until the job's end, as server-sent events."""
     after = _event_number(last_event_id)
     following = AsyncExitStack()
-    feed = await following.enter_async_context(feeds.follow(job_id, after))
-    if feed.over and after >= feed.last:
+    stream = await following.enter_async_context(streams.follow(job_id, after))
+    if stream.over and after >= stream.last:
         await following.aclose()
         return Response(status_code=204)  # which tells a browser to come back no more
 
     async def sent() -> AsyncIterator[bytes]:
         async with following:
-            async for piece in feed.stream(after):
+            async for piece in stream.stream(after):
                 yield piece
 
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -288,20 +290,14 @@ def _as_json(found: History) -> MetricsOut:
         numbers = list(zip(epochs.tolist(), values.tolist(), strict=True))
         series[name] = SeriesOut(
             epoch=[epoch for epoch, _ in numbers],
-            value=[value if math.isfinite(value) else None for _, value in numbers],
+            value=[finite(value) for _, value in numbers],
         )
         nonfinite += [
-            Nonfinite(epoch=epoch, name=name, kind=_kind(value))
+            Nonfinite(epoch=epoch, name=name, kind=kind(value))
             for epoch, value in numbers
-            if not math.isfinite(value)
+            if finite(value) is None
         ]
     return MetricsOut(series=series, nonfinite=nonfinite)
-
-
-def _kind(value: float) -> Literal["nan", "inf", "-inf"]:
-    if math.isnan(value):
-        return "nan"
-    return "inf" if value > 0 else "-inf"
 
 
 def _as_csv(found: History) -> str:

@@ -6,27 +6,20 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 
 from app.api.deps import ContextDep, PagingDep, PredictorsDep
-from app.api.model_schemas import (
-    Layer,
-    ModelList,
-    ModelOut,
-    Parameter,
-    ParametersOut,
-    SummaryOut,
-)
 from app.api.routes.jobs import safetensors_file
+from app.api.schemas.models import Layer, ModelList, ModelOut, Parameter, ParametersOut, SummaryOut
 from app.db.models import ModelVersion
-from app.services import aliases, models
-from app.services.context import Context
-from app.services.listing import Page
-from app.services.predictions import load
+from app.runtime.context import Context
+from app.runtime.pagination import Page
+from app.services.models import aliases, versions
+from app.services.predictions.predictions import load
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
 def _find(context: Context, ref: str) -> ModelVersion:
     with context.database.read() as session:
-        return models.find(session, ref)
+        return versions.find(session, ref)
 
 
 def _listed(session: Any, page: Page[ModelVersion]) -> ModelList:
@@ -39,7 +32,7 @@ def _listed(session: Any, page: Page[ModelVersion]) -> ModelList:
 def list_models(context: ContextDep, paging: PagingDep) -> ModelList:
     """Each model by its newest version, newest first."""
     with context.database.read() as session:
-        page = models.newest(session, paging)
+        page = versions.newest(session, paging)
         return _listed(session, page)
 
 
@@ -47,7 +40,7 @@ def list_models(context: ContextDep, paging: PagingDep) -> ModelList:
 def get_model(ref: str, context: ContextDep) -> ModelOut:
     """By ``name`` (newest version), ``name@3``, ``name@alias`` or id."""
     with context.database.read() as session:
-        row = models.find(session, ref)
+        row = versions.find(session, ref)
         return ModelOut.of(row, aliases.of(session, [row])[row.id])
 
 
@@ -55,14 +48,14 @@ def get_model(ref: str, context: ContextDep) -> ModelOut:
 def delete_model(ref: str, context: ContextDep) -> None:
     """One version by ``name@3``, ``name@alias`` or id, all of them by ``name``; their aliases go
     too, their numbers stay used."""
-    models.delete(context, ref)
+    versions.delete(context, ref)
 
 
 @router.get("/{name}/versions")
 def list_versions(name: str, context: ContextDep, paging: PagingDep) -> ModelList:
     """Newest first."""
     with context.database.read() as session:
-        page = models.versions(session, name, paging)
+        page = versions.versions(session, name, paging)
         return _listed(session, page)
 
 

@@ -11,9 +11,10 @@ from pydantic import BaseModel
 
 from app import __version__
 from app.api.deps import ContextDep
-from app.api.metrics import Metrics
-from app.ml import specs, synthetic
-from app.services import health
+from app.api.http.prometheus import Metrics
+from app.ml import specs
+from app.ml.tables import synthetic
+from app.runtime import health
 
 router = APIRouter(tags=["operations"])
 

@@ -5,10 +5,10 @@ from typing import Any
 from anyio import to_thread
 from fastapi import APIRouter, Response
 
-from app.api.bodies import StrictRoute, answer, canonical
 from app.api.deps import ConditionDep, ContextDep
-from app.api.idempotency import OnceDep
-from app.api.model_schemas import (
+from app.api.http.bodies import StrictRoute, answer, canonical
+from app.api.http.idempotency import IdempotentRequestDep
+from app.api.schemas.models import (
     AliasList,
     AliasName,
     AliasOut,
@@ -17,7 +17,8 @@ from app.api.model_schemas import (
     PromoteRequest,
 )
 from app.db.models import Alias, ModelVersion
-from app.services import aliases, promotions
+from app.services.jobs import promotions
+from app.services.models import aliases
 
 router = APIRouter(prefix="/v1", tags=["models"], route_class=StrictRoute)
 
@@ -77,7 +78,7 @@ async def promote_checkpoint(
     job_id: str,
     checkpoint_id: str,
     context: ContextDep,
-    once: OnceDep,
+    once: IdempotentRequestDep,
     body: PromoteRequest | None = None,
 ) -> Response:
     """Make a checkpoint a model version, whatever state its job is in."""

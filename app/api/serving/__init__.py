@@ -7,10 +7,10 @@ from typing import NamedTuple
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api import problems
+from app.api.http import problems
 from app.api.serving import native, oip, scoring
+from app.api.serving.asgi_io import Answer, Call
 from app.api.serving.engine import Engine
-from app.api.serving.wire import Answer, Call
 from app.errors import FitserveError
 
 _Handle = Callable[[Call], Awaitable[Answer]]

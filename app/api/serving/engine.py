@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, TypeVar
 from anyio import CapacityLimiter, to_thread
 from pydantic import TypeAdapter, ValidationError
 
-from app.api.serving.wire import Answer, Call
+from app.api.serving.asgi_io import Answer, Call
 from app.api.uploads import FORMATS, Uploads, charset
 from app.errors import InvalidRequest
-from app.ml.ingest import Options
-from app.services import bulk
-from app.services.batching import Batches
-from app.services.bulk import Wanted
-from app.services.context import Context
-from app.services.predictions import Live, LiveModels
+from app.ml.tables.ingest import Options
+from app.runtime.context import Context
+from app.services.predictions import files
+from app.services.predictions.batching import Batches
+from app.services.predictions.files import Wanted
+from app.services.predictions.predictions import LoadedModel, ModelResolver
 
 if TYPE_CHECKING:
-    from app.ml.features import Matrix
+    from app.ml.features.encoder import Matrix
 
 _T = TypeVar("_T")
 
@@ -39,21 +39,23 @@ READING = ("delimiter", "encoding")
 class Engine:
     """One for all dialects."""
 
-    def __init__(self, context: Context, models: LiveModels, uploads: Uploads) -> None:
+    def __init__(self, context: Context, models: ModelResolver, uploads: Uploads) -> None:
         self.context = context
         self.settings = context.settings
         self._models, self._uploads = models, uploads
         self._batches = Batches(self.settings.max_batch_size, self.settings.max_delay_ms / 1000)
         self._threads = CapacityLimiter(len(os.sched_getaffinity(0)) + 1)
 
-    async def live(self, ref: str) -> Live:
+    async def live(self, ref: str) -> LoadedModel:
         """Raises NotFound or ArtifactCorrupt."""
         live = self._models.warm(ref)
         if live is None:
             live = await to_thread.run_sync(self._models.get, ref)
         return live
 
-    async def outputs(self, live: Live, body: bytes, read: "Callable[[], Matrix]") -> "Matrix":
+    async def outputs(
+        self, live: LoadedModel, body: bytes, read: "Callable[[], Matrix]"
+    ) -> "Matrix":
         """The model's outputs for what ``read`` makes of ``body``; raises what ``read`` raises."""
         if len(body) > _SMALL_BYTES or not live.predictor.is_quick:
             x = await self.in_thread(read)
@@ -64,7 +66,7 @@ class Engine:
         return await self._batches.outputs(live.predictor, x)
 
     async def of_file(
-        self, call: Call, live: Live, given: Mapping[str, str], wanted: Wanted
+        self, call: Call, live: LoadedModel, given: Mapping[str, str], wanted: Wanted
     ) -> Answer:
         """Predictions for a body that is a file; ``given`` may have what ``READING`` names.
 
@@ -80,7 +82,7 @@ class Engine:
         )
         async with self._uploads.saved(request, kind) as path:
             found = await self.in_thread(
-                partial(bulk.predict_file, self.context, live, path, options, wanted)
+                partial(files.predict_file, self.context, live, path, options, wanted)
             )
         return Answer(found, wanted.media, named(live))
 
@@ -88,9 +90,9 @@ class Engine:
         """What ``write`` makes of the outputs of so many rows, without holding up the others."""
         return write() if rows <= AT_ONCE else await self.in_thread(write)
 
-    async def answer(self, live: Live, outputs: "Matrix", wanted: Wanted) -> Answer:
+    async def answer(self, live: LoadedModel, outputs: "Matrix", wanted: Wanted) -> Answer:
         """Predictions of outputs in any format. Raises InvalidRequest."""
-        found = await self.in_thread(partial(bulk.answer, live, iter([outputs]), wanted))
+        found = await self.in_thread(partial(files.answer, live, iter([outputs]), wanted))
         return Answer(found, wanted.media, named(live))
 
     async def in_thread(self, work: Callable[[], _T]) -> _T:
@@ -98,7 +100,7 @@ class Engine:
         return await to_thread.run_sync(work, limiter=self._threads)
 
 
-def named(live: Live) -> dict[str, str]:
+def named(live: LoadedModel) -> dict[str, str]:
     """Which version answered, for formats that have no place for it."""
     return {"Model-Version": live.ref}
 

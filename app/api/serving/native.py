@@ -2,17 +2,17 @@
 
 from typing import TYPE_CHECKING, Any
 
-from app.api.bodies import dump
 from app.api.deps import liked_best
+from app.api.http.bodies import dump
+from app.api.serving.asgi_io import Answer, Call, decode
 from app.api.serving.engine import AT_ONCE, READING, Engine, boolean, named
-from app.api.serving.wire import Answer, Call, decode
 from app.api.uploads import FORMATS
 from app.errors import UnsupportedMediaType
-from app.services.bulk import ARROW, CSV, JSON, Media, Wanted
-from app.services.predictions import Live, asked, matrix
+from app.services.predictions.files import ARROW, CSV, JSON, Media, Wanted
+from app.services.predictions.predictions import LoadedModel, asked, matrix
 
 if TYPE_CHECKING:
-    from app.ml.features import Matrix
+    from app.ml.features.encoder import Matrix
 
 
 async def predict(engine: Engine, call: Call, ref: str) -> Answer:
@@ -42,7 +42,7 @@ async def predict(engine: Engine, call: Call, ref: str) -> Answer:
     return Answer(_told(live, outputs, probabilities), JSON, named(live))
 
 
-def _told(live: Live, outputs: "Matrix", probabilities: bool) -> bytes:
+def _told(live: LoadedModel, outputs: "Matrix", probabilities: bool) -> bytes:
     body: dict[str, Any] = {
         "object": "predictions",
         "model": live.name,

@@ -16,19 +16,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from app.api.bodies import dump, too_large
+from app.api.http.bodies import dump, too_large
+from app.api.serving.asgi_io import Answer, Call, decode
 from app.api.serving.engine import Engine, named
 from app.api.serving.tensors import NUMBERS, Tensor, pack, tensors_of
-from app.api.serving.wire import Answer, Call, decode
 from app.errors import InvalidRequest
-from app.ml.feature_tables import no_rows
-from app.ml.features import Feature
-from app.ml.preprocessing import ClassTarget, LabelTargets, NumberTargets
-from app.services.bulk import JSON
-from app.services.predictions import Live, encoded, refuse_many
+from app.ml.features.encoder import Feature
+from app.ml.features.feature_tables import no_rows
+from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets
+from app.services.predictions.files import JSON
+from app.services.predictions.predictions import LoadedModel, encoded, refuse_many
 
 if TYPE_CHECKING:
-    from app.ml.features import Matrix
+    from app.ml.features.encoder import Matrix
 
 INPUT = "input"
 _ALSO_INPUT = re.compile(r"(?i)(inputs?|features?|instances|data|x)([_-]*0)?")
@@ -68,7 +68,7 @@ async def infer(engine: Engine, call: Call, ref: str) -> Answer:
     return await engine.written(len(outputs), lambda: _answer(live, asked, outputs))
 
 
-def described(live: Live, versions: Sequence[str]) -> dict[str, Any]:
+def described(live: LoadedModel, versions: Sequence[str]) -> dict[str, Any]:
     """The model's metadata as the protocol has it."""
     empty = np.zeros((1, live.predictor.card.outputs), np.float32)
     outputs: list[dict[str, Any]] = []
@@ -125,7 +125,7 @@ def _parts(body: bytes, length: str, limit: int) -> tuple[dict[str, Any], memory
     return document, memoryview(body)[end:]
 
 
-def _matrix(live: Live, tensors: list[Tensor], most: int) -> "Matrix":
+def _matrix(live: LoadedModel, tensors: list[Tensor], most: int) -> "Matrix":
     predictor = live.predictor
     first, names = tensors[0], predictor.row.names
     alone = len(tensors) == 1 and first.name not in names and _ALSO_INPUT.fullmatch(first.name)
@@ -145,7 +145,7 @@ def _matrix(live: Live, tensors: list[Tensor], most: int) -> "Matrix":
     return encoded(predictor, predictor.tables.of_columns(columns, "/inputs"), "/inputs")
 
 
-def _numbers(live: Live, tensor: Tensor, most: int) -> "Matrix":
+def _numbers(live: LoadedModel, tensor: Tensor, most: int) -> "Matrix":
     """One tensor ``[N, F]``."""
     predictor, names = live.predictor, live.predictor.row.names
     if tensor.datatype not in NUMBERS:
@@ -204,11 +204,11 @@ def _wrong_datatype(tensor: Tensor, kind: str, known: set[str] | dict[str, Any])
 # ---------------------------------------------------------------- out
 
 
-def _outputs(live: Live) -> tuple[str, ...]:
+def _outputs(live: LoadedModel) -> tuple[str, ...]:
     return ("predictions", "probabilities") if live.predictor.labels else ("predictions",)
 
 
-def _wanted(live: Live, document: dict[str, Any]) -> dict[str, bool]:
+def _wanted(live: LoadedModel, document: dict[str, Any]) -> dict[str, bool]:
     """The outputs to answer, and whether each as binary data. Raises InvalidRequest."""
     binary = _parameters(document, "").get("binary_data_output") is True
     known = _outputs(live)
@@ -240,7 +240,9 @@ def _parameters(holder: dict[str, Any], at: str) -> dict[str, Any]:
     return parameters
 
 
-def _answer(live: Live, asked: dict[str, Any], outputs: "Matrix", encoding: str = "") -> Answer:
+def _answer(
+    live: LoadedModel, asked: dict[str, Any], outputs: "Matrix", encoding: str = ""
+) -> Answer:
     told: dict[str, Any] = {"model_name": live.name, "model_version": str(live.version)}
     if asked["id"] is not None:
         told["id"] = asked["id"]
@@ -266,7 +268,7 @@ def _answer(live: Live, asked: dict[str, Any], outputs: "Matrix", encoding: str 
     return Answer(body, _OCTETS if binary else JSON, headers)
 
 
-def _values(live: Live, name: str, outputs: "Matrix") -> tuple[str, NDArray[Any]]:
+def _values(live: LoadedModel, name: str, outputs: "Matrix") -> tuple[str, NDArray[Any]]:
     """Datatype and array of one output: ``[N]``, or ``[N, K]`` where there are several a row."""
     target = live.predictor.target
     if name == "probabilities":

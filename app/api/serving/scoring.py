@@ -12,17 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from app.api.bodies import dump
+from app.api.http.bodies import dump
+from app.api.serving.asgi_io import Answer, Call, decode
 from app.api.serving.engine import READING, Engine, named
-from app.api.serving.wire import Answer, Call, decode
 from app.api.uploads import FORMATS
 from app.errors import InvalidJSON, InvalidRequest, NotFound, UnsupportedMediaType
-from app.ml.feature_tables import no_rows
-from app.services.bulk import JSON, Wanted
-from app.services.predictions import Live, encoded, matrix, of_instance, refuse_many
+from app.ml.features.feature_tables import no_rows
+from app.services.predictions.files import JSON, Wanted
+from app.services.predictions.predictions import (
+    LoadedModel,
+    encoded,
+    matrix,
+    of_instance,
+    refuse_many,
+)
 
 if TYPE_CHECKING:
-    from app.ml.features import Matrix
+    from app.ml.features.encoder import Matrix
 
 _SHAPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
@@ -75,7 +81,7 @@ def _gap(constant: str) -> float:
     return nan
 
 
-def _read(live: Live, body: Any, most: int) -> "Matrix":
+def _read(live: LoadedModel, body: Any, most: int) -> "Matrix":
     if not isinstance(body, dict):
         raise InvalidRequest.at("", f"send an object with one of {', '.join(_SHAPES)}")
     given = [key for key in body if key != "params"]
@@ -87,7 +93,7 @@ def _read(live: Live, body: Any, most: int) -> "Matrix":
     return _READERS[key](live, body[key], most, f"/{key}")
 
 
-def _split(live: Live, value: Any, most: int, at: str) -> "Matrix":
+def _split(live: LoadedModel, value: Any, most: int, at: str) -> "Matrix":
     """``{"columns": [...], "data": [[...]]}``; the index says nothing."""
     parts = value if isinstance(value, dict) else {}
     columns, data = parts.get("columns"), parts.get("data")
@@ -106,11 +112,11 @@ def _are_names(columns: list[Any]) -> bool:
     return all(isinstance(name, str) for name in columns) and len(set(columns)) == len(columns)
 
 
-def _records(live: Live, value: Any, most: int, at: str) -> "Matrix":
+def _records(live: LoadedModel, value: Any, most: int, at: str) -> "Matrix":
     return _listed(live, value, most, at, "rows")
 
 
-def _any(live: Live, value: Any, most: int, at: str) -> "Matrix":
+def _any(live: LoadedModel, value: Any, most: int, at: str) -> "Matrix":
     """TensorFlow Serving's ``instances`` and ``inputs``: rows, lists of values, or columns."""
     if isinstance(value, dict):
         columns = {name: _flat(items) for name, items in value.items()}
@@ -131,7 +137,7 @@ def _flat(items: Any) -> Any:
     return items
 
 
-def _listed(live: Live, value: Any, most: int, at: str, key: str) -> "Matrix":
+def _listed(live: LoadedModel, value: Any, most: int, at: str, key: str) -> "Matrix":
     if not isinstance(value, list):
         raise InvalidRequest.at(at, "this wants a list")
     if not value:
@@ -139,7 +145,7 @@ def _listed(live: Live, value: Any, most: int, at: str, key: str) -> "Matrix":
     return matrix(live.predictor, key, value, most, at)
 
 
-_READERS: dict[str, Callable[[Live, Any, int, str], "Matrix"]] = {
+_READERS: dict[str, Callable[[LoadedModel, Any, int, str], "Matrix"]] = {
     "dataframe_split": _split,
     "dataframe_records": _records,
     "instances": _any,

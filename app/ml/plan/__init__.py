@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from app.errors import InvalidRequest
-from app.ml import preprocessing
+from app.ml.features import preprocessing
 from app.ml.plan import columns as job_columns
 from app.ml.plan import parts, sources, training
 from app.ml.plan.columns import Column, unknown
@@ -19,7 +19,7 @@ from app.ml.specs import (
     Inputs,
     JobRequest,
     JobSpec,
-    Misfit,
+    LayerMismatch,
     PretrainedSpec,
     Size,
     Task,
@@ -48,8 +48,10 @@ def plan(
     table: pa.Table,
     source: Source | None = None,
 ) -> Plan:
-    """Complete ``request`` for a dataset of ``columns``; ``table`` holds its ``told_columns`` as
-    far as there are any, ``source`` the model that a pretrained one starts from.
+    """Complete ``request`` for a dataset of ``columns``.
+
+    ``table`` holds its ``planning_columns`` as far as there are any; ``source`` is the model that
+    a pretrained one starts from.
 
     Raises InvalidRequest or InvalidData naming the field and what would work.
     """
@@ -57,7 +59,7 @@ def plan(
     job_columns.require_targets(request, known)
     if source is not None:
         request = sources.inherit(request, source, known)
-    job_columns.require_told(request, known)
+    job_columns.require_planning_columns(request, known)
     task = job_columns.task_of(request, [known[target] for target in request.targets])
     features, warnings = job_columns.features_of(request, known, rows)
     warnings += job_columns.maybe_classes(request, task, known)
@@ -85,7 +87,7 @@ def _size(spec: JobSpec, inputs: Inputs, outputs: int) -> Size:
     """Of the module. Raises InvalidRequest where its layers do not fit or have nothing to train."""
     try:
         size = size_of(architecture_of(spec.model), inputs, outputs)
-    except Misfit as misfit:
+    except LayerMismatch as misfit:
         if not isinstance(spec.model, PretrainedSpec):
             raise InvalidRequest.at(f"/model{misfit.place}", misfit.detail, "layer") from None
         raise InvalidRequest.at(

@@ -5,12 +5,12 @@ from difflib import get_close_matches
 from typing import Any
 
 from app.errors import InvalidData, InvalidRequest
-from app.ml import features as feature_columns
-from app.ml import profile
+from app.ml.features import encoder as feature_columns
 from app.ml.specs import Inputs, JobRequest, JobSpec, Task
+from app.ml.tables import profile
 
 Column = dict[str, Any]
-"""One column of a dataset as ``app.ml.profile`` gives it."""
+"""One column of a dataset as ``app.ml.tables.profile`` gives it."""
 
 _AUTO_MULTICLASS_LIMIT = 1000
 _COMPARED = 1000
@@ -37,7 +37,7 @@ def require_targets(request: JobRequest, known: dict[str, Column]) -> None:
         _require_column(target, known, pointer)
 
 
-def require_told(request: JobRequest, known: dict[str, Column]) -> None:
+def require_planning_columns(request: JobRequest, known: dict[str, Column]) -> None:
     """Raise InvalidRequest where the columns of split and weights do not serve."""
     _require_split_column(request, known)
     _require_weight_column(request, known)

@@ -7,11 +7,12 @@ import numpy as np
 import pyarrow as pa
 
 from app.errors import FieldError, InvalidRequest
-from app.ml import data, preprocessing
-from app.ml.features import floats
-from app.ml.preprocessing import label
+from app.ml.data import preparation
+from app.ml.data.splits import PARTS, Split, part_sizes
+from app.ml.features import preprocessing
+from app.ml.features.encoder import floats
+from app.ml.features.preprocessing import label
 from app.ml.specs import JobSpec, SplitSpec
-from app.ml.splits import PARTS, Split, part_sizes
 
 
 def shared_out(spec: JobSpec, rows: int, table: pa.Table) -> tuple[JobSpec, dict[str, int]]:
@@ -19,7 +20,7 @@ def shared_out(spec: JobSpec, rows: int, table: pa.Table) -> tuple[JobSpec, dict
     if spec.split.column is None:
         counts = dict(zip(PARTS, part_sizes(spec.split, rows), strict=True))
     else:
-        counts = data.split_of(spec, table).counts()
+        counts = preparation.split_of(spec, table).counts()
     if spec.split.strategy == "column":
         told = {part: count / max(1, rows) for part, count in counts.items()}
         spec = spec.model_copy(update={"split": spec.split.model_copy(update=told)})
@@ -65,7 +66,7 @@ def require_classes(spec: JobSpec, classes: Sequence[Any], table: pa.Table) -> l
     """
     if not classes and spec.sample_weight is None:
         return []
-    split = data.split_of(spec, table)
+    split = preparation.split_of(spec, table)
     _require_weights(spec, table, split)
     if not classes:
         return []

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from app.errors import InvalidRequest
-from app.ml.card import Card
+from app.ml.inference.card import Card
 from app.ml.plan.columns import Column
 from app.ml.specs import (
     Architecture,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.errors import InvalidRequest
-from app.ml.preprocessing import label
+from app.ml.features.preprocessing import label
 from app.ml.specs import (
     LOSSES_FOR_TASK,
     AdamWSpec,

@@ -89,7 +89,7 @@ class _JobFields(Spec):
         return [self.target] if isinstance(self.target, str) else self.target
 
     @property
-    def told_columns(self) -> list[str]:
+    def planning_columns(self) -> list[str]:
         """What a job is planned by: the targets, and the columns of split and weights."""
         told = [*self.targets, self.split.column, self.sample_weight]
         return list(dict.fromkeys(name for name in told if name is not None))

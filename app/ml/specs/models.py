@@ -130,7 +130,7 @@ class Inputs(NamedTuple):
         return self.dense + sum(dimensions for _, dimensions in self.embeddings)
 
 
-class Misfit(ValueError):
+class LayerMismatch(ValueError):
     """A layer that does not fit; ``place`` is its pointer within the model's spec."""
 
     def __init__(self, place: str, detail: str) -> None:
@@ -148,7 +148,7 @@ class Size(NamedTuple):
 
 
 def size_of(model: Architecture, inputs: Inputs, outputs: int) -> Size:
-    """By arithmetic alone; nothing is allocated. Raises Misfit."""
+    """By arithmetic alone; nothing is allocated. Raises LayerMismatch."""
     tables = sum(rows * dimensions for rows, dimensions in inputs.embeddings)
     width = inputs.looked_up
     if isinstance(model, LinearSpec):
@@ -182,7 +182,7 @@ def _of_layers(model: SequentialSpec, width: int, outputs: int) -> tuple[int, in
     for position, layer in enumerate(completed(model, outputs).layers):
         told = getattr(layer, layer.given_width) if layer.given_width else None
         if told not in (None, width):
-            raise Misfit(
+            raise LayerMismatch(
                 f"/layers/{position}/{layer.given_width}",
                 f"{layer.kind} takes {told} columns, but {width} come in; "
                 f"set it to {width}, or leave it out",
@@ -191,7 +191,7 @@ def _of_layers(model: SequentialSpec, width: int, outputs: int) -> tuple[int, in
         width = layer.out(width)
         activations += width
     if width != outputs:
-        raise Misfit(
+        raise LayerMismatch(
             f"/layers/{len(model.layers) - 1}",
             f"the last layer gives {width} columns, and this target and loss need {outputs}; "
             f'end with {{"kind": "Linear", "out_features": {outputs}}}',

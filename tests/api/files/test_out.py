@@ -15,7 +15,7 @@ import pyarrow.csv as pacsv
 import pytest
 import torch
 
-from app.ml.canonical import as_strings
+from app.ml.tables.canonical import as_strings
 from tests.api.files.shop import (
     ARROW,
     ASKED,

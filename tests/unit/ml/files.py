@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.errors import FitserveError
-from app.ml import tables
-from app.ml.canonical import ColumnType
-from app.ml.csv_files import CSVOptions, read_csv
-from app.ml.ingest import Format, Limits, Options, Summary, ingest
-from app.ml.tables import TypedTable
+from app.ml.tables import parquet
+from app.ml.tables.canonical import ColumnType
+from app.ml.tables.csv_files import CSVOptions, read_csv
+from app.ml.tables.ingest import Format, Limits, Options, Summary, ingest
+from app.ml.tables.parquet import TypedTable
 
 Error = TypeVar("Error", bound=FitserveError)
 ROOMY = 1 << 30
@@ -47,9 +47,9 @@ def ingested(
     """The content of a file as ``ingest`` stores it; nothing but the table is left behind."""
     into = folder / "into"
     summary = _ingest(folder, content, kind, most, options)
-    assert [path.name for path in into.iterdir()] == [tables.FILE]
-    path = into / tables.FILE
-    return Stored(summary, tables.read(path), hashlib.sha256(path.read_bytes()).hexdigest())
+    assert [path.name for path in into.iterdir()] == [parquet.FILE]
+    path = into / parquet.FILE
+    return Stored(summary, parquet.read(path), hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def refusal(
@@ -64,7 +64,7 @@ def refusal(
     with pytest.raises(expected) as caught:
         _ingest(folder, content, kind, most, options)
     assert type(caught.value) is expected
-    assert [path.name for path in (folder / "into").iterdir() if path.name != tables.FILE] == []
+    assert [path.name for path in (folder / "into").iterdir() if path.name != parquet.FILE] == []
     assert len(caught.value.detail) < 700
     return caught.value
 

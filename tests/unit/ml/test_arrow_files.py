@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from app.errors import InvalidData, InvalidInput, TooLarge
-from app.ml.ingest import Format
+from app.ml.tables.ingest import Format
 from tests.unit.ml.files import as_arrow, as_parquet, ingested, pointers, refusal
 
 MEGABYTE = 1 << 20

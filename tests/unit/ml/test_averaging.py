@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from app.ml import inference
-from app.ml.averaging import Average
-from app.ml.batches import Rows, batches
+from app.ml.data.batches import Rows, batches
+from app.ml.inference import forward
+from app.ml.training.ema import EMA
 from tests.unit.ml.test_resume import FIELDS, MIDDLE, same_as_undisturbed
 from tests.unit.ml.workbench import Run, Workbench, table_of
 
@@ -85,20 +85,20 @@ def test_what_is_measured_is_what_is_kept(workbench: Workbench) -> None:
         TABLE, **{**PLAIN, "model": {"kind": "mlp", "hidden": [8], "norm": "batch"}}, ema_decay=0.9
     )
     part = run.prepared().validation
-    outputs = inference.outputs_of(run.predictor.module, part.x)
+    outputs = forward.outputs_of(run.predictor.module, part.x)
     loss = float(((outputs - part.y) ** 2).mean())
     assert min(run.series("validation_loss")) == pytest.approx(loss, rel=1e-5)
 
 
 def test_running_statistics_are_the_newest() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
-    average = Average(model, 0.9)
+    average = EMA(model, 0.9)
     model(torch.randn(9, 2))
     average.take_buffers()
     for kept, newest in zip(average.module.buffers(), model.buffers(), strict=True):
         assert torch.equal(kept, newest)
     assert average.module is not model
-    assert Average(model, None).module is model
+    assert EMA(model, None).module is model
 
 
 SMALL_TABULAR = {"kind": "tabular", "members": 2, "width": 4, "embedding": 2, "bins": 3}

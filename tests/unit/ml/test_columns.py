@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 
 from app.errors import InvalidData
-from app.ml import json_rows
-from app.ml.canonical import ColumnType, column_type
-from app.ml.csv_files import CSVOptions, read_csv
-from app.ml.strings import datetimes, moments
-from app.ml.tables import assemble
+from app.ml.tables import json_rows
+from app.ml.tables.canonical import ColumnType, column_type
+from app.ml.tables.csv_files import CSVOptions, read_csv
+from app.ml.tables.parquet import assemble
+from app.ml.tables.text_parsing import datetimes, moments
 from tests.unit.ml.files import as_arrow, as_parquet, column_of, csv_of, ingested, pointers, refusal
 
 ZONED = pa.timestamp("us", tz="UTC")

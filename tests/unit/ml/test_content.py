@@ -12,10 +12,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.errors import ArtifactCorrupt
-from app.ml import content, json_rows, tables
-from app.ml.content import ARROW, CSV
-from app.ml.csv_files import MISSING
-from app.ml.ingest import Limits, store
+from app.ml.tables import content, json_rows, parquet
+from app.ml.tables.content import ARROW, CSV
+from app.ml.tables.csv_files import MISSING
+from app.ml.tables.ingest import Limits, store
 from app.storage import sha256_of
 from tests.unit.ml.files import (
     Lists,
@@ -111,9 +111,9 @@ def has_no_empty_line(values: Lists) -> bool:
     return len(values) > 1 or None not in next(iter(values.values()))
 
 
-def stored(typed: tables.TypedTable, folder: Path) -> tuple[pa.Table, str]:
+def stored(typed: parquet.TypedTable, folder: Path) -> tuple[pa.Table, str]:
     store(typed, folder, Limits(decoded_bytes=1 << 30, free_disk_bytes=0))
-    return tables.read(folder / tables.FILE), sha256_of(folder / tables.FILE)
+    return parquet.read(folder / parquet.FILE), sha256_of(folder / parquet.FILE)
 
 
 # ---------------------------------------------------------------- equal content, equal bytes
@@ -161,7 +161,7 @@ def test_a_table_is_the_same_whatever_it_came_in_as(folder: Path, values: Lists)
 def test_what_is_downloaded_can_be_uploaded_again(folder: Path, values: Lists) -> None:
     in_json = {name: [shown(value) for value in column] for name, column in values.items()}
     _, sha256 = stored(json_rows.from_columns(in_json), folder)
-    path = folder / tables.FILE
+    path = folder / parquet.FILE
     by_csv, by_arrow = (b"".join(content.stream(path, media)) for media in (CSV, ARROW))
     again = path.read_bytes()
     assert ingested(folder, by_csv, "csv", delimiter=",").sha256 == sha256
@@ -213,9 +213,9 @@ def test_markers_of_missing_values_are_missing(folder: Path, cell: str) -> None:
 def test_a_long_table_is_streamed_group_by_group(tmp_path: Path) -> None:
     rows = 140_000
     table = json_rows.from_columns({"n": list(range(rows)), "half": [i / 2 for i in range(rows)]})
-    tables.write(table.table, tmp_path / tables.FILE)
+    parquet.write(table.table, tmp_path / parquet.FILE)
     for media in (CSV, ARROW):
-        pieces = list(content.stream(tmp_path / tables.FILE, media))
+        pieces = list(content.stream(tmp_path / parquet.FILE, media))
         assert len(pieces) >= 3
         assert max(len(piece) for piece in pieces) < 0.6 * sum(len(piece) for piece in pieces)
 
@@ -224,8 +224,8 @@ def test_csv_tells_datetimes_in_iso_8601_and_quotes_what_needs_it(tmp_path: Path
     first = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
     moments = [first, first + timedelta(microseconds=1500)]
     table = pa.table({"at": pa.array(moments, ZONED), 'a "b",\nc': ["x,y", None]})
-    tables.write(table, tmp_path / tables.FILE)
-    text = b"".join(content.stream(tmp_path / tables.FILE, CSV)).decode()
+    parquet.write(table, tmp_path / parquet.FILE)
+    text = b"".join(content.stream(tmp_path / parquet.FILE, CSV)).decode()
     header, *rows = text.splitlines()[1:]
     assert text.startswith('"at","a ""b"",\nc"\n')
     assert header == 'c"'
@@ -233,13 +233,13 @@ def test_csv_tells_datetimes_in_iso_8601_and_quotes_what_needs_it(tmp_path: Path
 
 
 def test_a_damaged_table_is_refused_before_the_first_piece(tmp_path: Path) -> None:
-    (tmp_path / tables.FILE).write_bytes(b"PAR1 but no more")
+    (tmp_path / parquet.FILE).write_bytes(b"PAR1 but no more")
     with pytest.raises(ArtifactCorrupt):
-        content.stream(tmp_path / tables.FILE, CSV)
+        content.stream(tmp_path / parquet.FILE, CSV)
 
 
 def test_what_json_calls_a_row_is_what_was_sent(tmp_path: Path) -> None:
     sent = [{"a": 1.5, "b": "x", "at": "2026-11-23T09:30:00Z"}, {"a": None, "b": "y", "at": None}]
     typed = json_rows.from_rows(json.loads(json.dumps(sent)))
-    tables.write(typed.table, tmp_path / tables.FILE)
-    assert tables.read_rows(tmp_path / tables.FILE, 0, 10) == sent
+    parquet.write(typed.table, tmp_path / parquet.FILE)
+    assert parquet.read_rows(tmp_path / parquet.FILE, 0, 10) == sent

@@ -10,10 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.errors import InvalidData
-from app.ml.data import Prepared, prepare, row_hashes, split_of
-from app.ml.features import as_dictionary
+from app.ml.data.preparation import Prepared, prepare, row_hashes, split_of
+from app.ml.data.splits import Split
+from app.ml.features.encoder import as_dictionary
 from app.ml.specs import SplitSpec
-from app.ml.splits import Split
 from tests.unit.ml.workbench import spec_for, table_of
 
 BY_COLUMN = {"strategy": "column", "column": "part"}

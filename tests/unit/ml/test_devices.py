@@ -2,7 +2,7 @@
 
 import torch
 
-from app.ml import devices
+from app.ml.nn import devices
 
 
 def test_the_cpu_is_available_and_taken_when_asked() -> None:

@@ -13,9 +13,11 @@ from sklearn import metrics as sk
 from torch import nn
 
 from app.errors import InvalidData, InvalidRequest
-from app.ml import checkpoint, data, metrics
-from app.ml.evaluation import MOST_CLASSES, Evaluation, evaluate, require_columns
-from app.ml.predictor import Predictor
+from app.ml.data import preparation
+from app.ml.evaluation import metrics
+from app.ml.evaluation.evaluate import MOST_CLASSES, Evaluation, evaluate, require_columns
+from app.ml.inference import model_files
+from app.ml.inference.predictor import Predictor
 from tests.unit.ml.workbench import Run, Workbench, table_of
 
 COUNT = 120
@@ -27,7 +29,7 @@ QUICK: dict[str, Any] = {"epochs": 4, "model": {"kind": "mlp", "hidden": [8]}}
 
 def held_out(run: Run, table: pa.Table) -> pa.Table:
     """The rows of the job's own test part, in its order."""
-    return table.take(data.split_of(run.task.spec, table).test)
+    return table.take(preparation.split_of(run.task.spec, table).test)
 
 
 def linear(workbench: Workbench, **fields: Any) -> Predictor:
@@ -260,7 +262,7 @@ def test_an_older_model_gives_no_verdict(workbench: Workbench) -> None:
 def test_the_guess_travels_exactly(workbench: Workbench) -> None:
     run = workbench.train(table_of({"x": X, "y": [x / 3 for x in X]}), **QUICK)
     train = run.prepared().train.table["y"].to_numpy()
-    assert checkpoint.load(run.folder)[0].guess == [train.mean()]
+    assert model_files.load(run.folder)[0].guess == [train.mean()]
 
 
 def test_columns_without_a_value_are_missing_values(workbench: Workbench) -> None:
@@ -292,7 +294,7 @@ def test_slices_change_nothing(workbench: Workbench, monkeypatch: pytest.MonkeyP
         {"x": [i / 100 for i in range(count)], "y": [CUTS[i % 3] for i in range(count)]}
     )
     whole = evaluate(predictor, rows)
-    monkeypatch.setattr("app.ml.evaluation._ROWS_A_SLICE", 8_192)
+    monkeypatch.setattr("app.ml.evaluation.evaluate._ROWS_A_SLICE", 8_192)
     sliced: Evaluation = evaluate(predictor, rows)
     assert sliced == whole
 

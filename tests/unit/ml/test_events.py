@@ -2,7 +2,7 @@
 
 import math
 
-from app.ml.events import (
+from app.ml.training.events import (
     EVENTS,
     Best,
     CheckpointSaved,

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from app.errors import InvalidData, InvalidRequest
-from app.ml.feature_tables import FeatureTables
-from app.ml.features import FeatureEncoder, fit_features
+from app.ml.features.encoder import FeatureEncoder, fit_features
+from app.ml.features.feature_tables import FeatureTables
 from app.ml.specs import PreprocessingSpec
 from tests.unit.ml.workbench import table_of
 

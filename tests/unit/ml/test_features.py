@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.ml.features import (
+from app.ml.features.encoder import (
     EMBEDDING_LIMIT,
     ONE_HOT_AUTO,
     CategoryFeature,

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from app.errors import InvalidRequest
-from app.ml.events import EpochEnded, Event
-from app.ml.fit import fit
+from app.ml.training.events import EpochEnded, Event
+from app.ml.training.fit import fit
 
 COLUMNS = {"x": [i / 40 for i in range(40)], "y": [0.7 * i / 40 + 0.3 for i in range(40)]}
 LINE: dict[str, Any] = {"model": "linear", "optimizer": {"kind": "sgd", "lr": 0.3}, "epochs": 80}

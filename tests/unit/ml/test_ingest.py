@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from app.errors import InvalidData, StorageFull, TooLarge, UnsupportedMediaType
-from app.ml.ingest import Format, Limits, Options, ingest, sniff
+from app.ml.tables.ingest import Format, Limits, Options, ingest, sniff
 from tests.unit.ml.files import as_arrow, as_parquet, ingested, pointers, refusal
 from tests.unit.ml.workbench import table_of
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidData, InvalidJSON, TooLarge
-from app.ml import json_rows
+from app.ml.tables import json_rows
 from tests.unit.ml.files import as_ndjson, ingested, pointers, refusal
 
 BLOCK = 20_000

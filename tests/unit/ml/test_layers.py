@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from app.ml import inference, models
-from app.ml.specs import LAYERS, Inputs, JobRequest, Misfit, SequentialSpec, size_of
+from app.ml.inference import forward
+from app.ml.nn import modules
+from app.ml.specs import LAYERS, Inputs, JobRequest, LayerMismatch, SequentialSpec, size_of
 from tests.unit.ml.workbench import planned, request, spec_for, table_of
 
 VARIANTS: dict[str, list[dict[str, Any]]] = {
@@ -34,7 +35,7 @@ def sequential(*layers: Any) -> SequentialSpec:
 
 
 def built(spec: SequentialSpec, inputs: Inputs, outputs: int) -> nn.Module:
-    return models.build(spec, inputs, outputs, seed=0)
+    return modules.build(spec, inputs, outputs, seed=0)
 
 
 def numbers_in(module: nn.Module) -> int:
@@ -81,7 +82,7 @@ def test_every_layer_computes_what_torchs_own_does(kind: str) -> None:
     wide = {"Linear": (5, 5), "BatchNorm1d": (5,), "LayerNorm": (5,), "RMSNorm": (5,)}
     expected = getattr(nn, kind)(*wide.get(kind, ())).eval()
     torch.manual_seed(0)
-    found = models._layer(sequential(kind).layers[0], 5).eval()
+    found = modules._layer(sequential(kind).layers[0], 5).eval()
     x = torch.randn(6, 5)
     assert torch.equal(found(x), expected(x))
 
@@ -94,8 +95,8 @@ def test_a_chain_of_layers_computes_what_the_module_does(
     module = built(sequential({"kind": kind, **fields}, "ReLU", "Linear"), Inputs(5), 2).eval()
     x = torch.randn(rows, 5)
     with torch.inference_mode():
-        assert torch.equal(inference.chained(module)(x), module(x))
-        assert torch.equal(inference.chained(module[1])(x), module[1](x))  # type: ignore[index]
+        assert torch.equal(forward.chained(module)(x), module(x))
+        assert torch.equal(forward.chained(module[1])(x), module[1](x))  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ def test_a_width_that_does_not_agree_is_told_with_its_place_and_remedy(
     layer: dict[str, Any], field: str
 ) -> None:
     spec = sequential({"kind": "Linear", "out_features": 6}, "ReLU", layer, "Linear")
-    with pytest.raises(Misfit) as caught:
+    with pytest.raises(LayerMismatch) as caught:
         size_of(spec, Inputs(3), 1)
     assert caught.value.place == f"/layers/2/{field}"
     assert layer["kind"] in caught.value.detail
@@ -187,7 +188,7 @@ def test_a_width_that_does_not_agree_is_told_with_its_place_and_remedy(
     ],
 )
 def test_a_wrong_output_width_is_told_at_the_last_layer(layers: list[Any], gives: int) -> None:
-    with pytest.raises(Misfit) as caught:
+    with pytest.raises(LayerMismatch) as caught:
         size_of(sequential(*layers), Inputs(3), 2)
     assert caught.value.place == f"/layers/{len(layers) - 1}"
     assert f"gives {gives} columns, and this target and loss need 2" in caught.value.detail
@@ -210,7 +211,7 @@ def test_looked_up_categories_count_by_their_dimensions() -> None:
     rows = torch.tensor([[0.5, -1.0, 5.0, 0.0], [0.1, 2.0, 0.0, 3.0]])
     assert module(rows).shape == (2, 2)
     wrong = sequential({"kind": "Linear", "in_features": 4, "out_features": 4}, "Linear")
-    with pytest.raises(Misfit, match="takes 4 columns, but 6 come in"):
+    with pytest.raises(LayerMismatch, match="takes 4 columns, but 6 come in"):
         size_of(wrong, inputs, 2)
 
 
@@ -274,7 +275,7 @@ def test_a_plan_knows_the_size() -> None:
 def test_the_same_seed_gives_the_same_layers() -> None:
     spec = sequential({"kind": "Linear", "out_features": 4}, "PReLU", "Linear")
     first, again, other = (
-        models.build(spec, Inputs(3), 1, seed).state_dict() for seed in (1, 1, 2)
+        modules.build(spec, Inputs(3), 1, seed).state_dict() for seed in (1, 1, 2)
     )
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)

@@ -15,11 +15,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from app.errors import ArtifactCorrupt, Diverged, TimeLimit
-from app.ml import checkpoint, inference, losses, tables
-from app.ml.batches import Rows, batches, bounds
-from app.ml.best import BestSoFar
-from app.ml.events import CheckpointSaved, EpochEnded, Event, StopReason, TrainStopped
-from app.ml.loop import train
+from app.ml.data.batches import Rows, batches, bounds
+from app.ml.inference import forward, model_files
+from app.ml.nn import losses
+from app.ml.tables import parquet
+from app.ml.training.best_weights import BestWeights
+from app.ml.training.events import CheckpointSaved, EpochEnded, Event, StopReason, TrainStopped
+from app.ml.training.loop import train
 from tests.unit.ml.workbench import LINE_REQUEST, Run, Workbench, spec_for, stop_after, table_of
 
 LINE = table_of(
@@ -221,7 +223,7 @@ def test_batch_norm_learns_whatever_is_left_over(workbench: Workbench, rows: int
 def loss_on_disk(run: Run, part: str) -> float:
     """The loss of the published model over one part, in the units of training."""
     prepared = getattr(run.prepared(), part)
-    outputs = inference.outputs_of(run.predictor.module, prepared.x)
+    outputs = forward.outputs_of(run.predictor.module, prepared.x)
     loss = losses.Objective(run.task.spec.loss)
     return float(loss(torch.from_numpy(outputs), torch.from_numpy(prepared.y)))
 
@@ -241,7 +243,7 @@ def test_early_stopping_stops_and_keeps_the_best_weights(workbench: Workbench) -
     assert run.ended.best.epoch == best
     assert run.ended.best.values == run.epochs[best].values
     assert loss_on_disk(run, "validation") == pytest.approx(min(watched), rel=1e-6)
-    assert checkpoint.load(run.folder)[0].epoch == best
+    assert model_files.load(run.folder)[0].epoch == best
 
 
 def test_the_best_weights_are_kept_without_early_stopping_too(workbench: Workbench) -> None:
@@ -282,7 +284,7 @@ def test_without_held_out_parts_only_training_is_measured(workbench: Workbench) 
 
 def patience_lasts(values: list[float], patience: int, min_delta: float) -> int:
     """After how many epochs a run with these validation losses stops."""
-    best = BestSoFar("validation_loss", patience, min_delta)
+    best = BestWeights("validation_loss", patience, min_delta)
     for epoch, value in enumerate(values):
         best.update(epoch, {"validation_loss": value}, nn.Linear(1, 1))
         if best.exhausted:
@@ -394,7 +396,7 @@ def test_the_time_limit_leaves_a_checkpoint_and_no_model(workbench: Workbench) -
     assert "1e-06 s" in message
     assert len(saved) == 1
     assert workbench.artifacts("checkpoints") == [saved[0].checkpoint_id]
-    card, _ = checkpoint.load(workbench.storage.verified("checkpoints", saved[0].checkpoint_id))
+    card, _ = model_files.load(workbench.storage.verified("checkpoints", saved[0].checkpoint_id))
     assert card.epoch == saved[0].epoch
     assert workbench.artifacts("models") == []
 
@@ -405,14 +407,14 @@ def test_checkpoints_are_published_and_tell_what_they_are(workbench: Workbench) 
     assert [event.epoch for event in saved[:-1]] == [0, 0, 1, 2]
     for event in saved:
         folder = workbench.storage.verified("checkpoints", event.checkpoint_id)
-        assert checkpoint.load(folder)[0].epoch == event.epoch
+        assert model_files.load(folder)[0].epoch == event.epoch
         assert (folder / "weights.safetensors").stat().st_size == event.size_bytes
     assert saved[-1].sha256 == run.weights_sha256
 
 
 def test_a_damaged_dataset_is_noticed(workbench: Workbench) -> None:
     task = workbench.task(wave())
-    path: Path = workbench.storage.path("datasets", task.dataset_id) / tables.FILE
+    path: Path = workbench.storage.path("datasets", task.dataset_id) / parquet.FILE
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)

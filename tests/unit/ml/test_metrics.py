@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from app.ml import metrics
-from app.ml.events import Metrics
-from app.ml.preprocessing import ClassTarget, LabelTargets, NumberTargets
+from app.ml.evaluation import metrics
+from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets
+from app.ml.finite import Metrics
 from tests.unit.ml.workbench import table_of
 
 

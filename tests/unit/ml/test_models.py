@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from app.ml import inference, losses, models, optimizers
+from app.ml.inference import forward
+from app.ml.nn import losses, modules
 from app.ml.specs import (
     AdamSpec,
     AdamWSpec,
@@ -20,6 +21,7 @@ from app.ml.specs import (
     OptimizerSpec,
     SGDSpec,
 )
+from app.ml.training import optimizers
 
 THREE = Inputs(3)
 
@@ -27,7 +29,7 @@ THREE = Inputs(3)
 def test_normal_init_draws_weights_then_bias_right_after_seeding() -> None:
     torch.manual_seed(42)
     weight, bias = torch.randn(2, 3), torch.randn(2)
-    layer = models.build(LinearSpec(init="normal"), THREE, 2, seed=42)
+    layer = modules.build(LinearSpec(init="normal"), THREE, 2, seed=42)
     assert isinstance(layer, nn.Linear)
     assert torch.equal(layer.weight, weight)
     assert torch.equal(layer.bias, bias)
@@ -36,40 +38,40 @@ def test_normal_init_draws_weights_then_bias_right_after_seeding() -> None:
 def test_default_init_is_torchs() -> None:
     torch.manual_seed(42)
     expected = nn.Linear(3, 2)
-    layer = models.build(LinearSpec(), THREE, 2, seed=42)
+    layer = modules.build(LinearSpec(), THREE, 2, seed=42)
     assert torch.equal(next(layer.parameters()), expected.weight)
 
 
 def test_the_same_seed_gives_the_same_module() -> None:
     spec = MLPSpec(hidden=[4, 4], norm="layer")
-    first, again, other = (models.build(spec, THREE, 1, seed).state_dict() for seed in (1, 1, 2))
+    first, again, other = (modules.build(spec, THREE, 1, seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-@pytest.mark.parametrize("activation", sorted(models.ACTIVATIONS))
+@pytest.mark.parametrize("activation", sorted(modules.ACTIVATIONS))
 @pytest.mark.parametrize("norm", [None, "batch", "layer"])
 def test_every_mlp_maps_rows_to_outputs(activation: str, norm: str | None) -> None:
     spec = MLPSpec.model_validate(
         {"hidden": [5, 5], "activation": activation, "norm": norm, "dropout": 0.1}
     )
-    module = models.build(spec, THREE, 2, seed=0)
+    module = modules.build(spec, THREE, 2, seed=0)
     assert module(torch.randn(7, 3)).shape == (7, 2)
-    assert models.ACTIVATIONS[activation] in {type(layer) for layer in module.modules()}
+    assert modules.ACTIVATIONS[activation] in {type(layer) for layer in module.modules()}
 
 
 def test_a_residual_layer_adds_its_input_only_where_widths_agree() -> None:
-    module = models.build(MLPSpec(hidden=[4, 4], residual=True), THREE, 2, seed=0)
+    module = modules.build(MLPSpec(hidden=[4, 4], residual=True), THREE, 2, seed=0)
     wider, activation, same, head = module.children()
-    assert isinstance(same, models.Residual)
+    assert isinstance(same, modules.Residual)
     x = torch.randn(2, 3)
     h = activation(wider(x))
     assert torch.equal(module(x), head(h + nn.Sequential(*same.children())(h)))
 
 
 def test_the_summary_names_every_layer_with_its_shape_and_count() -> None:
-    module = models.build(MLPSpec(hidden=[4], norm="batch", dropout=0.5), THREE, 2, seed=0)
-    layers = models.summary(module, 3)
+    module = modules.build(MLPSpec(hidden=[4], norm="batch", dropout=0.5), THREE, 2, seed=0)
+    layers = modules.summary(module, 3)
     assert [layer["type"] for layer in layers] == [
         "Linear",
         "BatchNorm1d",
@@ -83,7 +85,7 @@ def test_the_summary_names_every_layer_with_its_shape_and_count() -> None:
 
 
 def test_the_summary_of_a_single_layer_has_a_name() -> None:
-    [layer] = models.summary(models.build(LinearSpec(), THREE, 1, seed=0), 3)
+    [layer] = modules.summary(modules.build(LinearSpec(), THREE, 1, seed=0), 3)
     assert layer == {"name": "linear", "type": "Linear", "output_shape": [None, 1], "parameters": 4}
 
 
@@ -125,7 +127,7 @@ def test_cross_entropy_takes_label_smoothing() -> None:
 def test_optimizers_take_the_steps_of_torchs(
     spec: OptimizerSpec, expected: type[torch.optim.Optimizer]
 ) -> None:
-    ours, theirs = (models.build(MLPSpec(hidden=[4]), THREE, 1, seed=0) for _ in range(2))
+    ours, theirs = (modules.build(MLPSpec(hidden=[4]), THREE, 1, seed=0) for _ in range(2))
     steps = [
         (ours, optimizers.build(spec, [*ours.parameters()])),
         (theirs, expected(theirs.parameters())),  # type: ignore[call-arg]
@@ -141,11 +143,11 @@ def test_optimizers_take_the_steps_of_torchs(
 
 
 def test_long_inputs_are_computed_in_slices_with_the_same_outputs() -> None:
-    module = models.build(MLPSpec(hidden=[4], norm="batch"), Inputs(2), 1, seed=0)
+    module = modules.build(MLPSpec(hidden=[4], norm="batch"), Inputs(2), 1, seed=0)
     x = torch.randn(150_000, 2).numpy()
-    outputs = inference.outputs_of(module, x)
+    outputs = forward.outputs_of(module, x)
     assert outputs.shape == (150_000, 1)
-    assert outputs[-5:] == pytest.approx(inference.outputs_of(module, x[-5:]), abs=1e-6)
+    assert outputs[-5:] == pytest.approx(forward.outputs_of(module, x[-5:]), abs=1e-6)
 
 
 # ---------------------------------------------------------------- embeddings
@@ -161,8 +163,8 @@ def rows_of(*codes: tuple[int, int]) -> torch.Tensor:
 
 @pytest.mark.parametrize("spec", [LinearSpec(), LinearSpec(init="normal"), MLPSpec(hidden=[4])])
 def test_codes_are_looked_up_beside_the_numbers(spec: LinearSpec | MLPSpec) -> None:
-    module = models.build(spec, CODED, 2, seed=0)
-    assert isinstance(module, models.Embedded)
+    module = modules.build(spec, CODED, 2, seed=0)
+    assert isinstance(module, modules.Embedded)
     x = rows_of((0, 0), (4, 3), (2, 1))
     first, second = (embedding.weight for embedding in module.embeddings)
     assert (first.shape, second.shape) == ((5, 3), (4, 1))
@@ -173,8 +175,8 @@ def test_codes_are_looked_up_beside_the_numbers(spec: LinearSpec | MLPSpec) -> N
 
 
 def test_an_unseen_category_starts_without_an_opinion() -> None:
-    module = models.build(LinearSpec(), CODED, 1, seed=3)
-    assert isinstance(module, models.Embedded)
+    module = modules.build(LinearSpec(), CODED, 1, seed=3)
+    assert isinstance(module, modules.Embedded)
     for embedding in module.embeddings:
         weight = embedding.weight
         assert isinstance(weight, torch.Tensor)
@@ -186,18 +188,18 @@ def test_an_unseen_category_starts_without_an_opinion() -> None:
 
 def test_the_same_seed_gives_the_same_embeddings() -> None:
     first, again, other = (
-        models.build(MLPSpec(hidden=[4]), CODED, 1, seed).state_dict() for seed in (1, 1, 2)
+        modules.build(MLPSpec(hidden=[4]), CODED, 1, seed).state_dict() for seed in (1, 1, 2)
     )
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["embeddings.0.weight"], other["embeddings.0.weight"])
 
 
 def test_only_codes_are_enough() -> None:
-    module = models.build(MLPSpec(hidden=[4]), Inputs(0, ((7, 2),)), 1, seed=0)
+    module = modules.build(MLPSpec(hidden=[4]), Inputs(0, ((7, 2),)), 1, seed=0)
     assert module(torch.tensor([[6.0], [0.0]])).shape == (2, 1)
 
 
 def test_the_summary_shows_embeddings_too() -> None:
-    layers = models.summary(models.build(LinearSpec(), CODED, 1, seed=0), CODED.width)
+    layers = modules.summary(modules.build(LinearSpec(), CODED, 1, seed=0), CODED.width)
     assert [layer["type"] for layer in layers] == ["Embedding", "Embedding", "Linear"]
     assert [layer["parameters"] for layer in layers] == [15, 4, 7]

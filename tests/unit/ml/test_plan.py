@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from app.errors import FitserveError, InvalidData, InvalidRequest
-from app.ml import models, plan
-from app.ml.data import prepare
-from app.ml.features import ONE_HOT_LIMIT
+from app.ml import plan
+from app.ml.data.preparation import prepare
+from app.ml.features.encoder import ONE_HOT_LIMIT
+from app.ml.nn import modules
 from app.ml.specs import (
     AdamWSpec,
     CosineSpec,
@@ -315,7 +316,7 @@ def test_the_predicted_size_is_the_real_one(fields: dict[str, Any]) -> None:
     made = planned(TABLE, **fields)
     fitted = prepare(made.spec, TABLE)
     inputs, outputs = fitted.preprocessing.features.inputs, fitted.preprocessing.target.outputs
-    module = models.build(made.spec.model, inputs, outputs, seed=0)
+    module = modules.build(made.spec.model, inputs, outputs, seed=0)
     assert made.parameters == sum(parameter.numel() for parameter in module.parameters())
     assert made.memory_bytes > 4 * made.parameters
     parts = (fitted.train, fitted.validation, fitted.test)

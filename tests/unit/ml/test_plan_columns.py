@@ -6,9 +6,11 @@ import pyarrow as pa
 import pytest
 
 from app.errors import FitserveError, InvalidData, InvalidRequest
-from app.ml import json_rows, models, plan, profile
-from app.ml.data import prepare
+from app.ml import plan
+from app.ml.data.preparation import prepare
+from app.ml.nn import modules
 from app.ml.specs import Inputs
+from app.ml.tables import json_rows, profile
 from tests.unit.ml.workbench import planned, request, table_of
 
 ROWS = 120
@@ -119,7 +121,7 @@ def test_the_predicted_size_is_the_real_one(
         split=IN_ORDER,
     )
     encoder = prepare(made.spec, TABLE).preprocessing.features
-    module = models.build(made.spec.model, encoder.inputs, 1, seed=0)
+    module = modules.build(made.spec.model, encoder.inputs, 1, seed=0)
     assert made.parameters == sum(parameter.numel() for parameter in module.parameters())
     assert made.memory_bytes > 4 * made.parameters
 

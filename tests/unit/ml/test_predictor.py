@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from app.errors import InvalidData, InvalidRequest
-from app.ml.data import split_of
-from app.ml.predictor import Predictor
+from app.ml.data.preparation import split_of
+from app.ml.inference.predictor import Predictor
 from tests.unit.ml.workbench import Run, Workbench, table_of
 
 ROWS = 90

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from app.errors import InvalidRequest
-from app.ml.predictor import Predictor
+from app.ml.inference.predictor import Predictor
 from tests.unit.ml.workbench import Run, Workbench, table_of
 
 ROWS = 160

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidData
-from app.ml import data, preprocessing
-from app.ml.data import Prepared
-from app.ml.features import ONE_HOT_LIMIT, NumberFeature
-from app.ml.preprocessing import ClassTarget, LabelTargets, NumberTargets, Preprocessing
+from app.ml.data import preparation
+from app.ml.data.preparation import Prepared
+from app.ml.features import preprocessing
+from app.ml.features.encoder import ONE_HOT_LIMIT, NumberFeature
+from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets, Preprocessing
 from tests.unit.ml.workbench import spec_for, table_of
 
 HALVES = {"train": 0.5, "validation": 0.0, "test": 0.5, "strategy": "sequential"}
@@ -20,7 +21,7 @@ HALVES = {"train": 0.5, "validation": 0.0, "test": 0.5, "strategy": "sequential"
 
 
 def prepare(table: pa.Table, **fields: Any) -> Prepared:
-    return data.prepare(spec_for(table, **{"split": HALVES, **fields}), table)
+    return preparation.prepare(spec_for(table, **{"split": HALVES, **fields}), table)
 
 
 def prepare_one(values: list[Any], **fields: Any) -> Prepared:

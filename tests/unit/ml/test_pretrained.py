@@ -9,10 +9,12 @@ import torch
 
 from app.errors import InvalidData, InvalidRequest
 from app.ids import new_id
-from app.ml import checkpoint, loop, models
-from app.ml.best import State
-from app.ml.preprocessing import NumberTargets
+from app.ml.features.preprocessing import NumberTargets
+from app.ml.inference import model_files
+from app.ml.inference.model_files import StateDict
+from app.ml.nn import modules
 from app.ml.specs import Inputs, PretrainedSpec
+from app.ml.training import loop
 from tests.unit.ml.transfer import (
     NAMES,
     TABLE,
@@ -63,13 +65,13 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Workben
     }
 
 
-def parts(name: str, state: State) -> tuple[State, State]:
+def parts(name: str, state: StateDict) -> tuple[StateDict, StateDict]:
     """Body and head."""
     head = {k: v for k, v in state.items() if k.startswith(HEADS[name])}
     return {k: v for k, v in state.items() if k not in head}, head
 
 
-def equal(one: State, other: State) -> bool:
+def equal(one: StateDict, other: StateDict) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
@@ -119,7 +121,7 @@ def test_another_target_keeps_the_body_and_starts_a_new_head(
     body, head = parts(name, weights(run))
     kept, new = parts(name, weights(other))
     assert equal(body, kept)
-    fresh = parts(name, checkpoint.build(other.predictor.card).state_dict())[1]
+    fresh = parts(name, model_files.build(other.predictor.card).state_dict())[1]
     assert all(torch.allclose(new[key], fresh[key], atol=1e-20) for key in fresh)
     assert not any(torch.equal(v, new[k]) for k, v in head.items() if v.any())
     widths = {"three": 3} if isinstance(target, str) else {}
@@ -233,7 +235,7 @@ def test_what_matches_stays_bit_for_bit(
     for key in frozen:
         if same_head or key not in head:
             assert torch.equal(before[key], after[key]), key
-    module = checkpoint.build(other.predictor.card)
+    module = model_files.build(other.predictor.card)
     moving = {k for k, _ in module.named_parameters()} - frozen - {"embed.line", "embed.bias"}
     for key in moving:
         assert not torch.equal(before[key], after[key]), key
@@ -305,5 +307,5 @@ def test_a_told_spec_can_be_planned_again(sources: Any) -> None:
     told = made.spec.model_dump(mode="json", exclude={"dataset"})
     assert told["model"]["model"] == "base@1", "pinned to its version"
     assert planned(run, TABLE, **told).spec == made.spec.model_copy(update={"dataset": "some-data"})
-    module = models.build(made.spec.model, Inputs(5, (), (0, 1)), 3, seed=0)
+    module = modules.build(made.spec.model, Inputs(5, (), (0, 1)), 3, seed=0)
     assert made.parameters == sum(parameter.numel() for parameter in module.parameters())

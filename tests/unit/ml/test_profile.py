@@ -11,9 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from app.ml import json_rows, profile
-from app.ml.canonical import ColumnType
-from app.ml.tables import TypedTable
+from app.ml.tables import json_rows, profile
+from app.ml.tables.canonical import ColumnType
+from app.ml.tables.parquet import TypedTable
 from tests.unit.ml.files import column_of, csv_of
 from tests.unit.ml.workbench import profile_of, table_of
 

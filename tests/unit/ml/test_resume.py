@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.ids import new_id
-from app.ml.events import CheckpointSaved, EpochEnded, Event, StopReason, TrainEnded
-from app.ml.loop import train
 from app.ml.specs import OptimizerSpec, SchedulerSpec
+from app.ml.training.events import CheckpointSaved, EpochEnded, Event, StopReason, TrainEnded
+from app.ml.training.loop import train
 from app.storage import sha256_of
 from tests.unit.ml.workbench import Workbench, stop_after, table_of
 

@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from app.errors import FitserveError, InvalidData, InvalidRequest
-from app.ml import losses, weights
-from app.ml.data import prepare
-from app.ml.preprocessing import ClassTarget
+from app.ml.data import row_weights
+from app.ml.data.preparation import prepare
+from app.ml.features.preprocessing import ClassTarget
+from app.ml.nn import losses
 from app.ml.specs import (
     BCEWithLogitsSpec,
     CrossEntropySpec,
@@ -125,7 +126,7 @@ def test_weights_are_1_on_average_over_a_part(told: list[float], by_class: Any) 
     spec = spec_for(TABLE, target="word", class_weight=by_class, sample_weight="weight")
     part = pa.table({"word": kinds, "weight": pa.array(told, pa.float64())})
     target = ClassTarget(names=["word"], classes=["a", "b"], outputs=2)
-    weigh = weights.of(spec, target, part)
+    weigh = row_weights.of(spec, target, part)
     try:
         found = weigh(part)
     except InvalidData:

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.errors import InvalidInput
-from app.ml.feature_tables import FeatureTables
-from app.ml.features import FeatureEncoder, Matrix, fit_features
-from app.ml.predictor import Predictor
-from app.ml.preprocessing import NumberTargets
-from app.ml.rows import RowEncoder
+from app.ml.features.encoder import FeatureEncoder, Matrix, fit_features
+from app.ml.features.feature_tables import FeatureTables
+from app.ml.features.preprocessing import NumberTargets
+from app.ml.features.row_encoder import RowEncoder
+from app.ml.inference.predictor import Predictor
 from app.ml.specs import PreprocessingSpec
 from tests.unit.ml.workbench import Workbench, table_of
 

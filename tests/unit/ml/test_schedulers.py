@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
-from app.ml import optimizers
-from app.ml.batches import Rows, batches
+from app.ml.data.batches import Rows, batches
 from app.ml.specs import OptimizerSpec, SchedulerSpec
+from app.ml.training import optimizers
 from tests.unit.ml.workbench import Run, Workbench, spec_for, table_of
 
 EPOCHS, STEPS, RATE = 7, 4, 0.05

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from app.ml import models
+from app.ml.nn import modules
 from app.ml.specs import (
     AdamWSpec,
     HuberSpec,
@@ -236,7 +236,7 @@ _LINEARS = st.builds(LinearSpec, init=st.sampled_from(["default", "normal"]))
 def test_the_count_by_arithmetic_is_the_modules(
     spec: LinearSpec | MLPSpec, inputs: int, outputs: int
 ) -> None:
-    module = models.build(spec, Inputs(inputs), outputs, seed=0)
+    module = modules.build(spec, Inputs(inputs), outputs, seed=0)
     counted = sum(parameter.numel() for parameter in module.parameters())
     assert size_of(spec, Inputs(inputs), outputs).parameters == counted
 
@@ -251,7 +251,7 @@ def test_embeddings_are_counted_too(
     inputs = Inputs(dense, embeddings)
     if not inputs.width:
         return
-    module = models.build(spec, inputs, outputs, seed=0)
+    module = modules.build(spec, inputs, outputs, seed=0)
     counted = sum(parameter.numel() for parameter in module.parameters())
     assert size_of(spec, inputs, outputs).parameters == counted
 
@@ -275,11 +275,11 @@ def test_a_spec_knows_which_columns_its_split_depends_on() -> None:
     table = table_of(
         {"x": list(range(20)), "y": [0.5 * i for i in range(20)], "g": [i // 2 for i in range(20)]}
     )
-    assert spec_for(table).told_columns == ["y"]
+    assert spec_for(table).planning_columns == ["y"]
     grouped = spec_for(
         table, target=["y", "x"], features=["g"], split={"strategy": "group", "column": "g"}
     )
-    assert grouped.told_columns == ["y", "x", "g"]
+    assert grouped.planning_columns == ["y", "x", "g"]
 
 
 def test_every_spec_has_a_json_schema() -> None:

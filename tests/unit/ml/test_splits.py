@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.ml.data.splits import PARTS, part_sizes, split_rows
 from app.ml.specs import SplitSpec
-from app.ml.splits import PARTS, part_sizes, split_rows
 
 Strategy = Literal["random", "stratified", "sequential"]
 

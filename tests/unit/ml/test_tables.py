@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.errors import ArtifactCorrupt, InvalidData
-from app.ml import tables
+from app.ml.tables import parquet
 
 # ---------------------------------------------------------------- names
 
@@ -28,19 +28,19 @@ from app.ml import tables
 )
 def test_names_that_no_table_has_are_refused(names: list[str], problem: str) -> None:
     with pytest.raises(InvalidData, match=problem):
-        tables.check_names(names)
+        parquet.check_names(names)
 
 
 def test_names_may_hold_anything_else() -> None:
-    tables.check_names(["a" * 256, "größe µ", "a/b~c", 'say "hi"', "two\nlines", "∀x∃y", "😀"])
+    parquet.check_names(["a" * 256, "größe µ", "a/b~c", 'say "hi"', "two\nlines", "∀x∃y", "😀"])
 
 
 # ---------------------------------------------------------------- equal tables, equal bytes
 
 
 def stored(table: pa.Table, folder: Path) -> bytes:
-    tables.write(table, folder / tables.FILE)
-    return (folder / tables.FILE).read_bytes()
+    parquet.write(table, folder / parquet.FILE)
+    return (folder / parquet.FILE).read_bytes()
 
 
 def long_table(rows: int = 140_000) -> pa.Table:
@@ -79,51 +79,51 @@ def test_what_lies_under_a_gap_leaves_no_trace(tmp_path: Path) -> None:
 
 def test_a_stored_table_reads_back_as_it_was(tmp_path: Path) -> None:
     table = long_table()
-    path = tmp_path / tables.FILE
-    tables.write(table, path)
-    assert tables.read(path).equals(table)
-    assert tables.read(path, ["utc", "n"]).equals(table.select(["utc", "n"]))
-    assert pa.concat_tables(list(tables.groups(path))).equals(table)
-    assert pa.concat_tables(list(tables.groups(path, ["x"]))).equals(table.select(["x"]))
-    encoded = tables.read(path, ["label", "n"], encoded=True)
+    path = tmp_path / parquet.FILE
+    parquet.write(table, path)
+    assert parquet.read(path).equals(table)
+    assert parquet.read(path, ["utc", "n"]).equals(table.select(["utc", "n"]))
+    assert pa.concat_tables(list(parquet.groups(path))).equals(table)
+    assert pa.concat_tables(list(parquet.groups(path, ["x"]))).equals(table.select(["x"]))
+    encoded = parquet.read(path, ["label", "n"], encoded=True)
     assert pa.types.is_dictionary(encoded["label"].type)
     assert encoded["label"].cast(pa.string()).equals(table["label"])
     assert encoded["n"].equals(table["n"])
 
 
 def test_groups_hold_at_most_so_many_rows_and_cells(tmp_path: Path) -> None:
-    path = tmp_path / tables.FILE
-    tables.write(long_table(), path)
-    assert [group.num_rows for group in tables.groups(path)] == [65_536, 65_536, 8_928]
+    path = tmp_path / parquet.FILE
+    parquet.write(long_table(), path)
+    assert [group.num_rows for group in parquet.groups(path)] == [65_536, 65_536, 8_928]
     wide = pa.table({f"c{i}": np.arange(1000) for i in range(8192)})
-    tables.write(wide, path)
-    assert [group.num_rows for group in tables.groups(path)] == [512, 488]
+    parquet.write(wide, path)
+    assert [group.num_rows for group in parquet.groups(path)] == [512, 488]
 
 
 def test_the_disk_is_looked_at_before_every_group(tmp_path: Path) -> None:
     looks: list[int] = []
-    tables.write(long_table(), tmp_path / tables.FILE, lambda: looks.append(1))
+    parquet.write(long_table(), tmp_path / parquet.FILE, lambda: looks.append(1))
     assert len(looks) == 3
 
 
 def test_a_damaged_table_is_told_as_such(tmp_path: Path) -> None:
-    path = tmp_path / tables.FILE
+    path = tmp_path / parquet.FILE
     table = long_table(1000)
-    tables.write(table, path)
+    parquet.write(table, path)
     whole = path.read_bytes()
     page = pq.read_metadata(path).row_group(0).column(2).data_page_offset
     for content in (b"", whole[:-1], whole[: len(whole) // 2], whole[4:]):
         path.write_bytes(content)
         with pytest.raises(ArtifactCorrupt):
-            tables.read(path)
+            parquet.read(path)
     path.write_bytes(whole[: page + 500] + bytes([whole[page + 500] ^ 255]) + whole[page + 501 :])
     with pytest.raises(ArtifactCorrupt):
-        tables.read(path)
+        parquet.read(path)
     path.unlink()
     with pytest.raises(ArtifactCorrupt):
-        tables.read_rows(path, 0, 1)
+        parquet.read_rows(path, 0, 1)
     with pytest.raises(ArtifactCorrupt):
-        next(tables.groups(path))
+        next(parquet.groups(path))
 
 
 # ---------------------------------------------------------------- rows in pages
@@ -132,9 +132,9 @@ def test_a_damaged_table_is_told_as_such(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def paged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """140,000 rows: three row groups."""
-    path = tmp_path_factory.mktemp("long") / tables.FILE
+    path = tmp_path_factory.mktemp("long") / parquet.FILE
     numbers = np.arange(140_000)
-    tables.write(pa.table({"n": numbers, "odd": numbers % 2 == 1}), path)
+    parquet.write(pa.table({"n": numbers, "odd": numbers % 2 == 1}), path)
     return path
 
 
@@ -151,12 +151,12 @@ def paged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_pages_cross_row_groups(paged: Path, offset: int, limit: int, expected: list[int]) -> None:
-    rows = tables.read_rows(paged, offset, limit)
+    rows = parquet.read_rows(paged, offset, limit)
     assert rows == [{"n": n, "odd": n % 2 == 1} for n in expected]
 
 
 def test_a_page_may_span_a_whole_row_group(paged: Path) -> None:
-    rows = tables.read_rows(paged, 60_000, 75_000)
+    rows = parquet.read_rows(paged, 60_000, 75_000)
     assert [row["n"] for row in rows] == list(range(60_000, 135_000))
 
 
@@ -174,8 +174,8 @@ def test_rows_tell_datetimes_in_iso_8601(tmp_path: Path) -> None:
             ),
         }
     )
-    tables.write(table, tmp_path / tables.FILE)
-    assert tables.read_rows(tmp_path / tables.FILE, 0, 3) == [
+    parquet.write(table, tmp_path / parquet.FILE)
+    assert parquet.read_rows(tmp_path / parquet.FILE, 0, 3) == [
         {"day": "2026-11-23", "at": "2026-11-23T09:30:00", "utc": "9999-12-31T23:59:00Z"},
         {"day": "0001-01-01", "at": "1969-01-01T00:00:00.000005", "utc": "0001-01-01T00:00:00Z"},
         {"day": None, "at": None, "utc": None},

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from app.ml import inference, losses, models
+from app.ml.inference import forward
+from app.ml.nn import losses, modules
+from app.ml.nn.tabular import PiecewiseLinear, Tabular, _clipped
 from app.ml.specs import (
     BCEWithLogitsSpec,
     CrossEntropySpec,
@@ -22,7 +24,6 @@ from app.ml.specs import (
     TabularSpec,
     size_of,
 )
-from app.ml.tabular import PiecewiseLinear, Tabular, _clipped
 from tests.unit.ml.workbench import Run, Workbench, table_of
 
 SMALL = TabularSpec(members=3, width=5, embedding=2, bins=4)
@@ -31,7 +32,7 @@ SMALL = TabularSpec(members=3, width=5, embedding=2, bins=4)
 def tabular(
     inputs: Inputs, outputs: int = 1, loss: str = "mse", seed: int = 0, spec: TabularSpec = SMALL
 ) -> Tabular:
-    module = models.build(spec, inputs, outputs, seed, loss)
+    module = modules.build(spec, inputs, outputs, seed, loss)
     assert isinstance(module, Tabular)
     return module
 
@@ -60,7 +61,7 @@ SPECS = st.builds(
 
 @given(SPECS, any_inputs(), st.integers(1, 4))
 def test_sizes_are_known_without_building(spec: TabularSpec, inputs: Inputs, outputs: int) -> None:
-    module = models.build(spec, inputs, outputs, seed=0)
+    module = modules.build(spec, inputs, outputs, seed=0)
     count = sum(parameter.numel() for parameter in module.parameters())
     assert size_of(spec, inputs, outputs).parameters == count
 
@@ -69,7 +70,7 @@ def test_sizes_are_known_without_building(spec: TabularSpec, inputs: Inputs, out
 def test_members_answer_apart_in_training_and_as_one_otherwise(
     spec: TabularSpec, inputs: Inputs, outputs: int, rows: int
 ) -> None:
-    module = models.build(spec, inputs, outputs, seed=0)
+    module = modules.build(spec, inputs, outputs, seed=0)
     x = torch.zeros(rows, inputs.width)
     assert module.train()(x).shape == (rows, spec.members, outputs)
     assert module.eval()(x).shape == (rows, outputs)
@@ -91,8 +92,8 @@ def test_members_answer_apart_where_their_own_parts_are_frozen() -> None:
     """What stays in evaluation is a norm's statistics; here there are none."""
     module = tabular(Inputs(2, (), (0,)))
     own = ["scale", "shift", "hidden", "bias", "head", "offset"]
-    models.freeze(module, PretrainedSpec(model="base", freeze=own))
-    models.training_mode(module)
+    modules.freeze(module, PretrainedSpec(model="base", freeze=own))
+    modules.training_mode(module)
     assert module(torch.randn(4, 2)).shape == (4, 3, 1)
 
 
@@ -100,7 +101,7 @@ def test_at_the_start_a_number_is_a_straight_line() -> None:
     """Nothing bends before the first step, wherever the bends are."""
     x = torch.linspace(-3, 3, 50)[:, None]
     before, after = tabular(Inputs(1, (), (0,))), tabular(Inputs(1, (), (0,)))
-    models.fit(after, x)
+    modules.fit(after, x)
     assert torch.equal(before.eval()(x), after.eval()(x))
     assert not torch.equal(before.embed.slope, after.embed.slope)
 
@@ -294,8 +295,8 @@ def test_the_clip_never_turns_back(values: list[float]) -> None:
 
 def test_smoothing_is_the_models_and_reaches_through_a_pretrained_one() -> None:
     spec = TabularSpec(label_smoothing=0.2)
-    assert models.smoothing(spec) == 0.2
-    assert models.smoothing(PretrainedSpec(model="m", architecture=spec)) == 0.2
+    assert modules.smoothing(spec) == 0.2
+    assert modules.smoothing(PretrainedSpec(model="m", architecture=spec)) == 0.2
 
 
 def test_smoothed_classes_are_torchs() -> None:
@@ -325,7 +326,7 @@ def test_the_validation_loss_is_not_smoothed(workbench: Workbench) -> None:
         table, model={"kind": "tabular", "label_smoothing": 0.4}, loss="cross_entropy", epochs=3
     )
     part = run.prepared().validation
-    outputs = torch.from_numpy(inference.outputs_of(run.predictor.module, part.x))
+    outputs = torch.from_numpy(forward.outputs_of(run.predictor.module, part.x))
     plain = float(nn.functional.cross_entropy(outputs, torch.from_numpy(part.y)))
     assert run.ended.best.values["validation_loss"] == pytest.approx(plain, rel=1e-5)
 
@@ -388,6 +389,6 @@ def test_what_was_looked_at_travels_with_the_weights(workbench: Workbench) -> No
 
 def test_the_summary_counts_every_parameter() -> None:
     module = tabular(Inputs(3, (), (0, 1)), 2)
-    layers = models.summary(module, 3)
+    layers = modules.summary(module, 3)
     count = sum(parameter.numel() for parameter in module.parameters())
     assert sum(layer["parameters"] for layer in layers) == count

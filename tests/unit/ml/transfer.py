@@ -7,11 +7,13 @@ import pyarrow as pa
 from safetensors.torch import load_file
 
 from app.ids import new_id
-from app.ml import card, loop, tables
 from app.ml import plan as planning
-from app.ml.best import State
-from app.ml.events import TrainTask
+from app.ml.inference import card
+from app.ml.inference.model_files import StateDict
 from app.ml.plan import Plan, Source
+from app.ml.tables import parquet
+from app.ml.training import loop
+from app.ml.training.events import TrainTask
 from tests.unit.ml.workbench import Run, Workbench, profile_of, request, table_of
 
 
@@ -46,7 +48,7 @@ def source_of(run: Run, ref: str = "base@1") -> Source:
 def planned(run: Run, table: pa.Table, freeze: list[str] | None = None, **fields: Any) -> Plan:
     model = {"kind": "pretrained", "model": "base", "freeze": freeze or []}
     asked = request(**{"model": model, **fields})
-    known = [name for name in asked.told_columns if name in table.column_names]
+    known = [name for name in asked.planning_columns if name in table.column_names]
     return planning.plan(
         asked, profile_of(table), table.num_rows, table.select(known), source_of(run)
     )
@@ -57,7 +59,7 @@ def transferred(bench: Workbench, run: Run, table: pa.Table = TABLE, **fields: A
     spec = planned(run, table, **fields).spec
     dataset_id = new_id("ds")
     with bench.storage.publish("datasets", dataset_id) as draft:
-        tables.write(table, draft / tables.FILE)
+        parquet.write(table, draft / parquet.FILE)
     task = TrainTask(
         root=bench.storage.root,
         dataset_id=dataset_id,
@@ -68,8 +70,8 @@ def transferred(bench: Workbench, run: Run, table: pa.Table = TABLE, **fields: A
     return Run(task, bench.storage, list(loop.train(task)))
 
 
-def weights(run: Run) -> State:
-    state: State = load_file(run.folder / card.WEIGHTS)
+def weights(run: Run) -> StateDict:
+    state: StateDict = load_file(run.folder / card.WEIGHTS)
     return state
 
 

@@ -9,14 +9,16 @@ from typing import Any
 import pyarrow as pa
 
 from app.ids import new_id
-from app.ml import data, json_rows, loop, profile, tables
 from app.ml import plan as planning
-from app.ml.canonical import ColumnType, column_type
-from app.ml.events import EpochEnded, Event, StopReason, TrainEnded, TrainTask
+from app.ml.data import preparation
+from app.ml.inference.predictor import Predictor
 from app.ml.plan import Plan
-from app.ml.predictor import Predictor
 from app.ml.specs import JobRequest, JobSpec
-from app.ml.tables import TypedTable
+from app.ml.tables import json_rows, parquet, profile
+from app.ml.tables.canonical import ColumnType, column_type
+from app.ml.tables.parquet import TypedTable
+from app.ml.training import loop
+from app.ml.training.events import EpochEnded, Event, StopReason, TrainEnded, TrainTask
 from app.storage import Storage, sha256_of
 
 LINE_REQUEST: dict[str, Any] = {
@@ -55,7 +57,7 @@ def profile_of(table: pa.Table) -> list[dict[str, Any]]:
 def planned(table: pa.Table, **fields: Any) -> Plan:
     """The request's fields completed against ``table``."""
     asked = request(**fields)
-    known = [name for name in asked.told_columns if name in table.column_names]
+    known = [name for name in asked.planning_columns if name in table.column_names]
     return planning.plan(asked, profile_of(table), table.num_rows, table.select(known))
 
 
@@ -98,10 +100,10 @@ class Run:
         """One value per epoch."""
         return [epoch.values[name] for epoch in self.epochs]
 
-    def prepared(self) -> data.Prepared:
+    def prepared(self) -> preparation.Prepared:
         """The data as training saw it, made anew from disk."""
         folder = self.storage.verified("datasets", self.task.dataset_id)
-        return data.prepare(self.task.spec, tables.read(folder / tables.FILE))
+        return preparation.prepare(self.task.spec, parquet.read(folder / parquet.FILE))
 
 
 class Workbench:
@@ -115,7 +117,7 @@ class Workbench:
         """Publish ``table`` and name the job that the request's fields describe."""
         dataset_id = new_id("ds")
         with self.storage.publish("datasets", dataset_id) as draft:
-            tables.write(table, draft / tables.FILE)
+            parquet.write(table, draft / parquet.FILE)
         return TrainTask(
             root=self.storage.root,
             dataset_id=dataset_id,

@@ -1,0 +1,86 @@
+"""The outermost ASGI layer: a request id for every request, one log line, and its metrics."""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Iterable
+from random import getrandbits
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app import logs
+from app.api.http import problems
+from app.api.http.prometheus import Metrics
+from app.errors import ShuttingDown
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+log = logs.get("http")
+
+
+class Observe:
+    """Wraps the whole application, so that refused and failed requests are seen too."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id, unread = _told(scope["headers"])
+        status = 0
+        started = time.perf_counter()
+
+        async def receive_to_the_end() -> Message:
+            nonlocal unread
+            message = await receive()
+            unread = unread and bool(message.get("more_body"))
+            return message
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                if unread:  # or a body without an end would be read for ever after its refusal
+                    headers.append((b"connection", b"close"))
+                message["headers"] = headers
+            await send(message)
+
+        token = logs.request_id.set(request_id)
+        try:
+            await self._app(scope, receive_to_the_end, send_with_id)
+        except asyncio.CancelledError:  # the server stops and waits no longer
+            if status == 0:
+                error = ShuttingDown("the server is stopping; send the request again")
+                await problems.of(error, scope["path"])(scope, receive, send_with_id)
+        except Exception:  # it has been logged and answered where an answer was possible
+            if status == 0:
+                raise
+        finally:
+            self._report(scope, status, time.perf_counter() - started)
+            logs.request_id.reset(token)
+
+    def _report(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unmatched")
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._metrics.observe(method, route, status, seconds)
+        if logs.tells(logging.INFO):
+            path, ms = scope["path"][:200], round(seconds * 1000, 2)
+            log.info("request", method=method, path=path, status=status, ms=ms)
+
+
+def _told(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, bool]:
+    """The request's id, given or made, and whether a body comes. Read by hand: every request pays
+    for this."""
+    request_id, body = "", False
+    for name, value in headers:
+        if name == b"x-request-id":
+            request_id = value.decode("latin-1")
+        elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+            body = True
+    return request_id if _REQUEST_ID.fullmatch(request_id) else f"{getrandbits(64):016x}", body

@@ -1,0 +1,171 @@
+"""pydantic's errors as sentences for people: a pointer into what was sent, and the remedy."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import Any
+
+from app.api.http.bodies import dump
+from app.errors import FieldError, escape
+from app.ml.specs import JobRequest, field_names
+
+_NO_STRING = "should be a string"
+_OWN = {"fractions", "length", "cells", "nesterov", "duplicate", "too_many_fields", "too_long"}
+_OWN |= {"etas", "milestones", "max_lr"}
+_SHOW_GIVEN = ("_type", "equal", "_than")
+
+
+def explained(items: Sequence[Any], body: Any) -> list[FieldError]:
+    """The errors of a request whose body was ``body``, one for each place."""
+    return _one_a_place([_field(item, body) for item in items])
+
+
+def _one_a_place(fields: Sequence[FieldError]) -> list[FieldError]:
+    """One error for each pointer. Where a field may be a string or a list, pydantic complains of
+    both: what is wrong inside the list is what was meant."""
+    found: dict[str, FieldError] = {}
+    for field in fields:
+        before = found.setdefault(field.pointer, field)
+        if before is not field and before.detail.endswith(_NO_STRING):
+            detail = f"{before.detail} or a list of them"
+            found[field.pointer] = replace(before, detail=detail)
+    inner = {pointer.rpartition("/")[0] for pointer in found}
+    return [field for pointer, field in found.items() if pointer not in inner or len(found) == 1]
+
+
+def _field(item: dict[str, Any], body: Any) -> FieldError:
+    parts, value = _place(item["loc"], body, absent=item["type"] == "missing")
+    if item["type"] == "union_tag_invalid" and isinstance(value, dict):
+        parts.append(item["ctx"]["discriminator"].strip("'"))
+    # "unknown optimizer", though it is the optimizer's kind that is unknown
+    name = _name(parts[:-1] if parts[-1:] == ["kind"] and len(parts) > 1 else parts)
+    pointer = "".join(f"/{escape(str(part))[:64]}" for part in parts)
+    return FieldError(pointer, _detail(item, name), _code(item["type"]))
+
+
+def _place(location: Sequence[str | int], body: Any, absent: bool) -> tuple[list[str | int], Any]:
+    """The path in what was sent, without the tags of unions that pydantic puts between, and what
+    stands there. ``absent``: the last part is the name of a field that is not there.
+    """
+    where, *parts = location
+    if where != "body":
+        return list(parts), None
+    kept: list[str | int] = []
+    here = body
+    for i, part in enumerate(parts):
+        inside = isinstance(here, dict) and part in here
+        inside = inside or (isinstance(here, list) and isinstance(part, int) and part < len(here))
+        if inside:
+            here = here[part]
+            kept.append(part)
+        elif absent and i == len(parts) - 1:
+            kept.append(part)
+    return kept, here
+
+
+def _name(parts: Sequence[str | int]) -> str:
+    """What a person would call the place: ``hidden[0]``."""
+    if not parts:
+        return "body"
+    if isinstance(parts[-1], int):
+        return f"{parts[-2] if len(parts) > 1 else 'item'}[{parts[-1]}]"
+    return parts[-1]
+
+
+_KNOWN = field_names(JobRequest) | {"name", "source", "types", "metadata", "replace"}
+
+
+def _code(kind: str) -> str:
+    """A stable name for each kind of mistake; pydantic's own change with it."""
+    if kind.endswith(("_type", "_parsing", "_required", "_from_float")):
+        return "wrong_type"
+    if kind.startswith(("greater_", "less_", "finite_")):
+        return "out_of_range"
+    if kind.startswith(("too_", "string_too_")):
+        return "wrong_length"
+    return _CODES.get(kind, "invalid")
+
+
+_CODES = {
+    "missing": "missing",
+    "extra_forbidden": "unknown_field",
+    "union_tag_invalid": "unknown_value",
+    "union_tag_not_found": "missing",
+    "literal_error": "unknown_value",
+}
+
+
+def _detail(item: dict[str, Any], name: str) -> str:
+    sentence = _SENTENCES.get(item["type"])
+    if sentence is not None:
+        return sentence(name, item)
+    said = str(item["msg"]).replace("Input should be", f"'{name}' should be")
+    given = item.get("input")
+    if isinstance(given, str | int | float | bool) and item["type"].endswith(_SHOW_GIVEN):
+        said = f"{said}, got {_short(given)}"
+    return said if f"'{name}'" in said or item["type"] in _OWN else f"'{name}': {said}"
+
+
+def _unknown_field(name: str, _item: dict[str, Any]) -> str:
+    guess = get_close_matches(name[:64], _KNOWN - {name}, n=1)
+    remedy = f"did you mean '{guess[0]}'?" if guess else "leave it out"
+    return f"unknown field '{name[:64]}'; {remedy}"
+
+
+def _unknown_tag(name: str, item: dict[str, Any]) -> str:
+    value = item["input"].get(item["ctx"]["discriminator"].strip("'"))
+    return _unknown(name, value, _quoted(item["ctx"]["expected_tags"]))
+
+
+def _whole_number(name: str, item: dict[str, Any]) -> str:
+    return f"'{name}' should be a whole number, got {_short(item.get('input'))}"
+
+
+def _json_object(name: str, _item: dict[str, Any]) -> str:
+    return f"'{name}' should be a JSON object"
+
+
+_SENTENCES: dict[str, Callable[[str, dict[str, Any]], str]] = {
+    "missing": lambda name, _: f"'{name}' is required",
+    "extra_forbidden": _unknown_field,
+    "union_tag_invalid": _unknown_tag,
+    "union_tag_not_found": lambda name, item: (
+        f"'{name}' wants an object with {item['ctx']['discriminator']}"
+    ),
+    "literal_error": lambda name, item: _unknown(
+        f"value of '{name}':", item.get("input"), _quoted(item["ctx"]["expected"])
+    ),
+    "string_pattern_mismatch": lambda name, item: f"'{name}' must match {item['ctx']['pattern']}",
+    "string_type": lambda name, _: f"'{name}' {_NO_STRING}",
+    "string_too_short": lambda name, _: f"'{name}' must not be empty",
+    "int_type": _whole_number,
+    "int_parsing": _whole_number,
+    "int_from_float": _whole_number,
+    "too_short": lambda name, item: f"'{name}' needs at least {item['ctx']['min_length']}",
+    "none_required": lambda name, _: f"'{name}' can only be null as yet",
+    "model_type": _json_object,
+    "model_attributes_type": _json_object,
+    "dict_type": _json_object,
+}
+
+
+def _unknown(name: str, value: Any, known: list[str]) -> str:
+    listed = ", ".join(f"'{item}'" for item in known)
+    if not isinstance(value, str):
+        return f"unknown {name} {_short(value)}; there are {listed}"
+    guess = get_close_matches(value, known, n=1)
+    remedy = f"did you mean '{guess[0]}'? There are {listed}" if guess else f"there are {listed}"
+    return f"unknown {name} {_short(value)}; {remedy}"
+
+
+def _quoted(text: str) -> list[str]:
+    return [part for part in text.split("'")[1::2] if part]
+
+
+def _short(value: Any) -> str:
+    """A value as JSON would have it, in a few words."""
+    if isinstance(value, str):
+        return f"'{value[:64]}'"
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    return dump(value).decode()[:64]

@@ -1,0 +1,193 @@
+"""Following jobs: one reader of the database per followed job, however many follow it.
+
+A stream reads the events of its job as they come and keeps the newest, encoded once; followers copy
+them from memory. A follower that starts before what is kept reads its own way up to it.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import orjson
+from anyio import to_thread
+from fastapi.sse import format_sse_event
+
+from app import logs
+from app.db.models import TERMINAL
+from app.errors import NotFound, ServiceError
+from app.runtime.context import Context
+from app.services.jobs import events, jobs
+from app.services.jobs.events import Event
+
+_LOOK_AGAIN = 1.0
+_PING_SECONDS = 15.0
+_PAGE = 500
+_KEPT = 5_000
+_PING = b": ping\n\n"
+
+log = logs.get("streams")
+
+
+def encode(event: Event) -> bytes:
+    """One server-sent event."""
+    data = orjson.dumps(event.data).decode()
+    return format_sse_event(data_str=data, event=event.type, id=str(event.id))
+
+
+def _last_word(name: str, detail: str) -> bytes:
+    """An event without an id: whoever comes back goes on where the last real one was."""
+    return format_sse_event(data_str=orjson.dumps({"detail": detail}).decode(), event=name)
+
+
+@dataclass(frozen=True)
+class _News:
+    first: int
+    encoded: list[bytes]
+    last: int
+    over: bool
+
+
+def _read(context: Context, job_id: str, after: int | None) -> _News:
+    """A page of events after ``after`` (``None``: only where the job stands)."""
+    with context.database.read() as session:
+        job = jobs.find(session, job_id)
+        end = events.last_id(job)
+        first = end + 1 if after is None else min(after, end) + 1
+        last = min(end, first + _PAGE - 1)
+        found = events.read(session, job_id, first, last) if last >= first else []
+        over = job.status in TERMINAL and last == end
+        return _News(first, [encode(event) for event in found], last, over)
+
+
+class JobStream:
+    """What one job tells, to all who follow it in this process."""
+
+    def __init__(self, context: Context, job_id: str) -> None:
+        self._context, self._job_id = context, job_id
+        self._first, self._encoded = 0, list[bytes]()
+        self._joined: tuple[int, bytes] = (0, b"")
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.followers = 0
+        self.over = False
+        """Whether the job has ended and all it told is here."""
+        self.deleted = False
+
+    @property
+    def last(self) -> int:
+        """Id of the newest event that was read."""
+        return self._first + len(self._encoded) - 1
+
+    async def start(self, after: int | None) -> None:
+        """Begin at ``after``, or with what comes next. Raises NotFound."""
+        self._take(await to_thread.run_sync(_read, self._context, self._job_id, after))
+        self._task = asyncio.create_task(self._keep_reading())
+
+    def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def ended(self, timeout: float) -> bool:
+        """Wait for the job's end, or ``timeout`` seconds, or until the server stops."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while not (self.over or self.deleted or self._context.stopping.is_set()):
+                    await self._changed.wait()
+        return self.over
+
+    async def stream(self, after: int) -> AsyncIterator[bytes]:
+        """Server-sent events after the id ``after``, until the job's or the server's end."""
+        after = min(after, max(self.last, 0))
+        while True:
+            changed = self._changed
+            if after + 1 < self._first:
+                page = await to_thread.run_sync(_read, self._context, self._job_id, after)
+                after = page.last
+                yield b"".join(page.encoded)
+            elif after < self.last:
+                yield self._since(after)
+                after = self.last
+            elif self.over:
+                return
+            elif self.deleted:
+                yield _last_word("deleted", "the job has been deleted")
+                return
+            elif self._context.stopping.is_set():
+                yield _last_word("shutdown", "the server is stopping; connect again in a moment")
+                return
+            else:
+                try:
+                    await asyncio.wait_for(changed.wait(), _PING_SECONDS)
+                except TimeoutError:
+                    yield _PING
+
+    # ------------------------------------------------------------ the one reader
+
+    async def _keep_reading(self) -> None:
+        with self._context.signals.subscribe(self._job_id) as changes:
+            while not (self.over or self.deleted):
+                try:
+                    news = await to_thread.run_sync(_read, self._context, self._job_id, self.last)
+                except NotFound:
+                    self.deleted = True
+                    self._wake()
+                    return
+                except ServiceError as error:  # a full disk, a database that is away
+                    log.warning("events cannot be read; trying again", detail=error.detail)
+                    await asyncio.sleep(_LOOK_AGAIN)
+                    continue
+                self._take(news)
+                if len(news.encoded) < _PAGE:
+                    await changes.wait(_LOOK_AGAIN)
+
+    def _take(self, news: _News) -> None:
+        if not self._encoded:
+            self._first = news.first
+        self._encoded += news.encoded
+        if len(self._encoded) > 2 * _KEPT:
+            self._first += len(self._encoded) - _KEPT
+            self._encoded = self._encoded[-_KEPT:]
+        self.over = news.over
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _since(self, after: int) -> bytes:
+        """All after ``after``; most followers ask for the same, so the newest answer is kept."""
+        key = after * 2**31 + self.last
+        if self._joined[0] != key:
+            self._joined = (key, b"".join(self._encoded[after + 1 - self._first :]))
+        return self._joined[1]
+
+
+class JobStreams:
+    """The streams that somebody follows; used in the event loop only."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._lock = asyncio.Lock()
+        self._streams: dict[str, JobStream] = {}
+
+    @contextlib.asynccontextmanager
+    async def follow(self, job_id: str, after: int | None = None) -> AsyncIterator[JobStream]:
+        """The job's stream, made where nobody follows it yet. Raises NotFound.
+
+        ``after`` is where a new stream begins; left out: with what comes next.
+        """
+        async with self._lock:
+            stream = self._streams.get(job_id)
+            if stream is None:
+                stream = JobStream(self._context, job_id)
+                await stream.start(after)
+                self._streams[job_id] = stream
+            stream.followers += 1
+        try:
+            yield stream
+        finally:
+            stream.followers -= 1
+            if not stream.followers:
+                stream.close()
+                del self._streams[job_id]

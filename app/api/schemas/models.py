@@ -1,0 +1,192 @@
+"""What the API asks and answers about models, as the contract names it."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, Field
+from pydantic_core import PydanticCustomError
+
+from app.api.schemas.schemas import ListOut, Time
+from app.db.models import Alias, ModelVersion
+from app.ml.specs import Name, Spec
+
+
+def _no_number(alias: str) -> str:
+    if alias.isdecimal():
+        raise PydanticCustomError(
+            "digits", "'alias' must not be all digits, which are a version; add a letter"
+        )
+    return alias
+
+
+AliasName = Annotated[Name, AfterValidator(_no_number)]
+
+# ---------------------------------------------------------------- requests
+
+
+class AliasRequest(Spec):
+    """Which version an alias is to name."""
+
+    version: int = Field(ge=1)
+
+
+class PromoteRequest(Spec):
+    """What a checkpoint is to become a version of."""
+
+    register_as: Name | None = Field(
+        None, description="the model's name; left out: as the job's own, else the job's id"
+    )
+
+
+# ---------------------------------------------------------------- resources
+
+
+class Feature(BaseModel):
+    name: str
+    type: str
+
+
+class ModelDataset(BaseModel):
+    id: str
+    sha256: str
+
+    @classmethod
+    def of(cls, row: ModelVersion) -> "ModelDataset":
+        return cls(id=row.dataset_id, sha256=row.dataset_sha256)
+
+
+class SplitCounts(BaseModel):
+    train: int
+    validation: int
+    test: int
+
+
+class Lineage(BaseModel):
+    """What a version was made from; null is what an older fitserve did not keep."""
+
+    job: str
+    dataset: ModelDataset
+    spec: dict[str, Any] | None = Field(description="the job's, every field filled in")
+    split: SplitCounts | None
+    seed: int | None
+    epoch: int
+    checkpoint: str | None = Field(description="null where it is the job's own result")
+    versions: dict[str, str] | None = Field(description="of the libraries that trained it")
+
+    @classmethod
+    def of(cls, row: ModelVersion) -> "Lineage":
+        spec = row.lineage["spec"]
+        return cls(
+            job=row.job_id,
+            dataset=ModelDataset.of(row),
+            spec=spec,
+            split=row.lineage["split"],
+            seed=spec["seed"] if spec else None,
+            epoch=row.metrics["best"]["epoch"],
+            checkpoint=row.checkpoint_id,
+            versions=row.lineage["versions"],
+        )
+
+
+class ModelOut(BaseModel):
+    """A version of a trained model."""
+
+    id: str
+    object: Literal["model"] = "model"
+    name: str
+    version: int
+    ref: str
+    aliases: list[str]
+    task: str
+    features: list[Feature]
+    target: str | list[str]
+    metrics: dict[str, Any]
+    job: str
+    dataset: ModelDataset
+    parameters: int
+    lineage: Lineage
+    created_at: Time
+    metadata: dict[str, str]
+
+    @classmethod
+    def of(cls, row: ModelVersion, aliases: Sequence[str]) -> "ModelOut":
+        return cls(
+            id=row.id,
+            name=row.name,
+            version=row.version,
+            ref=f"{row.name}@{row.version}",
+            aliases=list(aliases),
+            task=row.task,
+            features=row.features,
+            target=row.target[0] if len(row.target) == 1 else row.target,
+            metrics=row.metrics,
+            job=row.job_id,
+            dataset=ModelDataset.of(row),
+            parameters=row.parameters,
+            lineage=Lineage.of(row),
+            created_at=row.created_at,
+            metadata=row.metadata_,
+        )
+
+
+class Parameter(BaseModel):
+    name: str
+    shape: list[int]
+    dtype: str
+    values: Any = Field(description="nested lists; null where the model has more than 10,000")
+
+
+class ParametersOut(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Parameter]
+
+
+class Layer(BaseModel):
+    name: str
+    type: str
+    output_shape: list[int | None]
+    parameters: int
+
+
+class SummaryOut(BaseModel):
+    object: Literal["summary"] = "summary"
+    model: str
+    version: int
+    inputs: int = Field(description="columns of the feature matrix after preprocessing")
+    layers: list[Layer]
+    parameters: int
+
+
+class ModelList(ListOut):
+    data: list[ModelOut]
+
+
+class AliasOut(BaseModel):
+    """A name for one version of a model, which can be moved to another."""
+
+    id: str
+    object: Literal["alias"] = "alias"
+    name: str = Field(description="of the model")
+    alias: str
+    version: int
+    ref: str
+    created_at: Time
+    updated_at: Time
+    metadata: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, row: Alias) -> "AliasOut":
+        ref = f"{row.name}@{row.alias}"
+        return cls(
+            id=ref,
+            name=row.name,
+            alias=row.alias,
+            version=row.version,
+            ref=ref,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+
+
+class AliasList(ListOut):
+    data: list[AliasOut]

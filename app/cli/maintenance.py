@@ -1,0 +1,129 @@
+"""Upkeep from the command line: look for damage, save everything, put it back."""
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import track
+
+from app import house
+from app.db import migrate
+from app.db.lock import lock_data_dir
+from app.db.session import Database
+from app.errors import ConfigurationError
+from app.maintenance import backup as copying
+from app.maintenance import fsck as checking
+from app.maintenance.backup import Copied, House
+from app.runtime.artifacts import Artifact, Finding, Track
+from app.settings import Settings
+from app.storage import Storage
+
+
+def fsck(settings: Settings) -> bool:
+    """Say what is wrong in the data directory; whether nothing is. Raises ConfigurationError."""
+    storage = _existing(settings)
+    with (
+        lock_data_dir(storage.lock_path, _holder("fsck")),
+        closing(house.open_database(settings, storage, frozen=True)) as database,
+    ):
+        migrate.require_current(database)
+        report = checking.fsck(storage, database, _track("checking"))
+    _tell(report.findings)
+    found = len(report.findings)
+    said = "all is well" if not found else f"{found} finding{'s' if found > 1 else ''}"
+    typer.echo(f"checked {report.artifacts} artifacts, {decimal(report.bytes)}: {said}")
+    return not found
+
+
+def backup(settings: Settings, folder: Path) -> bool:
+    """Save everything in ``folder``; whether nothing was lost. Raises FitserveError."""
+    storage, started = _existing(settings), time.monotonic()
+    with closing(house.open_database(settings, storage)) as database:
+        migrate.require_current(database)
+        source = House(storage, database)
+        copied = copying.backup(source, folder, _holder("backup"), _track("saving"))
+    return _summarise(
+        copied,
+        f"saved in {folder}",
+        started,
+        f"serve it with `fitserve serve --data-dir {folder}`, or copy it into an empty data "
+        f"directory with `fitserve restore {folder} --data-dir NEW`",
+    )
+
+
+def restore(settings: Settings, folder: Path) -> bool:
+    """Fill an empty house from ``folder``; whether nothing was lost. Raises FitserveError."""
+    source, started = Storage(folder), time.monotonic()
+    with (
+        closing(_readable(source, settings.data_dir)) as database,
+        house.locked_data(settings, _holder("restore"), shared=False) as target,
+        closing(house.open_database(settings, target)) as own,
+    ):
+        shared = own if own.shared else None
+        copied = copying.restore(House(source, database), target, shared, _track("restoring"))
+    where = f"{settings.data_dir}" + (f" and {own}" if own.shared else "")
+    start = f"start it with `fitserve serve --data-dir {settings.data_dir}`"
+    if own.shared:
+        start += " and the same FITSERVE_DATABASE_URL"
+    return _summarise(copied, f"restored to {where}", started, start)
+
+
+def _readable(source: Storage, target: Path) -> Database:
+    """The database of a backup. Raises ConfigurationError, having made nothing."""
+    if not source.database_path.exists():
+        raise ConfigurationError(
+            f"{source.root} is no backup: there is no {source.database_path.name}"
+        )
+    if target.resolve().is_relative_to(source.root.resolve()):
+        raise ConfigurationError(f"{target} lies in the backup itself; choose another --data-dir")
+    database = Database(source.database_path)
+    migrate.require_current(database)
+    return database
+
+
+def _existing(settings: Settings) -> Storage:
+    """The data directory, which must be there; nothing is made. Raises ConfigurationError."""
+    storage = Storage(settings.data_dir)
+    needed = storage.root if settings.postgres_url else storage.database_path
+    if not needed.exists():
+        raise ConfigurationError(
+            f"there is no {needed}; name the data directory with --data-dir or FITSERVE_DATA_DIR"
+        )
+    return storage
+
+
+def _holder(command: str) -> str:
+    return f"fitserve {command}, process {os.getpid()}"
+
+
+def _track(doing: str) -> Track:
+    """A bar on a terminal, nothing elsewhere."""
+    console = Console(stderr=True)
+
+    def show(artifacts: Sequence[Artifact]) -> Iterable[Artifact]:
+        hidden = not console.is_terminal
+        return track(artifacts, doing, console=console, transient=True, disable=hidden)
+
+    return show
+
+
+def _summarise(copied: Copied, done: str, started: float, what_next: str) -> bool:
+    rows, took = copied.rows, f"{decimal(copied.bytes)} in {time.monotonic() - started:.1f} s"
+    _tell(copied.lost)
+    if copied.lost:
+        what_next = f"{len(copied.lost)} artifacts could not be copied, see above"
+    typer.echo(
+        f"{done}: {rows['datasets']} datasets, {rows['models']} models, {rows['jobs']} jobs, "
+        f"{rows['checkpoints']} checkpoints, {took}; {what_next}"
+    )
+    return not copied.lost
+
+
+def _tell(findings: list[Finding]) -> None:
+    for finding in findings:
+        typer.echo(str(finding))

@@ -1,0 +1,282 @@
+"""Putting the house together: one process that answers HTTP and trains in children."""
+
+import os
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+from typing import Self
+
+import uvicorn
+
+from app import logs
+from app.api.app import create_app
+from app.db import migrate
+from app.db.lock import lock_data_dir
+from app.db.session import Database
+from app.errors import ConfigurationError, NotFound, ServiceError
+from app.executors.local import LocalExecutor
+from app.executors.parsers import Parsers
+from app.maintenance.housekeeper import Housekeeper
+from app.runtime import health
+from app.runtime.context import Context
+from app.runtime.signals import Signals
+from app.services.models import versions
+from app.settings import Settings, unknown_settings
+from app.storage import Storage
+from app.worker.worker import Worker
+
+_DRAIN_SECONDS = 2
+_WORKER_SECONDS = 4.5
+_NOTICE_SECONDS = 1.0
+"""How long requests are still answered after SIGTERM, so that a balancer sees /readyz turn."""
+_LAST_RESORT_SECONDS = 6.8
+
+log = logs.get("serve")
+
+
+@contextmanager
+def own_data(settings: Settings, holder: str) -> Iterator[tuple[Storage, Database]]:
+    """The data directory, made where it is missing, locked, and the database, migrated.
+
+    With Postgres several processes share the directory. Raises ConfigurationError where another
+    process has it or the database is not ours.
+    """
+    shared = settings.postgres_url is not None
+    with locked_data(settings, holder, shared=shared) as storage:
+        if shared and storage.database_path.exists():  # its artifacts would be orphans to Postgres
+            raise ConfigurationError(
+                f"{storage.root} belongs to the SQLite database in it; give Postgres a "
+                f"FITSERVE_DATA_DIR of its own and move everything there with `fitserve restore "
+                f"{storage.root}`"
+            )
+        database = open_database(settings, storage)
+        try:
+            migrate.upgrade(database)
+            yield storage, database
+        finally:
+            database.close()
+
+
+@contextmanager
+def locked_data(settings: Settings, holder: str, *, shared: bool) -> Iterator[Storage]:
+    """The data directory, made where it is missing, under its lock. Raises ConfigurationError."""
+    storage = Storage(settings.data_dir)
+    try:
+        storage.prepare()
+        lock = lock_data_dir(storage.lock_path, holder, shared=shared)
+    except (OSError, ServiceError) as error:
+        said = error.detail if isinstance(error, ServiceError) else error.strerror
+        raise ConfigurationError(f"cannot use {settings.data_dir}: {said}") from error
+    with lock:
+        yield storage
+
+
+def open_database(settings: Settings, storage: Storage, *, frozen: bool = False) -> Database:
+    """Postgres where the settings name one, else the SQLite file in the data directory."""
+    try:
+        return Database(settings.postgres_url or storage.database_path, frozen=frozen)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"Postgres needs {error.name}: pip install 'fitserve[postgres]'"
+        ) from error
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which tells the house at once that it is to stop: its own shutdown hook runs only
+    after open requests have ended, and some of them wait for jobs.
+
+    After SIGTERM it still answers (503 to /readyz and to new jobs) until running jobs are given
+    back, at least for a moment; Ctrl-C does not wait.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, context: Context, release: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._context = context
+        self._give_back = release
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._context.stopping.is_set():
+            os._exit(128 + sig)  # asked twice: everything durable has been committed
+        self._context.stopping.set()
+        # not from inside the handler: it may have interrupted a thread that holds the same lock
+        notice = 0.0 if sig == signal.SIGINT else _NOTICE_SECONDS
+        threading.Thread(target=self._wind_down, args=[notice], daemon=True).start()
+        last_resort = threading.Timer(_LAST_RESORT_SECONDS, os._exit, [0])  # a thread may be busy
+        last_resort.daemon = True
+        last_resort.start()
+
+    def _wind_down(self, notice: float) -> None:
+        self._context.signals.wake_all()
+        until = time.monotonic() + notice
+        self._give_back()
+        time.sleep(max(0.0, until - time.monotonic()))
+        # not uvicorn's own handler: it would raise the signal again before we have put things away
+        self.should_exit = True
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ConfigurationError before anything is touched."""
+    settings.require_safe_host()
+    if not settings.max_parallel_jobs and settings.postgres_url is None:
+        raise ConfigurationError(
+            "FITSERVE_MAX_PARALLEL_JOBS: 0 leaves training to `fitserve worker`, which needs "
+            "Postgres (FITSERVE_DATABASE_URL)"
+        )
+    with ExitStack() as stack:
+        listener = stack.enter_context(_listen(settings))
+        port = listener.getsockname()[1]
+        where = (
+            f"http://[{settings.host}]:{port}"
+            if ":" in settings.host
+            else (f"http://{settings.host}:{port}")
+        )
+        house = stack.enter_context(_House(settings, f"fitserve, process {os.getpid()}, {where}"))
+        config = uvicorn.Config(
+            create_app(house.context, house.worker_alive),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=_DRAIN_SECONDS,
+            server_header=False,
+        )
+        tempfile.tempdir = str(house.context.storage.scratch)  # forms are spooled there
+        house.start()
+        threading.Thread(target=_import_torch, args=[house.context], daemon=True).start()
+        threading.Thread(target=house.context.parsers.prepare, daemon=True).start()
+        _look_for_default_model(house.context)
+        log.info("listening", url=where, data=str(house.context.storage.root))
+        _Server(config, house.context, house.release).run(sockets=[listener])
+
+
+def work(settings: Settings) -> None:
+    """Train what others queue in a Postgres, until SIGTERM or SIGINT. Raises ConfigurationError."""
+    if settings.postgres_url is None:
+        raise ConfigurationError(
+            "a worker of its own needs Postgres: set FITSERVE_DATABASE_URL; with SQLite "
+            "`fitserve serve` trains by itself"
+        )
+    if not settings.max_parallel_jobs:
+        raise ConfigurationError("FITSERVE_MAX_PARALLEL_JOBS: a worker wants 1 or more")
+    with _House(settings, f"fitserve worker, process {os.getpid()}") as house:
+        stopping = house.context.stopping
+
+        def stop(number: int, _frame: FrameType | None) -> None:
+            if stopping.is_set():
+                os._exit(128 + number)
+            # not from inside the handler, which has interrupted whoever waits for it
+            threading.Thread(target=stopping.set, daemon=True).start()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+        house.start()
+        log.info("working", slots=settings.max_parallel_jobs, data=str(house.context.storage.root))
+        while not stopping.wait(60):
+            pass
+
+
+class _House:
+    """What serving and working have in common: the executor, the database, worker and keeper."""
+
+    def __init__(self, settings: Settings, holder: str) -> None:
+        logs.configure(settings.log_level, settings.log_format)
+        for name in unknown_settings():
+            log.warning("unknown setting ignored", name=name)
+        self._settings, self._holder = settings, holder
+        self._stack = ExitStack()
+        self._worker: Worker | None = None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            executor = None
+            if self._settings.max_parallel_jobs:
+                executor = LocalExecutor()  # first: it imports torch while we do the rest
+                stack.callback(executor.close)
+            storage, database = stack.enter_context(own_data(self._settings, self._holder))
+            stopping = threading.Event()
+            settings = self._settings
+            parsers = Parsers(settings.parse_memory_bytes, settings.parse_seconds, stopping.is_set)
+            stack.callback(parsers.close)
+            signals = Signals()
+            if settings.postgres_url is not None:
+                from app.runtime.postgres_signals import PostgresSignals
+
+                signals = relay = PostgresSignals(settings.postgres_url)
+                relay.start()
+                stack.callback(relay.close)
+            self.context = Context(settings, storage, database, parsers, signals, stopping)
+            self._keeper = Housekeeper(self.context)
+            if executor is not None:
+                self._worker = Worker(self.context, executor, self._keeper.lease)
+            stack.callback(self.release)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def start(self) -> None:
+        """Take back and sweep what was left, then begin to train."""
+        self._keeper.start()
+        if self._worker is not None:
+            self._worker.start()
+
+    def release(self) -> None:
+        """Stop training; running jobs go back to the queue. Safe to repeat."""
+        self.context.stopping.set()
+        if self._worker is not None and not self.context.closed.is_set():
+            log.info("stopping; running jobs go back to the queue")
+            self._worker.stop(_WORKER_SECONDS)
+        self.context.closed.set()
+
+    def worker_alive(self) -> bool:
+        return self._worker is None or self._worker.alive()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Bind before anything else, so that a taken port is said in one line."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
+            "choose another --port"
+        ) from error
+    return listener
+
+
+def _look_for_default_model(context: Context) -> None:
+    """It may be trained later; a name that is wrong should be noticed now."""
+    ref = context.settings.default_model
+    if ref is not None:
+        try:
+            with context.database.read() as session:
+                versions.find(session, ref)
+        except (NotFound, ServiceError) as error:
+            log.warning("FITSERVE_DEFAULT_MODEL cannot answer yet", why=error.detail)
+
+
+def _import_torch(context: Context) -> None:
+    """So that the first prediction does not wait for it, and an empty server does without it."""
+    mark = context.signals.queue_mark
+    _, stored = health.counts(context)
+    if not stored["models"]:
+        context.signals.wait_queued(mark, None)  # the first job: soon there will be a model
+    if context.stopping.is_set():
+        return
+    import torch
+
+    torch.set_num_threads(1)
+    from app.ml.inference import predictor
+
+    assert predictor

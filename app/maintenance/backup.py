@@ -1,0 +1,282 @@
+"""Copies of everything: from a running house to a folder, and from there to an empty house.
+
+A backup is a data directory of its own: a SQLite database at the newest schema, whatever the rows
+were kept in, and the artifacts that its rows name. Nothing of a copy stands under its final name
+before all of it is on the disk.
+"""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from glob import escape
+from pathlib import Path
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.orm import Session
+
+from app.db import migrate
+from app.db.lock import lock_data_dir
+from app.db.models import TERMINAL, Base, Checkpoint, Dataset, Job, ModelVersion
+from app.db.session import Database
+from app.errors import ArtifactCorrupt, ConfigurationError, StorageFull
+from app.runtime import artifacts
+from app.runtime.artifacts import Artifact, Finding, Track
+from app.services.jobs import queue
+from app.storage import KINDS, Kind, Storage, explain_os_errors, require_room, sync
+
+_ROWS_AT_ONCE = 100
+"""A row may hold megabytes: the profile of a wide table, a piece of history, an answer."""
+_SCHEMA_BYTES = 1024 * 1024
+_TABLES: dict[Kind, type[Checkpoint | Dataset | ModelVersion]] = {
+    "datasets": Dataset,
+    "models": ModelVersion,
+    "checkpoints": Checkpoint,
+}
+
+
+@dataclass(frozen=True)
+class House:
+    """Where artifacts and rows are."""
+
+    storage: Storage
+    database: Database
+
+
+@dataclass
+class Copied:
+    """What a copy holds, and what it lacks."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    bytes: int = 0
+    lost: list[Finding] = field(default_factory=list)
+    """Missing or damaged where it was copied from: rows without their artifact."""
+    gone: list[Artifact] = field(default_factory=list)
+    """Deleted by a client while the copy was made."""
+
+
+# ---------------------------------------------------------------- a house into a folder
+
+
+def backup(source: House, folder: Path, holder: str, track: Track) -> Copied:
+    """Save all that there is at this moment; others may go on writing, and deleting.
+
+    Raises ConfigurationError where ``folder`` is taken, StorageFull where its disk is; nothing is
+    left then.
+    """
+    folder = Path(os.path.abspath(folder))
+    _require_place(source.storage, folder)
+    try:
+        with _appearing(folder, holder) as target:
+            return _save(source, target, track)
+    except StorageFull as error:
+        raise StorageFull(
+            f"no room for the backup in {folder.parent}; free some, or name a folder elsewhere"
+        ) from error
+
+
+def _save(source: House, target: Storage, track: Track) -> Copied:
+    """Rows first, since an idle snapshot is in the way of others; then the artifacts they name."""
+    path = source.database.path
+    require_room(target.root, _SCHEMA_BYTES + (path.stat().st_size if path else 0))
+    copied = Copied()
+    with _new_database(target) as database:
+        with source.database.read() as snapshot, database.write() as session:
+            copied.rows = _copy_rows(snapshot, session)
+        with database.read() as session:
+            wanted = artifacts.expected(session)
+        require_room(target.root, sum(artifact.size for artifact in wanted))
+        _copy_artifacts(source, target, track(wanted), copied)
+        with database.write() as session:
+            _forget(session, copied.gone)
+    copied.bytes += target.database_path.stat().st_size
+    return copied
+
+
+def _require_place(storage: Storage, folder: Path) -> None:
+    remedy = "name a folder that does not exist yet"
+    if folder.is_relative_to(storage.root):
+        raise ConfigurationError(f"{folder} lies in the data directory; {remedy}, elsewhere")
+    if folder.is_mount():
+        raise ConfigurationError(f"{folder} is a mount point; {remedy}, such as {folder}/1")
+    try:
+        if os.path.lexists(folder) and any(folder.iterdir()):
+            raise ConfigurationError(f"{folder} is not empty; {remedy}")
+    except OSError as error:
+        raise ConfigurationError(f"{folder}: {error.strerror}; {remedy}") from error
+
+
+@contextmanager
+def _appearing(folder: Path, holder: str) -> Iterator[Storage]:
+    """A data directory that is named ``folder`` once the block has ended well, and removed else.
+
+    It is locked, so that the next backup can tell what a killed one left from what is being made.
+    """
+    partial = folder.with_name(f"{folder.name}.partial-{secrets.token_hex(4)}")
+    storage = Storage(partial)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot make {partial}: {error.strerror}; name a folder elsewhere"
+        ) from error
+    try:
+        with explain_os_errors(), lock_data_dir(storage.lock_path, holder):
+            _remove_leftovers(folder)
+            storage.prepare()
+            yield storage
+            sync(partial)
+            _require_place(storage, folder)  # somebody may have been there in the meantime
+            os.rename(partial, folder)
+            sync(folder.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for left in folder.parent.glob(f"{escape(folder.name)}.partial-" + "[0-9a-f]" * 8):
+        with (
+            suppress(ConfigurationError),
+            lock_data_dir(Storage(left).lock_path, "the removal of a backup that was not finished"),
+        ):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+# ---------------------------------------------------------------- a folder into a house
+
+
+def restore(source: House, target: Storage, shared: Database | None, track: Track) -> Copied:
+    """Fill an empty data directory, and the Postgres it is to work with where there is one.
+
+    The caller holds the lock of ``target``. What was being trained goes back to the queue. Raises
+    ConfigurationError where the house is not empty; StorageFull or Unavailable.
+    """
+    _require_empty(target, shared)
+    copied = Copied()
+    with _staging(target) as staged, source.database.read() as snapshot:
+        wanted = artifacts.expected(snapshot)
+        require_room(staged.root, sum(artifact.size for artifact in wanted))
+        _copy_artifacts(source, staged, track(wanted), copied)
+        with _new_database(target, shared) as database, database.write() as session:
+            copied.rows = _copy_rows(snapshot, session)
+            _forget(session, copied.gone)
+            queue.recover(session)
+            _move(staged, target)
+    if target.database_path.exists():
+        copied.bytes += target.database_path.stat().st_size
+    return copied
+
+
+def _require_empty(storage: Storage, shared: Database | None) -> None:
+    there = list(storage.root.glob("fitserve.db*"))  # a journal alone would spoil a new database
+    there += [path for kind in KINDS for path in (storage.root / kind).iterdir()]
+    if there:
+        raise ConfigurationError(
+            f"{storage.root} is not empty: there is {there[0].relative_to(storage.root)}; "
+            "choose another --data-dir, or move what is there away"
+        )
+    if shared is not None:
+        migrate.upgrade(shared)
+        with shared.read() as session:
+            for table in Base.metadata.sorted_tables:
+                if session.execute(select(table).limit(1)).first() is not None:
+                    raise ConfigurationError(
+                        f"{shared} is not empty: there are {table.name}; "
+                        "name an empty database in FITSERVE_DATABASE_URL"
+                    )
+
+
+@contextmanager
+def _staging(storage: Storage) -> Iterator[Storage]:
+    """A place for artifacts that are not to be seen yet; a kill leaves them for the next start."""
+    staged = Storage(storage.scratch / f"restore.{secrets.token_hex(4)}")
+    try:
+        staged.prepare()
+        yield staged
+    finally:
+        shutil.rmtree(staged.root, ignore_errors=True)
+
+
+def _move(staged: Storage, target: Storage) -> None:
+    with explain_os_errors():
+        for kind in KINDS:
+            folder = target.root / kind
+            for artifact in (staged.root / kind).iterdir():
+                os.rename(artifact, folder / artifact.name)
+            sync(folder)
+
+
+# ---------------------------------------------------------------- both ways
+
+
+@contextmanager
+def _new_database(storage: Storage, shared: Database | None = None) -> Iterator[Database]:
+    """A new SQLite file that gets its name when the block ends well; ``shared`` where given.
+
+    It is left without a WAL: one file that can be read on a disk that cannot be written.
+    """
+    if shared is not None:
+        yield shared
+        return
+    path = storage.scratch / f"new.{secrets.token_hex(4)}.db"
+    database = Database(path)
+    try:
+        migrate.upgrade(database)
+        yield database
+        database.close()
+        with database.migrating() as engine, explain_os_errors():
+            connection = engine.raw_connection()
+            connection.cursor().execute("PRAGMA journal_mode=DELETE")
+            connection.close()
+            os.rename(path, storage.database_path)
+            sync(storage.root)
+    finally:
+        database.close()
+        for left in storage.scratch.glob(f"{path.name}*"):
+            left.unlink(missing_ok=True)
+
+
+def _copy_rows(source: Session, target: Session) -> dict[str, int]:
+    """Every row of every table as the snapshot has it, parents first; how many of each."""
+    counts: dict[str, int] = {}
+    for table in Base.metadata.sorted_tables:
+        counts[table.name] = 0
+        found = source.execute(select(table), execution_options={"yield_per": _ROWS_AT_ONCE})
+        for rows in found.mappings().partitions():
+            target.execute(insert(table), [dict(row) for row in rows])
+            counts[table.name] += len(rows)
+    return counts
+
+
+def _copy_artifacts(
+    source: House, target: Storage, wanted: Iterable[Artifact], copied: Copied
+) -> None:
+    for artifact in wanted:
+        try:
+            copied.bytes += artifacts.copy(source.storage, artifact, target)
+        except ArtifactCorrupt as error:
+            if _is_deleted(source.database, artifact):
+                copied.gone.append(artifact)
+            else:
+                copied.lost.append(artifacts.finding(source.storage, artifact, error))
+
+
+def _is_deleted(database: Database, artifact: Artifact) -> bool:
+    """Rows go before their artifacts, so a deletion that took a file from us is seen here."""
+    with database.read() as session:
+        return session.get(_TABLES[artifact.kind], artifact.id) is None
+
+
+def _forget(session: Session, gone: list[Artifact]) -> None:
+    """Leave what a deletion leaves. A job that had not ended when the snapshot was taken, and had
+    when its dataset was deleted, cannot go on: it is cancelled."""
+    for artifact in gone:
+        table = _TABLES[artifact.kind]
+        session.execute(delete(table).where(table.id == artifact.id))
+        if artifact.kind == "datasets":
+            needed = Job.dataset_id == artifact.id, Job.status.not_in(TERMINAL)
+            for job_id in session.scalars(select(Job.id).where(*needed)).all():
+                queue.ask(session, job_id, "cancel")

@@ -1,0 +1,100 @@
+"""Looking for damage: the database itself, every artifact with a row, everything without one."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.orm import Session
+
+from app.db.session import Database
+from app.errors import ArtifactCorrupt
+from app.runtime.artifacts import Artifact, Finding, Track, check, expected, finding
+from app.storage import KINDS, MANIFEST, Storage
+
+_MOST_FAULTS = 20
+
+
+@dataclass
+class Report:
+    """What was looked at, and what was found."""
+
+    artifacts: int = 0
+    bytes: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+
+def fsck(storage: Storage, database: Database, track: Track) -> Report:
+    """Look at everything and change nothing; the caller holds the data directory's lock."""
+    report = Report()
+    try:
+        with database.read() as session:
+            report.findings += _database(session)
+            wanted = expected(session)
+    except DatabaseError as error:  # which artifacts there ought to be is not known
+        report.findings.append(_broken(str(error.orig)))
+        return report
+    for artifact in track(wanted):
+        report.artifacts += 1
+        try:
+            files = check(storage, artifact)
+        except ArtifactCorrupt as error:
+            report.findings.append(finding(storage, artifact, error))
+        else:
+            report.bytes += sum(entry.size for entry in files.values())
+            report.findings += _strangers(storage, artifact, {*files, MANIFEST})
+    report.findings += _orphans(storage, wanted, shared=database.shared)
+    return report
+
+
+def _database(session: Session) -> Iterator[Finding]:
+    """What SQLite says of itself; a Postgres has tools of its own."""
+    if session.get_bind().dialect.name != "sqlite":
+        return
+    connection = session.connection()
+    for (said,) in connection.exec_driver_sql(f"PRAGMA integrity_check({_MOST_FAULTS})"):
+        if said != "ok":
+            yield _broken(said)
+    for table, row, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
+        yield _broken(f"row {row} of {table} belongs to a row of {parent} that is not there")
+
+
+def _broken(said: str) -> Finding:
+    remedy = "restore all of it from a backup (fitserve restore BACKUP --data-dir NEW)"
+    return Finding("database", "fitserve.db", _shown(said), remedy)
+
+
+def _strangers(storage: Storage, artifact: Artifact, known: set[str]) -> Iterator[Finding]:
+    for name in _names(storage.path(artifact.kind, artifact.id)):
+        if name not in known:
+            where = f"{artifact.name}/{_shown(name)}"
+            yield Finding("orphaned", where, "not in the manifest", "nobody reads it; remove it")
+
+
+def _orphans(storage: Storage, wanted: list[Artifact], *, shared: bool) -> Iterator[Finding]:
+    """What no row names, and what a crash left in scratch."""
+    known = {artifact.name for artifact in wanted}
+    remedy = "nothing to do: `fitserve serve` removes it when it starts"
+    if shared:
+        remedy += ", once it is an hour old"
+    for room in (*KINDS, storage.scratch.name):
+        wrong = "no row names it" if room in KINDS else "a crash left it"
+        try:
+            names = _names(storage.root / room)
+        except OSError as error:
+            made = "`fitserve serve` makes it when it starts; see that it can"
+            yield Finding("missing", f"{room}/", f"cannot be listed: {error.strerror}", made)
+            continue
+        for name in names:
+            if f"{room}/{name}" not in known:
+                yield Finding("orphaned", f"{room}/{_shown(name)}", wrong, remedy)
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+def _shown(text: str) -> str:
+    """On one line, whatever bytes somebody made a name of."""
+    return text if text.isprintable() else ascii(text)

@@ -1,0 +1,136 @@
+"""Keeping house: what is done at the start, and now and then, whoever trains.
+
+On SQLite the one server begins by giving back what its predecessor was running and sweeping what it
+left. On Postgres many share the house: workers renew their leases, everybody gives back the jobs of
+workers that have been silent for too long, and only what is old is swept.
+"""
+
+import os
+import secrets
+import socket
+import threading
+import time
+from datetime import timedelta
+
+from sqlalchemy import select
+
+from app import logs
+from app.db.models import TERMINAL, Checkpoint, Dataset, Job, ModelVersion
+from app.db.session import clock
+from app.errors import ServiceError
+from app.runtime.context import Context
+from app.services.jobs import queue
+from app.services.jobs.queue import Lease
+from app.storage import Kind
+
+_SWEEP_EVERY = 600.0
+_LOOKS_PER_LEASE = 4
+_ORPHANED_SECONDS = 3600.0
+"""Where others publish too: nobody takes an hour from an artifact's rename to its row."""
+
+log = logs.get("keeper")
+
+
+class Housekeeper:
+    """A thread; ``lease`` is that of this process's worker, ``None`` on SQLite."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.lease: Lease | None = None
+        if context.database.shared:
+            name = f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(4)}"
+            self.lease = Lease(name, context.settings.lease_seconds)
+        self._swept_at = 0.0
+        self._looked_at = time.monotonic()
+        self._patient_until = 0.0
+        self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
+
+    def start(self) -> None:
+        """Take back what a dead server was running, sweep what it left, then go on in a thread."""
+        if self.lease is None:
+            with self._context.database.write() as session:
+                recovered = queue.recover(session)
+            if recovered:
+                log.info("jobs of an earlier server were given back", jobs=len(recovered))
+        self._sweep()
+        self._thread.start()
+
+    def _keep(self) -> None:
+        """Renew and rescue until the end; jobs are given back under a lease that still holds."""
+        pause = _SWEEP_EVERY
+        if self.lease is not None:
+            pause = self.lease.seconds / _LOOKS_PER_LEASE
+        while not self._context.closed.wait(pause):
+            try:
+                self._look_after_leases()
+                if time.monotonic() - self._swept_at >= _SWEEP_EVERY:
+                    self._sweep()
+            except ServiceError as error:
+                log.warning("the database or the disk is away", detail=error.detail)
+            except Exception:
+                log.exception("housekeeping failed; it goes on")
+
+    def _look_after_leases(self) -> None:
+        if self.lease is None:
+            return
+        with self._context.database.write() as session:
+            queue.renew(session, self.lease)
+        if self._was_away(self.lease.seconds):
+            return
+        with self._context.database.write() as session:
+            rescued = queue.rescue(session)
+        for job_id in rescued:
+            log.warning("its worker was silent for too long; the job is given back", job_id=job_id)
+            self._context.signals.changed(job_id)
+        if rescued:
+            self._context.signals.queued()
+
+    def _was_away(self, seconds: float) -> bool:
+        """Whether we ourselves were cut off for longer than a lease, and just now.
+
+        Then so may have been workers that are alive, and they get as long to come back.
+        """
+        now = time.monotonic()
+        if now - self._looked_at > seconds:
+            self._patient_until = now + seconds
+        self._looked_at = now
+        return now < self._patient_until
+
+    # ------------------------------------------------------------ sweeping
+
+    def _sweep(self) -> None:
+        self._swept_at = time.monotonic()
+        self._expire_checkpoints()
+        if self.lease is None and self._thread.is_alive():
+            return  # of a server alone, what has no row yet is about to get one
+        storage = self._context.storage
+        least_age = 0.0 if self.lease is None else _ORPHANED_SECONDS
+        storage.empty_scratch(least_age)
+        with self._context.database.read() as session:
+            known: dict[Kind, set[str]] = {
+                "datasets": set(session.scalars(select(Dataset.id))),
+                "models": set(session.scalars(select(ModelVersion.id))),
+                "checkpoints": set(session.scalars(select(Checkpoint.id))),
+            }
+        if self.lease is not None and not any(known.values()):
+            return  # perhaps the wrong database: to it all would be orphans
+        for kind, ids in known.items():
+            orphans = storage.sweep(kind, ids, least_age)
+            if orphans:
+                log.info("orphaned artifacts removed", kind=kind, count=len(orphans))
+
+    def _expire_checkpoints(self) -> None:
+        """Forget the checkpoints of jobs that ended longer ago than they are to be kept."""
+        days = self._context.settings.checkpoint_days
+        if days is None:
+            return
+        with self._context.database.write() as session:
+            oldest = clock(session) - timedelta(days=days)
+            ended = Job.status.in_(TERMINAL) & (Job.finished_at <= oldest)
+            expired = session.scalars(select(Checkpoint).join(Job).where(ended)).all()
+            for checkpoint in expired:
+                session.delete(checkpoint)
+        for checkpoint in expired:
+            self._context.storage.remove("checkpoints", checkpoint.id)
+        if expired:
+            log.info("checkpoints of ended jobs removed", count=len(expired))

@@ -1,0 +1,53 @@
+"""The rows of one part as tensors, and slices of them in a new order every epoch."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from app.ml.data.preparation import Part
+from app.ml.specs import JobSpec
+
+
+class Rows(NamedTuple):
+    """Features ``(rows, inputs)``, targets and, where rows count differently, weights."""
+
+    x: Tensor
+    y: Tensor
+    weight: Tensor | None = None
+
+
+def rows_of(part: Part, device: torch.device) -> Rows:
+    """The part on a device, made once for the whole job."""
+    arrays = (part.x, part.y, part.weight)
+    return Rows(*(None if a is None else torch.from_numpy(a).to(device) for a in arrays))  # type: ignore[arg-type]
+
+
+def bounds(rows: int, batch_size: int | None) -> list[tuple[int, int]]:
+    """``(start, end)`` of each batch; a single row left over joins the batch before it."""
+    size = batch_size or rows
+    starts = list(range(0, rows, size))
+    if 1 < size < rows and rows - starts[-1] == 1:  # batch norm cannot learn from one row
+        starts.pop()
+    return list(zip(starts, [*starts[1:], rows], strict=True))
+
+
+def batches(rows: Rows, spec: JobSpec, epoch: int, skip: int = 0) -> Iterator[Rows]:
+    """Slices of the training part, shuffled anew each epoch from the seed and its number; the
+    first ``skip`` are left out."""
+    if spec.batch_size is None:
+        if not skip:
+            yield rows
+        return
+    generator = torch.Generator().manual_seed(_epoch_seed(spec.seed, epoch))
+    order = torch.randperm(len(rows.x), generator=generator).to(rows.x.device)
+    x, y = rows.x[order], rows.y[order]
+    weight = None if rows.weight is None else rows.weight[order]
+    for start, end in bounds(len(x), spec.batch_size)[skip:]:
+        yield Rows(x[start:end], y[start:end], None if weight is None else weight[start:end])
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0] >> 1)

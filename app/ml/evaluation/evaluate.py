@@ -1,0 +1,294 @@
+"""How a model does on rows whose targets are known, beside a guess that knows no features.
+
+::
+
+    from app.ml.evaluation.evaluate import evaluate
+    from app.ml.inference.predictor import Predictor
+
+    found = evaluate(Predictor.load(folder), table)
+    print(found.metrics, found.baseline, found.warnings)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from app.errors import FieldError, InvalidData, InvalidRequest
+from app.ml.evaluation import metrics
+from app.ml.features import preprocessing
+from app.ml.features.encoder import ROWS_AT_ONCE, Floats, Matrix, as_dictionary
+from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets
+from app.ml.finite import Metrics, finite
+from app.ml.inference.card import Card
+from app.ml.inference.predictor import Predictor
+from app.ml.nn import losses
+from app.ml.tables import parquet
+from app.ml.tables.canonical import ColumnType, column_type
+
+MOST_CLASSES = 200
+"""A confusion of more classes is left out: its size is their square."""
+
+_MOST_ERRORS = 20
+_WORST = 10
+_NAMED = 5
+_ROWS_A_SLICE = 8 * ROWS_AT_ONCE
+_ARROW = {
+    "number": pa.float64(),
+    "boolean": pa.bool_(),
+    "category": pa.string(),
+    "datetime": pa.timestamp("us"),
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``evaluate`` found; fit for JSON, what is not known or not finite is ``None``."""
+
+    rows: int
+    """Those with a target; all else is about them."""
+    skipped: int
+    loss: float | None
+    """The model's own, on average, in the units it was computed in."""
+    metrics: Metrics
+    baseline: Metrics | None
+    """The same for always answering the guess on the card; ``None`` where the card has none."""
+    better_than_baseline: dict[str, bool] | None
+    confusion: dict[str, Any] | None
+    worst: list[dict[str, Any]]
+    """Up to 10 rows of the highest loss, which tell their place in the table."""
+    warnings: list[str]
+
+
+def evaluate(predictor: Predictor, table: pa.Table) -> Evaluation:
+    """The metrics that a job reports, on the rows of ``table`` that have a target.
+
+    ``table`` has the model's features and targets, in any order, maybe among other columns.
+    Raises InvalidRequest where one is missing or of another type, InvalidData where no row has a
+    target or a number is too large.
+    """
+    card, target = predictor.card, predictor.target
+    require_columns(card, types_of(table))
+    numbers, rows = _with_target(card, table)
+    outputs = _outputs(predictor, rows)
+    each = _losses(predictor, rows, outputs)
+    scores = metrics.score(target, rows, outputs)
+    guesses = None if card.guess is None else metrics.baseline(target, card.guess, rows)
+    warnings = [*_unseen(predictor, rows), *_not_finite(outputs)]
+    if guesses is not None:
+        warnings += metrics.no_better(target, scores, guesses)
+    if isinstance(target, ClassTarget) and len(target.classes) > MOST_CLASSES:
+        said = f"{len(target.classes):,} classes; at most {MOST_CLASSES} are shown"
+        warnings.append(f"the confusion is left out: the model has {said}")
+    known = each[~np.isnan(each)]
+    mean = float(known.mean()) if len(known) else np.nan
+    return Evaluation(
+        rows=rows.num_rows,
+        skipped=table.num_rows - rows.num_rows,
+        loss=finite(mean),
+        metrics=scores,
+        baseline=guesses,
+        better_than_baseline=None if guesses is None else metrics.better(scores, guesses),
+        confusion=_confusion(predictor, rows, outputs),
+        worst=_worst(predictor, numbers, rows, outputs, each),
+        warnings=warnings,
+    )
+
+
+# ---------------------------------------------------------------- columns
+
+
+def columns_of(card: Card) -> dict[str, ColumnType]:
+    """The features and targets that evaluating takes, and their types."""
+    target = card.preprocessing.target
+    return card.preprocessing.features.types | dict.fromkeys(target.names, _type_of_target(card))
+
+
+def _type_of_target(card: Card) -> ColumnType:
+    match card.preprocessing.target:
+        case NumberTargets():
+            return "number"
+        case LabelTargets():
+            return "boolean"
+        case ClassTarget(classes=classes):
+            if isinstance(classes[0], bool):
+                return "boolean"
+            return "category" if isinstance(classes[0], str) else "number"
+
+
+def types_of(table: pa.Table) -> dict[str, ColumnType | None]:
+    """Each column's type, ``None`` where it has no value."""
+    return {
+        name: None if column.null_count == len(column) else column_type(column.type)
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    }
+
+
+def require_columns(card: Card, types: Mapping[str, ColumnType | None]) -> None:
+    """Raise InvalidRequest where columns of these types lack what the model needs.
+
+    A column without a value (``None``) is of every type.
+    """
+    targets = card.preprocessing.target.names
+    errors = []
+    for name, wanted in columns_of(card).items():
+        role = f"{'the target' if name in targets else 'a feature'} of the model"
+        if name not in types:
+            close = get_close_matches(name, [other for other in types if other], n=1)
+            remedy = f"rename its '{close[0][:64]}'" if close else "upload it with that column"
+            detail = (
+                f"the dataset has no column '{name[:64]}', {role}; {remedy}, or name another "
+                "dataset that has it"
+            )
+            errors.append(FieldError("/dataset", detail, "unknown_column"))
+            continue
+        given = "category" if types[name] == "text" else types[name]
+        if given not in (None, wanted):
+            errors.append(
+                FieldError(
+                    "/dataset",
+                    f"the column '{name[:64]}', {role}, holds {wanted} values in training and "
+                    f"{given} values here; upload it again with types "
+                    f'{{"{name[:64]}": "{wanted}"}}',
+                    "wrong_type",
+                )
+            )
+    if errors:
+        raise InvalidRequest(errors[0].detail, errors[:_MOST_ERRORS])
+
+
+def _with_target(card: Card, table: pa.Table) -> tuple[NDArray[np.int64], pa.Table]:
+    """Numbers and values of the rows that have a target, of the columns that are needed."""
+    numbers = preprocessing.complete_rows(card.spec, table)
+    if not len(numbers):
+        names = ", ".join(f"'{name[:64]}'" for name in card.spec.targets[:_NAMED])
+        raise InvalidData.at(
+            "/dataset",
+            f"none of the {table.num_rows} rows has a value of {names}; "
+            "send rows whose outcome is known, or use predict",
+            "no_target",
+        )
+    wanted = columns_of(card)
+    columns = []
+    for name, kind in wanted.items():
+        column = table[name]
+        empty = column.null_count == len(column)
+        columns.append(column.cast(_ARROW[kind]) if empty else as_dictionary(column))
+    needed = pa.table(columns, names=list(wanted))
+    return numbers, needed if len(numbers) == table.num_rows else needed.take(numbers)
+
+
+# ---------------------------------------------------------------- outputs and losses
+
+
+def _outputs(predictor: Predictor, rows: pa.Table) -> Matrix:
+    """``(rows, outputs)``; the matrix of features is never whole in memory."""
+    starts = range(0, rows.num_rows, _ROWS_A_SLICE)
+    return np.concatenate([predictor.outputs(rows.slice(at, _ROWS_A_SLICE)) for at in starts])
+
+
+def _losses(predictor: Predictor, rows: pa.Table, outputs: Matrix) -> Floats:
+    """``(rows,)`` the loss of each row: NaN where its class is unseen, else maybe infinite."""
+    target = predictor.target
+    known = np.ones(rows.num_rows, dtype=bool)
+    if isinstance(target, ClassTarget):
+        known = target.codes(rows) >= 0
+    if not known.all():
+        rows, outputs = rows.filter(pa.array(known)), outputs[known]
+    y = torch.from_numpy(target.encode(rows))
+    found = losses.of_each_row(predictor.card.spec.loss, torch.from_numpy(outputs), y)
+    each = np.full(len(known), np.nan)
+    each[known] = np.nan_to_num(found.numpy().astype(np.float64), nan=np.inf, posinf=np.inf)
+    return each
+
+
+# ---------------------------------------------------------------- what else there is to say
+
+
+def _unseen(predictor: Predictor, rows: pa.Table) -> list[str]:
+    target = predictor.target
+    if not isinstance(target, ClassTarget):
+        return []
+    unseen = target.codes(rows) < 0
+    if not unseen.any():
+        return []
+    values = rows[target.names[0]].filter(pa.array(unseen)).unique().to_pylist()
+    named = ", ".join(f"'{preprocessing.label(value)[:64]}'" for value in values[:_NAMED])
+    more = f" and {len(values) - _NAMED:,} more" if len(values) > _NAMED else ""
+    count = int(unseen.sum())
+    return [
+        f"{count:,} of {rows.num_rows:,} rows are of classes the model has never seen "
+        f"({named}{more}): they count as wrong in accuracy, f1_macro and the confusion (as null), "
+        "and are left out of loss, auc, log_loss and worst; train again with such rows"
+    ]
+
+
+def _not_finite(outputs: Matrix) -> list[str]:
+    wrong = int((~np.isfinite(outputs).all(axis=1)).sum())
+    if not wrong:
+        return []
+    return [
+        f"the model's output overflows on {wrong:,} of {len(outputs):,} rows, so there are no "
+        "metrics; look at the features of the worst rows, their numbers may be far from training's"
+    ]
+
+
+def _confusion(predictor: Predictor, rows: pa.Table, outputs: Matrix) -> dict[str, Any] | None:
+    """Counts by true (rows) and predicted (columns) class; a last one, ``None``, for classes that
+    the model has never seen. For several labels 2x2 each. Regression has none."""
+    target = predictor.target
+    if not np.isfinite(outputs).all():
+        return None
+    match target:
+        case NumberTargets():
+            return None
+        case LabelTargets(names=names):
+            true, chosen = target.encode(rows), target.probabilities(outputs) > 0.5
+            found = metrics.confusion_of_labels(true, chosen)
+            return {"labels": names, "matrix": found.tolist()}
+        case ClassTarget(classes=classes):
+            if len(classes) > MOST_CLASSES:
+                return None
+            labels: list[Any] = list(classes)
+            codes = target.codes(rows)
+            if (codes < 0).any():
+                codes[codes < 0] = len(labels)
+                labels.append(None)
+            chosen = target.probabilities(outputs).argmax(axis=1)
+            found = metrics.confusion(codes, chosen, len(labels))
+            return {"labels": labels, "matrix": found.tolist()}
+
+
+def _worst(
+    predictor: Predictor,
+    numbers: NDArray[np.int64],
+    rows: pa.Table,
+    outputs: Matrix,
+    each: Floats,
+) -> list[dict[str, Any]]:
+    """The rows of the highest loss, those whose loss overflows first."""
+    order = np.argsort(-each, kind="stable")[:_WORST]  # NaN, no loss, comes last
+    order = order[~np.isnan(each[order])]
+    chosen, names = rows.take(order), predictor.target.names
+    features = predictor.tables.names
+    told = outputs[order]
+    known = np.asarray(np.isfinite(told).all(axis=1))
+    predicted = predictor.predictions(np.where(known[:, None], told, 0))
+    true = chosen.select(names).to_pylist()
+    return [
+        {
+            "row": int(numbers[place]),
+            "loss": finite(float(each[place])),
+            "true": true[i][names[0]] if len(names) == 1 else true[i],
+            "predicted": predicted[i] if known[i] else None,
+            "features": values,
+        }
+        for i, (place, values) in enumerate(
+            zip(order, parquet.objects(chosen.select(features)), strict=True)
+        )
+    ]

@@ -1,0 +1,182 @@
+"""Task metrics in the target's own units, by scikit-learn, beside a baseline that only guesses."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from sklearn import metrics as sk
+
+from app.ml.features import preprocessing
+from app.ml.features.encoder import Floats, Matrix
+from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets, TargetEncoder
+from app.ml.finite import Metrics, finite_values
+
+_NAMES = {
+    "numbers": ("mae", "rmse", "r2"),
+    "classes": ("accuracy", "f1_macro", "auc", "log_loss"),
+    "labels": ("accuracy", "f1_macro", "auc", "log_loss"),
+}
+_ERRORS = ("mae", "rmse", "log_loss")
+"""The less the better."""
+_GUESSES = {
+    "numbers": "always answering the mean of the training part",
+    "classes": "always answering the shares of the classes in the training part",
+    "labels": "always answering the shares of the labels in the training part",
+}
+
+
+def score(target: TargetEncoder, table: pa.Table, outputs: Matrix) -> Metrics:
+    """Task metrics of a module's ``outputs`` against the targets in ``table``.
+
+    Where an output is not finite (it can overflow on a row that no loss has seen) all are ``None``.
+    """
+    if not np.isfinite(outputs).all():
+        return dict.fromkeys(_NAMES[target.kind])
+    match target:
+        case NumberTargets():
+            found = regression(preprocessing.numbers(table, target.names), target.decode(outputs))
+        case ClassTarget():
+            found = classification(target.codes(table), target.probabilities(outputs))
+        case LabelTargets():
+            found = multilabel(target.encode(table).astype(float), target.probabilities(outputs))
+    return finite_values(found)
+
+
+def guess(target: TargetEncoder, train: pa.Table) -> list[float]:
+    """What one would answer without features: the mean of each target in its own units, or the
+    share of each class or label, in the training part."""
+    match target:
+        case NumberTargets():
+            means: Floats = preprocessing.numbers(train, target.names).mean(axis=0)
+        case ClassTarget():
+            means = _shares(target.codes(train), target.classes)
+        case LabelTargets():
+            means = target.encode(train).astype(float).mean(axis=0)
+    return [float(mean) for mean in means]
+
+
+def baseline(target: TargetEncoder, guess: Sequence[float], table: pa.Table) -> Metrics:
+    """The same metrics for always answering ``guess``, against the targets in ``table``."""
+    always = np.tile(np.array(guess, dtype=np.float64), (table.num_rows, 1))
+    match target:
+        case NumberTargets():
+            found = regression(preprocessing.numbers(table, target.names), always)
+        case ClassTarget():
+            found = classification(target.codes(table), always)
+        case LabelTargets():
+            found = multilabel(target.encode(table).astype(float), always)
+    return finite_values(found)
+
+
+def better(scores: Metrics, guesses: Metrics) -> dict[str, bool]:
+    """Whether each metric beats the same one of a guess; those not known of both are left out."""
+    found = {}
+    for name, score in scores.items():
+        guessed = guesses.get(name)
+        if score is not None and guessed is not None:
+            found[name] = score < guessed if name in _ERRORS else score > guessed
+    return found
+
+
+def no_better(target: TargetEncoder, scores: Metrics, guesses: Metrics) -> list[str]:
+    """At most one warning: which metrics do not beat those of a guess, with the numbers.
+
+    R² says what RMSE says and is not told.
+    """
+    verdict = {name: won for name, won in better(scores, guesses).items() if name != "r2"}
+    beaten = [name for name, won in verdict.items() if not won]
+    if not beaten:
+        return []
+    told = ", ".join(f"{name} {scores[name]:.4g} against {guesses[name]:.4g}" for name in beaten)
+    won = [name for name in verdict if name not in beaten]
+    by, better_by = (" by some metrics", f"; better by {', '.join(won)}") if won else ("", "")
+    return [f"no better than guessing{by}: {told} of {_GUESSES[target.kind]}{better_by}"]
+
+
+def regression(true: Floats, predicted: Floats) -> Metrics:
+    """MAE, RMSE and R² of ``(rows, targets)``; averaged over targets."""
+    return {
+        "mae": float(sk.mean_absolute_error(true, predicted)),
+        "rmse": float(sk.root_mean_squared_error(true, predicted)),
+        "r2": float(sk.r2_score(true, predicted)) if len(true) > 1 else None,
+    }
+
+
+def classification(true: NDArray[np.int64], probabilities: Floats) -> Metrics:
+    """Accuracy, macro F1, AUC (one against rest) and log loss of ``(rows, classes)``.
+
+    A ``true`` of -1 is a class that the model does not know: whatever is answered there is wrong.
+    AUC and log loss, which ask for its probability, are those of the other rows.
+    """
+    labels = np.arange(probabilities.shape[1])
+    predicted = probabilities.argmax(axis=1)
+    known = true >= 0
+    true_known, probabilities = true[known], probabilities[known]
+    return {
+        "accuracy": float(sk.accuracy_score(true, predicted)),
+        "f1_macro": float(
+            sk.f1_score(true, predicted, average="macro", labels=labels, zero_division=0)
+        ),
+        "auc": _auc(true_known, probabilities, labels),
+        "log_loss": float(sk.log_loss(true_known, probabilities, labels=labels))
+        if known.any()
+        else None,
+    }
+
+
+def multilabel(true: Floats, probabilities: Floats) -> Metrics:
+    """The same over ``(rows, labels)``: accuracy per label on average, macro F1, mean AUC."""
+    predicted = probabilities > 0.5
+    clipped = np.clip(probabilities, 1e-15, 1 - 1e-15)
+    losses = true * np.log(clipped) + (1 - true) * np.log(1 - clipped)
+    areas = [
+        _auc(
+            true[:, i].astype(np.int64),
+            np.column_stack([1 - column, column]),
+            np.arange(2),
+        )
+        for i, column in enumerate(probabilities.T)
+    ]
+    known = [area for area in areas if area is not None]
+    pairs = zip(true.T, predicted.T, strict=True)
+    scores = [sk.f1_score(one, other, zero_division=0) for one, other in pairs]
+    return {
+        "accuracy": float((predicted == true).mean()),
+        "f1_macro": float(np.mean(scores)),
+        "auc": float(np.mean(known)) if known else None,
+        "log_loss": float(-losses.mean()),
+    }
+
+
+def _auc(true: NDArray[np.int64], probabilities: Floats, labels: NDArray[np.int64]) -> float | None:
+    if len(np.unique(true)) < len(labels):
+        return None
+    if len(labels) == 2:
+        return float(sk.roc_auc_score(true, probabilities[:, 1]))
+    return float(sk.roc_auc_score(true, probabilities, multi_class="ovr", labels=labels))
+
+
+def _shares(codes: NDArray[np.int64], classes: Sequence[Any]) -> Floats:
+    """How frequent each class is: what a baseline that only counts would answer."""
+    counts = np.bincount(codes, minlength=len(classes)).astype(np.float64)
+    frequencies: Floats = counts / counts.sum()
+    return frequencies
+
+
+# ---------------------------------------------------------------- which is taken for which
+
+
+def confusion(
+    true: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
+) -> NDArray[np.int64]:
+    """``(classes, classes)`` rows by true and predicted class number, both from 0."""
+    found = np.bincount(true * classes + predicted, minlength=classes**2)
+    return found.astype(np.int64).reshape(classes, classes)
+
+
+def confusion_of_labels(true: NDArray[Any], predicted: NDArray[Any]) -> NDArray[np.int64]:
+    """``(labels, 2, 2)`` of ``(rows, labels)`` booleans: ``confusion`` of each label, no first."""
+    pairs = zip(true.T.astype(np.int64), predicted.T.astype(np.int64), strict=True)
+    return np.stack([confusion(one, other, 2) for one, other in pairs])

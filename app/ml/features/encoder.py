@@ -1,0 +1,416 @@
+"""Feature columns as one float32 matrix.
+
+Fitted on the training part only, kept beside the weights as JSON, and applied by the same code in
+training and in prediction. Statistics are float64; JSON keeps them exactly. Columns of the matrix:
+first what a layer can multiply, in the order of the features, then one column of codes for each
+feature that the module looks up in an embedding.
+"""
+
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.errors import InvalidData, escape
+from app.ml.specs import Inputs, PreprocessingSpec
+from app.ml.tables.canonical import ColumnType, column_type
+
+Floats = NDArray[np.float64]
+Matrix = NDArray[np.float32]
+
+ONE_HOT_AUTO = 64
+"""``auto``: columns with more categories get an embedding."""
+ONE_HOT_LIMIT = 1_000
+EMBEDDING_LIMIT = 100_000
+"""Categories with a place of their own, most frequent first; the rest share that of unseen ones."""
+
+ROWS_AT_ONCE = 8_192
+"""What a module computes at once; pieces of a table are multiples of it and so change no result."""
+
+_KNOTS = 1_000
+_CHUNK_CELLS = 1 << 19  # encoded at once: as much as caches hold
+_DAY = 86_400_000_000
+UNKNOWN_CODE, MISSING_CODE, FIRST_CODE = 0, 1, 2  # of an embedding
+
+
+class FittedPart(BaseModel):
+    """A piece of what travels with a model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NumberFeature(FittedPart):
+    """``(value - center) / scale``; missing becomes ``fill``, told apart by an indicator column.
+
+    With ``knots`` (``quantile``) a value becomes the normal score of its place among the training
+    part's quantiles first, linear between them, as scikit-learn's QuantileTransformer does.
+    """
+
+    type: Literal["number"] = "number"
+    name: str
+    center: float
+    scale: float
+    fill: float
+    indicator: bool
+    knots: list[float] | None = None
+    scores: list[float] | None = None
+
+    @property
+    def width(self) -> int:
+        return 1 + self.indicator
+
+    def encode(self, column: pa.ChunkedArray, out: Matrix) -> None:
+        """Fill ``out`` (rows, width), which holds zeros, from a numeric column."""
+        values = floats(column)
+        if column.null_count:
+            missing = np.isnan(values)
+            values = np.where(missing, self.fill, values)
+            if self.indicator:
+                out[:, 1] = missing
+        if self.knots is not None:
+            values = np.interp(values, self.knots, self.scores or [])
+        np.divide(values - self.center, self.scale, out=out[:, 0], casting="same_kind")
+
+
+class BooleanFeature(FittedPart):
+    """0 or 1; missing becomes the more frequent value, told apart by an indicator column."""
+
+    type: Literal["boolean"] = "boolean"
+    name: str
+    fill: float
+    indicator: bool
+
+    @property
+    def width(self) -> int:
+        return 1 + self.indicator
+
+    def encode(self, column: pa.ChunkedArray, out: Matrix) -> None:
+        """Fill ``out`` (rows, width), which holds zeros, from a boolean column."""
+        values = floats(pc.cast(column, pa.int8()))
+        missing = np.isnan(values)
+        out[:, 0] = np.where(missing, self.fill, values)
+        if self.indicator:
+            out[:, 1] = missing
+
+
+class CategoryFeature(FittedPart):
+    """A slot for each category of the training part, most frequent first, and one for missing.
+
+    Without ``embedding`` the slots are columns, one of them 1 (missing only where there were any;
+    unseen is all zeros). With it they are rows of an embedding of that many dimensions, and the
+    column is their number: 0 for unseen, 1 for missing.
+    """
+
+    type: Literal["category"] = "category"
+    name: str
+    categories: list[str]
+    indicator: bool
+    embedding: int | None = None
+
+    @property
+    def width(self) -> int:
+        return 1 if self.embedding else len(self.categories) + self.indicator
+
+    def encode(self, column: pa.ChunkedArray, out: Matrix) -> None:
+        """Fill ``out`` (rows, width), which holds zeros, from strings or dictionaries of them."""
+        found = codes(column, pa.array(self.categories, pa.string()))
+        if self.embedding:
+            out[:, 0] = np.where(found >= 0, found + FIRST_CODE, UNKNOWN_CODE)
+            out[mask(pc.is_null(column)), 0] = MISSING_CODE
+            return
+        rows = np.flatnonzero(found >= 0)
+        out[rows, found[rows]] = 1
+        if self.indicator:
+            out[:, -1] = mask(pc.is_null(column))
+
+
+class DatetimeFeature(FittedPart):
+    """Days since the training part's mean by their spread, and where in the year, the month, the
+    week (and with ``time`` the day) it is, each as sine and cosine; missing is all zeros."""
+
+    type: Literal["datetime"] = "datetime"
+    name: str
+    center: float
+    scale: float
+    time: bool
+    indicator: bool
+
+    @property
+    def width(self) -> int:
+        return datetime_width(self.time) + self.indicator
+
+    def encode(self, column: pa.ChunkedArray, out: Matrix) -> None:
+        """Fill ``out`` (rows, width), which holds zeros, from dates or timestamps."""
+        moments = microseconds(pc.fill_null(column, 0))
+        parts = [(moments / _DAY - self.center) / self.scale]
+        for share in _cycles(moments, time=self.time):
+            parts += [np.sin(2 * np.pi * share), np.cos(2 * np.pi * share)]
+        for place, part in enumerate(parts):
+            out[:, place] = part
+        if column.null_count:
+            missing = mask(pc.is_null(column))
+            out[missing] = 0
+            if self.indicator:
+                out[:, -1] = missing
+
+
+Feature = Annotated[
+    NumberFeature | BooleanFeature | CategoryFeature | DatetimeFeature, Field(discriminator="type")
+]
+
+
+def datetime_width(time: bool) -> int:
+    """Columns of a datetime without gaps."""
+    return 1 + 2 * (4 if time else 3)
+
+
+def _cycles(moments: NDArray[np.int64], *, time: bool) -> list[Floats]:
+    """How much of its year, month, week and day has passed at each moment, from 0 to 1."""
+    days = moments.astype("datetime64[us]").astype("datetime64[D]")
+    shares = []
+    for unit in ("Y", "M"):
+        start = days.astype(f"datetime64[{unit}]")
+        length = (start + 1).astype("datetime64[D]") - start.astype("datetime64[D]")
+        shares.append((days - start.astype("datetime64[D]")) / length)
+    weekday = (days.astype(np.int64) + 3) % 7  # 1970 began on a Thursday
+    shares.append(weekday / 7)
+    return [*shares, moments % _DAY / _DAY] if time else shares
+
+
+class FeatureEncoder(FittedPart):
+    """All feature columns side by side as one matrix."""
+
+    features: list[Feature]
+
+    @property
+    def width(self) -> int:
+        """Columns of the matrix."""
+        return sum(feature.width for feature in self.features)
+
+    @property
+    def types(self) -> dict[str, ColumnType]:
+        """Of the features by name, in order."""
+        return {feature.name: feature.type for feature in self.features}
+
+    @property
+    def inputs(self) -> Inputs:
+        """What a module is given: dense columns, and codes to look up."""
+        embedded = [item for item in self.features if _embedded(item)]
+        sizes = tuple((len(item.categories) + FIRST_CODE, item.embedding) for item in embedded)  # type: ignore[union-attr]
+        dense = self.width - len(embedded)
+        return Inputs(dense, sizes, numbers_among(self.features))  # type: ignore[arg-type]
+
+    def encode(self, table: pa.Table, first_row: int = 0) -> Matrix:
+        """``(rows, width)`` float32. Raises InvalidData, which counts from ``first_row``, where a
+        number leaves float32's range."""
+        out: Matrix = np.zeros((table.num_rows, self.width), dtype=np.float32)
+        places = self.places()
+        step = max(1, _CHUNK_CELLS // max(1, self.width))
+        columns = {item.name: table[item.name] for item in self.features}
+        with np.errstate(over="ignore"):
+            for start in range(0, table.num_rows, step):
+                rows = out[start : start + step]
+                for feature, (first, last) in zip(self.features, places, strict=True):
+                    feature.encode(columns[feature.name].slice(start, step), rows[:, first:last])
+                if not np.isfinite(rows).all():
+                    self._refuse(rows, places, first_row + start)
+        return out
+
+    def places(self) -> list[tuple[int, int]]:
+        """First column and the one behind the last, of each feature."""
+        dense, coded = 0, self.inputs.dense
+        places = []
+        for feature in self.features:
+            if _embedded(feature):
+                places.append((coded, coded + 1))
+                coded += 1
+            else:
+                places.append((dense, dense + feature.width))
+                dense += feature.width
+        return places
+
+    def _refuse(self, rows: Matrix, places: list[tuple[int, int]], start: int) -> None:
+        for feature, (first, last) in zip(self.features, places, strict=True):
+            finite = np.isfinite(rows[:, first:last]).all(axis=1)
+            if not finite.all():
+                row = start + int(finite.argmin())
+                raise InvalidData.at(
+                    f"/rows/{row}/{escape(feature.name)}",
+                    f"column '{feature.name[:64]}' holds numbers too large for float32, the first "
+                    f"in row {row}; divide them, or leave the column out of the features",
+                    "out_of_range",
+                )
+
+
+def numbers_among(features: Sequence[Feature]) -> tuple[int, ...]:
+    """The dense columns that hold numbers: not marks of categories, booleans and gaps."""
+    found: list[int] = []
+    place = 0
+    for feature in features:
+        if isinstance(feature, NumberFeature | DatetimeFeature):
+            found += range(place, place + feature.width - feature.indicator)
+        place += 0 if _embedded(feature) else feature.width
+    return tuple(found)
+
+
+def _embedded(feature: Any) -> bool:
+    return isinstance(feature, CategoryFeature) and feature.embedding is not None
+
+
+# ---------------------------------------------------------------- fitting
+
+
+def fit_features(names: Sequence[str], spec: PreprocessingSpec, train: pa.Table) -> FeatureEncoder:
+    """Learn the statistics of the columns ``names`` from the rows of the training part."""
+    return FeatureEncoder(features=[_fit(name, train[name], spec) for name in names])
+
+
+def _fit(name: str, column: pa.ChunkedArray, spec: PreprocessingSpec) -> Feature:
+    missing = column.null_count > 0
+    match column_type(column.type):
+        case "category":
+            return _fit_category(name, column, spec, missing)
+        case "boolean":
+            share = pc.mean(pc.cast(column, pa.int8())).as_py() or 0.0
+            return BooleanFeature(name=name, fill=float(share > 0.5), indicator=missing)
+        case "datetime":
+            days = microseconds(column.drop_null()) / _DAY
+            center, scale = _standard(days) if len(days) else (0.0, 1.0)
+            time = pa.types.is_timestamp(column.type)
+            return DatetimeFeature(
+                name=name, center=center, scale=scale, time=time, indicator=missing
+            )
+        case _:
+            return _fit_number(name, floats(column.drop_null()), spec, missing)
+
+
+def _fit_number(name: str, present: Floats, spec: PreprocessingSpec, missing: bool) -> Feature:
+    if not len(present):
+        return NumberFeature(name=name, center=0.0, scale=1.0, fill=0.0, indicator=missing)
+    if spec.numbers == "quantile":
+        knots, scores = _normal_scores(present)
+        middle = float(np.median(present))
+        return NumberFeature(
+            name=name,
+            center=0.0,
+            scale=1.0,
+            fill=middle,
+            indicator=missing,
+            knots=knots,
+            scores=scores,
+        )
+    center, scale = SCALERS[spec.numbers](present)
+    fill = float(np.mean(present)) if spec.numbers != "robust" else center
+    return NumberFeature(name=name, center=center, scale=scale, fill=fill, indicator=missing)
+
+
+def _fit_category(
+    name: str, column: pa.ChunkedArray, spec: PreprocessingSpec, missing: bool
+) -> CategoryFeature:
+    encoded = as_dictionary(column).combine_chunks()
+    values = encoded.dictionary.to_pylist()
+    counts = np.bincount(encoded.indices.drop_null().to_numpy(), minlength=len(values))
+    seen = [i for i in range(len(values)) if counts[i]]
+    seen.sort(key=lambda i: (-counts[i], values[i]))
+    dimensions = embedding_size(spec.categories, len(seen))
+    limit = EMBEDDING_LIMIT if dimensions else ONE_HOT_LIMIT
+    return CategoryFeature(
+        name=name,
+        categories=[values[i] for i in seen[:limit]],
+        indicator=missing,
+        embedding=dimensions,
+    )
+
+
+def embedding_size(wanted: str, categories: int) -> int | None:
+    """Dimensions for so many categories, by fastai's rule; ``None`` where they are one-hot."""
+    if wanted == "one_hot" or (wanted == "auto" and categories <= ONE_HOT_AUTO):
+        return None
+    size: float = 1.6 * min(categories, EMBEDDING_LIMIT) ** 0.56
+    return min(64, max(1, round(size)))
+
+
+def _standard(values: Floats) -> tuple[float, float]:
+    with np.errstate(over="ignore"):
+        center, scale = float(np.mean(values)), float(np.std(values))
+    # the std of one repeated value is rounding, not 0; dividing by it would blow the column up
+    varies = np.isfinite(scale) and scale > 1e-12 * abs(center)
+    return center, scale if varies else 1.0
+
+
+def _robust(values: Floats) -> tuple[float, float]:
+    low, middle, high = (float(q) for q in np.quantile(values, [0.25, 0.5, 0.75]))
+    return (middle, high - low) if high > low else (middle, _standard(values)[1])
+
+
+SCALERS: dict[str, Callable[[Floats], tuple[float, float]]] = {
+    "standard": _standard,
+    "robust": _robust,
+    "none": lambda values: (0.0, 1.0),
+}
+"""Present values to ``(center, scale)``."""
+
+
+def _normal_scores(values: Floats) -> tuple[list[float], list[float]]:
+    """Up to 1,000 quantiles, and the normal score of each one's place; repeated values once."""
+    count = min(_KNOTS, len(values))
+    places = (np.arange(count) + 0.5) / count
+    quantiles = np.quantile(values, places)
+    knots, index, repeats = np.unique(quantiles, return_inverse=True, return_counts=True)
+    middle = np.bincount(index, weights=places) / repeats
+    normal = NormalDist()
+    return knots.tolist(), [normal.inv_cdf(place) for place in middle]
+
+
+# ---------------------------------------------------------------- arrays of columns
+
+
+def floats(column: pa.ChunkedArray) -> Floats:
+    """A numeric column as float64, missing as NaN; integers beyond 2**53 are rounded."""
+    filled: Floats = pc.cast(column, pa.float64(), safe=False).to_numpy()
+    return filled
+
+
+def microseconds(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """A datetime column without gaps as microseconds since 1970 in UTC."""
+    if pa.types.is_date32(column.type):
+        column = pc.cast(column, pa.timestamp("us"))
+    found: NDArray[np.int64] = pc.cast(column, pa.int64()).to_numpy()
+    return found
+
+
+def as_dictionary(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of strings as dictionaries, all chunks with one; others stay as they are."""
+    if pa.types.is_string(column.type):
+        column = column.dictionary_encode()
+    return column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column
+
+
+def codes(column: pa.ChunkedArray, values: pa.Array) -> NDArray[np.int64]:
+    """The position of each value among ``values``; -1 where it is missing or unknown."""
+    if pa.types.is_dictionary(column.type):
+        pieces = [_codes_of_chunk(chunk, values) for chunk in column.chunks]
+        return np.concatenate([np.empty(0, np.int64), *pieces])
+    found = pc.index_in(column, value_set=values, skip_nulls=True)
+    known: NDArray[np.int64] = pc.fill_null(found, -1).to_numpy().astype(np.int64)
+    return known
+
+
+def _codes_of_chunk(chunk: pa.DictionaryArray, values: pa.Array) -> NDArray[np.int64]:
+    """Only the dictionary is looked up; -1, its last place, is for missing."""
+    found = pc.index_in(chunk.dictionary, value_set=values, skip_nulls=True)
+    of_dictionary = pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    indices = pc.fill_null(chunk.indices, len(of_dictionary)).to_numpy(zero_copy_only=False)
+    known: NDArray[np.int64] = np.append(of_dictionary, -1)[indices]
+    return known
+
+
+def mask(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """A boolean column without gaps as an array."""
+    found: NDArray[np.bool_] = column.to_numpy()
+    return found

@@ -1,0 +1,224 @@
+"""What a client sends of the features, in any shape, as one Arrow table in their order and types.
+
+JSON comes as rows, columns or instances and is taken at its word: a value of another type is an
+error with its place. Tables (Arrow, or files that have been read) are taken as an upload with
+``types`` would be. Importable without torch.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from app.errors import FieldError, InvalidRequest, escape
+from app.ml.features.encoder import Feature
+from app.ml.features.row_encoder import LARGEST
+from app.ml.tables.columns import typed
+from app.ml.tables.text_parsing import moments
+
+_MOST_ERRORS = 20
+_ARROW = {"number": pa.float64(), "boolean": pa.bool_(), "category": pa.string()}
+_EXAMPLES = {
+    "number": "a number",
+    "boolean": "true or false",
+    "category": "a string",
+    "datetime": "an ISO 8601 date like 2026-11-23T09:30:00Z",
+}
+_Place = Callable[[str, int], str]
+"""``(feature, row)`` to a JSON pointer."""
+
+
+class FeatureTables:
+    """Makes tables of ``features``; columns called ``targets`` may be there and are ignored.
+
+    Everything raises InvalidRequest that points at up to 20 wrong places.
+    """
+
+    def __init__(self, features: Sequence[Feature], targets: Sequence[str]) -> None:
+        self._features = {feature.name: feature for feature in features}
+        self._targets = targets
+
+    @property
+    def names(self) -> list[str]:
+        """Of the features, in order."""
+        return list(self._features)
+
+    # ------------------------------------------------------------ JSON
+
+    def of_rows(self, rows: Sequence[Any], at: str = "/rows") -> pa.Table:
+        """``[{"x": 0.5}]``; ``at`` is where the list stands in the request."""
+        errors: list[FieldError] = []
+        known = self._features.keys()
+        for i, row in enumerate(rows):
+            if not isinstance(row, dict):
+                errors.append(FieldError(f"{at}/{i}", "a row is an object of features"))
+            elif row.keys() != known:
+                errors += self._wrong_names(row, f"{at}/{i}")
+            if len(errors) >= _MOST_ERRORS:
+                break
+        _raise(errors)
+        columns = {name: [row[name] for row in rows] for name in known}
+        return self._table(columns, lambda name, i: f"{at}/{i}/{escape(name)}")
+
+    def of_columns(self, columns: dict[str, Any], at: str = "/columns") -> pa.Table:
+        """``{"x": [0.5]}``."""
+        errors = self._wrong_names(columns, at)
+        errors += [
+            FieldError(f"{at}/{escape(name)}", "a column is a list of values")
+            for name, values in columns.items()
+            if not isinstance(values, list)
+        ]
+        _raise(errors)
+        lengths = {name: len(columns[name]) for name in self._features}
+        most = max(lengths.values())
+        for name, length in lengths.items():
+            if length != most:
+                detail = f"{length} values where another has {most}"
+                errors.append(FieldError(f"{at}/{escape(name)}", detail))
+        _raise(errors)
+        wanted = {name: columns[name] for name in self._features}
+        return self._table(wanted, lambda name, i: f"{at}/{escape(name)}/{i}")
+
+    def of_instances(
+        self, instances: Sequence[Any], at: str = "/instances", names: Sequence[str] | None = None
+    ) -> pa.Table:
+        """``[[0.5]]``, values in the order of the features, or of ``names``."""
+        if names is None:
+            names = self.names
+        else:
+            _raise(self._wrong_names(dict.fromkeys(names), at.rpartition("/")[0] + "/columns"))
+        listed = ", ".join(names)[:256]
+        wrong = (
+            i
+            for i, instance in enumerate(instances)
+            if not isinstance(instance, list) or len(instance) != len(names)
+        )
+        detail = f"an instance is a list of {len(names)}: {listed}"
+        _raise([FieldError(f"{at}/{i}", detail) for i in islice(wrong, _MOST_ERRORS)])
+        places = {name: j for j, name in enumerate(names)}
+        columns = {name: [row[places[name]] for row in instances] for name in self._features}
+        return self._table(columns, lambda name, i: f"{at}/{i}/{places[name]}")
+
+    def _wrong_names(self, given: Iterable[str], pointer: str) -> list[FieldError]:
+        given = dict.fromkeys(given)
+        errors = [
+            FieldError(
+                f"{pointer}/{escape(name)}",
+                f"the feature '{name[:64]}' is missing; send a value, or null where it is unknown",
+                "missing",
+            )
+            for name in self._features
+            if name not in given
+        ]
+        unknown = (n for n in given if n not in self._features and n not in self._targets)
+        for name in islice(unknown, _MOST_ERRORS):
+            guess = get_close_matches(name[:64], self._features, n=1)
+            remedy = f"did you mean '{guess[0][:64]}'?" if guess else "leave it out"
+            detail = f"unknown feature '{name[:64]}'; {remedy}"
+            errors.append(FieldError(f"{pointer}/{escape(name)}", detail, "unknown"))
+        return errors
+
+    def _table(self, columns: dict[str, list[Any]], place: _Place) -> pa.Table:
+        if not next(iter(columns.values())):
+            raise no_rows()
+        errors: list[FieldError] = []
+        for name, values in columns.items():
+            kind = self._features[name].type
+            for i in islice(_misfits(kind, values), _MOST_ERRORS - len(errors)):
+                detail = f"'{name[:64]}' wants {_EXAMPLES[kind]} or null, got {_shown(values[i])}"
+                if type(values[i]) in (int, float):
+                    detail += "; the largest is 1e300" if kind == "number" else ""
+                errors.append(FieldError(place(name, i), detail, "wrong_type"))
+        _raise(errors)
+        return pa.table(
+            {name: _array(self._features[name].type, values) for name, values in columns.items()}
+        )
+
+    # ------------------------------------------------------------ tables
+
+    def check_columns(self, names: Sequence[str]) -> None:
+        """Refuse a table without all features, or with columns of another name."""
+        _raise(self._wrong_names(names, "/columns"))
+        twice = next((name for name, count in Counter(names).items() if count > 1), None)
+        if twice is not None:
+            detail = f"two columns are called '{twice[:64]}'; rename one"
+            raise InvalidRequest.at(f"/columns/{escape(twice)}", detail)
+
+    def of_table(self, table: pa.Table, first_row: int = 0) -> pa.Table:
+        """The features among the columns of a table whose names have been checked.
+
+        ``first_row`` is the number of its first row, for errors.
+        """
+
+        def place(name: str, row: int) -> tuple[str, str]:
+            number = first_row + row
+            return f"row {number}", f"/rows/{number}/{escape(name)}"
+
+        columns = {}
+        for name, feature in self._features.items():
+            column = table[name]
+            if feature.type == "number" and _is_plain_number(column):
+                columns[name] = column
+            elif column.null_count == len(column):
+                columns[name] = pa.chunked_array([pa.nulls(len(column), _EMPTY[feature.type])])
+            else:
+                columns[name] = typed(name, column, feature.type, place, has_types=True).values
+        return pa.table(columns)
+
+
+_EMPTY = {**_ARROW, "datetime": pa.timestamp("us", "UTC")}
+
+
+def no_rows(at: str | None = None) -> InvalidRequest:
+    """Nothing was sent to predict from, ``at`` a place of the request where that is known."""
+    detail = "there are no rows to predict; send at least one"
+    return InvalidRequest(detail) if at is None else InvalidRequest.at(at, detail)
+
+
+def _is_plain_number(column: pa.ChunkedArray) -> bool:
+    """What a number feature encodes as it is; NaN would have to become missing first, and
+    infinity an error."""
+    if pa.types.is_float32(column.type) or pa.types.is_float64(column.type):
+        return bool(pc.all(pc.is_finite(column), min_count=0).as_py())
+    return bool(pa.types.is_integer(column.type))
+
+
+def _array(kind: str, values: list[Any]) -> pa.Array:
+    if kind == "datetime":
+        return moments(values)
+    if kind == "number":  # Arrow takes no integer as a double that is not one exactly
+        values = [None if value is None else float(value) for value in values]
+    return pa.array(values, _ARROW[kind])
+
+
+def _misfits(kind: str, values: list[Any]) -> Iterator[int]:
+    """The places of values that are not of their feature's type."""
+    wrong = [i for i, value in enumerate(values) if not _fits(kind, value)]
+    if not wrong and kind == "datetime" and moments(values) is None:
+        wrong = [i for i, value in enumerate(values) if moments([value]) is None]
+    return iter(wrong)
+
+
+def _fits(kind: str, value: Any) -> bool:
+    if value is None:
+        return True
+    if kind == "number":
+        return type(value) in (int, float) and abs(value) < LARGEST  # false for NaN too
+    return isinstance(value, bool if kind == "boolean" else str)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return f"'{value[:64]}'"
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    return str(value).lower()[:64]
+
+
+def _raise(errors: list[FieldError]) -> None:
+    if errors:
+        raise InvalidRequest(errors[0].detail, errors[:_MOST_ERRORS])

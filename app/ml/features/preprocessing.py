@@ -1,0 +1,186 @@
+"""Everything between a table and a module: features to a matrix, model outputs to predictions.
+
+Fitted on the training part only, kept beside the weights as JSON, and applied by the same code in
+training and in prediction. ``app.ml.features.encoder`` has the features; the targets are here.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import Field
+
+from app.errors import InvalidData
+from app.ml.features.encoder import (
+    SCALERS,
+    FeatureEncoder,
+    FittedPart,
+    Floats,
+    Matrix,
+    codes,
+    floats,
+    mask,
+)
+from app.ml.specs import JobSpec, Task
+from app.ml.tables.canonical import column_type
+
+# ---------------------------------------------------------------- targets
+
+
+class NumberTargets(FittedPart):
+    """One or more numbers, each ``(value - center) / scale``."""
+
+    kind: Literal["numbers"] = "numbers"
+    names: list[str]
+    center: list[float]
+    scale: list[float]
+
+    @property
+    def outputs(self) -> int:
+        return len(self.names)
+
+    def like(self, other: "TargetEncoder") -> bool:
+        """Whether it is of the same columns; their scales may differ."""
+        return isinstance(other, NumberTargets) and other.names == self.names
+
+    def encode(self, table: pa.Table) -> Matrix:
+        """``(rows, targets)`` in training units."""
+        values = numbers(table, self.names)
+        with np.errstate(over="ignore"):
+            scaled: Matrix = ((values - self.center) / self.scale).astype(np.float32)
+        if not np.isfinite(scaled).all():
+            raise InvalidData("the target holds numbers too large for float32; divide them")
+        return scaled
+
+    def decode(self, outputs: Matrix) -> Floats:
+        """``(rows, targets)`` back in the target's own units."""
+        decoded: Floats = outputs.astype(np.float64) * self.scale + self.center
+        return decoded
+
+
+class ClassTarget(FittedPart):
+    """One of several classes; labels keep the type they had in the data."""
+
+    kind: Literal["classes"] = "classes"
+    names: list[str]
+    classes: list[bool | int | float | str]
+    outputs: int
+
+    def like(self, other: "TargetEncoder") -> bool:
+        """Whether it is of the same classes, of the same type: 1 is not true."""
+        same = isinstance(other, ClassTarget) and other == self
+        return same and [*map(type, other.classes)] == [*map(type, self.classes)]  # type: ignore[union-attr]
+
+    def encode(self, table: pa.Table) -> NDArray[Any]:
+        """``(rows,)`` int64 class numbers, or ``(rows, 1)`` float32 for a single logit."""
+        found = self.codes(table)
+        return found.astype(np.float32)[:, None] if self.outputs == 1 else found
+
+    def codes(self, table: pa.Table) -> NDArray[np.int64]:
+        """``(rows,)`` the number of each row's class; -1 where it is none of them."""
+        column = table[self.names[0]]
+        fractions = any(isinstance(value, float) for value in self.classes)
+        if pa.types.is_floating(column.type) != fractions and column_type(column.type) == "number":
+            # the same numbers, stored otherwise for the sake of others in their column
+            values = pa.array([float(value) for value in self.classes])
+            return codes(pc.cast(column, pa.float64(), safe=False), values)
+        return codes(column, _array_like(column, self.classes))
+
+    def probabilities(self, outputs: Matrix) -> Floats:
+        """``(rows, classes)`` from logits."""
+        logits = outputs.astype(np.float64)
+        if self.outputs == 1:
+            logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares: Floats = powers / powers.sum(axis=1, keepdims=True)
+        return shares
+
+
+class LabelTargets(FittedPart):
+    """Several independent booleans."""
+
+    kind: Literal["labels"] = "labels"
+    names: list[str]
+
+    @property
+    def outputs(self) -> int:
+        return len(self.names)
+
+    def like(self, other: "TargetEncoder") -> bool:
+        """Whether it is of the same columns."""
+        return other == self
+
+    def encode(self, table: pa.Table) -> Matrix:
+        """``(rows, labels)`` of 0 and 1."""
+        return np.column_stack(
+            [floats(pc.cast(table[name], pa.int8())) for name in self.names]
+        ).astype(np.float32)
+
+    def probabilities(self, outputs: Matrix) -> Floats:
+        """``(rows, labels)`` from logits."""
+        with np.errstate(over="ignore"):  # far below zero the quotient is 0, which is right
+            shares: Floats = 1 / (1 + np.exp(-outputs.astype(np.float64)))
+        return shares
+
+
+TargetEncoder = Annotated[NumberTargets | ClassTarget | LabelTargets, Field(discriminator="kind")]
+
+
+def fit_target(spec: JobSpec, train: pa.Table, classes: Sequence[Any]) -> TargetEncoder:
+    """Learn the target's scale from the training part; ``classes`` are those of all rows."""
+    names = spec.targets
+    if spec.classifies:
+        outputs = 1 if spec.loss.kind == "bce_with_logits" else len(classes)
+        return ClassTarget(names=names, classes=list(classes), outputs=outputs)
+    if spec.task == "multilabel":
+        return LabelTargets(names=names)
+    scaler = SCALERS[spec.preprocessing.target or "none"]
+    pairs = [scaler(floats(train[name])) for name in names]
+    return NumberTargets(names=names, center=[c for c, _ in pairs], scale=[s for _, s in pairs])
+
+
+def label(value: Any) -> str:
+    """A class as the key of a JSON object."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def classes_of(column: pa.ChunkedArray) -> list[Any]:
+    """The distinct values of a target column in their natural order."""
+    return sorted(pc.unique(column.drop_null()).to_pylist())
+
+
+def class_codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """``(rows,)`` the number of each row's class among ``classes_of(column)``."""
+    return codes(column, _array_like(column, classes_of(column)))
+
+
+def _array_like(column: pa.ChunkedArray, values: Sequence[Any]) -> pa.Array:
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    return pa.array(values, kind)
+
+
+def numbers(table: pa.Table, names: Sequence[str]) -> Floats:
+    """``(rows, names)`` float64 of numeric columns, missing as NaN."""
+    return np.column_stack([floats(table[name]) for name in names])
+
+
+# ---------------------------------------------------------------- both, as they travel
+
+
+class Preprocessing(FittedPart):
+    """Everything between a table and a module; ``model.json`` holds it."""
+
+    task: Task
+    features: FeatureEncoder
+    target: TargetEncoder
+
+
+def complete_rows(spec: JobSpec, table: pa.Table) -> NDArray[np.int64]:
+    """Row numbers whose targets are all present; the others cannot be learnt from."""
+    present = np.ones(table.num_rows, dtype=bool)
+    for name in spec.targets:
+        present &= mask(pc.is_valid(table[name]))
+    return np.flatnonzero(present)

@@ -1,0 +1,85 @@
+"""A trained module as the files of an artifact: all that predicting needs.
+
+``weights.safetensors`` holds every tensor by name, ``model.json`` is the card that explains them.
+Nothing is pickled.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from app.ml.inference import card as cards
+from app.ml.inference.card import CARD, WEIGHTS, Card
+from app.ml.nn import modules
+
+StateDict = dict[str, Tensor]
+"""Tensors of a module by name, as ``nn.Module.state_dict`` gives them."""
+
+
+def state_dict_of(module: nn.Module) -> StateDict:
+    """Return a copy of the module's state on the CPU."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
+
+
+def build(card: Card) -> nn.Module:
+    """The module as it was before its first step; torch's random state stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        return modules.build(
+            card.spec.model,
+            card.preprocessing.features.inputs,
+            card.outputs,
+            card.spec.seed,
+            card.spec.loss.kind,
+        )
+
+
+def save(folder: Path, card: Card, state: StateDict) -> None:
+    """Write both files into ``folder`` (a draft that ``storage`` then publishes)."""
+    (folder / WEIGHTS).write_bytes(to_bytes(state))  # so that a full disk is an OSError
+    (folder / CARD).write_text(card.model_dump_json(indent=1))
+
+
+def load(folder: Path) -> tuple[Card, nn.Module]:
+    """The card and the module with its weights; ``folder`` has been verified by ``storage``."""
+    card = cards.read(folder)
+    module = build(card)
+    module.load_state_dict(weights(folder))
+    return card, module.eval()
+
+
+def weights(folder: Path) -> StateDict:
+    """Every tensor of a module by name."""
+    state: StateDict = load_file(folder / WEIGHTS)
+    return state
+
+
+def parameters(module: nn.Module, limit: int) -> list[dict[str, Any]]:
+    """Every parameter: name, shape, dtype, and values up to ``limit`` numbers in all."""
+    named = list(module.named_parameters())
+    small = sum(parameter.numel() for _, parameter in named) <= limit
+    return [
+        {
+            "name": name,
+            "shape": list(parameter.shape),
+            "dtype": str(parameter.dtype).removeprefix("torch."),
+            "values": parameter.detach().tolist() if small else None,
+        }
+        for name, parameter in named
+    ]
+
+
+def library_versions() -> dict[str, str]:
+    """What computed the weights."""
+    import numpy
+
+    from app import __version__
+
+    return {
+        "fitserve": __version__,
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+    }

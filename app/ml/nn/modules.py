@@ -1,0 +1,212 @@
+"""A model's spec as an ``nn.Module``: ``(rows, inputs)`` in, ``(rows, outputs)`` out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from app.ml.nn.tabular import Tabular
+from app.ml.specs import (
+    Inputs,
+    LayerSpec,
+    LinearSpec,
+    MLPSpec,
+    ModelSpec,
+    PretrainedSpec,
+    SequentialSpec,
+    TabularSpec,
+    architecture_of,
+    completed,
+)
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+}
+NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+
+
+class Residual(nn.Sequential):
+    """Adds what comes in to what goes out."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return x + y
+
+
+class Embedded(nn.Module):
+    """Looks up the codes in the last columns, and gives the body all columns as numbers."""
+
+    def __init__(self, inputs: Inputs, body: nn.Module) -> None:
+        super().__init__()
+        self.dense = inputs.dense
+        self.embeddings = nn.ModuleList(nn.Embedding(*size) for size in inputs.embeddings)
+        for embedding in self.embeddings:
+            nn.init.normal_(embedding.weight, std=0.1)  # type: ignore[arg-type]
+            with torch.no_grad():
+                embedding.weight[0] = 0  # type: ignore[operator]  # unseen: no opinion
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        codes = x[:, self.dense :].long()
+        found = [embedding(codes[:, i]) for i, embedding in enumerate(self.embeddings)]
+        y: Tensor = self.body(torch.cat([x[:, : self.dense], *found], dim=1))
+        return y
+
+
+def build(spec: ModelSpec, inputs: Inputs, outputs: int, seed: int, loss: str = "mse") -> nn.Module:
+    """A freshly initialised module; the same arguments give the same weights. ``loss`` says what
+    an ensemble's answers are."""
+    torch.manual_seed(seed)
+    architecture = architecture_of(spec)
+    if isinstance(architecture, TabularSpec):
+        body: nn.Module = Tabular(architecture, inputs.looked_up, inputs.numbers, outputs, loss)
+    else:
+        body = _body(architecture, inputs.looked_up, outputs, seed)
+    return Embedded(inputs, body) if inputs.embeddings else body
+
+
+def fit(module: nn.Module, x: Tensor) -> None:
+    """Let a new module that has need of it look at the training part ``(rows, inputs)`` once."""
+    body = module.body if isinstance(module, Embedded) else module
+    if isinstance(body, Tabular):
+        body.fit(x)  # its numbers stand before the codes
+
+
+def smoothing(spec: ModelSpec) -> float:
+    """How far the model wants the targets of classes smoothed in training."""
+    architecture = architecture_of(spec)
+    return architecture.label_smoothing if isinstance(architecture, TabularSpec) else 0.0
+
+
+def _body(
+    spec: LinearSpec | MLPSpec | SequentialSpec, inputs: int, outputs: int, seed: int
+) -> nn.Module:
+    if isinstance(spec, LinearSpec):
+        return _linear(spec, inputs, outputs, seed)
+    if isinstance(spec, SequentialSpec):
+        return _sequential(spec, inputs, outputs)
+    widths = [inputs, *spec.hidden]
+    layers: list[nn.Module] = []
+    for a, b in zip(widths, spec.hidden, strict=False):
+        hidden = _hidden(a, b, spec)
+        layers += [Residual(*hidden)] if spec.residual and a == b else hidden
+    return nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
+
+
+def _hidden(inputs: int, outputs: int, spec: MLPSpec) -> list[nn.Module]:
+    """One hidden layer: linear, norm, activation, dropout."""
+    parts: list[nn.Module] = [nn.Linear(inputs, outputs)]
+    if spec.norm:
+        parts.append(NORMS[spec.norm](outputs))
+    parts.append(ACTIVATIONS[spec.activation]())
+    if spec.dropout:
+        parts.append(nn.Dropout(spec.dropout))
+    return parts
+
+
+def _sequential(spec: SequentialSpec, width: int, outputs: int) -> nn.Sequential:
+    layers = []
+    for layer in completed(spec, outputs).layers:
+        layers.append(_layer(layer, width))
+        width = layer.out(width)
+    return nn.Sequential(*layers)
+
+
+def _layer(spec: LayerSpec, width: int) -> nn.Module:
+    options = spec.parameters()
+    if spec.given_width is not None:
+        options[spec.given_width] = width
+    if spec.kind == "Linear":
+        options["out_features"] = spec.out(width)
+    layer: nn.Module = getattr(nn, spec.kind)(**options)
+    return layer
+
+
+def _linear(spec: LinearSpec, inputs: int, outputs: int, seed: int) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs)
+    if spec.init == "normal":
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            layer.weight.copy_(torch.randn(outputs, inputs))
+            layer.bias.copy_(torch.randn(outputs))
+    return layer
+
+
+# ---------------------------------------------------------------- starting from another model
+
+
+def start_from(module: nn.Module, weights: Mapping[str, Tensor], *, with_head: bool) -> None:
+    """Load another model's weights; without its head the last ``Linear`` stays as it is."""
+    new = () if with_head else _head(module)
+    taken = {name: tensor for name, tensor in weights.items() if not name.startswith(new)}
+    module.load_state_dict(taken, strict=with_head)
+
+
+def _head(module: nn.Module) -> tuple[str, ...]:
+    """What the names of those parameters begin with that belong to the target."""
+    if isinstance(module, Embedded):
+        return tuple(f"body.{name}" for name in _head(module.body))
+    if isinstance(module, Tabular):
+        return module.heads
+    linear = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
+    return tuple(f"{name}." if name else "" for name in linear[-1:])
+
+
+def freeze(module: nn.Module, spec: PretrainedSpec) -> None:
+    """The parameters that ``spec`` freezes are not trained."""
+    for name, parameter in module.named_parameters():
+        if spec.freezes(name):
+            parameter.requires_grad_(False)
+
+
+def training_mode(module: nn.Module) -> None:
+    """``module.train()``, but batch norms that are frozen keep their running statistics."""
+    module.train()
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm1d) and layer.affine and not layer.weight.requires_grad:
+            layer.eval()
+
+
+# ---------------------------------------------------------------- for people
+
+
+def summary(module: nn.Module, inputs: int) -> list[dict[str, Any]]:
+    """One entry per layer: name, type, output shape and its own parameters, found by one forward
+    pass."""
+    layers: list[dict[str, Any]] = []
+
+    def record(name: str, layer: nn.Module) -> Any:
+        def hook(_layer: nn.Module, _args: Any, output: Tensor) -> None:
+            own = layer.parameters(recurse=False)
+            count = sum(parameter.numel() for parameter in own)
+            layers.append(
+                {
+                    "name": name or type(layer).__name__.lower(),
+                    "type": type(layer).__name__,
+                    "output_shape": [None, *output.shape[1:]],
+                    "parameters": count,
+                }
+            )
+
+        return layer.register_forward_hook(hook)
+
+    telling = [
+        (name, layer)
+        for name, layer in module.named_modules()
+        if not [*layer.children()] or [*layer.parameters(recurse=False)]
+    ]
+    handles = [record(name, layer) for name, layer in telling]
+    try:
+        with torch.inference_mode():
+            module.eval()(torch.zeros(1, inputs))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return layers

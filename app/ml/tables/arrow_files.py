@@ -1,0 +1,249 @@
+"""Parquet files and Arrow streams as typed tables, read batch by batch and counted as they come."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from app.errors import InvalidData, escape
+from app.ml.tables.canonical import ColumnType
+from app.ml.tables.parquet import TypedTable, assemble, check_names, cut, no_row, too_much
+
+_ROWS_AT_ONCE = 65_536
+_BYTES_A_VALUE = 8
+_EXTENSION = b"ARROW:extension:name"
+_DICTIONARY, _BATCH = 2, 3  # kinds of messages
+_OF_ANY_LENGTH = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+)
+
+
+def read_parquet(
+    path: Path, types: dict[str, ColumnType], most_bytes: int, threads: int = 1
+) -> TypedTable:
+    """A Parquet file. Raises InvalidData, or TooLarge where it decodes to more than allowed."""
+    with explained("Parquet file"), pq.ParquetFile(path) as file:
+        _check_schema(file.schema_arrow)
+        batches = file.iter_batches(_ROWS_AT_ONCE, use_threads=threads > 1)
+        table = _checked(batches, file.schema_arrow, most_bytes)
+    return _assembled(table, types, threads)
+
+
+def read_arrow(
+    path: Path, types: dict[str, ColumnType], most_bytes: int, threads: int = 1
+) -> TypedTable:
+    """An Arrow IPC stream. Raises InvalidData, or TooLarge where it is more than allowed."""
+    with (
+        explained("Arrow stream"),
+        pa.OSFile(str(path)) as file,
+        pa.ipc.open_stream(file) as stream,
+    ):
+        _check_schema(stream.schema)
+        table = _checked(stream, stream.schema, most_bytes)
+    return _assembled(table, types, threads)
+
+
+class Stream(NamedTuple):
+    """An IPC stream that is open."""
+
+    names: list[str]
+    rows: int
+    """As many as its batches say they have."""
+    pieces: Iterator[pa.Table]
+
+
+@contextmanager
+def stream(path: Path, rows: int, most_bytes: int) -> Iterator[Stream]:
+    """An IPC stream in pieces of so many rows, mapped, not copied.
+
+    Compressed streams are refused: they could unpack to anything. Raises InvalidData, or TooLarge
+    where a piece takes more than ``most_bytes`` once its dictionaries are written out.
+    """
+    with explained("Arrow stream"):
+        file = pa.memory_map(str(path))
+    with file:
+        with explained("Arrow stream"):
+            claimed = _claimed_rows(file)
+            file.seek(0)
+            batches = pa.ipc.open_stream(file)
+            _check_extensions(batches.schema)
+        with batches:
+            yield Stream(batches.schema.names, claimed, _pieces(batches, rows, most_bytes))
+
+
+def _pieces(batches: pa.RecordBatchReader, rows: int, most_bytes: int) -> Iterator[pa.Table]:
+    with explained("Arrow stream"):
+        for piece in cut(_validated(batches), rows):
+            hiding = [column for column in piece.columns if _hides_size(column.type)]
+            if (
+                sum(_decoded_bytes(part) for column in hiding for part in column.chunks)
+                > most_bytes
+            ):
+                raise too_much(most_bytes)
+            yield piece
+
+
+def _validated(batches: pa.RecordBatchReader) -> Iterator[pa.Table]:
+    """Without empty ones: millions of them fit into a file, and would be kept."""
+    for batch in batches:
+        if batch.num_rows:
+            for name, column in zip(batches.schema.names, batch.columns, strict=True):
+                _validate(name, column)
+            yield pa.Table.from_batches([batch])
+
+
+def _hides_size(kind: pa.DataType) -> bool:
+    """Whether few bytes may stand for many."""
+    return bool(pa.types.is_dictionary(kind) or pa.types.is_string_view(kind))
+
+
+def _claimed_rows(file: pa.NativeFile) -> int:
+    """Of all batches, by their heads. Compressed ones are refused: Arrow allocates what they claim
+    to be."""
+    messages = pa.ipc.MessageReader.open_stream(file)
+    rows = 0
+    with suppress(StopIteration):
+        while True:
+            message = messages.read_next_message()
+            head = message.metadata.to_pybytes()
+            if _is_compressed(head):
+                raise InvalidData(
+                    "this Arrow stream is compressed; write it without compression, or send Parquet"
+                )
+            rows += _length(head)
+    return rows
+
+
+def _is_compressed(data: bytes) -> bool:
+    """Whether a record batch or dictionary names a ``BodyCompression``.
+
+    The head is a flatbuffer that Arrow has verified (format/Message.fbs): a ``Message`` whose
+    header is a ``RecordBatch``, or a ``DictionaryBatch`` around one.
+    """
+    kind, header = _header(data)
+    batch = _table(data, header, 1) if kind == _DICTIONARY and header is not None else header
+    return (
+        kind in (_DICTIONARY, _BATCH) and batch is not None and _field(data, batch, 3) is not None
+    )
+
+
+def _length(data: bytes) -> int:
+    """The rows that a record batch says it has; 0 for other messages."""
+    kind, header = _header(data)
+    place = _field(data, header, 0) if kind == _BATCH and header is not None else None
+    rows = 0 if place is None else int.from_bytes(data[place : place + 8], "little", signed=True)
+    return max(0, rows)
+
+
+def _header(data: bytes) -> tuple[int | None, int | None]:
+    """``(kind, where)`` of what a message is about."""
+    message = int.from_bytes(data[:4], "little")
+    kind = _field(data, message, 1)
+    return None if kind is None else data[kind], _table(data, message, 2)
+
+
+def _field(data: bytes, table: int, number: int) -> int | None:
+    """Where a field of a flatbuffer's table stands; ``None`` where it is left out."""
+    places = table - int.from_bytes(data[table : table + 4], "little", signed=True)
+    slot = 4 + 2 * number
+    if slot >= int.from_bytes(data[places : places + 2], "little"):
+        return None
+    offset = int.from_bytes(data[places + slot : places + slot + 2], "little")
+    return table + offset if offset else None
+
+
+def _table(data: bytes, table: int, number: int) -> int | None:
+    """Where the table stands that a field refers to."""
+    at = _field(data, table, number)
+    return None if at is None else at + int.from_bytes(data[at : at + 4], "little")
+
+
+def _check_schema(schema: pa.Schema) -> None:
+    check_names(schema.names)
+    _check_extensions(schema)
+
+
+def _check_extensions(schema: pa.Schema) -> None:
+    for field in schema:
+        extended = isinstance(field.type, pa.BaseExtensionType)
+        if extended or _EXTENSION in (field.metadata or {}):
+            raise InvalidData.at(
+                f"/{escape(field.name)}",
+                f"column '{field.name[:64]}' is of the extension type {str(field.type)[:64]}; "
+                "store it as numbers, strings, booleans or timestamps",
+                "wrong_type",
+            )
+
+
+def _checked(batches: Iterable[pa.RecordBatch], schema: pa.Schema, most_bytes: int) -> pa.Table:
+    """The batches as a table, once their claims hold and while they are not too much."""
+    kept: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        for name, column in zip(schema.names, batch.columns, strict=True):
+            _validate(name, column)
+            size += _decoded_bytes(column)
+        if size > most_bytes:
+            raise too_much(most_bytes)
+        kept.append(batch)
+    return pa.Table.from_batches(kept, schema)
+
+
+def _validate(name: str, column: pa.Array) -> None:
+    """Offsets and UTF-8 are the sender's claims; what follows would trust them."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise InvalidData.at(
+            f"/{escape(name[:64])}",
+            f"column '{name[:64]}' is damaged, or holds strings that are no UTF-8: "
+            f"{str(error).splitlines()[0][:100]}",
+        ) from error
+
+
+def _decoded_bytes(column: pa.Array) -> int:
+    """What the column takes once every value stands for itself; dictionaries and views hide it."""
+    kind, rows = column.type, len(column)
+    if pa.types.is_dictionary(kind):
+        values = column.dictionary
+        if not any(told(values.type) for told in _OF_ANY_LENGTH):
+            return _BYTES_A_VALUE * rows
+        lengths = pc.take(pc.binary_length(values), column.indices)
+        return _BYTES_A_VALUE * rows + int(pc.sum(lengths).as_py() or 0)
+    if pa.types.is_string_view(kind):
+        views = np.frombuffer(column.buffers()[1], np.int32)[4 * column.offset :: 4]
+        return _BYTES_A_VALUE * rows + int(views[:rows].sum(dtype=np.int64))
+    return max(_BYTES_A_VALUE * rows, int(column.nbytes))
+
+
+def _assembled(table: pa.Table, types: dict[str, ColumnType], threads: int) -> TypedTable:
+    if table.num_rows == 0:
+        raise no_row()
+
+    def place(name: str, row: int) -> tuple[str, str]:
+        return f"row {row}", f"/rows/{row}/{escape(name)}"
+
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    return assemble(columns, types, place, has_types=True, threads=threads)
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """What Arrow cannot read is InvalidData; memory that ran out stays what it is."""
+    try:
+        yield
+    except MemoryError:  # Arrow's is an ArrowException too
+        raise
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise InvalidData(
+            f"this {what} cannot be read; it is damaged or cut off: {said}"
+        ) from error

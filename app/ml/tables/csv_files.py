@@ -1,0 +1,253 @@
+"""CSV files as typed tables. Arrow reads; what it only calls "invalid" is found again, by line."""
+
+import codecs
+import csv
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from app.errors import FieldError, InvalidData, escape
+from app.ml.tables.canonical import ColumnType
+from app.ml.tables.parquet import MAX_COLUMNS, TypedTable, assemble, check_names, no_row, too_wide
+
+MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "null", "NULL"]
+"""Cells that stand for a missing value."""
+
+DELIMITERS = ",;\t|"
+"""What is looked for in the header line where no delimiter was named."""
+
+_BLOCK = 8 * 1024 * 1024
+_TAIL = 4096
+
+csv.field_size_limit(_BLOCK)
+
+
+@dataclass(frozen=True)
+class CSVOptions:
+    """How to read a CSV file; ``delimiter`` left out: the most frequent one of the first line."""
+
+    delimiter: str | None = None
+    header: bool = True
+
+
+def read_csv(
+    path: Path, options: CSVOptions, types: dict[str, ColumnType], threads: int = 1
+) -> TypedTable:
+    """Read a UTF-8 CSV file and infer each column's type from all its rows (``types`` overrules).
+
+    Raises InvalidData naming the line or column and the remedy.
+    """
+    file = _File(path, options)
+    columns = file.columns(threads)
+    return assemble(columns, types, file.place, has_types=False, threads=threads)
+
+
+class _File:
+    """One file, its delimiter, and how to find a row's line in it."""
+
+    def __init__(self, path: Path, options: CSVOptions) -> None:
+        self.path = path
+        self.header = options.header
+        first = self._first_line()
+        self.delimiter = options.delimiter or max(DELIMITERS, key=first.count)
+        self.guessed = options.delimiter is None
+        width = first.count(self.delimiter) + 1
+        if width > MAX_COLUMNS:  # Arrow takes a lot of memory for a lot of columns
+            raise too_wide(width)
+
+    def _first_line(self) -> str:
+        """The first line that is not empty, without what stands in quotes."""
+        with self.path.open("rb") as file:
+            head = file.read(_BLOCK).removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
+        if not head:
+            raise InvalidData("the file is empty; send a header line and at least one row")
+        plain = head if b'"' not in head else b"".join(head.split(b'"')[::2])
+        return plain.partition(b"\n")[0].partition(b"\r")[0].decode("latin-1")
+
+    # ------------------------------------------------------------ reading
+
+    def columns(self, threads: int) -> dict[str, pa.ChunkedArray]:
+        """Every column as text, by name."""
+        names = self._names()
+        check_names(names)
+        table = self._read(names, threads)
+        if table.column_names != names:  # Arrow saw the first line with other eyes
+            names = [str(name) for name in table.column_names]
+            check_names(names)
+            table = self._read(names, threads)
+        if table.num_rows == 0:
+            raise no_row()
+        self._require_closed_quotes(table)
+        return dict(zip(names, table.columns, strict=True))
+
+    def _names(self) -> list[str]:
+        """Arrow needs the names before it can be told that all columns are text."""
+        try:
+            _, first = next(self._records())
+            "".join(first).encode()
+        except StopIteration:
+            raise no_row() from None
+        except UnicodeEncodeError:
+            raise not_utf8(self.path) from None
+        except _BadRecord:
+            self._refuse_open_quote()
+            raise self._too_long() from None
+        return first if self.header else [f"f{i}" for i in range(len(first))]
+
+    def _read(self, names: list[str], threads: int) -> pa.Table:
+        ragged: list[pacsv.InvalidRow] = []
+
+        def refuse(row: pacsv.InvalidRow) -> str:
+            ragged.append(row)
+            return "error"
+
+        try:
+            return pacsv.read_csv(
+                self.path,
+                read_options=self._read_options(threads),
+                parse_options=self._parse_options(refuse),
+                convert_options=pacsv.ConvertOptions(
+                    column_types=dict.fromkeys(names, pa.string()),
+                    strings_can_be_null=True,
+                    null_values=MISSING,
+                ),
+            )
+        except (pa.ArrowInvalid, UnicodeError) as error:
+            if ragged:
+                raise self._ragged(ragged[0].expected_columns) from error
+            raise self._explained(error) from error
+
+    def _read_options(self, threads: int) -> pacsv.ReadOptions:
+        return pacsv.ReadOptions(
+            autogenerate_column_names=not self.header,
+            # no larger than the file: a block's memory is touched whole
+            block_size=min(_BLOCK, self.path.stat().st_size + 1),
+            use_threads=threads > 1,
+        )
+
+    def _parse_options(self, on_ragged: Callable[[pacsv.InvalidRow], str]) -> pacsv.ParseOptions:
+        return pacsv.ParseOptions(
+            delimiter=self.delimiter, newlines_in_values=True, invalid_row_handler=on_ragged
+        )
+
+    # ------------------------------------------------------------ lines
+
+    def place(self, name: str, row: int) -> tuple[str, str]:
+        """The line of a cell; the file is read once more, since quoted cells may span lines."""
+        wanted = row + self.header
+        line = next(line for i, (line, _) in enumerate(self._records()) if i == wanted)
+        return f"line {line}", f"/line/{line}/{escape(name)}"
+
+    def _records(self, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
+        """``(line, cells)`` of every record, by Python's reader, which knows its lines."""
+        start = 1
+        with self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.reader(file, delimiter=self.delimiter, strict=strict)
+            try:
+                for cells in reader:
+                    if cells:
+                        yield start, cells
+                    start = reader.line_num + 1
+            except csv.Error as error:
+                raise _BadRecord(start, str(error)) from error
+
+    def _bad_record(self, *, strict: bool) -> "_BadRecord | None":
+        try:
+            for _ in self._records(strict=strict):
+                pass
+        except _BadRecord as bad:
+            return bad
+        return None
+
+    # ------------------------------------------------------------ what was wrong
+
+    def _require_closed_quotes(self, table: pa.Table) -> None:
+        """Arrow ends an open quote at the end of the file without a word."""
+        cell = table.columns[-1][-1].as_py() or ""
+        with self.path.open("rb") as file:
+            file.seek(max(0, self.path.stat().st_size - _TAIL))
+            tail = file.read()
+        if tail.endswith((b"\n", b"\r")):
+            closed = not cell.endswith(("\n", "\r"))
+        else:
+            quoted = '"' + cell.replace('"', '""') + '"'
+            forms = [
+                f"{before}{form}" for before in f"{self.delimiter}\n\r" for form in (cell, quoted)
+            ]
+            closed = tail.endswith(tuple(form.encode() for form in forms))
+        if not closed:
+            self._refuse_open_quote()
+
+    def _refuse_open_quote(self) -> None:
+        bad = self._bad_record(strict=True)
+        if bad is not None and "end of data" in bad.said:
+            detail = f"the record of line {bad.line} opens a quote that is never closed"
+            raise InvalidData.at(f"/line/{bad.line}", detail, "unclosed_quote")
+
+    def _ragged(self, expected: int) -> InvalidData:
+        line, found = self._first_of_other_width(expected)
+        detail = f"line {line} has {found} fields, expected {expected}"
+        if self.guessed:
+            shown = "a tab" if self.delimiter == "\t" else f"'{self.delimiter}'"
+            detail += f" between {shown}; if another character separates them, name it as delimiter"
+        return InvalidData(
+            f"the CSV is ragged: {detail}", [FieldError(f"/line/{line}", detail, "ragged")]
+        )
+
+    def _first_of_other_width(self, expected: int) -> tuple[int, int]:
+        with suppress(_BadRecord):
+            for line, cells in self._records():
+                if len(cells) != expected:
+                    return line, len(cells)
+        return 1, expected
+
+    def _explained(self, error: Exception) -> InvalidData:
+        said = str(error)
+        if "Empty CSV" in said:
+            self._refuse_open_quote()
+            return no_row()
+        if "straddling" in said:
+            return self._too_long()
+        if isinstance(error, UnicodeError) or "UTF8" in said:
+            return not_utf8(self.path)
+        return InvalidData(f"the file is no CSV: {said.splitlines()[0][:200]}")
+
+    def _too_long(self) -> InvalidData:
+        """A cell larger than a block; often a quote that was never closed."""
+        bad = self._bad_record(strict=False)
+        where = f"line {bad.line}" if bad else "a line"
+        return InvalidData.at(
+            f"/line/{bad.line}" if bad else "",
+            f"{where} holds a cell or record longer than {_BLOCK >> 20} MiB; shorten it, "
+            "or close the quote that it opens",
+            "too_long",
+        )
+
+
+class _BadRecord(Exception):
+    """What Python's reader cannot read, and the line where it begins."""
+
+    def __init__(self, line: int, said: str) -> None:
+        super().__init__(said)
+        self.line, self.said = line, said
+
+
+def not_utf8(path: Path) -> InvalidData:
+    """Names the first line that is no UTF-8."""
+    line = 1
+    with path.open("rb") as file:
+        for text in file:
+            try:
+                text.decode()
+            except UnicodeDecodeError:
+                break
+            line += 1
+    return InvalidData.at(
+        f"/line/{line}",
+        f"line {line} is not UTF-8; name the file's encoding, for example ?encoding=latin-1",
+        "encoding",
+    )

@@ -1,0 +1,348 @@
+"""A file as it was uploaded to a stored table: the format found out, decoded, typed, profiled.
+
+Runs in a limited child process (``app.executors.parsing``): nothing that a file says of its own
+size is believed, and what is unpacked is counted on the way. Importable without torch.
+"""
+
+import codecs
+import mmap
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from app.errors import InvalidData, UnsupportedMediaType
+from app.ml.tables import arrow_files, csv_files, json_rows, parquet, profile
+from app.ml.tables.canonical import ColumnType
+from app.ml.tables.parquet import TypedTable, too_much
+from app.storage import require_room
+
+Format = Literal["csv", "ndjson", "parquet", "arrow"]
+
+_CHUNK = 1024 * 1024
+_GZIP = b"\x1f\x8b"
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_ENDINGS: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".arrows": "arrow",
+}
+_FOREIGN = (
+    (b"PK\x03\x04", "a zip archive (Excel's and torch's files are such)"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"\x80\x02", "a pickle"),
+    (b"\x80\x03", "a pickle"),
+    (b"\x80\x04", "a pickle"),
+    (b"\x80\x05", "a pickle"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"ARROW1", "an Arrow file rather than a stream"),
+    (b"%PDF", "a PDF"),
+    (b"SQLite format 3", "an SQLite database"),
+)
+_MAGIC: dict[bytes, Format] = {b"PAR1": "parquet", b"\xff\xff\xff\xff": "arrow"}
+_ENCODINGS = re.compile(
+    r"utf-(8|8-sig|16|16-le|16-be|32|32-le|32-be)|ascii|iso8859-\d+|cp\d+|mac-roman|koi8-[rtu]|"
+    r"gb(2312|k|18030)|big5|shift_jis|euc_(jp|kr)"
+)
+"""Python's codecs also compress, escape and encrypt; these are what files are written in."""
+
+
+class Options(BaseModel):
+    """How to read a file, as the client told it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Format
+    delimiter: str | None = None
+    encoding: str | None = None
+    header: bool = True
+    types: dict[str, ColumnType] = {}
+
+
+class Limits(BaseModel):
+    """What one file may take."""
+
+    model_config = ConfigDict(frozen=True)
+
+    decoded_bytes: int
+    """Of the file once it is unpacked."""
+    free_disk_bytes: int | None = None
+    """To stay free on the disk; ``app.storage.require_room`` has the default."""
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A stored table as its dataset's row tells it."""
+
+    rows: int
+    columns: list[dict[str, Any]]
+    warnings: list[str]
+
+
+def ingest(source: Path, folder: Path, options: Options, limits: Limits) -> Summary:
+    """Read ``source`` and write its table into ``folder``; both are on the data disk.
+
+    Raises InvalidInput of any kind, or StorageFull.
+    """
+    check_options(options)
+    refuse_foreign(source, options.format)
+    table = _READERS[options.format](source, folder, options, limits)
+    return store(table, folder, limits)
+
+
+def store(table: TypedTable, folder: Path, limits: Limits) -> Summary:
+    """Write a table into ``folder`` and profile it meanwhile."""
+
+    def write() -> None:
+        check = lambda: require_room(folder, limits.free_disk_bytes)  # noqa: E731
+        parquet.write(table.table, folder / parquet.FILE, check)
+
+    if limits.threads == 1:
+        write()
+        columns = profile.profile(table)
+    else:
+        with ThreadPoolExecutor(1) as pool:  # Arrow writes on one core only
+            written = pool.submit(write)
+            columns = profile.profile(table)
+            written.result()
+    rows = table.table.num_rows
+    return Summary(rows, columns, profile.warnings(columns, rows, table.notes))
+
+
+# ---------------------------------------------------------------- what it is
+
+
+def check_options(options: Options) -> None:
+    """Refuse an encoding or delimiter that no file is written in."""
+    if options.encoding is not None and not _is_encoding_of_files(options.encoding):
+        detail = f"unknown encoding '{options.encoding[:64]}'; try utf-8 or latin-1"
+        raise InvalidData.at("/encoding", detail)
+    mark = options.delimiter
+    if mark is not None and (len(mark) != 1 or not mark.isascii() or mark in '\0\r\n"'):
+        raise InvalidData.at(
+            "/delimiter",
+            "the delimiter must be one ASCII character other than a quote or a line break",
+        )
+
+
+def _is_encoding_of_files(name: str) -> bool:
+    try:
+        return _ENCODINGS.fullmatch(codecs.lookup(name).name) is not None
+    except (LookupError, ValueError):
+        return False
+
+
+def format_of(name: str) -> Format | None:
+    """What the end of a file's name tells; ``.gz`` behind it is passed over."""
+    name = name.lower().removesuffix(".gz")
+    return next((kind for end, kind in _ENDINGS.items() if name.endswith(end)), None)
+
+
+def sniff(head: bytes) -> Format | None:
+    """The binary format that a file's first bytes tell."""
+    return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+
+
+def refuse_foreign(source: Path, told: Format) -> None:
+    """Refuse what is plainly something else than was told; nothing is ever unpickled."""
+    with source.open("rb") as file:
+        head = file.read(16)
+    if not head:
+        raise InvalidData("the file is empty; send a header line and at least one row")
+    what = next((what for magic, what in _FOREIGN if head.startswith(magic)), None)
+    found = sniff(head)
+    if what is None and found not in (None, told):
+        what = f"an {found} file" if found == "arrow" else f"a {found} file"
+    if what is None and head.startswith(_GZIP) and told in ("parquet", "arrow"):
+        what = "gzip, which is for the text formats only"
+    if what is not None:
+        raise UnsupportedMediaType(
+            f"the content is {what}, not {told}; send CSV, NDJSON, Parquet or an Arrow stream "
+            "under its own media type"
+        )
+
+
+# ---------------------------------------------------------------- text formats
+
+
+def _csv(source: Path, folder: Path, options: Options, limits: Limits) -> TypedTable:
+    shape = csv_files.CSVOptions(options.delimiter, options.header)
+    return _of_text(
+        source,
+        folder,
+        options,
+        limits,
+        lambda text: csv_files.read_csv(text, shape, options.types, limits.threads),
+    )
+
+
+def _ndjson(source: Path, folder: Path, options: Options, limits: Limits) -> TypedTable:
+    most = limits.decoded_bytes
+    return _of_text(
+        source,
+        folder,
+        options,
+        limits,
+        lambda text: json_rows.read_ndjson(text, options.types, most, limits.threads),
+    )
+
+
+def _of_text(
+    source: Path,
+    folder: Path,
+    options: Options,
+    limits: Limits,
+    read: Callable[[Path], TypedTable],
+) -> TypedTable:
+    """``read`` the file as plain UTF-8: as it is, or unpacked beside the draft for the while."""
+    with source.open("rb") as file:
+        head = file.read(4)
+    if head.startswith(_GZIP) or _encoding(options.encoding, head) != "utf-8":
+        text = folder / "text"
+        try:
+            _unpack(source, text, options.encoding, limits)
+            _refuse_nul(text)
+            return read(text)
+        finally:
+            text.unlink(missing_ok=True)
+    if source.stat().st_size > limits.decoded_bytes:
+        raise too_much(limits.decoded_bytes)
+    _refuse_nul(source)
+    return read(source)
+
+
+def _encoding(told: str | None, head: bytes) -> str:
+    """Python's name of the encoding; a BOM says more than "utf-8"."""
+    by_bom = next((name for bom, name in _BOMS if head.startswith(bom)), None)
+    name = codecs.lookup(told or by_bom or "utf-8").name
+    return by_bom or name if name == "utf-8" else name
+
+
+def _unpack(source: Path, text: Path, encoding: str | None, limits: Limits) -> None:
+    """Write ``source`` as UTF-8 without gzip or BOM, counting what comes out."""
+    size = 0
+    decoder = None
+    with source.open("rb") as packed, text.open("wb") as out:
+        for chunk in chain(_gunzipped(packed), [b""]):
+            size += len(chunk)
+            if size > limits.decoded_bytes:
+                raise too_much(limits.decoded_bytes)
+            decoder = decoder or _Decoder(_encoding(encoding, chunk))
+            out.write(decoder.utf8(chunk))
+            require_room(text.parent, limits.free_disk_bytes)
+
+
+class _Decoder:
+    """From one encoding to UTF-8. What was UTF-8 stays as it is; its reader finds the faults."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._errors = "surrogateescape" if name.startswith("utf-8") else "strict"
+        self._decoder = codecs.getincrementaldecoder(name)(self._errors)
+        self._lines: int | None = None
+
+    def utf8(self, chunk: bytes) -> bytes:
+        """The next piece; an empty one is the end. Raises InvalidData naming the line."""
+        try:
+            text = self._decoder.decode(chunk, final=not chunk)
+        except UnicodeDecodeError as error:
+            good = error.object[: error.start].decode(self._name, "ignore")
+            raise self._wrong(1 + (self._lines or 0) + good.count("\n")) from error
+        except UnicodeError as error:  # UTF-16 and UTF-32 want a BOM
+            raise self._wrong(1) from error
+        if self._lines is None:
+            text = text.removeprefix("\ufeff")
+        self._lines = (self._lines or 0) + text.count("\n")
+        return text.encode("utf-8", self._errors)
+
+    def _wrong(self, line: int) -> InvalidData:
+        return InvalidData.at(
+            f"/line/{line}",
+            f"line {line} is not {self._name}; name the file's encoding, "
+            "for example ?encoding=latin-1",
+            "encoding",
+        )
+
+
+def _gunzipped(file: BinaryIO) -> Iterator[bytes]:
+    """Chunks of the content; several gzip members in a row are one file."""
+    head = file.read(len(_GZIP))
+    file.seek(0)
+    if head != _GZIP:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+        return
+    unpack = zlib.decompressobj(wbits=31)
+    try:
+        while packed := unpack.unconsumed_tail or unpack.unused_data or file.read(_CHUNK):
+            if unpack.eof:
+                if not packed.strip(b"\0"):  # padding, as tape and some tools leave it
+                    return
+                unpack = zlib.decompressobj(wbits=31)
+            if chunk := unpack.decompress(packed, _CHUNK):
+                yield chunk
+    except zlib.error as error:
+        raise InvalidData(f"the gzip content is damaged: {error}") from error
+    if not unpack.eof:
+        raise InvalidData("the gzip content is cut off; send it again")
+
+
+def _refuse_nul(path: Path) -> None:
+    with path.open("rb") as file:
+        if not path.stat().st_size:
+            raise InvalidData("the file is empty; send a header line and at least one row")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            place = content.find(b"\0")
+            if place < 0:
+                return
+            line = 1 + sum(block.count(b"\n") for block in _until(content, place))
+    raise InvalidData.at(
+        f"/line/{line}",
+        f"line {line} holds a NUL byte; remove it, or name the file's encoding (utf-16?)",
+        "nul",
+    )
+
+
+def _until(content: mmap.mmap, end: int) -> Iterator[bytes]:
+    for start in range(0, end, _CHUNK):
+        yield content[start : min(end, start + _CHUNK)]
+
+
+# ---------------------------------------------------------------- binary formats
+
+
+def _parquet(source: Path, _folder: Path, options: Options, limits: Limits) -> TypedTable:
+    most = limits.decoded_bytes
+    return arrow_files.read_parquet(source, options.types, most, limits.threads)
+
+
+def _arrow(source: Path, _folder: Path, options: Options, limits: Limits) -> TypedTable:
+    most = limits.decoded_bytes
+    return arrow_files.read_arrow(source, options.types, most, limits.threads)
+
+
+_READERS: dict[Format, Callable[[Path, Path, Options, Limits], TypedTable]] = {
+    "csv": _csv,
+    "ndjson": _ndjson,
+    "parquet": _parquet,
+    "arrow": _arrow,
+}

@@ -1,0 +1,296 @@
+"""JSON as tables: rows and columns of a request, and files of newline-delimited JSON.
+
+A column holds one of JSON's types, or gaps (``null``, or an absent key); a request's ``types`` may
+make categories of mixed ones. Strings that are all ISO 8601 become datetimes.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from app.errors import InvalidData, InvalidJSON, TooLarge, escape
+from app.ml.tables.canonical import ColumnType
+from app.ml.tables.columns import Place
+from app.ml.tables.parquet import MAX_COLUMNS, TypedTable, assemble, no_row
+from app.strict_json import parse_strict
+
+Types = dict[str, ColumnType]
+
+_MOST_CELLS = 10_000_000
+_LONGEST_LINE = 8 * 1024 * 1024
+_ROWS_AT_ONCE = 20_000
+_BYTES_A_GAP = 8
+_MEMBER = re.compile(rb'"\s*:')
+_BEYOND = 2**63
+
+
+# ---------------------------------------------------------------- in a request
+
+
+def from_rows(rows: Sequence[dict[str, Any]], types: Types | None = None) -> TypedTable:
+    """A table of JSON objects; columns in order of first appearance, absent keys are missing."""
+    if not rows:
+        raise InvalidData.at("/source/rows", "there are no rows; send at least one")
+    for i, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise InvalidData.at(f"/source/rows/{i}", "a row is an object of columns")
+    names = _all_names(rows)
+    if len(rows) * len(names) > _MOST_CELLS:  # rows without a key count too: a gap is a cell
+        raise InvalidData.at(
+            "/source/rows",
+            f"{len(rows)} rows of {len(names)} columns are too many cells; send a file instead",
+        )
+
+    def place(name: str, row: int) -> tuple[str, str]:
+        return f"row {row}", f"/source/rows/{row}/{escape(name)}"
+
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return _assembled(columns, types or {}, place)
+
+
+def _all_names(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Every key of every row, in order of first appearance."""
+    names: dict[str, None] = {}
+    for row in rows:
+        names.update(dict.fromkeys(row))
+        if len(names) > MAX_COLUMNS:
+            raise InvalidData.at("/source/rows", f"more than {MAX_COLUMNS} columns are too many")
+    if not names:
+        raise InvalidData.at("/source/rows", "the rows have no columns; give them at least one")
+    return list(names)
+
+
+def from_columns(columns: dict[str, list[Any]], types: Types | None = None) -> TypedTable:
+    """A table of named lists, all of one length."""
+    for name, values in columns.items():
+        if not isinstance(values, list):
+            pointer = f"/source/columns/{escape(name)}"
+            raise InvalidData.at(pointer, f"column '{name[:64]}' wants a list of values")
+    lengths = {name: len(values) for name, values in columns.items()}
+    if not lengths or not any(lengths.values()):
+        raise InvalidData.at("/source/columns", "there are no rows; send at least one")
+    first, *_ = lengths.values()
+    for name, length in lengths.items():
+        if length != first:
+            raise InvalidData.at(
+                f"/source/columns/{escape(name)}",
+                f"column '{name[:64]}' has {length} values where the first has {first}",
+            )
+
+    def place(name: str, row: int) -> tuple[str, str]:
+        return f"row {row}", f"/source/columns/{escape(name)}/{row}"
+
+    return _assembled(columns, types or {}, place)
+
+
+def _assembled(columns: dict[str, list[Any]], types: Types, place: Place) -> TypedTable:
+    arrays = {
+        name: pa.chunked_array([_array(name, values, 0, types.get(name), place)])
+        for name, values in columns.items()
+    }
+    return assemble(arrays, types, place, has_types=True)
+
+
+# ---------------------------------------------------------------- newline-delimited files
+
+
+def read_ndjson(path: Path, types: Types, most_bytes: int, threads: int = 1) -> TypedTable:
+    """A UTF-8 file with one JSON object a line; empty lines are passed over.
+
+    ``most_bytes`` bounds what gaps may take: rows of which each has keys of its own are many cells.
+    Raises InvalidJSON, InvalidData or TooLarge naming the line.
+    """
+    empty_before: list[int] = []  # rows before which an empty line stands
+
+    def place(name: str, row: int) -> tuple[str, str]:
+        line = row + 1 + bisect_right(empty_before, row)
+        return f"line {line}", f"/line/{line}/{escape(name)}"
+
+    blocks: dict[str, list[pa.Array]] = {}
+    done = 0
+    with path.open("rb") as file:
+        lines = _objects(file, empty_before)
+        while rows := list(islice(lines, _ROWS_AT_ONCE)):
+            _widen(blocks, rows, done, most_bytes)
+            for name, arrays in blocks.items():
+                values = [row.get(name) for row in rows]
+                arrays.append(_array(name, values, done, types.get(name), place))
+            done += len(rows)
+    if not done:
+        raise no_row()
+    columns = {name: _joined(name, blocks.pop(name), place) for name in list(blocks)}
+    return assemble(columns, types, place, has_types=True, threads=threads)
+
+
+def _widen(
+    blocks: dict[str, list[pa.Array]], rows: list[dict[str, Any]], done: int, most_bytes: int
+) -> None:
+    """Begin the columns that these rows are the first to have."""
+    for row in rows:
+        if not row.keys() <= blocks.keys():
+            for name in row:
+                blocks.setdefault(name, [pa.nulls(done)] if done else [])
+            if len(blocks) > MAX_COLUMNS:
+                raise InvalidData(f"more than {MAX_COLUMNS} columns are too many")
+    if (done + len(rows)) * len(blocks) * _BYTES_A_GAP > most_bytes:
+        raise TooLarge(f"{done + len(rows)} rows of {len(blocks)} columns are too many cells")
+
+
+def _objects(file: BinaryIO, empty_before: list[int]) -> Iterator[dict[str, Any]]:
+    count = line = 0
+    while text := file.readline(_LONGEST_LINE + 1):
+        line += 1
+        if len(text) > _LONGEST_LINE:
+            raise InvalidData.at(
+                f"/line/{line}", f"line {line} is longer than {_LONGEST_LINE >> 20} MiB; split it"
+            )
+        if text.isspace():
+            empty_before.append(count)
+            continue
+        yield _object(text, line)
+        count += 1
+
+
+def _object(text: bytes, line: int) -> dict[str, Any]:
+    """One line by the fast decoder, and by the strict one wherever the two could differ."""
+    try:
+        try:
+            row = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            row = None
+        if not isinstance(row, dict) or _needs_care(text, row):
+            row = parse_strict(text)
+    except InvalidJSON as error:
+        if isinstance(error.__cause__, UnicodeDecodeError):
+            detail = f"line {line} is not UTF-8; name the encoding, for example ?encoding=latin-1"
+            raise InvalidData.at(f"/line/{line}", detail, "encoding") from error
+        raise InvalidJSON(f"line {line}: {error.detail}") from error
+    if not isinstance(row, dict):
+        raise InvalidData.at(
+            f"/line/{line}",
+            f"line {line} is no object of columns; NDJSON has one such object a line, "
+            'a JSON array goes as {"source": {"kind": "inline", "rows": […]}}',
+        )
+    return row
+
+
+def _needs_care(text: bytes, row: dict[str, Any]) -> bool:
+    """Keys that stand twice, integers beyond 63 bits, or nesting."""
+    if len(_MEMBER.findall(text)) != len(row):
+        return True
+    return any(
+        isinstance(value, dict | list)
+        or (isinstance(value, int | float) and not -_BEYOND < value < _BEYOND)
+        for value in row.values()
+    )
+
+
+# ---------------------------------------------------------------- values
+
+
+def _array(
+    name: str, values: list[Any], start: int, wanted: ColumnType | None, place: Place
+) -> pa.Array:
+    """JSON values, the first of them in row ``start``, as an Arrow array of one type."""
+    if wanted in ("category", "text"):
+        return _texts(name, values, start, place)
+    try:
+        array = pa.array(values)
+    except (pa.ArrowException, OverflowError):
+        array = None
+    if array is None or not _is_plain(array.type) or _hides_booleans(array.type, values):
+        _refuse_mixture(name, values, start, place)
+        array = pa.array([None if v is None else float(v) for v in values])  # integers and floats
+    return array
+
+
+def _hides_booleans(kind: pa.DataType, values: list[Any]) -> bool:
+    """Arrow takes true among floats for 1."""
+    return bool(pa.types.is_floating(kind)) and any(type(value) is bool for value in values)
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_null(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_int64(kind)
+        or pa.types.is_float64(kind)
+        or pa.types.is_string(kind)
+    )
+
+
+def _refuse_mixture(name: str, values: list[Any], start: int, place: Place) -> None:
+    """Raise InvalidData at the first value that differs from those before it."""
+    kinds = {bool: "boolean", int: "number", float: "number", str: "string"}
+    expected = None
+    for row, value in enumerate(values, start):
+        if value is None:
+            continue
+        found = kinds.get(type(value))
+        expected = expected or found
+        if found is None or found != expected:
+            raise _mixed(name, expected, value, row, place)
+
+
+def _mixed(name: str, expected: str | None, value: Any, row: int, place: Place) -> InvalidData:
+    where, pointer = place(name, row)
+    nested = isinstance(value, dict | list)
+    remedy = "make the column one type or name it in 'types'"
+    remedy = "a cell is a single value" if nested else remedy
+    return InvalidData.at(
+        pointer,
+        f"column '{name[:64]}' wants a {expected or 'number, string or boolean'}, "
+        f"got {_shown(value)} in {where}; {remedy}",
+        "wrong_type",
+    )
+
+
+def _joined(name: str, arrays: list[pa.Array], place: Place) -> pa.ChunkedArray:
+    """Blocks of one column as one: integers beside floats are floats."""
+    common = pa.null()
+    row = 0
+    for array in arrays:
+        if pa.types.is_null(common):
+            common = array.type
+        elif array.type not in (common, pa.null()):
+            if {common, array.type} != {pa.int64(), pa.float64()}:
+                first = pc.index(array.is_valid(), True).as_py()
+                raise _mixed(name, _kind(common), array[first].as_py(), row + first, place)
+            common = pa.float64()
+        row += len(array)
+    return pa.chunked_array([pc.cast(array, common, safe=False) for array in arrays], common)
+
+
+def _kind(values: pa.DataType) -> str:
+    return {pa.bool_(): "boolean", pa.string(): "string"}.get(values, "number")
+
+
+def _texts(name: str, values: list[Any], start: int, place: Place) -> pa.Array:
+    """Values of any type as the category that was asked for; floats as CSV would have them."""
+    for row, value in enumerate(values, start):
+        if isinstance(value, dict | list):
+            raise _mixed(name, None, value, row, place)
+    floats = pa.array([value if type(value) is float else None for value in values], pa.float64())
+    others = [None if v is None or type(v) is float else _text(v) for v in values]
+    return pc.coalesce(pc.cast(floats, pa.string()), pa.array(others, pa.string()))
+
+
+def _text(value: str | int | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _shown(value: Any) -> str:
+    kinds = {
+        dict: "an object",
+        list: "a list",
+        bool: f"the boolean {str(value).lower()}",
+    }
+    shown = f"the string '{value[:64]}'" if isinstance(value, str) else f"the number {value}"
+    return kinds.get(type(value), shown)

@@ -1,0 +1,143 @@
+"""What it takes to go on training a module, bit for bit.
+
+Beside the files of a model (``app.ml.inference.model_files``) a checkpoint has
+``training.safetensors`` (optimizer, random state, losses of the epoch so far, the best weights)
+and ``training.json`` (where it stands). Nothing is pickled.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from app.ml.inference import model_files
+from app.ml.inference.model_files import StateDict
+from app.ml.training.best_weights import BestWeights
+from app.ml.training.ema import EMA
+from app.ml.training.optimizers import Scheduler
+
+_TENSORS = "training.safetensors"
+_PLACE = "training.json"
+_PLAIN = int | float | str | bool | None
+
+
+@dataclass
+class TrainState:
+    """Everything that changes while a module is trained."""
+
+    model: nn.Module
+    ema: EMA
+    optimizer: Optimizer
+    scheduler: Scheduler
+    best: BestWeights
+    epoch: int = 0
+    step: int = 0
+    """Batches of the epoch that are done."""
+    seen: list[Tensor] = field(default_factory=list)
+    """Their losses."""
+    seconds: float = 0.0
+    """Spent by all attempts before this one."""
+    finished: bool = False
+
+    def save(self, folder: Path, seconds: float) -> None:
+        """Write what ``restore`` reads into ``folder``, beside the module's own state."""
+        slots, options = _told(self.optimizer)
+        # only what was kept is wanted once training has ended
+        tensors = {} if self.finished else self._tensors(slots)
+        place = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": seconds,
+            "finished": self.finished,
+            "best": self.best.told(),
+            "optimizer": options,
+            "scheduler": _plain(self.scheduler.rates.state_dict() if self.scheduler.rates else {}),
+        }
+        copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        (folder / _TENSORS).write_bytes(to_bytes(copies))
+        (folder / _PLACE).write_text(json.dumps(place))
+
+    def _tensors(self, slots: StateDict) -> StateDict:
+        tensors = {f"optimizer.{name}": tensor for name, tensor in slots.items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in (self.best.state or {}).items()}
+        tensors |= {f"random.{name}": state for name, state in _random_state(self.model).items()}
+        if self.ema.module is not self.model:
+            live = self.model.state_dict()
+            tensors |= {f"model.{name}": tensor for name, tensor in live.items()}
+        if self.seen:
+            tensors["seen"] = torch.stack(self.seen)
+        return tensors
+
+    def restore(self, folder: Path) -> None:
+        """Stand where ``save`` stood; ``folder`` has been verified by ``storage``."""
+        place = json.loads((folder / _PLACE).read_bytes())
+        tensors = load_file(folder / _TENSORS)
+        self.ema.module.load_state_dict(model_files.weights(folder))
+        self.epoch, self.step = place["epoch"], place["step"]
+        self.seconds, self.finished = place["seconds"], place["finished"]
+        self.best.restore(place["best"], _under("best.", tensors) or None)
+        if self.finished:
+            return
+        if self.ema.module is not self.model:
+            self.model.load_state_dict(_under("model.", tensors))
+        _restore(self.optimizer, _under("optimizer.", tensors), place["optimizer"])
+        if self.scheduler.rates is not None:
+            self.scheduler.rates.load_state_dict(place["scheduler"])
+        device = next(self.model.parameters()).device
+        self.seen = list(tensors["seen"].to(device)) if "seen" in tensors else []
+        _set_random_state(_under("random.", tensors), device)  # last: nothing draws after it
+
+
+def _under(prefix: str, tensors: StateDict) -> StateDict:
+    return {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _told(optimizer: Optimizer) -> tuple[StateDict, dict[str, Any]]:
+    """Its slots as tensors, its options as plain data."""
+    told = optimizer.state_dict()
+    tensors: StateDict = {}
+    plain: dict[str, Any] = {}
+    for number, slots in told["state"].items():
+        for name, value in slots.items():
+            place = tensors if isinstance(value, Tensor) else plain
+            place[f"{number}.{name}"] = value
+    return tensors, {"groups": told["param_groups"], "plain": plain}
+
+
+def _restore(optimizer: Optimizer, tensors: StateDict, options: dict[str, Any]) -> None:
+    slots: dict[int, dict[str, Any]] = {}
+    for place, value in [*tensors.items(), *options["plain"].items()]:
+        number, _, name = place.partition(".")
+        slots.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict({"state": slots, "param_groups": options["groups"]})
+
+
+def _plain(state: dict[str, Any]) -> dict[str, Any]:
+    """What changes in a scheduler is numbers and lists of them; the rest comes from its spec."""
+
+    def fits(value: Any) -> bool:
+        return isinstance(value, _PLAIN) or (
+            isinstance(value, list) and all(isinstance(item, _PLAIN) for item in value)
+        )
+
+    return {name: value for name, value in state.items() if fits(value)}
+
+
+def _random_state(model: nn.Module) -> StateDict:
+    device = next(model.parameters()).device
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def _set_random_state(states: StateDict, device: torch.device) -> None:
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)

@@ -1,0 +1,70 @@
+"""The library in one call: a table in, a predictor out.
+
+::
+
+    from pathlib import Path
+    from app.ml.training.fit import fit
+
+    model = fit(Path("flats.csv"), "rent", Path("work"), epochs=50, on_event=print)
+    table = model.tables.of_rows([{"size": 60, "rooms": 2}])
+    print(model.predictions(model.outputs(table)))
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from app.ids import new_id
+from app.ml.inference.predictor import Predictor
+from app.ml.plan import plan
+from app.ml.specs import JobRequest
+from app.ml.tables import ingest, json_rows, parquet
+from app.ml.training.events import Event, TrainTask
+from app.ml.training.loop import train
+from app.storage import Storage
+
+Columns = Mapping[str, Sequence[Any]]
+
+
+def fit(
+    source: Path | Columns,
+    target: str | list[str],
+    folder: Path,
+    *,
+    on_event: Callable[[Event], object] | None = None,
+    **job: Any,
+) -> Predictor:
+    """Train on ``source``, a CSV, NDJSON, Parquet or Arrow file or columns by name.
+
+    ``job`` takes the fields of a job's request (``model``, ``epochs``, …); what is left out is
+    filled in as the service does. Dataset, checkpoints and model are published under ``folder``.
+    Raises what is wrong with the data or the request as an InvalidInput, and what ends training.
+    """
+    storage = Storage(folder)
+    storage.prepare()
+    request = JobRequest.model_validate({"dataset": "table", "target": target, **job})
+    task = _task(storage, source, request)
+    for event in train(task):
+        if on_event is not None:
+            on_event(event)
+    return Predictor.load(storage.verified("models", task.model_id))
+
+
+def _task(storage: Storage, source: Path | Columns, request: JobRequest) -> TrainTask:
+    """The table published and the request completed against it."""
+    dataset_id = new_id("ds")
+    limits = ingest.Limits(decoded_bytes=1 << 62)
+    with storage.publish("datasets", dataset_id) as draft:
+        if isinstance(source, Path):
+            kind = ingest.format_of(source.name) or "csv"
+            found = ingest.ingest(source, draft, ingest.Options(format=kind), limits)
+        else:
+            made = json_rows.from_columns({name: list(column) for name, column in source.items()})
+            found = ingest.store(made, draft, limits)
+    path = storage.path("datasets", dataset_id) / parquet.FILE
+    names = {column["name"] for column in found.columns}
+    told = [name for name in request.planning_columns if name in names]
+    ready = plan(request, found.columns, found.rows, parquet.read(path, told))
+    return TrainTask(
+        root=storage.root, dataset_id=dataset_id, model_id=new_id("mdl"), spec=ready.spec
+    )

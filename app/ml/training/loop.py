@@ -1,0 +1,230 @@
+"""The training loop: forward, loss, zero_grad, backward, step.
+
+``train`` is a generator over plain torch. It tells what happened as events, publishes checkpoints
+and the finished model to storage, and never touches a database, so it serves as a library too::
+
+    for event in train(task):
+        print(event)
+
+Stopped at any moment and started again with the newest checkpoint in ``task.checkpoints``, it gives
+the weights and the history of a run that nobody stopped, bit for bit on the CPU.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from app.errors import ArtifactCorrupt, InvalidData
+from app.ml.data import batches, preparation
+from app.ml.evaluation import metrics
+from app.ml.inference import card, forward, model_files
+from app.ml.inference.card import Card
+from app.ml.inference.model_files import StateDict
+from app.ml.nn import devices, modules
+from app.ml.nn.losses import Objective
+from app.ml.specs import JobSpec, PretrainedSpec
+from app.ml.tables import parquet
+from app.ml.training import optimizers
+from app.ml.training.best_weights import BestWeights
+from app.ml.training.checkpoint import TrainState
+from app.ml.training.ema import EMA
+from app.ml.training.events import (
+    Best,
+    DataRead,
+    EpochEnded,
+    Event,
+    StopReason,
+    TrainEnded,
+    TrainStopped,
+    TrainTask,
+)
+from app.ml.training.saver import CheckpointSaver, diverged
+from app.ml.training.validator import Validator
+from app.storage import Storage
+
+ShouldStop = Callable[[], StopReason | None]
+
+
+def never() -> StopReason | None:
+    """The ``should_stop`` of a run that nobody interrupts."""
+    return None
+
+
+def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
+    """Train ``task`` to its end; ``should_stop`` is asked before every step.
+
+    Yields a ``DataRead`` where the data call for a warning, an ``EpochEnded`` per epoch,
+    ``CheckpointSaved`` now and then, and last ``TrainEnded`` or ``TrainStopped``.
+    Raises Diverged, TimeLimit or InvalidData.
+    """
+    spec, storage = task.spec, Storage(task.root)
+    torch.set_num_threads(spec.threads)
+    device = devices.pick(spec.device)
+    source = _source(storage, task)
+    prepared = preparation.prepare(spec, _read(storage, task), source and source[0])
+    if prepared.warnings:
+        yield DataRead(warnings=prepared.warnings)
+
+    rows = batches.rows_of(prepared.train, device)
+    bounds = batches.bounds(len(rows.x), spec.batch_size)
+    model, card = _model(spec, prepared, source, rows.x)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    objective = Objective(spec.loss, modules.smoothing(spec.model))
+    optimizer = optimizers.build(spec.optimizer, trained)
+    scheduler = optimizers.Scheduler(spec, optimizer, len(bounds))
+    validator = Validator(prepared, spec.loss, device)
+    ema = EMA(model, spec.ema_decay)
+    state = TrainState(model, ema, optimizer, scheduler, best=BestWeights.of(spec))
+    _resume(storage, task, state)
+    saver = CheckpointSaver(storage, card, state)
+    mixed = spec.precision == "bfloat16"
+    precision = torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext()
+
+    while not state.finished:
+        epoch = state.epoch
+        modules.training_mode(model)
+        for x, y, weight in batches.batches(rows, spec, epoch, skip=state.step):
+            if reason := should_stop():
+                if reason != "cancel":
+                    yield saver.save()
+                yield TrainStopped(reason=reason)
+                return
+            if saver.is_due():
+                yield saver.save()
+                saver.refuse_overtime()
+            with precision:
+                loss = objective(model(x), y, weight)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            if spec.gradient_clip_norm is not None:
+                nn.utils.clip_grad_norm_(trained, spec.gradient_clip_norm)
+            optimizer.step()
+            rate = optimizer.param_groups[0]["lr"]
+            scheduler.after_batch()
+            state.seen.append(loss.detach())
+            state.step += 1
+            ema.update(epoch * len(bounds) + state.step)
+
+        ema.take_buffers()
+        kept = ema.module
+        values = {"train_loss": _mean(state.seen, bounds), **validator.measure(kept)}
+        values["learning_rate"] = rate
+        yield EpochEnded(epoch=epoch, values=values)
+        _refuse_nonfinite(epoch, values, state.seen)
+        state.best.update(epoch, values, kept)
+        scheduler.after_epoch(values.get("validation_loss", values["train_loss"]))
+        state.epoch, state.step, state.seen = epoch + 1, 0, []
+        state.finished = state.best.exhausted or state.epoch == spec.epochs
+
+    if state.best.state is not None:
+        ema.module.load_state_dict(state.best.state)
+    ended = _ended(ema.module, card, prepared, state.best)
+    yield saver.save()
+    saver.publish(task.model_id)
+    yield ended
+
+
+# ---------------------------------------------------------------- what is trained
+
+
+def _source(storage: Storage, task: TrainTask) -> tuple[Card, StateDict] | None:
+    """The card and weights that a pretrained model starts from."""
+    if not isinstance(task.spec.model, PretrainedSpec):
+        return None
+    if task.source is None:
+        raise InvalidData(f"the model '{task.spec.model.model}' to start from has been deleted")
+    try:
+        folder = storage.verified("models", task.source)
+    except ArtifactCorrupt as error:
+        raise InvalidData(f"the model to start from cannot be read: {error.detail}") from error
+    return card.read(folder), model_files.weights(folder)
+
+
+def _read(storage: Storage, task: TrainTask) -> pa.Table:
+    folder = storage.verified("datasets", task.dataset_id)
+    columns = list(dict.fromkeys([*task.spec.features, *task.spec.planning_columns]))
+    return parquet.read(folder / parquet.FILE, columns, encoded=True)
+
+
+def _model(
+    spec: JobSpec,
+    prepared: preparation.Prepared,
+    source: tuple[Card, StateDict] | None,
+    x: Tensor,
+) -> tuple[nn.Module, Card]:
+    """The module before its first step, where ``x`` is, and what will be told about it."""
+    inputs = prepared.preprocessing.features.inputs
+    outputs = prepared.preprocessing.target.outputs
+    model = modules.build(spec.model, inputs, outputs, spec.seed, spec.loss.kind).to(x.device)
+    if source is None:
+        modules.fit(model, x)
+    if isinstance(spec.model, PretrainedSpec) and source is not None:
+        same = source[0].preprocessing.target == prepared.preprocessing.target
+        modules.start_from(model, source[1], with_head=same)
+        modules.freeze(model, spec.model)
+    about = Card(
+        spec=spec,
+        preprocessing=prepared.preprocessing,
+        inputs=inputs.width,
+        outputs=outputs,
+        epoch=0,
+        weights=[name for name, _ in model.named_parameters()],
+        versions=model_files.library_versions(),
+        guess=metrics.guess(prepared.preprocessing.target, prepared.train.table),
+    )
+    return model, about
+
+
+def _resume(storage: Storage, task: TrainTask, state: TrainState) -> None:
+    """Go on from the newest checkpoint that is whole; without one from the beginning."""
+    for checkpoint_id in task.checkpoints:
+        try:
+            folder = storage.verified("checkpoints", checkpoint_id)
+        except ArtifactCorrupt:
+            continue
+        state.restore(folder)
+        return
+
+
+# ---------------------------------------------------------------- losses and metrics
+
+
+def _mean(seen: list[Tensor], bounds: list[tuple[int, int]]) -> float:
+    """The mean over samples of the batches' mean losses; the one synchronisation of an epoch."""
+    if len(seen) == 1:
+        return seen[0].item()
+    sizes = torch.tensor([end - start for start, end in bounds], dtype=torch.float64)
+    return float((torch.stack(seen).cpu().double() * sizes).sum() / sizes.sum())
+
+
+def _refuse_nonfinite(epoch: int, values: dict[str, float], seen: list[Tensor]) -> None:
+    """Raise Diverged as soon as a loss is no longer a number."""
+    wrong = [name for name, value in values.items() if not math.isfinite(value)]
+    if wrong:
+        step = next((i for i, loss in enumerate(seen) if not math.isfinite(loss)), len(seen) - 1)
+        raise diverged(f"epoch {epoch}, step {step}: {wrong[0]} is {values[wrong[0]]}")
+
+
+def _ended(
+    model: nn.Module, card: Card, prepared: preparation.Prepared, best: BestWeights
+) -> TrainEnded:
+    target, test = prepared.preprocessing.target, prepared.test
+    scores = guesses = None
+    warnings: list[str] = []
+    if len(test) and card.guess is not None:
+        scores = metrics.score(target, test.table, forward.outputs_of(model, test.x))
+        guesses = metrics.baseline(target, card.guess, test.table)
+        beaten = metrics.no_better(target, scores, guesses)
+        warnings = [f"on the test part the model is {warning}" for warning in beaten]
+    return TrainEnded(
+        parameters=sum(weight.numel() for weight in model.parameters()),
+        best=Best(epoch=best.epoch, values=best.values),
+        test=scores,
+        baseline=guesses,
+        warnings=warnings,
+        versions=card.versions,
+    )

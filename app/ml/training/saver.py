@@ -1,0 +1,79 @@
+"""Publishes where training stands: when it is time, when it is asked to, and at the end."""
+
+import math
+import time
+
+import torch
+
+from app.errors import Diverged, TimeLimit
+from app.ids import new_id
+from app.ml.inference import model_files
+from app.ml.inference.card import WEIGHTS, Card
+from app.ml.inference.model_files import StateDict, state_dict_of
+from app.ml.training.checkpoint import TrainState
+from app.ml.training.events import CheckpointSaved
+from app.storage import Storage
+
+
+class CheckpointSaver:
+    """Writes checkpoints every ``checkpoint.every_seconds`` seconds, and the finished model.
+
+    It knows the time that all attempts have taken together, and so when ``max_seconds`` are over.
+    """
+
+    def __init__(self, storage: Storage, card: Card, state: TrainState) -> None:
+        self._storage, self._card, self._state = storage, card, state
+        self._started = time.monotonic() - state.seconds
+        limit = card.spec.max_seconds
+        self._deadline = self._started + limit if limit is not None else math.inf
+        self._every = card.spec.checkpoint.every_seconds
+        self._alarm = min(time.monotonic() + self._every, self._deadline)
+
+    def is_due(self) -> bool:
+        """Whether a checkpoint is to be written, or the time is up."""
+        return time.monotonic() >= self._alarm
+
+    def save(self) -> CheckpointSaved:
+        """Publish a checkpoint. Raises Diverged rather than keep weights that are not finite."""
+        state, checkpoint_id = self._state, new_id("ckpt")
+        weights = _finite_weights(state)
+        seconds = time.monotonic() - self._started
+        epoch = state.best.epoch if state.finished else max(0, state.epoch - (state.step == 0))
+        with self._storage.publish("checkpoints", checkpoint_id) as draft:
+            model_files.save(draft, self._card.model_copy(update={"epoch": epoch}), weights)
+            state.save(draft, seconds)
+        _, sha256, size = self._storage.file("checkpoints", checkpoint_id, WEIGHTS)
+        self._alarm = min(time.monotonic() + self._every, self._deadline)
+        return CheckpointSaved(
+            checkpoint_id=checkpoint_id, epoch=epoch, size_bytes=size, sha256=sha256
+        )
+
+    def refuse_overtime(self) -> None:
+        """Raise TimeLimit where ``max_seconds`` are over, all attempts together."""
+        if time.monotonic() >= self._deadline:
+            limit = self._card.spec.max_seconds
+            raise TimeLimit(f"stopped after {limit:g} s, in epoch {self._state.epoch}")
+
+    def publish(self, model_id: str) -> None:
+        """Publish the finished model."""
+        with self._storage.publish("models", model_id) as draft:
+            card = self._card.model_copy(update={"epoch": self._state.best.epoch})
+            model_files.save(draft, card, state_dict_of(self._state.ema.module))
+
+
+def _finite_weights(state: TrainState) -> StateDict:
+    """The weights to keep; they are checked, since no loss has been computed with the last step's
+    where nothing is held out. Raises Diverged."""
+    weights = state_dict_of(state.ema.module)
+    for name, tensor in weights.items():
+        if not bool(torch.isfinite(tensor).all()):
+            epoch, step = (state.epoch, state.step - 1) if state.step else (state.epoch - 1, -1)
+            which = f"step {step}" if step >= 0 else "its last step"
+            raise diverged(f"epoch {epoch}, {which}: {name} is not finite after it")
+    return weights
+
+
+def diverged(where: str) -> Diverged:
+    """Return the error of a training whose losses or weights are no longer numbers."""
+    remedy = "lower the learning rate, scale the data, or set gradient_clip_norm"
+    return Diverged(f"training diverged in {where}; {remedy}")

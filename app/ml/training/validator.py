@@ -1,0 +1,47 @@
+"""The rows that training does not learn from, measured after each epoch."""
+
+import torch
+from torch import Tensor, nn
+
+from app.ml.data import batches, preparation
+from app.ml.features.preprocessing import ClassTarget, NumberTargets, TargetEncoder
+from app.ml.inference import forward
+from app.ml.nn.losses import Objective
+from app.ml.specs import LossSpec
+
+
+class Validator:
+    """The validation part, or the test part where there is none, on a device."""
+
+    def __init__(
+        self, prepared: preparation.Prepared, loss: LossSpec, device: torch.device
+    ) -> None:
+        self._name = "validation" if len(prepared.validation) else "test"
+        part = getattr(prepared, self._name)
+        self._rows = len(part)
+        self._objective = Objective(loss)
+        self._target = prepared.preprocessing.target
+        self._x, self._y, self._weight = batches.rows_of(part, device)
+
+    def measure(self, model: nn.Module) -> dict[str, float]:
+        """``validation_loss`` in the loss's own units and one metric of the task in the target's:
+        ``validation_rmse`` or ``validation_accuracy``. Nothing where there are no rows."""
+        if not self._rows:
+            return {}
+        model.eval()
+        with torch.inference_mode():
+            outputs = forward.in_slices(model, self._x)
+            loss = self._objective(outputs, self._y, self._weight)
+            name, metric = _metric(self._target, outputs, self._y)
+            values = torch.stack([loss.double(), metric.double()]).tolist()
+        return {f"{self._name}_loss": values[0], f"{self._name}_{name}": values[1]}
+
+
+def _metric(target: TargetEncoder, outputs: Tensor, y: Tensor) -> tuple[str, Tensor]:
+    """RMSE (the mean over several targets), or the share of right answers."""
+    if isinstance(target, NumberTargets):
+        errors = (outputs - y).double().square().mean(0).sqrt()
+        return "rmse", (errors * torch.tensor(target.scale).to(errors)).mean()
+    if isinstance(target, ClassTarget) and target.outputs > 1:
+        return "accuracy", (outputs.argmax(1) == y).float().mean()
+    return "accuracy", ((outputs > 0) == (y > 0.5)).float().mean()

@@ -1,0 +1,215 @@
+"""Artifacts held against the rows that make them visible: which there are to be, whether one is
+whole, and copies that are checked while they are made."""
+
+import hashlib
+import os
+import shlex
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.db.models import TERMINAL, Checkpoint, Dataset, Job, ModelVersion
+from app.errors import ArtifactCorrupt
+from app.ml.inference.card import CARD, WEIGHTS
+from app.ml.tables.parquet import FILE
+from app.storage import MANIFEST, Kind, Storage
+
+_CHUNK = 1024 * 1024
+_FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a row says of the artifact that it makes visible."""
+
+    kind: Kind
+    id: str
+    instead: str
+    """What to do where no backup has it."""
+    file: str | None = None
+    """The one of its files whose size and hash stand in the row as well."""
+    size: int = 0
+    sha256: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}/{self.id}"
+
+
+Track = Callable[[Sequence[Artifact]], Iterable[Artifact]]
+"""Hands artifacts on one by one, and may show how far that has come."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong, where, and what to do."""
+
+    kind: Literal["missing", "damaged", "orphaned", "database"]
+    where: str
+    wrong: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.kind:<8}  {self.where}: {self.wrong}; {self.remedy}"
+
+
+class Entry(BaseModel):
+    """What a manifest says of one file."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class _Manifest(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+    files: dict[_FileName, Entry] = Field(min_length=1)
+
+
+def expected(session: Session) -> list[Artifact]:
+    """What there is to be according to the rows; first those that come and go quickest."""
+    checkpoints = select(Checkpoint, Job.status).join(Job).order_by(Checkpoint.id)
+    versions = select(ModelVersion.id, ModelVersion.name, ModelVersion.version)
+    datasets = select(Dataset.id, Dataset.size_bytes, Dataset.sha256)
+    found = [of_checkpoint(row, status) for row, status in session.execute(checkpoints)]
+    for model_id, name, version in session.execute(versions.order_by(ModelVersion.id)):
+        where = f"/v1/models/{name}@{version}"
+        instead = f"train it again and give this one up (start the server, DELETE {where})"
+        found.append(Artifact("models", model_id, instead))
+    for dataset_id, size, sha256 in session.execute(datasets.order_by(Dataset.id)):
+        instead = f"give it up (start the server, DELETE /v1/datasets/{dataset_id})"
+        found.append(Artifact("datasets", dataset_id, instead, FILE, size, sha256))
+    return found
+
+
+def of_checkpoint(row: Checkpoint, status: str) -> Artifact:
+    """What the row of a checkpoint says, whose job has this status."""
+    instead = _without(row, status)
+    return Artifact("checkpoints", row.id, instead, WEIGHTS, row.size_bytes, row.sha256)
+
+
+def _without(checkpoint: Checkpoint, status: str) -> str:
+    if status in TERMINAL:
+        return f"leave it: {checkpoint.job_id} is over ({status}) and not trained again"
+    return f"leave it: {checkpoint.job_id} goes on from an older checkpoint, or from its start"
+
+
+def check(storage: Storage, artifact: Artifact) -> dict[str, Entry]:
+    """The files of an artifact that is whole. Raises ArtifactCorrupt with all that is wrong."""
+    files = manifest(storage, artifact)
+    folder = storage.path(artifact.kind, artifact.id)
+    wrong = [fault for name, entry in files.items() if (fault := _fault(folder / name, entry))]
+    if wrong:
+        raise ArtifactCorrupt(", ".join(wrong))
+    return files
+
+
+def copy(source: Storage, artifact: Artifact, target: Storage) -> int:
+    """Publish an artifact in ``target`` as well; returns its bytes.
+
+    Raises ArtifactCorrupt, leaving nothing, where it is not whole or was deleted meanwhile;
+    StorageFull or Unavailable where ``target`` refuses.
+    """
+    files = manifest(source, artifact)
+    _copy(source.path(artifact.kind, artifact.id), files, target, artifact)
+    return sum(entry.size for entry in files.values())
+
+
+def copy_as_model(storage: Storage, checkpoint: Artifact, model_id: str) -> None:
+    """Publish what predicting needs of a checkpoint as the artifact of a model.
+
+    Raises ArtifactCorrupt, leaving nothing, where that is not whole or was deleted meanwhile;
+    StorageFull or Unavailable.
+    """
+    files = manifest(storage, checkpoint)
+    missing = [name for name in (WEIGHTS, CARD) if name not in files]
+    if missing:
+        raise ArtifactCorrupt(f"{MANIFEST} has no {' and no '.join(missing)}")
+    wanted = {name: files[name] for name in (WEIGHTS, CARD)}
+    folder = storage.path(checkpoint.kind, checkpoint.id)
+    _copy(folder, wanted, storage, Artifact("models", model_id, ""))
+
+
+def _copy(folder: Path, files: dict[str, Entry], target: Storage, into: Artifact) -> None:
+    """Publish those files of ``folder``, and take it back where a hash is not what was promised."""
+    with target.publish(into.kind, into.id) as draft:
+        for name in files:
+            with (draft / name).open("wb") as file:
+                file.writelines(_content(folder / name))
+    copied = manifest(target, into, against_row=False)
+    wrong = [_mismatch(name, copied[name], files[name]) for name in files]
+    if any(wrong):
+        target.remove(into.kind, into.id)
+        raise ArtifactCorrupt(", ".join(fault for fault in wrong if fault))
+
+
+def finding(storage: Storage, artifact: Artifact, error: ArtifactCorrupt) -> Finding:
+    """What to tell of an artifact that is not whole."""
+    folder = storage.path(artifact.kind, artifact.id)
+    # not into what is there: that may be a link, or have another name on the disk
+    command = (
+        f"cp -a --remove-destination BACKUP/{artifact.name} {shlex.quote(f'{folder.parent}/')}"
+    )
+    remedy = f"restore it from a backup ({command}), or {artifact.instead}"
+    if os.path.lexists(folder):
+        return Finding("damaged", artifact.name, error.detail, remedy)
+    return Finding("missing", artifact.name, "its folder is not there", remedy)
+
+
+def manifest(storage: Storage, artifact: Artifact, *, against_row: bool = True) -> dict[str, Entry]:
+    """An artifact's files by name, as its manifest has them; it must agree with the row.
+
+    Raises ArtifactCorrupt.
+    """
+    folder = storage.path(artifact.kind, artifact.id)
+    if folder.is_symlink():
+        raise ArtifactCorrupt("it is a symbolic link, not a folder")
+    content = b"".join(_content(folder / MANIFEST))
+    try:
+        files = _Manifest.model_validate_json(content).files
+    except ValidationError as error:
+        raise ArtifactCorrupt(f"{MANIFEST} cannot be understood") from error
+    if artifact.file is not None and against_row:
+        entry = files.get(artifact.file)
+        if entry is None or (entry.size, entry.sha256) != (artifact.size, artifact.sha256):
+            raise ArtifactCorrupt(
+                f"{MANIFEST} and the database disagree about size or hash of {artifact.file}"
+            )
+    return files
+
+
+def _fault(path: Path, entry: Entry) -> str | None:
+    digest, size = hashlib.sha256(), 0
+    try:
+        for chunk in _content(path):
+            digest.update(chunk)
+            size += len(chunk)
+    except ArtifactCorrupt as error:
+        return error.detail
+    return _mismatch(path.name, Entry(size=size, sha256=digest.hexdigest()), entry)
+
+
+def _mismatch(name: str, found: Entry, promised: Entry) -> str | None:
+    if found.size != promised.size:
+        return f"{name} has {found.size} bytes instead of {promised.size}"
+    return f"{name} does not match its hash" if found != promised else None
+
+
+def _content(path: Path) -> Iterator[bytes]:
+    """A regular file in pieces; a pipe would never end. Raises ArtifactCorrupt."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise ArtifactCorrupt(f"{path.name} is not a regular file")
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+    except FileNotFoundError as error:
+        raise ArtifactCorrupt(f"{path.name} is not there") from error
+    except OSError as error:
+        raise ArtifactCorrupt(f"{path.name} cannot be read: {error.strerror}") from error

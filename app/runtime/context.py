@@ -1,0 +1,25 @@
+"""What every use case needs, made once at the start and passed down."""
+
+from dataclasses import dataclass, field
+from threading import Event
+
+from app.db.session import Database
+from app.executors.parsers import Parsers
+from app.runtime.signals import Signals
+from app.settings import Settings
+from app.storage import Storage
+
+
+@dataclass(frozen=True)
+class Context:
+    """The house as its services see it."""
+
+    settings: Settings
+    storage: Storage
+    database: Database
+    parsers: Parsers
+    signals: Signals = field(default_factory=Signals)
+    stopping: Event = field(default_factory=Event)
+    """Set once the process has been asked to end; nothing new is begun then."""
+    closed: Event = field(default_factory=Event)
+    """Set when running jobs have been given back."""

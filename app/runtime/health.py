@@ -1,0 +1,41 @@
+"""Whether the server can do its work, and what it is doing."""
+
+from collections.abc import Callable
+
+from sqlalchemy import func, select
+
+from app.db.models import Dataset, Job, ModelVersion
+from app.runtime.context import Context
+
+Check = Callable[[], bool]
+
+
+def checks(context: Context, worker_alive: Check) -> dict[str, str]:
+    """Each part of the house with ``ok`` or what is wrong with it."""
+    return {
+        "server": "stopping" if context.stopping.is_set() else "ok",
+        "database": _database(context),
+        "storage": context.storage.check(),
+        "worker": "ok" if worker_alive() else "not running",
+    }
+
+
+def _database(context: Context) -> str:
+    try:
+        with context.database.read() as session:
+            session.execute(select(Job.id).limit(1))
+    except Exception as error:
+        return f"cannot be read: {type(error).__name__}"
+    return "ok"
+
+
+def counts(context: Context) -> tuple[dict[str, int], dict[str, int]]:
+    """``(jobs by status, datasets and models)``."""
+    with context.database.read() as session:
+        by_status = dict(
+            session.execute(select(Job.status, func.count()).group_by(Job.status)).tuples().all()
+        )
+        return by_status, {
+            "datasets": session.scalars(select(func.count(Dataset.id))).one(),
+            "models": session.scalars(select(func.count(ModelVersion.id))).one(),
+        }

@@ -1,0 +1,299 @@
+"""Gathering what a job's plot shows; ``app.ml.plots`` draws it, with matplotlib on first use."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from sqlalchemy import select
+
+from app.db.models import Job, ModelVersion
+from app.errors import NotReady
+from app.ml.data import preparation
+from app.ml.data.splits import Split
+from app.ml.features import preprocessing
+from app.ml.features.encoder import floats
+from app.ml.features.preprocessing import ClassTarget, NumberTargets, label
+from app.ml.specs import JobSpec
+from app.runtime.context import Context
+from app.services.datasets import datasets
+from app.services.jobs import history, jobs
+from app.services.predictions.predictions import Predictors
+
+if TYPE_CHECKING:
+    from app.ml.inference.predictor import Predictor
+    from app.ml.plots import Points
+
+Format = Literal["png", "svg"]
+JobPlot = Literal["loss", "data", "predictions", "residuals", "confusion"]
+
+_LOSSES = ("train_loss", "validation_loss", "test_loss")
+_CURVE_POINTS = 2_000
+_MOST_CLASSES = 30
+
+
+def job(
+    context: Context, predictors: Predictors, job_id: str, plot: JobPlot, image: Format
+) -> bytes:
+    """One plot of a job. Raises NotReady before there is something to draw."""
+    with context.database.read() as session:
+        row = jobs.find(session, job_id)
+    if plot == "loss":
+        return _loss(context, row, image)
+    if plot == "data":
+        return _data(context, row, image)
+    if plot == "predictions":
+        return _predictions(context, predictors, row, image)
+    if plot == "residuals":
+        return _residuals(context, predictors, row, image)
+    return _confusion(context, predictors, row, image)
+
+
+# ---------------------------------------------------------------- loss
+
+
+def _loss(context: Context, job: Job, image: Format) -> bytes:
+    from app.ml import plots
+
+    with context.database.read() as session:
+        found = history.read(session, job.id, names=_LOSSES)
+    if not found.series:
+        raise NotReady("no epoch has ended yet; try again in a moment")
+    spec = JobSpec.model_validate(job.spec)
+    title = f"{_title(job)}: loss by epoch"
+    return plots.loss_curve(found.downsampled(_CURVE_POINTS).series, title, spec.loss.kind, image)
+
+
+# ---------------------------------------------------------------- data and predictions
+
+
+def _data(context: Context, job: Job, image: Format) -> bytes:
+    from app.ml import plots
+
+    spec = JobSpec.model_validate(job.spec)
+    x, y = _shown_feature(context, job, spec), spec.targets[0]
+    table, split = _table_and_split(context, job, spec)
+    clouds = _training_and_testing(table, split, x, y)
+    return plots.scatter(clouds, f"{_title(job)}: training and testing data", x, y, image)
+
+
+def _shown_feature(context: Context, job: Job, spec: JobSpec) -> str:
+    features = jobs.features_of(context, job.dataset_id, job.spec)
+    numbers = [feature["name"] for feature in features if feature["type"] == "number"]
+    if not numbers:
+        raise NotReady("none of the features is a number, so there is no axis to draw along")
+    return numbers[0]
+
+
+def _table_and_split(context: Context, job: Job, spec: JobSpec) -> tuple[pa.Table, Split]:
+    with context.database.read() as session:
+        datasets.find(session, job.dataset_id)
+    table = datasets.read_columns(context, job.dataset_id, [*spec.features, *spec.targets])
+    return table, preparation.split_of(spec, table)
+
+
+def _training_and_testing(
+    table: pa.Table, split: Split, x: str, y: str
+) -> "dict[str, tuple[Points, str]]":
+    from app.ml import plots
+
+    clouds = {"training data": (_pair(table.take(split.train), x, y), plots.BLUE)}
+    testing = split.test if len(split.test) else split.validation
+    if len(testing):
+        clouds["testing data"] = (_pair(table.take(testing), x, y), plots.GREEN)
+    return clouds
+
+
+def _predictions(context: Context, predictors: Predictors, job: Job, image: Format) -> bytes:
+    predictor = _predictor(context, predictors, job)
+    spec = JobSpec.model_validate(job.spec)
+    table, split = _table_and_split(context, job, spec)
+    one_feature = (
+        len(spec.features) == 1 and table.schema.field(spec.features[0]).type != pa.string()
+    )
+    target = predictor.target
+    if isinstance(target, NumberTargets) and len(target.names) == 1 and one_feature:
+        return _along_feature(job, spec, predictor, table, split, image)
+    if isinstance(target, NumberTargets):
+        return _against_true(job, predictor, table, split, image)
+    return _class_counts(job, predictor, table, split, image)
+
+
+def _predictor(context: Context, predictors: Predictors, job: Job) -> "Predictor":
+    with context.database.read() as session:
+        own = ModelVersion.job_id == job.id, ModelVersion.checkpoint_id.is_(None)
+        model_id = session.scalars(select(ModelVersion.id).where(*own)).one_or_none()
+    if model_id is None:
+        raise NotReady(f"the job is {job.status} and has no model to predict with")
+    return predictors.get(model_id)
+
+
+def _along_feature(
+    job: Job, spec: JobSpec, predictor: "Predictor", table: pa.Table, split: Split, image: Format
+) -> bytes:
+    from app.ml import plots
+
+    x, y = spec.features[0], spec.targets[0]
+    clouds = _training_and_testing(table, split, x, y)
+    rows = table.take(_testing(split))
+    at = _column(rows, x)
+    untrained = predictor.untrained()
+    clouds["untrained model"] = ((at, _decoded(untrained, rows)), plots.GREY)
+    clouds["predictions"] = ((at, _decoded(predictor, rows)), plots.RED)
+    return plots.scatter(clouds, f"{_title(job)}: predictions", x, y, image)
+
+
+def _against_true(
+    job: Job, predictor: "Predictor", table: pa.Table, split: Split, image: Format
+) -> bytes:
+    from app.ml import plots
+
+    rows = table.take(_testing(split))
+    names = predictor.target.names
+    true = preprocessing.numbers(rows, names)
+    predicted = predictor.target.decode(predictor.outputs(rows))  # type: ignore[union-attr]
+    clouds = {
+        f"predictions of {name}": ((true[:, i], predicted[:, i]), plots.color(i))
+        for i, name in enumerate(names)
+    }
+    what = names[0] if len(names) == 1 else "value"
+    title = f"{_title(job)}: predicted against true on {len(true)} rows"
+    return plots.predicted_against_true(clouds, title, what, image)
+
+
+def _class_counts(
+    job: Job, predictor: "Predictor", table: pa.Table, split: Split, image: Format
+) -> bytes:
+    from app.ml import plots
+
+    rows = table.take(_testing(split))
+    target = predictor.target
+    outputs = predictor.outputs(rows)
+    if isinstance(target, ClassTarget):
+        labels = [label(value) for value in target.classes]
+        size = len(labels)
+        true = np.bincount(target.codes(rows), minlength=size)
+        predicted = np.bincount(target.probabilities(outputs).argmax(axis=1), minlength=size)
+    else:
+        labels = target.names
+        true = target.encode(rows).sum(axis=0)
+        predicted = (target.probabilities(outputs) > 0.5).sum(axis=0)  # type: ignore[union-attr]
+    bars = {
+        "testing data": (true.tolist(), plots.GREEN),
+        "predictions": (predicted.tolist(), plots.RED),
+    }
+    title = f"{_title(job)}: predicted and true classes on {rows.num_rows} rows"
+    return plots.class_counts(labels, bars, title, ", ".join(target.names), image)
+
+
+# ---------------------------------------------------------------- residuals and confusion
+
+
+def _predictor_and_rows(
+    context: Context, predictors: Predictors, job: Job, spec: JobSpec
+) -> "tuple[Predictor, pa.Table]":
+    """The job's model, and the rows that it is to be looked at on."""
+    predictor = _predictor(context, predictors, job)
+    table, split = _table_and_split(context, job, spec)
+    return predictor, table.take(_testing(split))
+
+
+def _residuals(context: Context, predictors: Predictors, job: Job, image: Format) -> bytes:
+    from app.ml import plots
+
+    spec = JobSpec.model_validate(job.spec)
+    if spec.task != "regression":
+        raise NotReady(f"a {spec.task} job has no residuals; look at plots/confusion.{image}")
+    predictor, rows = _predictor_and_rows(context, predictors, job, spec)
+    names = predictor.target.names
+    true = preprocessing.numbers(rows, names)
+    predicted = predictor.target.decode(predictor.outputs(rows))  # type: ignore[union-attr]
+    clouds = {
+        f"residuals of {name}": ((predicted[:, i], true[:, i] - predicted[:, i]), plots.color(i))
+        for i, name in enumerate(names)
+    }
+    title = f"{_title(job)}: residuals on {len(true)} rows"
+    return plots.residuals(clouds, title, names[0] if len(names) == 1 else "value", image)
+
+
+def _confusion(context: Context, predictors: Predictors, job: Job, image: Format) -> bytes:
+    from app.ml import plots
+
+    spec = JobSpec.model_validate(job.spec)
+    if spec.task == "regression":
+        raise NotReady(f"a regression job has no classes; look at plots/residuals.{image}")
+    predictor, rows = _predictor_and_rows(context, predictors, job, spec)
+    target, outputs = predictor.target, predictor.outputs(rows)
+    title = f"{_title(job)}: true and predicted on {rows.num_rows} rows"
+    if isinstance(target, ClassTarget):
+        chosen = target.probabilities(outputs).argmax(axis=1)
+        labels = [label(value) for value in target.classes]
+        labels, counts = _of_frequent(labels, target.codes(rows), chosen)
+        with np.errstate(invalid="ignore"):  # a class without a row has no shares
+            shares = counts / counts.sum(axis=1, keepdims=True)
+        axes = (f"true {target.names[0]}", f"predicted {target.names[0]}")
+        return plots.confusion(counts, shares, (labels, labels), axes, title, image)
+    chosen = target.probabilities(outputs) > 0.5  # type: ignore[union-attr]
+    labels, squares = _of_frequent_labels(target.names, target.encode(rows), chosen)
+    with np.errstate(invalid="ignore"):
+        parts = squares / squares.sum(axis=2, keepdims=True)
+    cells = [values[:, ::-1, ::-1].reshape(len(labels), 4) for values in (squares, parts)]
+    columns = ["yes as yes", "yes as no", "no as yes", "no as no"]
+    axes = ("label", "true as predicted; shares of the true yes or no")
+    return plots.confusion(cells[0], cells[1], (labels, columns), axes, title, image)
+
+
+def _of_frequent(labels: list[str], true: Any, chosen: Any) -> tuple[list[str], Any]:
+    """A confusion of the most frequent true classes, the others together as the last."""
+    from app.ml.evaluation import metrics
+
+    if len(labels) > _MOST_CLASSES:
+        frequent = np.argsort(-np.bincount(true, minlength=len(labels)), kind="stable")
+        shown = np.sort(frequent[:_MOST_CLASSES])
+        place = np.full(len(labels), _MOST_CLASSES)
+        place[shown] = np.arange(_MOST_CLASSES)
+        true, chosen = place[true], place[chosen]
+        labels = [*(labels[i] for i in shown), f"{len(labels) - _MOST_CLASSES:,} others"]
+    return labels, metrics.confusion(true, chosen, len(labels))
+
+
+def _of_frequent_labels(labels: list[str], true: Any, chosen: Any) -> tuple[list[str], Any]:
+    """The square of each label, of those that are true most often; the others' sum as the last."""
+    from app.ml.evaluation import metrics
+
+    squares = metrics.confusion_of_labels(true, chosen)
+    if len(labels) > _MOST_CLASSES:
+        frequent = np.argsort(-true.sum(axis=0), kind="stable")
+        shown, rest = np.sort(frequent[:_MOST_CLASSES]), frequent[_MOST_CLASSES:]
+        squares = np.concatenate([squares[shown], squares[rest].sum(axis=0, keepdims=True)])
+        labels = [*(labels[i] for i in shown), f"{len(rest):,} others"]
+    return labels, squares
+
+
+# ---------------------------------------------------------------- small things
+
+
+def _title(job: Job) -> str:
+    return f"{job.spec['register_as'] or job.id} ({job.spec['model']['kind']})"
+
+
+def _testing(split: Split) -> Any:
+    """The test part, or what stands in for it where there is none."""
+    for part in (split.test, split.validation, split.train):
+        if len(part):
+            return part
+    raise NotReady("the split has no rows")
+
+
+def _decoded(predictor: "Predictor", rows: pa.Table) -> Any:
+    return predictor.target.decode(predictor.outputs(rows))[:, 0]  # type: ignore[union-attr]
+
+
+def _column(table: pa.Table, name: str) -> Any:
+    column = table[name]
+    if pa.types.is_string(column.type):
+        return preprocessing.class_codes(column).astype(float)
+    return floats(column)
+
+
+def _pair(table: pa.Table, x: str, y: str) -> "Points":
+    return _column(table, x), _column(table, y)

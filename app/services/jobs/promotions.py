@@ -1,0 +1,85 @@
+"""Checkpoints made model versions: what predicting needs of one is copied, then a row made."""
+
+from collections.abc import Callable
+
+from sqlalchemy.orm import Session
+
+from app.db.models import Checkpoint, Job, ModelVersion
+from app.errors import ArtifactCorrupt, Unavailable
+from app.ids import new_id
+from app.ml.finite import finite_values
+from app.ml.inference import card as cards
+from app.ml.inference.card import Card
+from app.runtime import artifacts
+from app.runtime.context import Context
+from app.services.datasets import datasets
+from app.services.jobs import history, jobs
+from app.services.models import versions
+from app.services.models.versions import Result
+
+Remember = Callable[[Session, ModelVersion], None]
+"""Called in the transaction that makes a version, with it."""
+
+
+def promote(
+    context: Context, job_id: str, checkpoint_id: str, name: str | None, remember: Remember
+) -> ModelVersion:
+    """Make a job's checkpoint the next version of ``name``, left out: of the job's own model.
+
+    The job may be in any state, and stays in it. Raises NotFound, InvalidRequest (a name that looks
+    like an id), ArtifactCorrupt, StorageFull or Unavailable.
+    """
+    if name is not None:
+        datasets.refuse_id_as_name(name, "/register_as")
+    with context.database.read() as session:
+        job = jobs.find(session, job_id)
+        checkpoint = jobs.checkpoint(session, job_id, checkpoint_id)
+    datasets.require_room(context)
+    model_id = new_id("mdl")
+    _copy(context, job, checkpoint, model_id)
+    try:
+        folder = context.storage.path("models", model_id)
+        card = cards.read(folder)
+        parameters = cards.parameters(folder, card)
+        with context.signals.models_changing(), context.database.write() as session:
+            job = jobs.find(session, job_id)
+            jobs.checkpoint(session, job_id, checkpoint_id)  # else it has just been deleted
+            # of the whole epoch, also where the checkpoint was written in its middle
+            recorded = history.of_epoch(session, job_id, checkpoint.epoch)
+            best = {"epoch": checkpoint.epoch, **finite_values(recorded)}
+            result = Result(
+                id=model_id,
+                features=_features(card),
+                metrics={"best": best, "test": None, "baseline": None},
+                parameters=parameters,
+                versions=card.versions,
+                checkpoint_id=checkpoint_id,
+            )
+            name = name or job.spec["register_as"] or job.id
+            version = versions.register(session, job, name, result)
+            remember(session, version)
+    except BaseException as error:
+        if not isinstance(error, Unavailable):  # a crash may yet bring such a row back
+            context.storage.remove("models", model_id)
+        raise
+    return version
+
+
+def _copy(context: Context, job: Job, checkpoint: Checkpoint, model_id: str) -> None:
+    """Raises ArtifactCorrupt, or NotFound where the checkpoint was deleted meanwhile."""
+    artifact = artifacts.of_checkpoint(checkpoint, job.status)
+    try:
+        artifacts.copy_as_model(context.storage, artifact, model_id)
+    except ArtifactCorrupt as error:
+        with context.database.read() as session:
+            jobs.checkpoint(session, job.id, checkpoint.id)
+        raise ArtifactCorrupt(
+            f"{artifact.name} is missing or damaged on disk ({error.detail}); promote another "
+            "checkpoint, or restore this one from a backup"
+        ) from error
+
+
+def _features(card: Card) -> list[dict[str, str]]:
+    """Name and type of each, in order."""
+    types = card.preprocessing.features.types
+    return [{"name": name, "type": types[name]} for name in card.spec.features]

@@ -1,0 +1,414 @@
+"""The only writer of ``Job.status``.
+
+Every transition is one conditional UPDATE that names the states it may start from and, for the
+worker's own, the attempt it was claimed with. Zero rows means that somebody else owns the job now:
+the caller stops and writes nothing. Each writes its event in the same transaction.
+
+::
+
+    queued ──claim──▶ running ──succeed, fail──▶ succeeded │ failed
+      ▲                 │  │
+      │  ◀──give back───┘  ├──pause──▶ pausing ──give back──▶ paused   (or its own end)
+      └──────resume────────┼──────────────────────────────────┘
+                           └──cancel──▶ cancelling ──give back, fail──▶ cancelled
+
+``queued``, ``paused`` and ``pausing`` can be cancelled too, and a queued job can be paused.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal
+
+import numpy as np
+from sqlalchemy import (
+    ColumnElement,
+    Interval,
+    Row,
+    String,
+    case,
+    func,
+    insert,
+    literal,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.orm import Session
+
+from app.db.models import (
+    OWNED,
+    TERMINAL,
+    Checkpoint,
+    HistoryChunk,
+    Job,
+    JobEvent,
+    UTCDateTime,
+    now,
+)
+from app.errors import InvalidTransition
+from app.ml.finite import finite_values
+from app.ml.training.events import CheckpointSaved, EpochEnded, TrainEnded
+from app.services.models import versions
+
+CRASHES_ALLOWED = 3
+Verb = Literal["cancel", "pause", "resume"]
+
+_ASKED: dict[Verb, dict[str, str]] = {
+    "cancel": {
+        "queued": "cancelled",
+        "running": "cancelling",
+        "paused": "cancelled",
+        "pausing": "cancelling",
+    },
+    "pause": {"queued": "paused", "running": "pausing"},
+    "resume": {"paused": "queued"},
+}
+_ASKED_ALREADY: dict[Verb, tuple[str, ...]] = {
+    "cancel": ("cancelling", "cancelled"),
+    "pause": ("pausing", "paused"),
+    "resume": (),
+}
+_GIVEN_BACK = {"running": "queued", "pausing": "paused", "cancelling": "cancelled"}
+_DONE: dict[Verb, str] = {"cancel": "cancelled", "pause": "paused", "resume": "resumed"}
+_NOBODY: dict[str, Any] = {"worker": None, "lease_until": None}
+_CLOCK = func.clock_timestamp(type_=UTCDateTime)
+"""Of the database; only Postgres is asked."""
+_SMALL_CHUNK = 1024
+
+
+class ClaimLost(Exception):
+    """The job has moved on under another attempt; stop and write nothing."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Where several workers share a database: who claims, and how long silence is borne."""
+
+    worker: str
+    seconds: float
+    held: set[tuple[str, int]] = field(default_factory=set)
+    """Job and attempt of what the worker has in its hands. A claim whose commit was lost on the way
+    to it is not among them: nobody renews that, and it is rescued."""
+
+    @property
+    def until(self) -> ColumnElement[Any]:
+        return _CLOCK + literal(timedelta(seconds=self.seconds), Interval())
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that this worker may run, and the attempt that proves it."""
+
+    job_id: str
+    attempt: int
+    dataset_id: str
+    spec: dict[str, Any]
+    recorded: int
+    """Epochs already in the history, from an earlier attempt."""
+
+
+# ---------------------------------------------------------------- creation
+
+
+def enqueue(session: Session, job: Job) -> None:
+    """Add a new job; its row is the queue entry."""
+    job.status, job.changes = "queued", 1
+    session.add(job)
+    session.flush()
+    _tell(session, [(job.id, 1, "status", {"status": "queued", "attempt": 0})])
+
+
+# ---------------------------------------------------------------- the worker's transitions
+
+
+def claim(session: Session, lease: Lease | None = None) -> Claim | None:
+    """Take the next job: highest priority first, then oldest."""
+    waiting = select(func.max(Job.priority)).where(Job.status == "queued").scalar_subquery()
+    first = (
+        select(Job.id)
+        .where(Job.status == "queued")
+        .order_by(Job.priority.desc(), Job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    if lease is None:  # the index has it; SQLite would sort the whole queue
+        first = first.where(Job.priority == waiting)
+    held = {} if lease is None else {"worker": lease.worker, "lease_until": lease.until}
+    moved = _move(
+        session,
+        Job.id == first.scalar_subquery(),
+        Job.status == "queued",
+        status="running",
+        attempt=Job.attempt + 1,
+        started_at=now(),
+        seconds_per_epoch=None,
+        **held,
+    )
+    if not moved:
+        return None
+    job = session.get_one(Job, moved[0].id, populate_existing=True)
+    return Claim(job.id, job.attempt, job.dataset_id, job.spec, job.epochs_done)
+
+
+def status_of(session: Session, claim: Claim) -> str:
+    """Of a claimed job. Raises ClaimLost."""
+    status = session.scalars(select(Job.status).where(*_ours(claim))).one_or_none()
+    if status is None:
+        raise ClaimLost(f"{claim.job_id} is no longer attempt {claim.attempt}'s")
+    return status
+
+
+def warn(session: Session, claim: Claim, warnings: Sequence[str]) -> None:
+    """Add to the job's warnings what an earlier attempt has not said already. Raises ClaimLost."""
+    if warnings:
+        known = session.get_one(Job, claim.job_id).warnings
+        _own(session, claim, warnings=[*known, *(w for w in warnings if w not in known)])
+
+
+def record(
+    session: Session, claim: Claim, epochs: Sequence[EpochEnded], seconds_per_epoch: float | None
+) -> None:
+    """Append epochs to the history; those that an earlier attempt recorded are skipped.
+
+    Raises ClaimLost.
+    """
+    job = _look(session, claim)
+    fresh = [epoch for epoch in epochs if epoch.epoch >= job.epochs_done]
+    if not fresh:
+        return
+    names = list(fresh[0].values)
+    table = np.array([[epoch.values[name] for name in names] for epoch in fresh], dtype="<f8").T
+    newest = session.scalars(
+        select(HistoryChunk)
+        .where(HistoryChunk.job_id == claim.job_id)
+        .order_by(HistoryChunk.first_epoch.desc())
+        .limit(1)
+    ).one_or_none()
+    if newest is not None and newest.epochs + len(fresh) <= _SMALL_CHUNK and newest.names == names:
+        before = np.frombuffer(newest.values, "<f8").reshape(len(names), newest.epochs)
+        newest.values = np.concatenate([before, table], axis=1).tobytes()
+        newest.epochs += len(fresh)
+    else:
+        chunk = HistoryChunk(job_id=claim.job_id, first_epoch=fresh[0].epoch, names=names)
+        chunk.epochs, chunk.values = len(fresh), np.ascontiguousarray(table).tobytes()
+        session.add(chunk)
+    last = {"epoch": fresh[-1].epoch, **finite_values(fresh[-1].values)}
+    done = fresh[-1].epoch + 1
+    _own(session, claim, epochs_done=done, last=last, seconds_per_epoch=seconds_per_epoch)
+
+
+def record_checkpoint(session: Session, claim: Claim, saved: CheckpointSaved) -> None:
+    """Make a published checkpoint visible; once more changes nothing. Raises ClaimLost."""
+    _own(session, claim, crashes=0)
+    if session.get(Checkpoint, saved.checkpoint_id) is not None:
+        return
+    session.add(
+        Checkpoint(
+            id=saved.checkpoint_id,
+            job_id=claim.job_id,
+            epoch=saved.epoch,
+            size_bytes=saved.size_bytes,
+            sha256=saved.sha256,
+        )
+    )
+
+
+def succeed(
+    session: Session, claim: Claim, model_id: str, ended: TrainEnded, features: list[Any]
+) -> None:
+    """Make the model version and end the job, together. Raises ClaimLost where it was cancelled."""
+    best = {"epoch": ended.best.epoch, **finite_values(ended.best.values)}
+    told = {"best": best, "test": ended.test, "baseline": ended.baseline}
+    result = versions.Result(model_id, features, told, ended.parameters, ended.versions)
+    job = session.get_one(Job, claim.job_id)
+    version = versions.register(session, job, claim.spec["register_as"] or claim.job_id, result)
+    _own(
+        session,
+        claim,
+        from_states=("running", "pausing"),
+        status="succeeded",
+        model_name=version.name,
+        model_version=version.version,
+        **told,
+    )
+
+
+def fail(session: Session, claim: Claim, code: str, message: str) -> None:
+    """End the job as failed, or as cancelled where that was asked for. Raises ClaimLost."""
+    if _look(session, claim).status == "cancelling":
+        release(session, claim)
+    else:
+        error = {"error_code": code, "error_message": message.replace("\0", "�")[:1024]}
+        _own(session, claim, from_states=("running", "pausing"), status="failed", **error)
+
+
+def release(session: Session, claim: Claim, *, crash: str | None = None) -> None:
+    """Let go of the job: to the queue, or where its client asked it to go. Raises ClaimLost.
+
+    ``crash`` says how its process ended unasked; the third without a new checkpoint between fails
+    the job as ``worker_crashed``.
+    """
+    job = _look(session, claim)
+    crashes = job.crashes + (crash is not None)
+    if crash is not None and crashes >= CRASHES_ALLOWED and job.status != "cancelling":
+        message = f"the training process ended unexpectedly {crashes} times; last: {crash}"
+        fail(session, claim, "worker_crashed", message)
+    else:
+        _own(session, claim, status=_going_to(_GIVEN_BACK), crashes=crashes, **_NOBODY)
+
+
+# ---------------------------------------------------------------- workers that died
+
+
+def recover(session: Session) -> list[str]:
+    """At the start of the only worker: nobody runs anything, so every job is given back."""
+    return _rescue(session, Job.status.in_(OWNED))
+
+
+def rescue(session: Session) -> list[str]:
+    """Give back the jobs of workers that let their lease run out, by the database's clock.
+
+    Returns their ids. A row that a frozen worker has locked waits for another time; the others
+    do not wait for it.
+    """
+    expired = select(Job.id).where(Job.status.in_(OWNED), Job.lease_until < _CLOCK)
+    return _rescue(session, Job.id.in_(expired.with_for_update(skip_locked=True)))
+
+
+def renew(session: Session, lease: Lease) -> None:
+    """Say that the worker is alive, and what it is at."""
+    held = tuple_(Job.id, Job.attempt).in_(list(lease.held))
+    ours = update(Job).where(held, Job.status.in_(OWNED))
+    session.execute(ours.values(lease_until=lease.until))
+
+
+def _rescue(session: Session, *where: ColumnElement[bool]) -> list[str]:
+    return [row.id for row in _move(session, *where, status=_going_to(_GIVEN_BACK), **_NOBODY)]
+
+
+# ---------------------------------------------------------------- the client's transitions
+
+
+def ask(session: Session, job_id: str, verb: Verb) -> bool:
+    """Cancel, pause or resume a job; whether that was news. Raises InvalidTransition."""
+    states = _ASKED[verb]
+    if _move(session, Job.id == job_id, Job.status.in_(states), status=_going_to(states)):
+        return True
+    status = session.scalars(select(Job.status).where(Job.id == job_id)).one()
+    if status in _ASKED_ALREADY[verb]:
+        return False
+    able = " or ".join(states)
+    raise InvalidTransition(f"the job is {status}; only one that is {able} can be {_DONE[verb]}")
+
+
+def outlook(session: Session, priority: int) -> tuple[int, int]:
+    """How many jobs wait, and the place of one that comes now."""
+    before = func.count().filter(Job.priority >= priority)
+    waiting, ahead = session.execute(
+        select(func.count(), before).where(Job.status == "queued")
+    ).one()
+    return waiting, ahead + 1
+
+
+def position(session: Session, job: Job) -> int | None:
+    """1 for the queued job that is claimed next; ``None`` where it is not queued."""
+    return positions(session, [job]).get(job.id)
+
+
+def positions(session: Session, jobs: Sequence[Job]) -> dict[str, int]:
+    """The places in the queue of those that are queued, by id."""
+    found: dict[str, int] = {}
+    queued = Job.status == "queued"
+    for priority in {job.priority for job in jobs if job.status == "queued"}:
+        ids = [job.id for job in jobs if job.status == "queued" and job.priority == priority]
+        before = tuple_(-Job.priority, Job.id) < tuple_(-priority, min(ids))
+        ahead = session.scalars(select(func.count()).select_from(Job).where(queued, before)).one()
+        between = (
+            select(Job.id)
+            .where(queued, Job.priority == priority, Job.id.between(min(ids), max(ids)))
+            .order_by(Job.id)
+        )
+        places = {job_id: place for place, job_id in enumerate(session.scalars(between), ahead + 1)}
+        found |= {job_id: places[job_id] for job_id in ids if job_id in places}
+    return found
+
+
+# ---------------------------------------------------------------- the one UPDATE
+
+
+def _going_to(states: Mapping[str, str]) -> ColumnElement[str]:
+    """The state that a job goes to from the one it is in."""
+    return case(states, value=Job.status)
+
+
+def _as_expression(status: str | ColumnElement[str]) -> ColumnElement[str]:
+    return literal(status, String) if isinstance(status, str) else status
+
+
+def _ours(claim: Claim, states: Sequence[str] = OWNED) -> tuple[ColumnElement[bool], ...]:
+    return Job.id == claim.job_id, Job.attempt == claim.attempt, Job.status.in_(states)
+
+
+def _look(session: Session, claim: Claim) -> Row[*tuple[Any, ...]]:
+    """Where a claimed job stands; nobody changes it until the transaction ends.
+
+    Raises ClaimLost."""
+    columns = (Job.status, Job.crashes, Job.epochs_done)
+    row = session.execute(select(*columns).where(*_ours(claim)).with_for_update()).one_or_none()
+    if row is None:
+        raise ClaimLost(f"{claim.job_id} is no longer attempt {claim.attempt}'s")
+    return row
+
+
+def _own(session: Session, claim: Claim, from_states: Sequence[str] = OWNED, **values: Any) -> None:
+    """Change a claimed job. Raises ClaimLost."""
+    if not _move(session, *_ours(claim, from_states), **values):
+        raise ClaimLost(f"{claim.job_id} is no longer attempt {claim.attempt}'s")
+
+
+def _move(
+    session: Session, *where: ColumnElement[bool], **values: Any
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """The conditional UPDATE behind every transition, with its events; returns the rows it hit."""
+    if "status" in values:
+        ends = _as_expression(values["status"]).in_(TERMINAL)
+        values["changes"] = Job.changes + case((ends, 2), else_=1)
+        values["finished_at"] = case((ends, literal(now(), UTCDateTime)), else_=None)
+    statement = (
+        update(Job)
+        .where(*where)
+        .values(**values)
+        .returning(
+            *(Job.id, Job.status, Job.attempt, Job.crashes, Job.epochs_done, Job.changes),
+            *(Job.error_code, Job.error_message, Job.model_name, Job.model_version),
+        )
+        .execution_options(synchronize_session=False)
+    )
+    rows = session.execute(statement).all()
+    if "status" in values:
+        _tell(session, [event for row in rows for event in _events(row)])
+    return rows
+
+
+def _events(row: Row[*tuple[Any, ...]]) -> list[tuple[str, int, str, dict[str, Any]]]:
+    """What a row that has just changed its status tells: the status, and at the end ``done``."""
+    last = row.changes + row.epochs_done
+    status = {"status": row.status, "attempt": row.attempt}
+    if row.status not in TERMINAL:
+        return [(row.id, last, "status", status)]
+    error = model = None
+    if row.error_code is not None:
+        error = {"code": row.error_code, "message": row.error_message}
+    if row.model_name is not None:
+        ref = f"{row.model_name}@{row.model_version}"
+        model = {"name": row.model_name, "version": row.model_version, "ref": ref}
+    done = {**status, "model": model, "error": error}
+    return [(row.id, last - 1, "status", status), (row.id, last, "done", done)]
+
+
+def _tell(session: Session, events: Sequence[tuple[str, int, str, dict[str, Any]]]) -> None:
+    keys = ("job_id", "id", "type", "data")
+    if events:
+        rows = [dict(zip(keys, event, strict=True)) for event in events]
+        session.execute(insert(JobEvent), rows)

@@ -1,0 +1,191 @@
+"""Model versions: made by a job's success or a promotion, named by ``name`` (the newest),
+``name@3``, ``name@alias`` or id."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from sqlalchemy import and_, func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, aliased
+
+from app.db.models import Alias, Job, ModelName, ModelVersion
+from app.errors import NotFound
+from app.runtime.context import Context
+from app.runtime.pagination import Page, Paging, page
+
+_other = aliased(ModelVersion)
+_REF = re.compile(
+    r"(?P<name>[^@]+)(?:@(?:(?P<version>[0-9]{1,9})|(?P<alias>[A-Za-z0-9][A-Za-z0-9._-]{0,63})))?"
+)
+
+
+# ---------------------------------------------------------------- made
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is known of weights that a job trained, published as the artifact ``models/<id>``."""
+
+    id: str
+    features: list[Any]
+    """Name and type of each, in order."""
+    metrics: dict[str, Any]
+    parameters: int
+    versions: dict[str, str]
+    """Of the libraries that trained them."""
+    checkpoint_id: str | None = None
+    """Where they are not what the job kept in the end, but were promoted."""
+
+
+def register(session: Session, job: Job, name: str, result: Result) -> ModelVersion:
+    """Make the next version of the model ``name`` from a job's weights."""
+    target = job.spec["target"]
+    version = ModelVersion(
+        id=result.id,
+        name=name,
+        version=_next_version(session, name),
+        job_id=job.id,
+        checkpoint_id=result.checkpoint_id,
+        dataset_id=job.dataset_id,
+        dataset_sha256=job.dataset_sha256,
+        task=job.spec["task"],
+        features=result.features,
+        target=[target] if isinstance(target, str) else target,
+        metrics=result.metrics,
+        lineage={"spec": job.spec, "split": job.split, "versions": result.versions},
+        parameters=result.parameters,
+        metadata_=job.spec["metadata"],
+    )
+    session.add(version)
+    session.flush()
+    return version
+
+
+def _next_version(session: Session, name: str) -> int:
+    """One more than ever before, also where two versions of one model are made at once."""
+    raised = (
+        update(ModelName)
+        .where(ModelName.name == name)
+        .values(last_version=ModelName.last_version + 1)
+        .returning(ModelName.last_version)
+        .execution_options(synchronize_session=False)
+    )
+    version = session.scalars(raised).one_or_none()
+    if version is not None:
+        return version
+    try:
+        with session.begin_nested():
+            session.add(ModelName(name=name, last_version=1))
+    except IntegrityError:  # the other was first
+        return session.scalars(raised).one()
+    return 1
+
+
+# ---------------------------------------------------------------- found
+
+
+def find(session: Session, ref: str) -> ModelVersion:
+    """The version that ``ref`` names. Raises NotFound."""
+    return _all(session, ref, only_newest=True)[0]
+
+
+def _all(session: Session, ref: str, *, only_newest: bool = False) -> Sequence[ModelVersion]:
+    """The versions that ``ref`` names, newest first; at least one. Raises NotFound."""
+    by_id = session.get(ModelVersion, ref)
+    if by_id is not None:
+        return [by_id]
+    found: Sequence[ModelVersion] = []
+    match = _REF.fullmatch(ref)
+    if match:
+        statement = select(ModelVersion).where(ModelVersion.name == match["name"])
+        if match["version"]:
+            statement = statement.where(ModelVersion.version == int(match["version"]))
+        elif match["alias"]:
+            named = and_(Alias.name == ModelVersion.name, Alias.version == ModelVersion.version)
+            statement = statement.join(Alias, named).where(Alias.alias == match["alias"])
+        statement = statement.order_by(ModelVersion.version.desc())
+        found = session.scalars(statement.limit(1 if only_newest else None)).all()
+    if not found:
+        raise _missing(session, ref, match)
+    return found
+
+
+def _missing(session: Session, ref: str, match: "re.Match[str] | None") -> NotFound:
+    """Whether it is the model that is not there, its version, or its alias."""
+    name = match["name"] if match else ref
+    if match and numbers(session, name):
+        if match["alias"]:
+            return no_alias(name, match["alias"])
+        return NotFound(without_version(session, name, match["version"]))
+    guess = get_close_matches(name[:64], session.scalars(select(ModelName.name)).all(), n=1)
+    remedy = f"did you mean '{guess[0]}'?" if guess else "a job that succeeds makes one"
+    return NotFound(f"there is no model '{ref[:64]}'; {remedy}")
+
+
+def without_version(session: Session, name: str, version: int | str) -> str:
+    """What to say where a model is there, its version is not."""
+    newest = numbers(session, name)[-1]
+    return f"'{name[:64]}' has no version {version}; its newest is {newest}"
+
+
+def no_alias(name: str, alias: str) -> NotFound:
+    """A model is there, the alias is not."""
+    return NotFound(
+        f"model '{name[:64]}' has no alias '{alias[:64]}'; "
+        f"PUT /v1/models/{name[:64]}/aliases/{alias[:64]} makes it"
+    )
+
+
+def newest(session: Session, paging: Paging) -> Page[ModelVersion]:
+    """One page of models, each by its newest version."""
+    last = (
+        select(func.max(ModelVersion.version))
+        .where(ModelVersion.name == _other.name)
+        .correlate(_other)
+        .scalar_subquery()
+    )
+    ids = select(_other.id).where(_other.version == last)
+    return page(session, ModelVersion, paging, ModelVersion.id.in_(ids))
+
+
+def versions(session: Session, name: str, paging: Paging) -> Page[ModelVersion]:
+    """One page of the versions of a model."""
+    # a job's result got its id when the job began, perhaps before one that was promoted since
+    found = page(session, ModelVersion, paging, ModelVersion.name == name, by="version")
+    if not found.rows and paging.after is None:
+        raise NotFound(f"there is no model '{name[:64]}'")
+    return found
+
+
+def numbers(session: Session, name: str) -> Sequence[int]:
+    """The versions that a model has, oldest first."""
+    found = select(ModelVersion.version).where(ModelVersion.name == name)
+    return session.scalars(found.order_by(ModelVersion.version)).all()
+
+
+def require_named(session: Session, name: str) -> None:
+    """Raise NotFound where a model has no version."""
+    if session.scalars(select(ModelVersion.id).where(ModelVersion.name == name)).first() is None:
+        raise _missing(session, name, None)
+
+
+# ---------------------------------------------------------------- deleted
+
+
+def delete(context: Context, ref: str) -> None:
+    """Forget one version (``name@3``, ``name@alias`` or id) or, by ``name``, all of them, with the
+    aliases that name them, and free their disk.
+
+    Their numbers are not used again. Raises NotFound.
+    """
+    with context.signals.models_changing(), context.database.write() as session:
+        gone = _all(session, ref)
+        for version in gone:
+            session.delete(version)
+        session.flush()
+        context.database.reclaim_space(session)
+    for version in gone:
+        context.storage.remove("models", version.id)

@@ -1,0 +1,215 @@
+"""Tables of any length through a model, piece by piece: memory holds a few pieces at a time.
+
+The answer is collected in a file before any of it is sent: a client need not read while it sends
+(few do), and what turns out to be wrong in the last row is still an error with its place.
+"""
+
+import math
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv as pacsv
+
+from app.errors import InvalidData, InvalidRequest
+from app.ml.features.encoder import ROWS_AT_ONCE, Matrix
+from app.ml.features.feature_tables import no_rows
+from app.ml.tables import arrow_files, parquet
+from app.ml.tables.ingest import Options, refuse_foreign
+from app.runtime.context import Context
+from app.services.datasets import datasets
+from app.services.predictions.predictions import LoadedModel, refuse_many
+from app.storage import explain_os_errors
+
+if TYPE_CHECKING:
+    from app.ml.inference.predictor import Predictor
+
+Media = Literal["application/json", "text/csv", "application/vnd.apache.arrow.stream"]
+JSON: Media = "application/json"
+CSV: Media = "text/csv"
+ARROW: Media = "application/vnd.apache.arrow.stream"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How predictions are to be written."""
+
+    media: Media = JSON
+    probabilities: bool = False
+    bare: bool = False
+    """JSON with nothing but the predictions, as MLflow has it."""
+
+
+_MOST_STEPS = 8
+_CELLS = 8 * 1024 * 1024
+"""Of a piece as the model reads it; a wide one has fewer rows."""
+_IN_MEMORY = 4 * 1024 * 1024
+
+
+def predict_file(
+    context: Context, live: LoadedModel, path: Path, options: Options, wanted: Wanted
+) -> BinaryIO:
+    """Predictions for a file of features, as a file. Blocks.
+
+    Raises InvalidInput of any kind, StorageFull or Unavailable.
+    """
+    try:
+        with _pieces(context, live.predictor, path, options) as (rows, pieces):
+            refuse_many(rows, context.settings.max_predict_rows, "")
+            return answer(live, _outputs(context, live.predictor, pieces), wanted)
+    except Exception as error:
+        _let_go(error)
+        raise
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Of tables in the frames of an error. They are mapped, and an error that crosses to the event
+    loop is part of a cycle (the waiting frame holds the future, which holds the error): the disk
+    would keep the file of a request that failed until cycles are collected."""
+    seen: set[int] = set()  # nothing keeps causes from forming a circle
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
+def answer(live: LoadedModel, outputs: Iterator[Matrix], wanted: Wanted) -> BinaryIO:
+    """Predictions of a model's outputs, as a file. Raises InvalidRequest."""
+    spooled = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  # it is given away
+    file = cast(BinaryIO, spooled)
+    try:
+        with explain_os_errors():
+            _WRITERS[wanted.media](live, outputs, wanted, file)
+            file.flush()
+    except BaseException:
+        with suppress(OSError):  # it writes what it has not written; nobody needs that
+            file.close()
+        raise
+    return file
+
+
+# ---------------------------------------------------------------- in
+
+
+@contextmanager
+def _pieces(
+    context: Context, predictor: "Predictor", path: Path, options: Options
+) -> Iterator[tuple[int, Iterator[pa.Table]]]:
+    """The rows of the file, and its columns in pieces. Arrow streams are read as they are; other
+    files by the process that reads uploads, which gives them the features' types."""
+    width = max(1, predictor.card.preprocessing.features.width)
+    rows = ROWS_AT_ONCE * min(max(1, _CELLS // (ROWS_AT_ONCE * width)), _MOST_STEPS)
+    if options.format == "arrow":
+        refuse_foreign(path, "arrow")
+        with arrow_files.stream(path, rows, context.settings.max_decoded_bytes) as stream:
+            predictor.tables.check_columns(stream.names)
+            yield stream.rows, stream.pieces
+        return
+    with TemporaryDirectory(dir=context.storage.scratch) as folder:
+        limits = datasets.limits(context, path.stat().st_size)
+        try:
+            typed = options.model_copy(update={"types": predictor.types})
+            found = context.parsers.parse(path, Path(folder), typed, limits)
+        except InvalidData as error:
+            missing = _missing(error)
+            if missing is None:
+                raise
+            raise missing from error
+        table = Path(folder) / parquet.FILE
+        predictor.tables.check_columns(parquet.names(table))
+        yield found.rows, parquet.cut(parquet.groups(table, predictor.tables.names), rows)
+
+
+def _missing(error: InvalidData) -> InvalidRequest | None:
+    """The type of a column that is not there is, here, a feature that is not there."""
+    for field in error.errors:
+        if field.code == "no_column":
+            pointer = field.pointer.removeprefix("/types/")
+            name = pointer.replace("~1", "/").replace("~0", "~")
+            return InvalidRequest.at(
+                f"/columns/{pointer}",
+                f"the feature '{name[:64]}' is missing; send a column of that name, empty where "
+                "it is unknown",
+                "missing",
+            )
+    return None
+
+
+def _outputs(
+    context: Context, predictor: "Predictor", pieces: Iterator[pa.Table]
+) -> Iterator[Matrix]:
+    rows = 0
+    for piece in pieces:
+        if rows:  # a large answer is on the disk
+            datasets.require_room(context)
+        with arrow_files.explained("table"):
+            table = predictor.tables.of_table(piece, rows)
+        yield predictor.forward(predictor.encode(table, rows))
+        rows += piece.num_rows
+    if not rows:
+        raise no_rows()
+
+
+# ---------------------------------------------------------------- out
+
+
+def _json(live: LoadedModel, outputs: Iterator[Matrix], wanted: Wanted, file: BinaryIO) -> None:
+    """All predictions, then all probabilities, which wait in a file of their own."""
+    told = {"object": "predictions", "model": live.name, "version": live.version}
+    head = b"{" if wanted.bare else orjson.dumps(told)[:-1] + b","
+    file.write(head + b'"predictions":[')
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as later:
+        comma = b""
+        for part in outputs:
+            file.write(comma + orjson.dumps(live.predictor.predictions(part))[1:-1])
+            if wanted.probabilities:
+                later.write(comma + orjson.dumps(live.predictor.probabilities(part))[1:-1])
+            comma = b","
+        if wanted.probabilities:
+            file.write(b'],"probabilities":[')
+            later.seek(0)
+            while piece := later.read(_IN_MEMORY):
+                file.write(piece)
+    file.write(b"]}")
+
+
+def _csv(live: LoadedModel, outputs: Iterator[Matrix], wanted: Wanted, file: BinaryIO) -> None:
+    _tables(pacsv.CSVWriter, live, outputs, wanted, file, _without_gaps)
+
+
+def _without_gaps(table: pa.Table) -> pa.Table:
+    """A line with one empty cell is no row to most readers of CSV, so what is missing is "nan"."""
+    columns = [pc.fill_null(item, math.nan) if item.null_count else item for item in table.columns]
+    return pa.table(columns, table.column_names)
+
+
+def _arrow(live: LoadedModel, outputs: Iterator[Matrix], wanted: Wanted, file: BinaryIO) -> None:
+    _tables(pa.ipc.new_stream, live, outputs, wanted, file)
+
+
+def _tables(
+    start: Callable[[BinaryIO, pa.Schema], Any],
+    live: LoadedModel,
+    outputs: Iterator[Matrix],
+    wanted: Wanted,
+    file: BinaryIO,
+    shown: Callable[[pa.Table], pa.Table] = lambda table: table,
+) -> None:
+    writer = None
+    for part in outputs:
+        table = shown(live.predictor.answers(part, probabilities=wanted.probabilities))
+        writer = writer or start(file, table.schema)
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()
+
+
+_WRITERS = {JSON: _json, CSV: _csv, ARROW: _arrow}
