@@ -5,7 +5,7 @@ from typing import Any, Literal
 from alembic import context
 from sqlalchemy import Engine, text
 
-from app.db.models import Base, UTCDateTime
+from app.db.models import Base, SpecJSON, UTCDateTime
 from app.db.session import Database
 from app.settings import load_settings
 from app.storage import Storage
@@ -17,6 +17,8 @@ def render(kind: str, item: object, _context: Any) -> str | Literal[False]:
     """Migrations name plain types, so that they never change with our code."""
     if kind == "type" and isinstance(item, UTCDateTime):
         return "sa.DateTime(timezone=True)"
+    if kind == "type" and isinstance(item, SpecJSON):
+        return "sa.JSON(none_as_null=True)"
     return False
 
 

@@ -16,21 +16,23 @@ import uvicorn
 from app import logs
 from app.api.app import create_app
 from app.db import migrate
+from app.db.integrity import quick_check
 from app.db.lock import lock_data_dir
 from app.db.session import Database
 from app.errors import ConfigurationError, NotFound, ServiceError
 from app.executors.local import LocalExecutor
 from app.executors.parsers import Parsers
 from app.maintenance.housekeeper import Housekeeper
-from app.runtime import health
+from app.runtime import health, identity
 from app.runtime.context import Context
 from app.runtime.signals import Signals
 from app.services.models import versions
 from app.settings import Settings, unknown_settings
 from app.storage import Storage
-from app.worker.worker import Worker
+from app.worker.slots import Worker
 
 _DRAIN_SECONDS = 2
+_CHECK_SECONDS = 5.0
 _WORKER_SECONDS = 4.5
 _NOTICE_SECONDS = 1.0
 """How long requests are still answered after SIGTERM, so that a balancer sees /readyz turn."""
@@ -56,10 +58,28 @@ def own_data(settings: Settings, holder: str) -> Iterator[tuple[Storage, Databas
             )
         database = open_database(settings, storage)
         try:
+            _require_whole(database)
+            identity.require_no_strangers(storage, database)
             migrate.upgrade(database)
+            identity.meet(storage, database)
             yield storage, database
         finally:
             database.close()
+
+
+def _require_whole(database: Database) -> None:
+    """Raise ConfigurationError for a SQLite file that is damaged; a large one is looked at for a
+    few seconds only."""
+    if database.path is None or not database.path.exists():
+        return
+    faults = quick_check(database.path, _CHECK_SECONDS)
+    if faults is None:
+        log.warning("the database is too large to be checked now; `fitserve fsck` does it")
+    elif faults:
+        raise ConfigurationError(
+            f"{database} is damaged: {faults[0]}; restore a backup into a new directory "
+            "(fitserve restore BACKUP --data-dir NEW); `fitserve fsck` tells more"
+        )
 
 
 @contextmanager

@@ -6,6 +6,8 @@ import threading
 import time
 from typing import Literal
 
+from app.errors import InvalidRequest
+
 Prefix = Literal["ds", "job", "mdl", "ckpt"]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -29,3 +31,9 @@ def new_id(prefix: Prefix) -> str:
 def is_id(text: str) -> bool:
     """Whether ``text`` has the form of one of our ids, and so can be nobody's name."""
     return _PATTERN.fullmatch(text) is not None
+
+
+def refuse_id_as_name(name: str, pointer: str) -> None:
+    """Raise InvalidRequest at ``pointer`` for a name that could be another resource's id."""
+    if is_id(name):
+        raise InvalidRequest.at(pointer, f"'{name}' has the form of an id; choose another name")

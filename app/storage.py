@@ -4,7 +4,8 @@ An artifact is a directory ``<kind>/<id>/`` of files with a ``manifest.json`` (s
 It is published, never written in place: a draft directory under ``tmp/`` on the same filesystem,
 files synced, manifest written, directory synced, renamed to a name never used before, parent
 synced. A crash leaves a draft (removed at the next start) or a whole artifact without a database
-row (an orphan, swept at the next start); never half an artifact under its final name.
+row (an orphan, moved to quarantine at the next start and removed a day later); never half an
+artifact under its final name.
 """
 
 import errno
@@ -13,6 +14,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -104,6 +106,15 @@ class Storage:
         return self.root / "fitserve.lock"
 
     @property
+    def identity_path(self) -> Path:
+        return self.root / "identity.json"
+
+    @property
+    def quarantine(self) -> Path:
+        """Where sweeps put what no row names, a folder a sweep: ``<sweep>/<kind>/<id>``."""
+        return self.root / "quarantine"
+
+    @property
     def scratch(self) -> Path:
         """Where drafts and uploads live until they are published; emptied at every start."""
         return self.root / "tmp"
@@ -111,7 +122,7 @@ class Storage:
     def prepare(self) -> None:
         """Make the root and its rooms."""
         with explain_os_errors():
-            for name in (*KINDS, "tmp"):
+            for name in (*KINDS, "tmp", "quarantine"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
 
     def path(self, kind: Kind, artifact_id: str) -> Path:
@@ -207,16 +218,48 @@ class Storage:
             return
         _discard(grave)
 
-    def sweep(self, kind: Kind, known: Collection[str], least_age: float = 0.0) -> list[str]:
-        """Remove artifacts of ``kind`` that no database row names; returns their ids.
+    def replace(self, path: Path, content: bytes) -> None:
+        """Write a file under its name, whole or not at all. Raises OSError."""
+        draft = self.scratch / f"{path.name}.{secrets.token_hex(4)}"
+        try:
+            with draft.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
+        sync(path.parent)
 
-        Where others may be publishing, ``least_age`` seconds must have passed since they did.
+    def sweep(self, kind: Kind, known: Collection[str], least_age: float = 0.0) -> list[str]:
+        """Move artifacts of ``kind`` that no database row names to quarantine; returns their ids.
+
+        Where others may be publishing, ``least_age`` seconds must have passed since they did. The
+        caller has made sure that the database is this directory's.
         """
         orphans = [path for path in (self.root / kind).iterdir() if path.name not in known]
-        old = [path.name for path in orphans if self._is_older(path, least_age)]
-        for artifact_id in old:
-            self.remove(kind, artifact_id)
-        return old
+        old = [path for path in orphans if self._is_older(path, least_age)]
+        if old:
+            folder = self.quarantine / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.{kind}"
+            folder = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}") / kind
+            with explain_os_errors():
+                folder.mkdir(parents=True)
+                for path in old:
+                    os.rename(path, folder / path.name)
+                sync(folder)
+        return [path.name for path in old]
+
+    def empty_quarantine(self, least_age: float) -> int:
+        """Remove what sweeps moved away at least so many seconds ago; returns how many artifacts.
+
+        By the clock of the file system.
+        """
+        removed = 0
+        for sweep in self.quarantine.iterdir():
+            if self._is_older(sweep, least_age):
+                removed += sum(1 for _ in sweep.glob("*/*"))
+                _discard(sweep)
+        return removed
 
     def empty_scratch(self, least_age: float = 0.0) -> None:
         """Drop the drafts and uploads that a crash left, those last written so long ago."""

@@ -22,7 +22,7 @@ from app.ml.tables import ingest
 from app.ml.tables.canonical import ColumnType
 from app.ml.tables.ingest import Format
 from app.runtime.context import Context
-from app.services.datasets import datasets
+from app.services.datasets import creation
 from app.storage import explain_os_errors, sha256_of
 
 FORM = "multipart/form-data"
@@ -69,8 +69,8 @@ class UploadOptions(BaseModel):
         chosen = {key: given[key] or told.get(key) for key in given}
         return ingest.Options(format=kind, header=self.header, types=self.types or {}, **chosen)
 
-    def wanted(self) -> datasets.Wanted:
-        return datasets.Wanted(self.name, self.replace)
+    def wanted(self) -> creation.Naming:
+        return creation.Naming(self.name, self.replace)
 
 
 class Uploads:
@@ -132,7 +132,7 @@ class Uploads:
             told = canonical([reading.model_dump(mode="json"), options.model_dump(mode="json")])
             await once.check(told, (await to_thread.run_sync(sha256_of, path)).encode())
         await to_thread.run_sync(
-            datasets.create_from_file,
+            creation.create_from_file,
             self._context,
             path,
             reading,
@@ -176,7 +176,7 @@ class Uploads:
             _write(file, waiting)
 
     def _write(self, file: BinaryIO, content: bytearray) -> None:
-        datasets.require_room(self._context)
+        self._context.require_room()
         _write(file, content)
 
 

@@ -19,6 +19,7 @@ from app.errors import ConfigurationError
 from app.maintenance import backup as copying
 from app.maintenance import fsck as checking
 from app.maintenance.backup import Copied, House
+from app.runtime import identity
 from app.runtime.artifacts import Artifact, Finding, Track
 from app.settings import Settings
 from app.storage import Storage
@@ -36,8 +37,27 @@ def fsck(settings: Settings) -> bool:
     _tell(report.findings)
     found = len(report.findings)
     said = "all is well" if not found else f"{found} finding{'s' if found > 1 else ''}"
+    if report.quarantined:
+        said += f"; {report.quarantined} artifacts in quarantine, removed a day after they came"
     typer.echo(f"checked {report.artifacts} artifacts, {decimal(report.bytes)}: {said}")
     return not found
+
+
+def adopt(settings: Settings) -> None:
+    """Have database and data directory belong together. Raises ConfigurationError."""
+    _existing(settings)
+    with (
+        house.locked_data(settings, _holder("adopt"), shared=False) as storage,
+        closing(house.open_database(settings, storage)) as database,
+    ):
+        migrate.upgrade(database)
+        found = identity.adopt(storage, database)
+    typer.echo(f"{database} is now the database of {storage.root}: {found}")
+    if found.unnamed:
+        typer.echo(
+            f"when the server starts, the {found.unnamed} that have no row are moved to "
+            f"{storage.quarantine} and removed a day later"
+        )
 
 
 def backup(settings: Settings, folder: Path) -> bool:

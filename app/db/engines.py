@@ -85,6 +85,10 @@ def explained(error: DBAPIError) -> FitserveError | None:
     if isinstance(error.orig, sqlite3.Error):
         if "full" in said:
             return StorageFull("no room left for the database; free some disk")
+        if "malformed" in said or "not a database" in said:
+            return Unavailable(
+                f"the database is damaged ({said}); stop fitserve and look with `fitserve fsck`"
+            )
         if any(word in said for word in ("disk I/O", "readonly", "locked", "unable to open")):
             return Unavailable(f"the database cannot be used now: {said}")
         return None

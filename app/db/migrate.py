@@ -41,10 +41,10 @@ def upgrade(database: Database) -> None:
     """
     settings = config()
     try:
-        current = _current(database)
-        if current is not None and current == head():
+        revision = _current(database)
+        if revision is not None and revision == head():
             return
-        _require_known(settings, current, database)
+        _require_known(settings, revision, database)
         with database.migrating() as engine:
             settings.attributes["engine"] = engine
             command.upgrade(settings, "head")
@@ -52,17 +52,25 @@ def upgrade(database: Database) -> None:
         raise _unusable(database, error) from error
 
 
-def require_current(database: Database) -> None:
-    """Raise ConfigurationError, without writing anything, unless the schema is the newest."""
+def current(database: Database) -> str | None:
+    """Return the database's revision, read without writing; ``None`` where it is new.
+
+    Raises ConfigurationError where it cannot be read or is no database of ours.
+    """
     try:
-        current = _current(database)
+        return _current(database)
     except (DatabaseError, ServiceError) as error:
         raise _unusable(database, error) from error
-    if current is None or current != head():
-        _require_known(config(), current, database)
+
+
+def require_current(database: Database) -> None:
+    """Raise ConfigurationError, without writing anything, unless the schema is the newest."""
+    revision = current(database)
+    if revision is None or revision != head():
+        _require_known(config(), revision, database)
+        schema = f"the older schema {revision}" if revision else "no schema of ours"
         raise ConfigurationError(
-            f"{database} has {f'the older schema {current}' if current else 'no schema of ours'}; "
-            "run `fitserve migrate` with the same settings first"
+            f"{database} has {schema}; run `fitserve migrate` with the same settings first"
         )
 
 

@@ -20,6 +20,8 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from app.ml.specs import JobSpec
+
 JOB_STATUSES = (
     "queued",  # waits for a worker; a crash leaves it as it is
     "running",  # a worker trains it; a crash of worker or child sends it back to queued
@@ -53,6 +55,19 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
 
 
+class SpecJSON(TypeDecorator[JobSpec]):
+    """A job's spec as JSON; what is read has been validated, so nobody indexes a raw dict."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        return value.model_dump(mode="json") if isinstance(value, JobSpec) else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> JobSpec | None:
+        return None if value is None else JobSpec.model_validate(value)
+
+
 class Base(DeclarativeBase):
     metadata = MetaData(
         naming_convention={
@@ -66,6 +81,7 @@ class Base(DeclarativeBase):
     type_annotation_map = {
         int: BigInteger,
         datetime: UTCDateTime,
+        JobSpec: SpecJSON,
         dict[str, Any]: JSON(none_as_null=True),
         list[Any]: JSON,
     }
@@ -100,8 +116,11 @@ class Job(Base):
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)  # sorts by time of creation
     status: Mapped[str] = mapped_column(String(16), default="queued")  # written by services.queue
-    spec: Mapped[dict[str, Any]]  # app.ml.specs.JobSpec, every field filled in
-    split: Mapped[dict[str, Any]]  # rows in each part
+    spec: Mapped[JobSpec]  # every field filled in
+    split: Mapped[dict[str, Any]]  # how many rows each part has
+    # the rows of each part; no foreign key: one that is missing is made anew from the spec, as for
+    # jobs of an older fitserve, which have none
+    split_id: Mapped[str | None] = mapped_column(String(64), index=True)
     priority: Mapped[int] = mapped_column(default=0)
     # no foreign key: a finished job outlives its dataset
     dataset_id: Mapped[str] = mapped_column(String(32), index=True)
@@ -127,6 +146,15 @@ class Job(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+
+class SplitRows(Base):
+    """The row numbers of each part of a split, shared by all jobs that are split alike."""
+
+    __tablename__ = "splits"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)  # SHA-256 of the rows
+    rows: Mapped[bytes] = mapped_column(LargeBinary)  # app.ml.data.splits.Split.to_bytes
 
 
 class JobEvent(Base):
@@ -225,6 +253,16 @@ class Alias(Base):
     version: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now)  # when it was last put
+
+
+class Identity(Base):
+    """Which data directory this database belongs to; at most one row (``runtime.identity``)."""
+
+    __tablename__ = "identity"
+
+    only: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # always 1
+    id: Mapped[str] = mapped_column(String(32))  # the same as in the directory's identity.json
+    generation: Mapped[int]  # rises with every start and every round of housekeeping
 
 
 class IdempotencyKey(Base):

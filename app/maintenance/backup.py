@@ -13,16 +13,26 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import (
+    JSON,
+    Column,
+    ColumnElement,
+    Table,
+    delete,
+    insert,
+    select,
+    type_coerce,
+)
 from sqlalchemy.orm import Session
 
 from app.db import migrate
 from app.db.lock import lock_data_dir
-from app.db.models import TERMINAL, Base, Checkpoint, Dataset, Job, ModelVersion
+from app.db.models import TERMINAL, Base, Checkpoint, Dataset, Identity, Job, ModelVersion, SpecJSON
 from app.db.session import Database
 from app.errors import ArtifactCorrupt, ConfigurationError, StorageFull
-from app.runtime import artifacts
+from app.runtime import artifacts, identity
 from app.runtime.artifacts import Artifact, Finding, Track
 from app.services.jobs import queue
 from app.storage import KINDS, Kind, Storage, explain_os_errors, require_room, sync
@@ -85,6 +95,8 @@ def _save(source: House, target: Storage, track: Track) -> Copied:
     with _new_database(target) as database:
         with source.database.read() as snapshot, database.write() as session:
             copied.rows = _copy_rows(snapshot, session)
+            mark = identity.settle(session)
+        identity.write_to_directory(target, mark)
         with database.read() as session:
             wanted = artifacts.expected(session)
         require_room(target.root, sum(artifact.size for artifact in wanted))
@@ -156,6 +168,7 @@ def restore(source: House, target: Storage, shared: Database | None, track: Trac
     """
     _require_empty(target, shared)
     copied = Copied()
+    target.identity_path.unlink(missing_ok=True)  # of what was here once
     with _staging(target) as staged, source.database.read() as snapshot:
         wanted = artifacts.expected(snapshot)
         require_room(staged.root, sum(artifact.size for artifact in wanted))
@@ -164,7 +177,9 @@ def restore(source: House, target: Storage, shared: Database | None, track: Trac
             copied.rows = _copy_rows(snapshot, session)
             _forget(session, copied.gone)
             queue.recover(session)
+            mark = identity.settle(session)
             _move(staged, target)
+        identity.write_to_directory(target, mark)
     if target.database_path.exists():
         copied.bytes += target.database_path.stat().st_size
     return copied
@@ -181,7 +196,7 @@ def _require_empty(storage: Storage, shared: Database | None) -> None:
     if shared is not None:
         migrate.upgrade(shared)
         with shared.read() as session:
-            for table in Base.metadata.sorted_tables:
+            for table in _copied_tables():
                 if session.execute(select(table).limit(1)).first() is not None:
                     raise ConfigurationError(
                         f"{shared} is not empty: there are {table.name}; "
@@ -239,12 +254,25 @@ def _new_database(storage: Storage, shared: Database | None = None) -> Iterator[
             left.unlink(missing_ok=True)
 
 
+def _copied_tables() -> list[Table]:
+    """All tables, parents first, but that of the identity: a copy is another house."""
+    return [table for table in Base.metadata.sorted_tables if table is not Identity.__table__]
+
+
+def _undecoded(column: Column[Any]) -> ColumnElement[Any]:
+    """A spec as the JSON that is stored: it is copied even where it can no longer be read."""
+    if isinstance(column.type, SpecJSON):
+        return type_coerce(column, JSON(none_as_null=True)).label(column.name)
+    return column
+
+
 def _copy_rows(source: Session, target: Session) -> dict[str, int]:
     """Every row of every table as the snapshot has it, parents first; how many of each."""
     counts: dict[str, int] = {}
-    for table in Base.metadata.sorted_tables:
+    for table in _copied_tables():
         counts[table.name] = 0
-        found = source.execute(select(table), execution_options={"yield_per": _ROWS_AT_ONCE})
+        columns = [_undecoded(column) for column in table.columns]
+        found = source.execute(select(*columns), execution_options={"yield_per": _ROWS_AT_ONCE})
         for rows in found.mappings().partitions():
             target.execute(insert(table), [dict(row) for row in rows])
             counts[table.name] += len(rows)

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.db.session import Database
 from app.errors import ArtifactCorrupt
+from app.runtime import identity
 from app.runtime.artifacts import Artifact, Finding, Track, check, expected, finding
 from app.storage import KINDS, MANIFEST, Storage
 
@@ -22,6 +23,7 @@ class Report:
 
     artifacts: int = 0
     bytes: int = 0
+    quarantined: int = 0
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -32,6 +34,7 @@ def fsck(storage: Storage, database: Database, track: Track) -> Report:
         with database.read() as session:
             report.findings += _database(session)
             wanted = expected(session)
+        stranger = identity.mismatch(storage, database)
     except DatabaseError as error:  # which artifacts there ought to be is not known
         report.findings.append(_broken(str(error.orig)))
         return report
@@ -44,7 +47,10 @@ def fsck(storage: Storage, database: Database, track: Track) -> Report:
         else:
             report.bytes += sum(entry.size for entry in files.values())
             report.findings += _strangers(storage, artifact, {*files, MANIFEST})
-    report.findings += _orphans(storage, wanted, shared=database.shared)
+    report.findings += _orphans(storage, wanted, database, stranger)
+    if stranger is not None:
+        report.findings.append(_stranger(stranger))
+    report.quarantined = sum(1 for _ in storage.quarantine.glob("*/*/*"))
     return report
 
 
@@ -72,12 +78,24 @@ def _strangers(storage: Storage, artifact: Artifact, known: set[str]) -> Iterato
             yield Finding("orphaned", where, "not in the manifest", "nobody reads it; remove it")
 
 
-def _orphans(storage: Storage, wanted: list[Artifact], *, shared: bool) -> Iterator[Finding]:
+def _stranger(why: str) -> Finding:
+    remedy = (
+        "put the right database back or restore a backup (fitserve restore BACKUP --data-dir NEW); "
+        "if this one is right, run `fitserve adopt`"
+    )
+    return Finding("database", "identity.json", f"this is not the directory's: {why}", remedy)
+
+
+def _orphans(
+    storage: Storage, wanted: list[Artifact], database: Database, stranger: str | None
+) -> Iterator[Finding]:
     """What no row names, and what a crash left in scratch."""
     known = {artifact.name for artifact in wanted}
-    remedy = "nothing to do: `fitserve serve` removes it when it starts"
-    if shared:
+    remedy = "nothing to do: `fitserve serve` puts it into quarantine for a day when it starts"
+    if database.shared:
         remedy += ", once it is an hour old"
+    if stranger is not None:
+        remedy = "leave it until the database is the right one"
     for room in (*KINDS, storage.scratch.name):
         wrong = "no row names it" if room in KINDS else "a crash left it"
         try:

@@ -1,8 +1,11 @@
-"""Keeping house: what is done at the start, and now and then, whoever trains.
+"""Housekeeping: what is done at the start, and now and then, whoever trains.
 
-On SQLite the one server begins by giving back what its predecessor was running and sweeping what it
-left. On Postgres many share the house: workers renew their leases, everybody gives back the jobs of
+On SQLite the one server begins by releasing what its predecessor was running and sweeping what it
+left. On Postgres many share the house: workers renew their leases, everybody releases the jobs of
 workers that have been silent for too long, and only what is old is swept.
+
+A sweep believes an absence only of a database that has met this directory before
+(``runtime.identity``), and moves what no row names to quarantine, which is emptied a day later.
 """
 
 import os
@@ -18,17 +21,20 @@ from app import logs
 from app.db.models import TERMINAL, Checkpoint, Dataset, Job, ModelVersion
 from app.db.session import clock
 from app.errors import ServiceError
+from app.runtime import identity
 from app.runtime.context import Context
 from app.services.jobs import queue
 from app.services.jobs.queue import Lease
 from app.storage import Kind
 
-_SWEEP_EVERY = 600.0
+_SWEEP_EVERY_SECONDS = 600.0
 _LOOKS_PER_LEASE = 4
 _ORPHANED_SECONDS = 3600.0
 """Where others publish too: nobody takes an hour from an artifact's rename to its row."""
 
-log = logs.get("keeper")
+_QUARANTINE_SECONDS = 24 * 3600.0
+
+log = logs.get("housekeeper")
 
 
 class Housekeeper:
@@ -43,28 +49,31 @@ class Housekeeper:
         self._swept_at = 0.0
         self._looked_at = time.monotonic()
         self._patient_until = 0.0
-        self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
+        self._thread = threading.Thread(target=self._keep, name="housekeeper", daemon=True)
 
     def start(self) -> None:
-        """Take back what a dead server was running, sweep what it left, then go on in a thread."""
+        """Release what a dead server was running, sweep what it left, then go on in a thread."""
         if self.lease is None:
             with self._context.database.write() as session:
                 recovered = queue.recover(session)
             if recovered:
                 log.info("jobs of an earlier server were given back", jobs=len(recovered))
-        self._sweep()
+        self._expire_checkpoints()
+        self._sweep(0.0 if self.lease is None else _ORPHANED_SECONDS)
+        self._context.storage.empty_quarantine(_QUARANTINE_SECONDS)
+        self._swept_at = time.monotonic()
         self._thread.start()
 
     def _keep(self) -> None:
         """Renew and rescue until the end; jobs are given back under a lease that still holds."""
-        pause = _SWEEP_EVERY
+        pause = _SWEEP_EVERY_SECONDS
         if self.lease is not None:
             pause = self.lease.seconds / _LOOKS_PER_LEASE
         while not self._context.closed.wait(pause):
             try:
                 self._look_after_leases()
-                if time.monotonic() - self._swept_at >= _SWEEP_EVERY:
-                    self._sweep()
+                if time.monotonic() - self._swept_at >= _SWEEP_EVERY_SECONDS:
+                    self._keep_house()
             except ServiceError as error:
                 log.warning("the database or the disk is away", detail=error.detail)
             except Exception:
@@ -98,26 +107,41 @@ class Housekeeper:
 
     # ------------------------------------------------------------ sweeping
 
-    def _sweep(self) -> None:
+    def _keep_house(self) -> None:
+        """Once in a while: what is outdated goes."""
         self._swept_at = time.monotonic()
-        self._expire_checkpoints()
-        if self.lease is None and self._thread.is_alive():
-            return  # of a server alone, what has no row yet is about to get one
         storage = self._context.storage
-        least_age = 0.0 if self.lease is None else _ORPHANED_SECONDS
+        self._expire_checkpoints()
+        removed = storage.empty_quarantine(_QUARANTINE_SECONDS)
+        if removed:
+            log.info("quarantine emptied", artifacts=removed)
+        if not identity.renew(storage, self._context.database):
+            log.error("the database and the data directory no longer belong together; no sweep")
+        elif self.lease is not None:  # of a server alone, what has no row yet is about to get one
+            self._sweep(_ORPHANED_SECONDS)
+
+    def _sweep(self, least_age: float) -> None:
+        """Move artifacts without a row to quarantine, those published so many seconds ago."""
+        storage = self._context.storage
         storage.empty_scratch(least_age)
         with self._context.database.read() as session:
+            if not identity.has_met_before(session):
+                return
             known: dict[Kind, set[str]] = {
                 "datasets": set(session.scalars(select(Dataset.id))),
                 "models": set(session.scalars(select(ModelVersion.id))),
                 "checkpoints": set(session.scalars(select(Checkpoint.id))),
             }
-        if self.lease is not None and not any(known.values()):
-            return  # perhaps the wrong database: to it all would be orphans
         for kind, ids in known.items():
             orphans = storage.sweep(kind, ids, least_age)
             if orphans:
-                log.info("orphaned artifacts removed", kind=kind, count=len(orphans))
+                log.info(
+                    "artifacts that no row names were moved to quarantine",
+                    kind=kind,
+                    count=len(orphans),
+                    first=orphans[0],
+                    quarantine=str(storage.quarantine),
+                )
 
     def _expire_checkpoints(self) -> None:
         """Forget the checkpoints of jobs that ended longer ago than they are to be kept."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from threading import Event
 
+from app import storage
 from app.db.session import Database
 from app.executors.parsers import Parsers
 from app.runtime.signals import Signals
@@ -22,4 +23,8 @@ class Context:
     stopping: Event = field(default_factory=Event)
     """Set once the process has been asked to end; nothing new is begun then."""
     closed: Event = field(default_factory=Event)
-    """Set when running jobs have been given back."""
+    """Set when running jobs have been released."""
+
+    def require_room(self) -> None:
+        """Raise StorageFull where the disk has less left than is to stay free."""
+        storage.require_room(self.storage.scratch, self.settings.min_free_bytes)

@@ -24,7 +24,7 @@ from app.services.predictions.predictions import LoadedModel, ModelResolver, Pre
 from app.settings import load_settings
 from app.storage import Storage
 from tests.postgres import Postgres
-from tests.unit.ml.workbench import LINE_REQUEST, Workbench, table_of
+from tests.unit.ml.workbench import LINE_REQUEST, Workbench, line_spec, table_of
 from tests.unit.statements import counted
 
 ROOMY = 1 << 30
@@ -39,7 +39,7 @@ class House:
         self.workbench = Workbench(folder)
         parsers = Parsers(settings.parse_memory_bytes, settings.parse_seconds)
         self.context = Context(settings, self.storage, database, parsers)
-        spec = {"target": "y", "task": "regression", "metadata": {}}
+        spec = line_spec()
         self._job = Job(id=new_id("job"), spec=spec, split={}, dataset_id="ds", dataset_sha256="0")
         self._job.warnings, self._job.metadata_ = [], {}
         with database.write() as session:

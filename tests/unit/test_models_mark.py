@@ -21,6 +21,7 @@ from app.services.models.versions import Result
 from app.settings import load_settings
 from app.storage import Storage
 from tests.postgres import Postgres
+from tests.unit.ml.workbench import line_spec
 
 ALWAYS = Condition()
 VERSIONS = 40
@@ -31,7 +32,7 @@ def context(database: Database, tmp_path: Path) -> Context:
     """With one job and many versions of ``m``, as its checkpoints may have made them."""
     settings, storage = load_settings(data_dir=tmp_path), Storage(tmp_path)
     storage.prepare()
-    spec = {"target": "y", "task": "regression", "metadata": {}}
+    spec = line_spec()
     job = Job(id=new_id("job"), spec=spec, split={}, dataset_id="ds", dataset_sha256="0")
     job.warnings, job.metadata_ = [], {}
     with database.write() as session:

@@ -27,12 +27,14 @@ from app.db.session import Database
 from app.errors import InvalidTransition
 from app.ids import new_id
 from app.ml.training.events import Best, CheckpointSaved, EpochEnded, TrainEnded
-from app.services.jobs import events, history, queue
+from app.services.jobs import events, history, positions, queue
 from app.services.jobs.queue import Claim, ClaimLost, Lease, Verb
 from tests.soak import rounds
+from tests.unit.ml.workbench import line_spec
 
+SPEC = line_spec(register_as="m")
 ENDED = TrainEnded(
-    parameters=2, best=Best(epoch=0, values={}), test=None, baseline=None, versions={}
+    features=[], parameters=2, best=Best(epoch=0, values={}), test=None, baseline=None, versions={}
 )
 
 
@@ -45,7 +47,7 @@ def add(session: Session, **values: Any) -> str:
     """A queued job."""
     job = Job(
         id=new_id("job"),
-        spec={"register_as": "m", "target": "y", "task": "regression", "metadata": {}},
+        spec=SPEC,
         split={},
         dataset_id="ds",
         dataset_sha256="0",
@@ -80,7 +82,7 @@ def in_state(database: Database, status: str) -> str:
         elif status == "pausing":
             queue.ask(session, claim.job_id, "pause")
         elif status == "succeeded":
-            queue.succeed(session, claim, new_id("mdl"), ENDED, [])
+            queue.succeed(session, claim, new_id("mdl"), ENDED)
         elif status == "failed":
             queue.fail(session, claim, "diverged", "it did")
     return claim.job_id
@@ -139,7 +141,7 @@ def test_a_job_that_ends_while_it_is_to_pause_has_ended(database: Database) -> N
     claim = claimed(database)
     with database.write() as session:
         queue.ask(session, claim.job_id, "pause")
-        queue.succeed(session, claim, new_id("mdl"), ENDED, [])
+        queue.succeed(session, claim, new_id("mdl"), ENDED)
     assert status_of(database, claim.job_id) == "succeeded"
 
 
@@ -150,9 +152,9 @@ def test_priority_goes_first_then_age(database: Database, lease: Lease | None) -
     with database.write() as session:
         ids = [add(session, priority=priority) for priority in (0, 5, -1, 5, 0)]
         jobs = [session.get_one(Job, job_id) for job_id in ids]
-        places = queue.positions(session, jobs)
+        places = positions.positions(session, jobs)
         assert [places[job_id] for job_id in ids] == [3, 1, 5, 2, 4]
-        assert queue.positions(session, [jobs[4], jobs[2]]) == {ids[4]: 4, ids[2]: 5}
+        assert positions.positions(session, [jobs[4], jobs[2]]) == {ids[4]: 4, ids[2]: 5}
     taken = []
     for _ in ids:
         with database.write() as session:
@@ -223,7 +225,7 @@ def test_an_attempt_that_is_over_writes_nothing(database: Database, lease: Lease
         lambda session: queue.record(session, old, [epoch(0)], None),
         lambda session: queue.record_checkpoint(session, old, saved),
         lambda session: queue.warn(session, old, ["late"]),
-        lambda session: queue.succeed(session, old, new_id("mdl"), ENDED, []),
+        lambda session: queue.succeed(session, old, new_id("mdl"), ENDED),
         lambda session: queue.fail(session, old, "diverged", "late"),
         lambda session: queue.release(session, old),
     ]
@@ -342,7 +344,7 @@ def test_cancel_racing_completion(database: Database) -> None:
         def finish(claim: Claim = claim) -> None:
             try:
                 with database.write() as session:
-                    queue.succeed(session, claim, new_id("mdl"), ENDED, [])
+                    queue.succeed(session, claim, new_id("mdl"), ENDED)
             except ClaimLost:
                 with database.write() as session:
                     queue.release(session, claim)
@@ -374,7 +376,7 @@ def test_versions_of_one_name_are_given_out_once(database: Database) -> None:
     def finish(mine: list[Claim]) -> None:
         for claim in mine:
             with database.write() as session:
-                queue.succeed(session, claim, new_id("mdl"), ENDED, [])
+                queue.succeed(session, claim, new_id("mdl"), ENDED)
 
     together([lambda part=part: finish(claims[part::4]) for part in range(4)])
     with database.read() as session:

@@ -23,7 +23,7 @@ from app.errors import InvalidRequest
 from app.ml.tables import content, json_rows
 from app.ml.tables.parquet import TypedTable
 from app.runtime.context import Context
-from app.services.datasets import datasets, plots
+from app.services.datasets import creation, datasets, plots
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictRoute)
 
@@ -79,8 +79,8 @@ async def _from_json(
 
     def store() -> None:
         told = validated(DatasetRequest, body)
-        wanted = datasets.Wanted(told.name, told.replace, told.metadata)
-        datasets.create(context, _table(told), wanted, once.answering(created))
+        wanted = creation.Naming(told.name, told.replace, told.metadata)
+        creation.create(context, _table(told), wanted, once.answering(created))
 
     await to_thread.run_sync(store)
 

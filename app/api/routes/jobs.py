@@ -41,14 +41,23 @@ from app.api.schemas.schemas import (
 )
 from app.db.models import TERMINAL
 from app.errors import FieldError, InvalidRequest
-from app.ml.finite import finite, kind
+from app.ml.finite import finite
 from app.ml.specs import JobRequest
 from app.runtime.context import Context
-from app.services.jobs import events, history, jobs, plots, queue
+from app.services.jobs import (
+    checkpoints,
+    events,
+    history,
+    jobs,
+    plots,
+    positions,
+    splits,
+    submission,
+)
 from app.services.jobs.history import History
-from app.services.jobs.jobs import Placed
 from app.services.jobs.plots import JobPlot
 from app.services.jobs.queue import Verb
+from app.services.jobs.submission import Placed
 from app.storage import Kind, Storage
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
@@ -81,11 +90,11 @@ async def create_job(
 ) -> Response:
     """Queue a training job; ``dry_run`` only checks it and fills it in."""
     if dry_run:
-        return answer(PlanOut.of(await to_thread.run_sync(jobs.dry_run, context, body)), 200)
+        return answer(PlanOut.of(await to_thread.run_sync(submission.dry_run, context, body)), 200)
     seconds = seconds_to_wait(prefer)
     if once.wanted:
         await once.check(canonical(await request.json()))
-    job = await to_thread.run_sync(jobs.create, context, body, once.answering(_accepted))
+    job = await to_thread.run_sync(submission.create, context, body, once.answering(_accepted))
     if not seconds:
         return once.response
     out = await _wait_for_end(context, streams, job.id, seconds)
@@ -119,7 +128,7 @@ async def _wait_for_end(
 def _read(context: Context, job_id: str) -> JobOut:
     with context.database.read() as session:
         job = jobs.find(session, job_id)
-        return JobOut.of(job, queue.position(session, job))
+        return JobOut.of(job, positions.position(session, job))
 
 
 @router.get("")
@@ -132,7 +141,7 @@ def list_jobs(
     """Newest first."""
     with context.database.read() as session:
         page = jobs.listed(session, paging, status, dataset)
-        places = queue.positions(session, page.rows)
+        places = positions.positions(session, page.rows)
     data = [JobOut.of(row, places.get(row.id)) for row in page.rows]
     return JobList.of_page(data, page.has_more)  # type: ignore[no-any-return]
 
@@ -152,7 +161,7 @@ async def get_job(
 def _ask(context: Context, job_id: str, verb: Verb) -> Response:
     job, news = jobs.ask(context, job_id, verb)
     with context.database.read() as session:
-        place = queue.position(session, job)
+        place = positions.position(session, job)
     return _taken(JobOut.of(job, place), 202 if news else 200)
 
 
@@ -198,7 +207,9 @@ def get_split_part(
     context: ContextDep,
 ) -> RowsOut:
     """The row numbers of one part, in the order in which they are used."""
-    rows = jobs.split_rows(context, job_id, part)
+    with context.database.read() as session:
+        job = jobs.find(session, job_id)
+    rows = splits.rows_of_part(context, job, part)
     chosen = rows[window.offset : window.offset + window.limit]
     return RowsOut(offset=window.offset, total=len(rows), rows=chosen)
 
@@ -285,18 +296,11 @@ def get_metrics(
 
 
 def _as_json(found: History) -> MetricsOut:
-    series, nonfinite = {}, []
-    for name, (epochs, values) in found.series.items():
-        numbers = list(zip(epochs.tolist(), values.tolist(), strict=True))
-        series[name] = SeriesOut(
-            epoch=[epoch for epoch, _ in numbers],
-            value=[finite(value) for _, value in numbers],
-        )
-        nonfinite += [
-            Nonfinite(epoch=epoch, name=name, kind=kind(value))
-            for epoch, value in numbers
-            if finite(value) is None
-        ]
+    series = {
+        name: SeriesOut(epoch=epochs.tolist(), value=[finite(value) for value in values.tolist()])
+        for name, (epochs, values) in found.series.items()
+    }
+    nonfinite = [Nonfinite(**point._asdict()) for point in found.nonfinite()]
     return MetricsOut(series=series, nonfinite=nonfinite)
 
 
@@ -322,7 +326,8 @@ def _as_csv(found: History) -> str:
 def list_checkpoints(job_id: str, context: ContextDep) -> CheckpointList:
     """Newest first."""
     with context.database.read() as session:
-        data = [CheckpointOut.of(row) for row in jobs.checkpoints(session, job_id)]
+        jobs.find(session, job_id)
+        data = [CheckpointOut.of(row) for row in checkpoints.listed(session, job_id)]
     return CheckpointList.of_page(data)  # type: ignore[no-any-return]
 
 
@@ -332,7 +337,7 @@ def download_checkpoint(
 ) -> Response:
     """The weights as safetensors."""
     with context.database.read() as session:
-        row = jobs.checkpoint(session, job_id, checkpoint_id)
+        row = checkpoints.find(session, job_id, checkpoint_id)
     return safetensors_file(
         request, context.storage, "checkpoints", row.id, f"{row.id}.safetensors"
     )

@@ -152,7 +152,7 @@ class JobOut(BaseModel):
             id=row.id,
             status=row.status,
             dataset=DatasetRef(id=row.dataset_id, name=row.dataset_name),
-            spec=row.spec,
+            spec=row.spec.model_dump(mode="json"),
             progress=_progress(row),
             metrics=JobMetrics(last=row.last, best=row.best, test=row.test, baseline=row.baseline),
             model=model,
@@ -169,7 +169,7 @@ class JobOut(BaseModel):
 
 def _progress(row: Job) -> Progress:
     """Where a job stands; one that stopped early has all its epochs behind it."""
-    epochs = int(row.spec["epochs"])
+    epochs = row.spec.epochs
     if row.status == "succeeded":
         return Progress(epoch=row.epochs_done, epochs=epochs, fraction=1.0, eta_seconds=0.0)
     eta = None

@@ -85,17 +85,23 @@ def _parts(column: pa.ChunkedArray, rows: Indices) -> Indices:
     return _PART_OF_NAME[found]
 
 
-def prepare(spec: JobSpec, table: pa.Table, source: Card | None = None) -> Prepared:
-    """Split ``table``, fit preprocessing on the training part, apply it to all parts.
+def columns_of(spec: JobSpec) -> list[str]:
+    """Return the columns that training reads: features, targets and the weights of rows."""
+    return list(dict.fromkeys([*spec.features, *spec.targets, *filter(None, [spec.sample_weight])]))
 
-    With a ``source`` its features stay as they were fitted, and so does its target if it is the
-    same. Raises InvalidData.
+
+def prepare(
+    spec: JobSpec, table: pa.Table, split: Split | None = None, source: Card | None = None
+) -> Prepared:
+    """Fit preprocessing on the training part of ``table``, and apply it to all parts.
+
+    ``split`` are the rows of each part; left out: shared out here, for which ``table`` needs
+    ``spec.planning_columns`` too. With a ``source`` its features stay as they were fitted, and so
+    does its target if it is the same. Raises InvalidData.
     """
-    split = split_of(spec, table)
-    wanted = list(
-        dict.fromkeys([*spec.features, *spec.targets, *filter(None, [spec.sample_weight])])
-    )
-    table = pa.table([as_dictionary(table[name]) for name in wanted], names=wanted)
+    split = split_of(spec, table) if split is None else split
+    names = columns_of(spec)
+    table = pa.table([as_dictionary(table[name]) for name in names], names=names)
     rows = {part: table.take(getattr(split, part)) for part in PARTS}
     classes: list[Any] = []
     if spec.classifies:

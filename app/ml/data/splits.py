@@ -4,6 +4,7 @@ Randomness is the raw stream of PCG64, which numpy keeps stable across versions 
 (its ``Generator.permutation`` is not promised to be), ordered by a stable sort.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,23 @@ class Split:
     test: Indices
 
     def counts(self) -> dict[str, int]:
+        """Return how many rows each part has, by the part's name."""
         return {part: len(getattr(self, part)) for part in PARTS}
+
+    def to_bytes(self) -> bytes:
+        """Return the row numbers of all parts, one part after the other, as little-endian int32."""
+        return np.concatenate([getattr(self, part) for part in PARTS]).astype("<i4").tobytes()
+
+    @classmethod
+    def from_bytes(cls, content: bytes, counts: Mapping[str, int]) -> "Split":
+        """Return the split that ``to_bytes`` wrote; ``counts`` are those of its parts.
+
+        Raises ValueError where they do not fit the content.
+        """
+        rows = np.frombuffer(content, "<i4").astype(np.int64)
+        if len(rows) != sum(counts[part] for part in PARTS):
+            raise ValueError(f"{len(rows)} rows are stored, and the parts have {dict(counts)}")
+        return cls(*np.split(rows, np.cumsum([counts[part] for part in PARTS[:-1]])))
 
 
 def part_sizes(spec: SplitSpec, rows: int) -> tuple[int, int, int]:

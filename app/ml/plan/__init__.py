@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from app.errors import InvalidRequest
+from app.ml.data.splits import Split
 from app.ml.features import preprocessing
 from app.ml.plan import columns as job_columns
 from app.ml.plan import parts, sources, training
@@ -35,10 +36,16 @@ class Plan:
     """A spec that will run, and what is known of it beforehand."""
 
     spec: JobSpec
-    split: dict[str, int]
+    rows: Split
+    """The row numbers of each part."""
     parameters: int
     memory_bytes: int
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def split(self) -> dict[str, int]:
+        """How many rows each part has."""
+        return self.rows.counts()
 
 
 def plan(
@@ -69,9 +76,10 @@ def plan(
         warnings.append(f"{rows - kept} rows without a target were left out")
     classes = preprocessing.classes_of(table[spec.targets[0]]) if spec.classifies else []
     training.require_class_weights(spec, classes)
-    spec, split = parts.shared_out(spec, kept, table)
-    warnings += parts.warnings(spec, split)
-    warnings += parts.require_classes(spec, classes, table)
+    spec, rows_of_parts = parts.assigned(spec, table)
+    warnings += parts.warnings(spec, rows_of_parts)
+    warnings += parts.require_classes(spec, classes, table, rows_of_parts)
+    split = rows_of_parts.counts()
     spec = training.complete(request, spec, split["train"])
     inputs = sources.inputs(source) if source else job_columns.inputs_of(spec, known)
     outputs = _outputs(spec, len(classes))
@@ -80,7 +88,7 @@ def plan(
     training.require_batches_for_norm(spec, split["train"])
     size = _size(spec, inputs, outputs)
     memory = training.memory(spec, size, inputs, outputs, split)
-    return Plan(spec, split, size.parameters, memory, warnings)
+    return Plan(spec, rows_of_parts, size.parameters, memory, warnings)
 
 
 def _size(spec: JobSpec, inputs: Inputs, outputs: int) -> Size:

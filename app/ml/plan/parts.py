@@ -8,29 +8,30 @@ import pyarrow as pa
 
 from app.errors import FieldError, InvalidRequest
 from app.ml.data import preparation
-from app.ml.data.splits import PARTS, Split, part_sizes
+from app.ml.data.splits import PARTS, Split
 from app.ml.features import preprocessing
 from app.ml.features.encoder import floats
 from app.ml.features.preprocessing import label
 from app.ml.specs import JobSpec, SplitSpec
 
 
-def shared_out(spec: JobSpec, rows: int, table: pa.Table) -> tuple[JobSpec, dict[str, int]]:
-    """How many rows each part gets; a split by column tells its own fractions."""
-    if spec.split.column is None:
-        counts = dict(zip(PARTS, part_sizes(spec.split, rows), strict=True))
-    else:
-        counts = preparation.split_of(spec, table).counts()
+def assigned(spec: JobSpec, table: pa.Table) -> tuple[JobSpec, Split]:
+    """Return the rows of each part, and the spec with the fractions that a split by column has.
+
+    Raises InvalidRequest where a part that is to have rows gets none.
+    """
+    split = preparation.split_of(spec, table)
+    counts = split.counts()
+    rows = sum(counts.values())
     if spec.split.strategy == "column":
-        told = {part: count / max(1, rows) for part, count in counts.items()}
-        spec = spec.model_copy(update={"split": spec.split.model_copy(update=told)})
+        fractions = {part: count / max(1, rows) for part, count in counts.items()}
+        spec = spec.model_copy(update={"split": spec.split.model_copy(update=fractions)})
     for part, size in counts.items():
-        wanted = getattr(spec.split, part)
-        if size == 0 and (wanted > 0 or part == "train"):
+        if size == 0 and (getattr(spec.split, part) > 0 or part == "train"):
             pointer, why = _why_empty(spec.split, part, rows)
             error = FieldError(pointer, why, "empty_part")
             raise InvalidRequest(f"the {part} part would be empty", [error])
-    return spec, counts
+    return spec, split
 
 
 def _why_empty(split: SplitSpec, part: str, rows: int) -> tuple[str, str]:
@@ -47,26 +48,28 @@ def _why_empty(split: SplitSpec, part: str, rows: int) -> tuple[str, str]:
     return f"/split/{part}", f"{share:g} of {rows} rows is no row; {remedy}"
 
 
-def warnings(spec: JobSpec, split: dict[str, int]) -> list[str]:
-    """What a split by column says of its parts."""
+def warnings(spec: JobSpec, split: Split) -> list[str]:
+    """Return a warning for each part that a split by column leaves without rows."""
     if spec.split.strategy != "column":
         return []
+    counts = split.counts()
     return [
         f"no row of '{spec.split.column}' says {part}"
         for part in ("validation", "test")
-        if not split[part]
+        if not counts[part]
     ]
 
 
-def require_classes(spec: JobSpec, classes: Sequence[Any], table: pa.Table) -> list[str]:
-    """Raise InvalidRequest where training lacks a class, another part one of which its share of
-    the class's rows would be one at least, or where no row of a part counts.
+def require_classes(
+    spec: JobSpec, classes: Sequence[Any], table: pa.Table, split: Split
+) -> list[str]:
+    """Return a warning for each part that lacks classes too rare for it.
 
-    A class too rare for a part is a warning; returns these.
+    Raises InvalidRequest where training lacks a class, another part one of which its share of the
+    class's rows would be one at least, or where no row of a part counts.
     """
     if not classes and spec.sample_weight is None:
         return []
-    split = preparation.split_of(spec, table)
     _require_weights(spec, table, split)
     if not classes:
         return []
@@ -111,8 +114,10 @@ def _require_weights(spec: JobSpec, table: pa.Table, split: Split) -> None:
     counts = np.ones(table.num_rows, bool)
     if isinstance(spec.class_weight, dict):
         column = table[spec.targets[0]]
-        told = [spec.class_weight.get(label(c), 1) > 0 for c in preprocessing.classes_of(column)]
-        counts &= np.array(told)[preprocessing.class_codes(column)]
+        counting = [
+            spec.class_weight.get(label(value), 1) > 0 for value in preprocessing.classes_of(column)
+        ]
+        counts &= np.array(counting)[preprocessing.class_codes(column)]
     if spec.sample_weight is not None:
         counts &= floats(table[spec.sample_weight]) > 0
     for part in PARTS:

@@ -18,12 +18,17 @@ class _Message(BaseModel):
 class TrainTask(_Message):
     """One job for a training process: specs and ids, no handles."""
 
+    model_config = ConfigDict(frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
+
     root: Path
     """Of the storage that holds the dataset and takes the artifacts."""
     dataset_id: str
     model_id: str
     """The name under which the finished model is published."""
     spec: JobSpec
+    split: bytes | None = None
+    """The rows of each part as ``Split.to_bytes`` gives them; left out: shared out anew."""
+    split_counts: dict[str, int] = {}
     source: str | None = None
     """The model whose weights a pretrained one starts from."""
     checkpoints: tuple[str, ...] = ()
@@ -66,6 +71,8 @@ class TrainEnded(_Message):
     """Training went to its end and the model was published."""
 
     type: Literal["ended"] = "ended"
+    features: list[dict[str, str]]
+    """Name and type of each, in order."""
     parameters: int
     best: Best
     test: Metrics | None

@@ -63,8 +63,13 @@ def _task(storage: Storage, source: Path | Columns, request: JobRequest) -> Trai
             found = ingest.store(made, draft, limits)
     path = storage.path("datasets", dataset_id) / parquet.FILE
     names = {column["name"] for column in found.columns}
-    told = [name for name in request.planning_columns if name in names]
-    ready = plan(request, found.columns, found.rows, parquet.read(path, told))
+    present = [name for name in request.planning_columns if name in names]
+    ready = plan(request, found.columns, found.rows, parquet.read(path, present))
     return TrainTask(
-        root=storage.root, dataset_id=dataset_id, model_id=new_id("mdl"), spec=ready.spec
+        root=storage.root,
+        dataset_id=dataset_id,
+        model_id=new_id("mdl"),
+        spec=ready.spec,
+        split=ready.rows.to_bytes(),
+        split_counts=ready.split,
     )

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from app.errors import ArtifactCorrupt, InvalidData
 from app.ml.data import batches, preparation
+from app.ml.data.splits import Split
 from app.ml.evaluation import metrics
 from app.ml.inference import card, forward, model_files
 from app.ml.inference.card import Card
@@ -65,7 +66,8 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
     torch.set_num_threads(spec.threads)
     device = devices.pick(spec.device)
     source = _source(storage, task)
-    prepared = preparation.prepare(spec, _read(storage, task), source and source[0])
+    table, split = _read(storage, task)
+    prepared = preparation.prepare(spec, table, split, source and source[0])
     if prepared.warnings:
         yield DataRead(warnings=prepared.warnings)
 
@@ -144,10 +146,15 @@ def _source(storage: Storage, task: TrainTask) -> tuple[Card, StateDict] | None:
     return card.read(folder), model_files.weights(folder)
 
 
-def _read(storage: Storage, task: TrainTask) -> pa.Table:
-    folder = storage.verified("datasets", task.dataset_id)
-    columns = list(dict.fromkeys([*task.spec.features, *task.spec.planning_columns]))
-    return parquet.read(folder / parquet.FILE, columns, encoded=True)
+def _read(storage: Storage, task: TrainTask) -> tuple[pa.Table, Split | None]:
+    """The columns that training reads, and the rows of each part where the task says them."""
+    folder, spec = storage.verified("datasets", task.dataset_id), task.spec
+    columns, split = preparation.columns_of(spec), None
+    if task.split is None:
+        columns = list(dict.fromkeys([*columns, *spec.planning_columns]))
+    else:
+        split = Split.from_bytes(task.split, task.split_counts)
+    return parquet.read(folder / parquet.FILE, columns, encoded=True), split
 
 
 def _model(
@@ -220,7 +227,9 @@ def _ended(
         guesses = metrics.baseline(target, card.guess, test.table)
         beaten = metrics.no_better(target, scores, guesses)
         warnings = [f"on the test part the model is {warning}" for warning in beaten]
+    types = card.preprocessing.features.types
     return TrainEnded(
+        features=[{"name": name, "type": types[name]} for name in card.spec.features],
         parameters=sum(weight.numel() for weight in model.parameters()),
         best=Best(epoch=best.epoch, values=best.values),
         test=scores,

@@ -1,25 +1,49 @@
-"""The loss history: chunks of float64 in the database, series out."""
+"""The loss history, both sides of it: epochs into chunks of float64, chunks into series.
 
-from collections.abc import Collection
+A chunk holds consecutive epochs, series after series; the newest grows to 1,024 epochs. So a
+million epochs are 8 MB a series, a window is one ``frombuffer``, and NaN survives.
+"""
+
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
+from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
 from app.db.models import HistoryChunk
+from app.ml import finite
+from app.ml.training.events import EpochEnded
 
 _NO_END = 2**62
+_EPOCHS_A_CHUNK = 1024
 Series = tuple[NDArray[np.int64], NDArray[np.float64]]
+
+
+class Nonfinite(NamedTuple):
+    """A point that JSON has no number for."""
+
+    epoch: int
+    name: str
+    kind: finite.Kind
 
 
 @dataclass(frozen=True)
 class History:
-    """Every series as ``(epochs, values)``; values may be NaN or infinite."""
+    """Every series as ``(epochs, values)``, both ``(points,)``; values may be NaN or infinite."""
 
     series: dict[str, Series]
+
+    def nonfinite(self) -> list[Nonfinite]:
+        """Return the points that are NaN or infinite, series after series."""
+        return [
+            Nonfinite(int(epochs[place]), name, finite.kind(float(values[place])))
+            for name, (epochs, values) in self.series.items()
+            for place in np.flatnonzero(~np.isfinite(values))
+        ]
 
     def downsampled(self, max_points: int) -> "History":
         """At most ``max_points`` points of each; every bucket keeps its minimum and maximum."""
@@ -34,6 +58,42 @@ class Chunk:
     names: list[str]
     values: NDArray[np.float64]
     created_at: datetime
+
+
+# ---------------------------------------------------------------- recorded
+
+
+def append(session: Session, job_id: str, epochs: Sequence[EpochEnded]) -> None:
+    """Add consecutive epochs, of the same series each, behind those that there are."""
+    names = list(epochs[0].values)
+    table = np.array([[epoch.values[name] for name in names] for epoch in epochs], dtype="<f8").T
+    newest = session.scalars(
+        select(HistoryChunk)
+        .where(HistoryChunk.job_id == job_id)
+        .order_by(HistoryChunk.first_epoch.desc())
+        .limit(1)
+    ).one_or_none()
+    grows = newest is not None and newest.epochs + len(epochs) <= _EPOCHS_A_CHUNK
+    if newest is not None and grows and newest.names == names:
+        newest.values = _packed(np.concatenate([_unpacked(newest), table], axis=1))
+        newest.epochs += len(epochs)
+    else:
+        chunk = HistoryChunk(job_id=job_id, first_epoch=epochs[0].epoch, names=names)
+        chunk.epochs, chunk.values = len(epochs), _packed(table)
+        session.add(chunk)
+
+
+def _packed(table: NDArray[np.float64]) -> bytes:
+    """``(series, epochs)`` as bytes, series after series."""
+    return np.ascontiguousarray(table, "<f8").tobytes()
+
+
+def _unpacked(chunk: "HistoryChunk | Row[Any]") -> NDArray[np.float64]:
+    """``(series, epochs)`` of a stored chunk."""
+    return np.frombuffer(chunk.values, "<f8").reshape(len(chunk.names), chunk.epochs)
+
+
+# ---------------------------------------------------------------- read
 
 
 def chunks(
@@ -55,10 +115,7 @@ def chunks(
         )
         .order_by(HistoryChunk.first_epoch)
     )
-    return [
-        Chunk(first, names, np.frombuffer(values, "<f8").reshape(len(names), epochs), created_at)
-        for first, epochs, names, values, created_at in found
-    ]
+    return [Chunk(row.first_epoch, row.names, _unpacked(row), row.created_at) for row in found]
 
 
 def read(

@@ -8,7 +8,6 @@ from sqlalchemy import select
 
 from app.db.models import Job, ModelVersion
 from app.errors import NotReady
-from app.ml.data import preparation
 from app.ml.data.splits import Split
 from app.ml.features import preprocessing
 from app.ml.features.encoder import floats
@@ -16,7 +15,7 @@ from app.ml.features.preprocessing import ClassTarget, NumberTargets, label
 from app.ml.specs import JobSpec
 from app.runtime.context import Context
 from app.services.datasets import datasets
-from app.services.jobs import history, jobs
+from app.services.jobs import history, jobs, splits
 from app.services.predictions.predictions import Predictors
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def _loss(context: Context, job: Job, image: Format) -> bytes:
         found = history.read(session, job.id, names=_LOSSES)
     if not found.series:
         raise NotReady("no epoch has ended yet; try again in a moment")
-    spec = JobSpec.model_validate(job.spec)
+    spec = job.spec
     title = f"{_title(job)}: loss by epoch"
     return plots.loss_curve(found.downsampled(_CURVE_POINTS).series, title, spec.loss.kind, image)
 
@@ -69,7 +68,7 @@ def _loss(context: Context, job: Job, image: Format) -> bytes:
 def _data(context: Context, job: Job, image: Format) -> bytes:
     from app.ml import plots
 
-    spec = JobSpec.model_validate(job.spec)
+    spec = job.spec
     x, y = _shown_feature(context, job, spec), spec.targets[0]
     table, split = _table_and_split(context, job, spec)
     clouds = _training_and_testing(table, split, x, y)
@@ -77,18 +76,19 @@ def _data(context: Context, job: Job, image: Format) -> bytes:
 
 
 def _shown_feature(context: Context, job: Job, spec: JobSpec) -> str:
-    features = jobs.features_of(context, job.dataset_id, job.spec)
-    numbers = [feature["name"] for feature in features if feature["type"] == "number"]
+    with context.database.read() as session:
+        columns = datasets.find(session, job.dataset_id).columns
+    types = {column["name"]: column["type"] for column in columns}
+    numbers = [name for name in spec.features if types[name] == "number"]
     if not numbers:
         raise NotReady("none of the features is a number, so there is no axis to draw along")
     return numbers[0]
 
 
 def _table_and_split(context: Context, job: Job, spec: JobSpec) -> tuple[pa.Table, Split]:
-    with context.database.read() as session:
-        datasets.find(session, job.dataset_id)
+    split = splits.of(context, job)
     table = datasets.read_columns(context, job.dataset_id, [*spec.features, *spec.targets])
-    return table, preparation.split_of(spec, table)
+    return table, split
 
 
 def _training_and_testing(
@@ -105,7 +105,7 @@ def _training_and_testing(
 
 def _predictions(context: Context, predictors: Predictors, job: Job, image: Format) -> bytes:
     predictor = _predictor(context, predictors, job)
-    spec = JobSpec.model_validate(job.spec)
+    spec = job.spec
     table, split = _table_and_split(context, job, spec)
     one_feature = (
         len(spec.features) == 1 and table.schema.field(spec.features[0]).type != pa.string()
@@ -200,7 +200,7 @@ def _predictor_and_rows(
 def _residuals(context: Context, predictors: Predictors, job: Job, image: Format) -> bytes:
     from app.ml import plots
 
-    spec = JobSpec.model_validate(job.spec)
+    spec = job.spec
     if spec.task != "regression":
         raise NotReady(f"a {spec.task} job has no residuals; look at plots/confusion.{image}")
     predictor, rows = _predictor_and_rows(context, predictors, job, spec)
@@ -218,7 +218,7 @@ def _residuals(context: Context, predictors: Predictors, job: Job, image: Format
 def _confusion(context: Context, predictors: Predictors, job: Job, image: Format) -> bytes:
     from app.ml import plots
 
-    spec = JobSpec.model_validate(job.spec)
+    spec = job.spec
     if spec.task == "regression":
         raise NotReady(f"a regression job has no classes; look at plots/residuals.{image}")
     predictor, rows = _predictor_and_rows(context, predictors, job, spec)
@@ -273,7 +273,7 @@ def _of_frequent_labels(labels: list[str], true: Any, chosen: Any) -> tuple[list
 
 
 def _title(job: Job) -> str:
-    return f"{job.spec['register_as'] or job.id} ({job.spec['model']['kind']})"
+    return f"{job.spec.register_as or job.id} ({job.spec.model.kind})"
 
 
 def _testing(split: Split) -> Any:

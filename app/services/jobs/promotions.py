@@ -6,14 +6,13 @@ from sqlalchemy.orm import Session
 
 from app.db.models import Checkpoint, Job, ModelVersion
 from app.errors import ArtifactCorrupt, Unavailable
-from app.ids import new_id
+from app.ids import new_id, refuse_id_as_name
 from app.ml.finite import finite_values
 from app.ml.inference import card as cards
 from app.ml.inference.card import Card
 from app.runtime import artifacts
 from app.runtime.context import Context
-from app.services.datasets import datasets
-from app.services.jobs import history, jobs
+from app.services.jobs import checkpoints, history, jobs
 from app.services.models import versions
 from app.services.models.versions import Result
 
@@ -30,11 +29,11 @@ def promote(
     like an id), ArtifactCorrupt, StorageFull or Unavailable.
     """
     if name is not None:
-        datasets.refuse_id_as_name(name, "/register_as")
+        refuse_id_as_name(name, "/register_as")
     with context.database.read() as session:
         job = jobs.find(session, job_id)
-        checkpoint = jobs.checkpoint(session, job_id, checkpoint_id)
-    datasets.require_room(context)
+        checkpoint = checkpoints.find(session, job_id, checkpoint_id)
+    context.require_room()
     model_id = new_id("mdl")
     _copy(context, job, checkpoint, model_id)
     try:
@@ -43,7 +42,7 @@ def promote(
         parameters = cards.parameters(folder, card)
         with context.signals.models_changing(), context.database.write() as session:
             job = jobs.find(session, job_id)
-            jobs.checkpoint(session, job_id, checkpoint_id)  # else it has just been deleted
+            checkpoints.find(session, job_id, checkpoint_id)  # else it has just been deleted
             # of the whole epoch, also where the checkpoint was written in its middle
             recorded = history.of_epoch(session, job_id, checkpoint.epoch)
             best = {"epoch": checkpoint.epoch, **finite_values(recorded)}
@@ -55,7 +54,7 @@ def promote(
                 versions=card.versions,
                 checkpoint_id=checkpoint_id,
             )
-            name = name or job.spec["register_as"] or job.id
+            name = name or job.spec.register_as or job.id
             version = versions.register(session, job, name, result)
             remember(session, version)
     except BaseException as error:
@@ -72,7 +71,7 @@ def _copy(context: Context, job: Job, checkpoint: Checkpoint, model_id: str) -> 
         artifacts.copy_as_model(context.storage, artifact, model_id)
     except ArtifactCorrupt as error:
         with context.database.read() as session:
-            jobs.checkpoint(session, job.id, checkpoint.id)
+            checkpoints.find(session, job.id, checkpoint.id)
         raise ArtifactCorrupt(
             f"{artifact.name} is missing or damaged on disk ({error.detail}); promote another "
             "checkpoint, or restore this one from a backup"

@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
-import numpy as np
 from sqlalchemy import (
     ColumnElement,
     Interval,
@@ -40,7 +39,6 @@ from app.db.models import (
     OWNED,
     TERMINAL,
     Checkpoint,
-    HistoryChunk,
     Job,
     JobEvent,
     UTCDateTime,
@@ -48,7 +46,9 @@ from app.db.models import (
 )
 from app.errors import InvalidTransition
 from app.ml.finite import finite_values
+from app.ml.specs import JobSpec
 from app.ml.training.events import CheckpointSaved, EpochEnded, TrainEnded
+from app.services.jobs import history
 from app.services.models import versions
 
 CRASHES_ALLOWED = 3
@@ -74,7 +74,6 @@ _DONE: dict[Verb, str] = {"cancel": "cancelled", "pause": "paused", "resume": "r
 _NOBODY: dict[str, Any] = {"worker": None, "lease_until": None}
 _CLOCK = func.clock_timestamp(type_=UTCDateTime)
 """Of the database; only Postgres is asked."""
-_SMALL_CHUNK = 1024
 
 
 class ClaimLost(Exception):
@@ -103,9 +102,9 @@ class Claim:
     job_id: str
     attempt: int
     dataset_id: str
-    spec: dict[str, Any]
-    recorded: int
-    """Epochs already in the history, from an earlier attempt."""
+    spec: JobSpec
+    split_id: str | None
+    split_counts: dict[str, int]
 
 
 # ---------------------------------------------------------------- creation
@@ -148,7 +147,7 @@ def claim(session: Session, lease: Lease | None = None) -> Claim | None:
     if not moved:
         return None
     job = session.get_one(Job, moved[0].id, populate_existing=True)
-    return Claim(job.id, job.attempt, job.dataset_id, job.spec, job.epochs_done)
+    return Claim(job.id, job.attempt, job.dataset_id, job.spec, job.split_id, job.split)
 
 
 def status_of(session: Session, claim: Claim) -> str:
@@ -177,22 +176,7 @@ def record(
     fresh = [epoch for epoch in epochs if epoch.epoch >= job.epochs_done]
     if not fresh:
         return
-    names = list(fresh[0].values)
-    table = np.array([[epoch.values[name] for name in names] for epoch in fresh], dtype="<f8").T
-    newest = session.scalars(
-        select(HistoryChunk)
-        .where(HistoryChunk.job_id == claim.job_id)
-        .order_by(HistoryChunk.first_epoch.desc())
-        .limit(1)
-    ).one_or_none()
-    if newest is not None and newest.epochs + len(fresh) <= _SMALL_CHUNK and newest.names == names:
-        before = np.frombuffer(newest.values, "<f8").reshape(len(names), newest.epochs)
-        newest.values = np.concatenate([before, table], axis=1).tobytes()
-        newest.epochs += len(fresh)
-    else:
-        chunk = HistoryChunk(job_id=claim.job_id, first_epoch=fresh[0].epoch, names=names)
-        chunk.epochs, chunk.values = len(fresh), np.ascontiguousarray(table).tobytes()
-        session.add(chunk)
+    history.append(session, claim.job_id, fresh)
     last = {"epoch": fresh[-1].epoch, **finite_values(fresh[-1].values)}
     done = fresh[-1].epoch + 1
     _own(session, claim, epochs_done=done, last=last, seconds_per_epoch=seconds_per_epoch)
@@ -214,15 +198,13 @@ def record_checkpoint(session: Session, claim: Claim, saved: CheckpointSaved) ->
     )
 
 
-def succeed(
-    session: Session, claim: Claim, model_id: str, ended: TrainEnded, features: list[Any]
-) -> None:
+def succeed(session: Session, claim: Claim, model_id: str, ended: TrainEnded) -> None:
     """Make the model version and end the job, together. Raises ClaimLost where it was cancelled."""
     best = {"epoch": ended.best.epoch, **finite_values(ended.best.values)}
-    told = {"best": best, "test": ended.test, "baseline": ended.baseline}
-    result = versions.Result(model_id, features, told, ended.parameters, ended.versions)
+    metrics = {"best": best, "test": ended.test, "baseline": ended.baseline}
+    result = versions.Result(model_id, ended.features, metrics, ended.parameters, ended.versions)
     job = session.get_one(Job, claim.job_id)
-    version = versions.register(session, job, claim.spec["register_as"] or claim.job_id, result)
+    version = versions.register(session, job, claim.spec.register_as or claim.job_id, result)
     _own(
         session,
         claim,
@@ -230,7 +212,7 @@ def succeed(
         status="succeeded",
         model_name=version.name,
         model_version=version.version,
-        **told,
+        **metrics,
     )
 
 
@@ -300,38 +282,6 @@ def ask(session: Session, job_id: str, verb: Verb) -> bool:
         return False
     able = " or ".join(states)
     raise InvalidTransition(f"the job is {status}; only one that is {able} can be {_DONE[verb]}")
-
-
-def outlook(session: Session, priority: int) -> tuple[int, int]:
-    """How many jobs wait, and the place of one that comes now."""
-    before = func.count().filter(Job.priority >= priority)
-    waiting, ahead = session.execute(
-        select(func.count(), before).where(Job.status == "queued")
-    ).one()
-    return waiting, ahead + 1
-
-
-def position(session: Session, job: Job) -> int | None:
-    """1 for the queued job that is claimed next; ``None`` where it is not queued."""
-    return positions(session, [job]).get(job.id)
-
-
-def positions(session: Session, jobs: Sequence[Job]) -> dict[str, int]:
-    """The places in the queue of those that are queued, by id."""
-    found: dict[str, int] = {}
-    queued = Job.status == "queued"
-    for priority in {job.priority for job in jobs if job.status == "queued"}:
-        ids = [job.id for job in jobs if job.status == "queued" and job.priority == priority]
-        before = tuple_(-Job.priority, Job.id) < tuple_(-priority, min(ids))
-        ahead = session.scalars(select(func.count()).select_from(Job).where(queued, before)).one()
-        between = (
-            select(Job.id)
-            .where(queued, Job.priority == priority, Job.id.between(min(ids), max(ids)))
-            .order_by(Job.id)
-        )
-        places = {job_id: place for place, job_id in enumerate(session.scalars(between), ahead + 1)}
-        found |= {job_id: places[job_id] for job_id in ids if job_id in places}
-    return found
 
 
 # ---------------------------------------------------------------- the one UPDATE

@@ -42,7 +42,6 @@ class Result:
 
 def register(session: Session, job: Job, name: str, result: Result) -> ModelVersion:
     """Make the next version of the model ``name`` from a job's weights."""
-    target = job.spec["target"]
     version = ModelVersion(
         id=result.id,
         name=name,
@@ -51,13 +50,17 @@ def register(session: Session, job: Job, name: str, result: Result) -> ModelVers
         checkpoint_id=result.checkpoint_id,
         dataset_id=job.dataset_id,
         dataset_sha256=job.dataset_sha256,
-        task=job.spec["task"],
+        task=job.spec.task,
         features=result.features,
-        target=[target] if isinstance(target, str) else target,
+        target=job.spec.targets,
         metrics=result.metrics,
-        lineage={"spec": job.spec, "split": job.split, "versions": result.versions},
+        lineage={
+            "spec": job.spec.model_dump(mode="json"),
+            "split": job.split,
+            "versions": result.versions,
+        },
         parameters=result.parameters,
-        metadata_=job.spec["metadata"],
+        metadata_=job.spec.metadata,
     )
     session.add(version)
     session.flush()

@@ -25,7 +25,7 @@ from app.ml.features.feature_tables import no_rows
 from app.ml.tables import arrow_files, parquet
 from app.ml.tables.ingest import Options, refuse_foreign
 from app.runtime.context import Context
-from app.services.datasets import datasets
+from app.services.datasets import creation
 from app.services.predictions.predictions import LoadedModel, refuse_many
 from app.storage import explain_os_errors
 
@@ -114,7 +114,7 @@ def _pieces(
             yield stream.rows, stream.pieces
         return
     with TemporaryDirectory(dir=context.storage.scratch) as folder:
-        limits = datasets.limits(context, path.stat().st_size)
+        limits = creation.parse_limits(context, path.stat().st_size)
         try:
             typed = options.model_copy(update={"types": predictor.types})
             found = context.parsers.parse(path, Path(folder), typed, limits)
@@ -149,7 +149,7 @@ def _outputs(
     rows = 0
     for piece in pieces:
         if rows:  # a large answer is on the disk
-            datasets.require_room(context)
+            context.require_room()
         with arrow_files.explained("table"):
             table = predictor.tables.of_table(piece, rows)
         yield predictor.forward(predictor.encode(table, rows))

@@ -21,6 +21,7 @@ def test_every_event_survives_json() -> None:
         EpochEnded(epoch=3, values={"train_loss": 0.1 + 0.2}),
         CheckpointSaved(checkpoint_id="ckpt_1", epoch=3, size_bytes=9, sha256="ab"),
         TrainEnded(
+            features=[{"name": "x", "type": "number"}],
             parameters=2,
             best=Best(epoch=3, values={"train_loss": 0.1}),
             test={"mae": 0.5, "r2": None},

@@ -66,6 +66,12 @@ def spec_for(table: pa.Table, **fields: Any) -> JobSpec:
     return planned(table, **fields).spec
 
 
+def line_spec(**fields: Any) -> JobSpec:
+    """The straight line's spec, every field filled in."""
+    points = [i / 50 for i in range(50)]
+    return spec_for(table_of({"x": points, "y": points}), **{**LINE_REQUEST, **fields})
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished training: what it told, and the model it left on disk."""

@@ -1,0 +1,244 @@
+"""Which database and which data directory belong together.
+
+Housekeeping moves artifacts away that no row names, so it must be sure that the database is the
+one that made them. When the two first meet, an identity is written into both: a row of
+``identity``, and ``identity.json`` beside the artifacts. A generation rises in both with every
+start and every round of housekeeping, first in the database; so a database that is older than its
+directory (a copy from yesterday put back) is told from one that is not.
+
+A pair that does not match is refused: nothing is swept and nothing is served until somebody puts
+the right database back, or says with ``fitserve adopt`` that this one is right.
+"""
+
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app import logs
+from app.db import migrate
+from app.db.models import Identity
+from app.db.session import Database
+from app.errors import ConfigurationError
+from app.runtime import artifacts
+from app.storage import KINDS, MANIFEST, Storage, explain_os_errors
+
+_FEW = 8
+"""Artifacts without a row that crashes may have left in a directory of an older fitserve."""
+_LOCK_KEY = 0x66736964656E74  # "fsident"
+
+log = logs.get("identity")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What is written in both."""
+
+    id: str
+    generation: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How the rows of a database and the artifacts of a directory go together."""
+
+    present: int
+    """Artifacts with a row."""
+    missing: int
+    """Rows whose artifact is not there."""
+    unnamed: int
+    """Artifacts that no row names."""
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there is neither a row nor an artifact."""
+        return not (self.present or self.missing or self.unnamed)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether this is a pair that worked together, with a few traces of crashes at most."""
+        return self.missing < self.present and self.unnamed <= min(_FEW, self.present)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.present} artifacts have a row, {self.unnamed} have none, and {self.missing} "
+            "rows have no artifact"
+        )
+
+
+def require_no_strangers(storage: Storage, database: Database) -> None:
+    """Raise ConfigurationError where a database without tables stands beside artifacts.
+
+    Looked at before the database is migrated, so that nothing has been written then.
+    """
+    if migrate.current(database) is None and (there := sum(1 for _ in _artifacts(storage))):
+        raise _refused(storage, database, f"it is new or empty, and there are {there} artifacts")
+
+
+def meet(storage: Storage, database: Database) -> None:
+    """Make sure that the two belong together, and count this start.
+
+    The first time an identity is written into both, also into a pair of an older fitserve that
+    agrees. Raises ConfigurationError, having changed nothing, where they do not match.
+    """
+    directory = of_directory(storage)
+    with database.write() as session:
+        _lock(session)
+        known = of_database(session)
+        if known is None or directory is None or not _continues(known, directory):
+            known = _acquainted(storage, database, session, known, directory)
+        mark = _written(session, Mark(known.id, known.generation + 1))
+    write_to_directory(storage, mark)
+
+
+def has_met_before(session: Session) -> bool:
+    """Return whether this is not the first time that the two work together: sweeps begin with the
+    second, when somebody has seen that all is there."""
+    known = of_database(session)
+    return known is not None and known.generation > 1
+
+
+def renew(storage: Storage, database: Database) -> bool:
+    """Count a round of housekeeping; return whether the two still belong together."""
+    directory = of_directory(storage)
+    with database.write() as session:
+        _lock(session)
+        known = of_database(session)
+        if known is None or directory is None or known.id != directory.id:
+            return False
+        mark = _written(session, Mark(known.id, known.generation + 1))
+    write_to_directory(storage, mark)
+    return True
+
+
+def adopt(storage: Storage, database: Database) -> Comparison:
+    """Have the two belong together from now on, whatever they say; returns how they compare."""
+    with database.write() as session:
+        found = compare(storage, session)
+        mark = _written(session, Mark(secrets.token_hex(16), 1))  # as if they had met
+    write_to_directory(storage, mark)
+    return found
+
+
+def settle(session: Session) -> Mark:
+    """Give a database a new identity, to be written to its directory after the commit."""
+    return _written(session, Mark(secrets.token_hex(16), 0))
+
+
+def mismatch(storage: Storage, database: Database) -> str | None:
+    """Return why the two would be refused; ``None`` where they would not."""
+    directory = of_directory(storage)
+    with database.read() as session:
+        known = of_database(session)
+        if known is not None and directory is not None and _continues(known, directory):
+            return None
+        return _conflict(compare(storage, session), known, directory)
+
+
+def compare(storage: Storage, session: Session) -> Comparison:
+    """Hold datasets and models against their rows. Checkpoints come and go too quickly."""
+    named = {item.name for item in artifacts.expected(session) if item.kind != "checkpoints"}
+    there = set(_artifacts(storage))
+    return Comparison(
+        present=len(named & there),
+        missing=len(named - there),
+        unnamed=sum(not name.startswith("checkpoints/") for name in there - named),
+    )
+
+
+def _acquainted(
+    storage: Storage,
+    database: Database,
+    session: Session,
+    known: Mark | None,
+    directory: Mark | None,
+) -> Mark:
+    """The identity of a pair that has not met, if it may. Raises ConfigurationError."""
+    found = compare(storage, session)
+    conflict = _conflict(found, known, directory)
+    if conflict is not None:
+        raise _refused(storage, database, conflict)
+    if not found.nothing:
+        log.warning("a data directory of an older fitserve is adopted", found=str(found))
+    return known or Mark(secrets.token_hex(16), 0)
+
+
+def _conflict(found: Comparison, known: Mark | None, directory: Mark | None) -> str | None:
+    """Why these two do not belong together; ``None`` where they may."""
+    if found.nothing or (directory is None and found.agrees):
+        return None
+    if known is None and directory is None:
+        return f"the two do not agree: {found}"
+    if known is None:
+        return f"it has never met this directory: {found}"
+    if directory is None:
+        return f"it belongs to another data directory, or its artifacts are away: {found}"
+    if known.id != directory.id:
+        return f"it belongs to another data directory: {found}"
+    return f"it is older than the directory, as if a copy of it had been put back: {found}"
+
+
+def _refused(storage: Storage, database: Database, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{database} is not the database of {storage.root}: {why}. Nothing was changed. Put the "
+        "right database back; or restore a backup (fitserve restore BACKUP --data-dir NEW); or, "
+        "if this database is right, run `fitserve adopt` with the same settings: what it does not "
+        "name is then moved to quarantine and removed a day later"
+    )
+
+
+# ---------------------------------------------------------------- the two marks
+
+
+def of_directory(storage: Storage) -> Mark | None:
+    """Return the directory's mark. Raises ConfigurationError where it cannot be understood."""
+    try:
+        content = json.loads(storage.identity_path.read_bytes())
+        return Mark(str(content["id"]), int(content["generation"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"{storage.identity_path} cannot be read: {error}; restore a backup, or run "
+            "`fitserve adopt` if the database is the right one"
+        ) from error
+
+
+def write_to_directory(storage: Storage, mark: Mark) -> None:
+    """Write the directory's mark, whole or not at all. Raises StorageFull or Unavailable."""
+    content = json.dumps({"id": mark.id, "generation": mark.generation})
+    with explain_os_errors():
+        storage.replace(storage.identity_path, content.encode())
+
+
+def of_database(session: Session) -> Mark | None:
+    """Return the database's mark."""
+    row = session.get(Identity, 1, populate_existing=True)
+    return None if row is None else Mark(row.id, row.generation)
+
+
+def _written(session: Session, mark: Mark) -> Mark:
+    session.merge(Identity(only=1, id=mark.id, generation=mark.generation))
+    return mark
+
+
+def _continues(known: Mark, directory: Mark) -> bool:
+    """Whether the database is the directory's, and not older: it is written first."""
+    return known.id == directory.id and known.generation >= directory.generation
+
+
+def _artifacts(storage: Storage) -> Iterator[str]:
+    """``kind/id`` of everything in the directory that was published."""
+    for kind in KINDS:
+        for path in (storage.root / kind).iterdir():
+            if (path / MANIFEST).is_file():
+                yield f"{kind}/{path.name}"
+
+
+def _lock(session: Session) -> None:
+    """Several processes that share a Postgres meet the directory one after the other."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})

@@ -1,0 +1,134 @@
+"""New datasets: a table published to storage, then a row that makes it visible."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.db.models import Dataset
+from app.errors import NameTaken, Unavailable
+from app.ids import new_id, refuse_id_as_name
+from app.ml.tables import ingest, parquet
+from app.ml.tables.parquet import TypedTable
+from app.runtime.context import Context
+
+_MOST_UNPACKED = 50
+"""A file may decode to this many times its size; text shrinks to a tenth, seldom to a fiftieth."""
+_WORTH_THREADS_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What a client says of a new dataset beside its content."""
+
+    name: str | None = None
+    replace: bool = False
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+Remember = Callable[[Session, Dataset], None]
+"""Called in the transaction that makes a dataset, with it."""
+
+
+def forget(_session: Session, _dataset: Dataset) -> None:
+    """Nothing is to be remembered."""
+
+
+def create(
+    context: Context, table: TypedTable, naming: Naming, remember: Remember = forget
+) -> Dataset:
+    """Store a table that is in memory (made from a request's JSON) as a new dataset."""
+    bounds = parse_limits(context, 0)
+    return _create(context, lambda folder: ingest.store(table, folder, bounds), naming, remember)
+
+
+def create_from_file(
+    context: Context,
+    source: Path,
+    options: ingest.Options,
+    naming: Naming,
+    remember: Remember = forget,
+) -> Dataset:
+    """Read an uploaded file in a process of its own and store its table as a new dataset.
+
+    Raises InvalidInput of any kind beside what ``create`` raises.
+    """
+    bounds = parse_limits(context, source.stat().st_size)
+
+    def fill(folder: Path) -> ingest.Summary:
+        return context.parsers.parse(source, folder, options, bounds)
+
+    return _create(context, fill, naming, remember)
+
+
+def parse_limits(context: Context, size: int) -> ingest.Limits:
+    """What reading a file of ``size`` bytes may take."""
+    settings = context.settings
+    return ingest.Limits(
+        decoded_bytes=max(settings.max_decoded_bytes, _MOST_UNPACKED * size),
+        free_disk_bytes=settings.min_free_bytes,
+        threads=1 if size < _WORTH_THREADS_BYTES else context.parsers.at_once,
+    )
+
+
+def _create(
+    context: Context,
+    fill: Callable[[Path], ingest.Summary],
+    naming: Naming,
+    remember: Remember,
+) -> Dataset:
+    """Publish what ``fill`` writes, then the row; ``replace`` moves the name from an older one.
+
+    Raises NameTaken, InvalidRequest (a name that looks like an id), StorageFull or Unavailable.
+    """
+    if naming.name is not None:
+        refuse_id_as_name(naming.name, "/name")
+        if not naming.replace:
+            _refuse_taken(context, naming.name)
+    context.require_room()
+    dataset_id = new_id("ds")
+    with context.storage.publish("datasets", dataset_id) as draft:
+        found = fill(draft)
+    _, sha256, size = context.storage.file("datasets", dataset_id, parquet.FILE)
+    dataset = Dataset(
+        id=dataset_id,
+        name=naming.name,
+        rows=found.rows,
+        columns=found.columns,
+        warnings=found.warnings,
+        size_bytes=size,
+        sha256=sha256,
+        metadata_=naming.metadata,
+    )
+    try:
+        with context.database.write() as session:
+            if naming.replace and naming.name is not None:
+                session.execute(
+                    update(Dataset).where(Dataset.name == naming.name).values(name=None)
+                )
+            session.add(dataset)
+            session.flush()
+            remember(session, dataset)
+    except BaseException as error:
+        if not isinstance(error, Unavailable):  # a crash may yet bring such a row back
+            context.storage.remove("datasets", dataset_id)
+        if isinstance(error, IntegrityError):
+            raise _taken(naming.name or "") from error
+        raise
+    return dataset
+
+
+def _refuse_taken(context: Context, name: str) -> None:
+    with context.database.read() as session:
+        if session.scalars(select(Dataset.id).where(Dataset.name == name)).first():
+            raise _taken(name)
+
+
+def _taken(name: str) -> NameTaken:
+    return NameTaken(
+        f"there is a dataset named '{name}' already; choose another name, "
+        "or send replace=true to move the name to this one"
+    )

@@ -1,0 +1,30 @@
+"""The checkpoints of a job; their weights are artifacts of the same id."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.db.models import Checkpoint
+from app.errors import NotFound
+
+
+def listed(session: Session, job_id: str) -> list[Checkpoint]:
+    """Return the job's checkpoints, newest first; none where there is no such job."""
+    found = select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.id.desc())
+    return list(session.scalars(found))
+
+
+def find(session: Session, job_id: str, checkpoint_id: str) -> Checkpoint:
+    """Return one of a job's checkpoints. Raises NotFound."""
+    found = session.get(Checkpoint, checkpoint_id)
+    if found is None or found.job_id != job_id:
+        raise NotFound(f"job '{job_id[:64]}' has no checkpoint '{checkpoint_id[:64]}'")
+    return found
+
+
+def prune(session: Session, job_id: str, keep: int) -> list[str]:
+    """Forget all but the newest ``keep``; returns the ids whose artifacts may go afterwards."""
+    session.flush()
+    old = listed(session, job_id)[keep:]
+    for row in old:
+        session.delete(row)
+    return [row.id for row in old]

@@ -1,0 +1,33 @@
+"""``max_seconds`` of a job whose process does not look at it: one step may take for ever."""
+
+from app import logs
+from app.executors.base import Handle
+from app.worker.pace import Pace
+
+_GRACE_SECONDS = 3.0
+
+log = logs.get("worker")
+
+
+class Overtime:
+    """Ends a training process that has not ended itself some seconds after its limit."""
+
+    def __init__(self, max_seconds: float | None, pace: Pace, handle: Handle) -> None:
+        self._max_seconds, self._pace, self._handle = max_seconds, pace, handle
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the process should have ended by itself: it looks at its limit between steps."""
+        limit = self._max_seconds
+        return limit is not None and self._pace.seconds > limit + _GRACE_SECONDS
+
+    @property
+    def message(self) -> str:
+        """What the job's error says."""
+        return f"one step took longer than max_seconds, {self._max_seconds:g} s"
+
+    def enforce(self) -> None:
+        """End the process where it is over."""
+        if self.is_over:
+            log.warning("the training process does not heed max_seconds; it is ended")
+            self._handle.end()

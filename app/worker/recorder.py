@@ -1,0 +1,113 @@
+"""Writing what a training process says, under the claim of its job."""
+
+import contextlib
+import time
+from collections.abc import Callable
+
+from sqlalchemy.orm import Session
+
+from app import logs
+from app.db.models import Checkpoint, ModelVersion
+from app.errors import ServiceError, StorageFull, Unavailable
+from app.ml.training.events import CheckpointSaved, DataRead, EpochEnded
+from app.runtime.context import Context
+from app.services.jobs import checkpoints, queue
+from app.services.jobs.queue import Claim
+from app.worker.pace import Pace
+
+_RECORD_EVERY_SECONDS = 0.5  # each record is a transaction
+_RETRY_SECONDS = 1.0
+
+Write = Callable[[Session], None]
+
+log = logs.get("worker")
+
+
+def write_until_done(context: Context, claim: Claim, write: Write) -> bool:
+    """Write, again and again while the disk or the database refuse; return whether it was done.
+
+    A commit that was refused may have happened after all, so whatever is written bears repeating.
+    What ``write`` needs it has been given: a read of its own could be refused where nobody repeats
+    it. Raises ClaimLost.
+    """
+    while True:
+        try:
+            with context.database.write() as session:
+                write(session)
+            context.signals.changed(claim.job_id)
+            return True
+        except (StorageFull, Unavailable) as error:
+            log.error("a job's state cannot be written; trying again", detail=error.detail)
+            if context.stopping.wait(_RETRY_SECONDS):
+                return False  # the next start finds it running and queues it again
+
+
+class Recorder:
+    """What the process has said and the database does not know yet."""
+
+    def __init__(self, context: Context, claim: Claim, pace: Pace) -> None:
+        self._context, self._claim, self._pace = context, claim, pace
+        self._warnings: list[str] = []
+        self._epochs: list[EpochEnded] = []
+        self._checkpoints: list[CheckpointSaved] = []
+        self._recorded_at = time.monotonic()
+
+    def add(self, event: DataRead | EpochEnded | CheckpointSaved) -> None:
+        """Take an event, to be written with the next ``record``."""
+        match event:
+            case DataRead(warnings=warnings):
+                self.warn(warnings)
+            case EpochEnded(epoch=epoch):
+                self._epochs.append(event)
+                self._pace.epoch_ended(epoch)
+            case CheckpointSaved():
+                self._checkpoints.append(event)
+
+    def warn(self, warnings: list[str]) -> None:
+        """Take warnings, to be written with the next ``record``."""
+        self._warnings += warnings
+
+    @property
+    def is_due(self) -> bool:
+        """Whether to write: a checkpoint at once, epochs a few at a time."""
+        rested = time.monotonic() - self._recorded_at >= _RECORD_EVERY_SECONDS
+        return bool(self._checkpoints or (self._epochs and rested))
+
+    def record(self, transition: Write | None = None) -> None:
+        """Write what is pending, and the job's next state with it, in one transaction.
+
+        Raises ClaimLost.
+        """
+        outdated: list[str] = []
+        claim = self._claim
+
+        def write(session: Session) -> None:
+            queue.warn(session, claim, self._warnings)
+            queue.record(session, claim, self._epochs, self._pace.seconds_per_epoch)
+            for saved in self._checkpoints:
+                queue.record_checkpoint(session, claim, saved)
+            outdated[:] = checkpoints.prune(session, claim.job_id, claim.spec.checkpoint.keep)
+            if transition is not None:
+                transition(session)
+
+        if not write_until_done(self._context, claim, write):
+            return
+        self._warnings.clear()
+        self._epochs.clear()
+        self._checkpoints.clear()
+        self._recorded_at = time.monotonic()
+        for checkpoint_id in outdated:
+            self._context.storage.remove("checkpoints", checkpoint_id)
+
+    def discard_unrecorded(self, model_id: str) -> None:
+        """Remove the artifacts of this attempt that have no row, unless a refused write may yet
+        come to light: when we stop, such is left to the next sweep."""
+        if self._context.stopping.is_set():
+            return
+        storage = self._context.storage
+        with contextlib.suppress(ServiceError), self._context.database.read() as session:
+            if session.get(ModelVersion, model_id) is None:
+                storage.remove("models", model_id)
+            for saved in self._checkpoints:
+                if session.get(Checkpoint, saved.checkpoint_id) is None:
+                    storage.remove("checkpoints", saved.checkpoint_id)

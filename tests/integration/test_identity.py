@@ -1,0 +1,342 @@
+"""A database and a data directory that do not belong together: nothing is swept, nothing served."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from app.db import migrate
+from app.db.models import TERMINAL
+from app.db.session import Database
+from app.errors import ConfigurationError
+from app.house import own_data
+from app.settings import load_settings
+from app.storage import KINDS, Storage
+from tests.postgres import Postgres
+from tests.server import LINE_JOB, Server
+
+EX_CONFIG = 78
+DATABASE = "fitserve.db"
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("FITSERVE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "app", *arguments],
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def artifacts(data: Path) -> dict[str, set[str]]:
+    return {kind: {path.name for path in (data / kind).iterdir()} for kind in KINDS}
+
+
+def content(data: Path) -> dict[str, bytes]:
+    """Every file but the database's own and the lock."""
+    return {
+        str(path.relative_to(data)): path.read_bytes()
+        for path in sorted(data.rglob("*"))
+        if path.is_file() and not path.name.startswith(("fitserve.db", "fitserve.lock"))
+    }
+
+
+def refused(data: Path, *said: str, **environment: str) -> None:
+    """It does not start, says why in one line with the remedies, and everything is as it was."""
+    before = content(data)
+    done = run("serve", "--port", "0", "--data-dir", str(data), **environment)
+    assert done.returncode == EX_CONFIG, done.stderr
+    (line,) = [x for x in done.stderr.splitlines() if x.startswith("fitserve: ")]
+    for word in (*said, "fitserve restore", "fitserve adopt", "Nothing was changed"):
+        assert word in line
+    assert content(data) == before
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with a dataset, a model and checkpoints, stopped."""
+    data = tmp_path_factory.mktemp("filled") / "data"
+    with Server(data) as server:
+        server.line()
+        server.train(**LINE_JOB)
+    return data
+
+
+@pytest.fixture
+def data(filled: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(filled, tmp_path / "data"))
+
+
+# ---------------------------------------------------------------- databases that are not the one
+
+
+def test_an_empty_database_beside_a_full_directory_deletes_nothing(data: Path) -> None:
+    os.truncate(data / DATABASE, 0)
+    refused(data, "new or empty", "3 artifacts")
+    assert (data / DATABASE).stat().st_size == 0
+
+
+def test_nor_does_one_that_is_gone(data: Path) -> None:
+    for path in data.glob(f"{DATABASE}*"):
+        path.unlink()
+    refused(data, "new or empty")
+    assert not (data / DATABASE).exists()
+
+
+def test_nor_one_with_tables_and_no_rows(data: Path, tmp_path: Path) -> None:
+    for path in data.glob(f"{DATABASE}*"):
+        path.unlink()
+    database = Database(data / DATABASE)
+    migrate.upgrade(database)
+    database.close()
+    refused(data, "has never met this directory", "0 artifacts have a row, 2 have none")
+
+
+def test_nor_the_database_of_another_directory(data: Path, tmp_path: Path) -> None:
+    with Server(tmp_path / "other") as server:
+        server.line()
+    shutil.copy(tmp_path / "other" / DATABASE, data / DATABASE)
+    refused(data, "belongs to another data directory")
+
+
+def test_nor_an_older_copy_of_its_own(data: Path, tmp_path: Path) -> None:
+    shutil.copy(data / DATABASE, tmp_path / "yesterday")
+    with Server(data) as server:
+        made = server.train(**LINE_JOB)["model"]["ref"]
+    for path in data.glob(f"{DATABASE}*"):
+        path.unlink()
+    newest = shutil.copy(tmp_path / "yesterday", data / DATABASE)
+    refused(data, "older than the directory")
+    assert made
+    assert newest
+
+
+def test_nor_is_a_full_database_started_without_its_artifacts(data: Path) -> None:
+    for kind in KINDS:
+        shutil.rmtree(data / kind)
+    (data / "identity.json").unlink()
+    refused(data, "its artifacts are away", "2 rows have no artifact")
+
+
+def test_a_mark_that_cannot_be_read_is_said(data: Path) -> None:
+    (data / "identity.json").write_bytes(b"\0" * 40)
+    done = run("serve", "--port", "0", "--data-dir", str(data))
+    assert done.returncode == EX_CONFIG
+    assert "identity.json cannot be read" in done.stderr
+
+
+def test_fsck_says_so_too_and_gives_no_wrong_advice(data: Path, tmp_path: Path) -> None:
+    with Server(tmp_path / "other") as server:
+        server.line()
+    shutil.copy(tmp_path / "other" / DATABASE, data / DATABASE)
+    done = run("fsck", "--data-dir", str(data))
+    assert done.returncode == 1
+    assert "belongs to another data directory" in done.stdout
+    assert "leave it until the database is the right one" in done.stdout
+    assert "nothing to do" not in done.stdout
+
+
+# ---------------------------------------------------------------- the ways out
+
+
+def test_adopt_keeps_the_database_and_quarantines_the_rest_for_a_day(data: Path) -> None:
+    before = artifacts(data)
+    os.truncate(data / DATABASE, 0)
+    done = run("adopt", "--data-dir", str(data))
+    assert done.returncode == 0, done.stderr
+    assert "2 have none" in done.stdout
+    assert artifacts(data) == before
+    with Server(data) as server:
+        assert server.ok("GET", "/v1/models")["data"] == []
+        assert server.logged("moved to quarantine")
+    assert not any(artifacts(data).values())
+    sweeps = list((data / "quarantine").iterdir())
+    for kind, names in before.items():
+        there = {path.name for sweep in sweeps for path in sweep.glob(f"{kind}/*")}
+        assert there == names
+    with Server(data):
+        pass
+    assert set((data / "quarantine").iterdir()) == set(sweeps), "not yet a day old"
+    for sweep in sweeps:
+        for path in (sweep, *sweep.iterdir()):
+            os.utime(path, (time.time() - 25 * 3600,) * 2)
+    with Server(data):
+        pass
+    assert not list((data / "quarantine").iterdir())
+
+
+def test_what_was_quarantined_can_be_put_back(data: Path, tmp_path: Path) -> None:
+    shutil.copy(data / DATABASE, tmp_path / "right")
+    os.truncate(data / DATABASE, 0)
+    run("adopt", "--data-dir", str(data))
+    with Server(data):
+        pass
+    for path in data.glob(f"{DATABASE}*"):
+        path.unlink()
+    shutil.copy(tmp_path / "right", data / DATABASE)
+    for path in (data / "quarantine").glob("*/*/*"):
+        path.rename(data / path.parent.name / path.name)
+    assert run("adopt", "--data-dir", str(data)).returncode == 0
+    with Server(data) as server:
+        assert len(server.ok("GET", "/v1/models")["data"]) == 1
+        body = {"rows": [{"x": 0.5}]}
+        assert server.client.post("/v1/models/line/predict", json=body).status_code == 200
+    assert run("fsck", "--data-dir", str(data)).returncode == 0
+
+
+def test_a_backup_and_a_restored_house_are_others_and_work(data: Path, tmp_path: Path) -> None:
+    saved, restored = tmp_path / "backup", tmp_path / "restored"
+    assert run("backup", str(saved), "--data-dir", str(data)).returncode == 0
+    assert run("restore", str(saved), "--data-dir", str(restored)).returncode == 0
+    marks = {(folder / "identity.json").read_text() for folder in (data, saved, restored)}
+    assert len(marks) == 3
+    for folder in (saved, restored):
+        for _ in range(2):
+            with Server(folder) as server:
+                assert len(server.ok("GET", "/v1/models")["data"]) == 1
+        assert artifacts(folder) == artifacts(data)
+        assert not list((folder / "quarantine").iterdir())
+    shutil.copy(saved / DATABASE, data / DATABASE)
+    refused(data, "another data directory")
+
+
+# ---------------------------------------------------------------- houses of an older fitserve
+
+
+def forget_identity(data: Path) -> None:
+    """As an older fitserve left it, whose database and directory had none."""
+    (data / "identity.json").unlink()
+    with sqlite3.connect(data / DATABASE) as connection:
+        connection.execute("DELETE FROM identity")
+    connection.close()
+
+
+def test_an_older_house_is_adopted_where_rows_and_artifacts_agree(data: Path) -> None:
+    before = artifacts(data)
+    forget_identity(data)
+    shutil.copytree(data / "models" / min(before["models"]), data / "models" / "mdl_of_a_crash")
+    with Server(data) as server:
+        assert server.logged("is adopted")
+    assert artifacts(data)["models"] == before["models"] | {"mdl_of_a_crash"}, "not at first sight"
+    with Server(data):
+        pass
+    assert artifacts(data) == before
+
+
+def test_and_refused_where_they_do_not(data: Path) -> None:
+    forget_identity(data)
+    with sqlite3.connect(data / DATABASE) as connection:
+        connection.execute("DELETE FROM datasets")
+    connection.close()
+    for i in range(9):
+        shutil.copytree(next((data / "datasets").iterdir()), data / "datasets" / f"ds_{i}")
+    refused(data, "do not agree", "1 artifacts have a row, 10 have none")
+
+
+def test_stray_files_are_no_artifacts(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "datasets" / "notes").mkdir(parents=True)
+    (data / "readme").write_text("mine")
+    with Server(data) as server:
+        server.line()
+    assert (data / "datasets" / "notes").is_dir()
+
+
+# ---------------------------------------------------------------- on Postgres
+
+
+def test_two_postgres_databases_cannot_share_a_directory(
+    tmp_path: Path, postgres: Postgres
+) -> None:
+    data, url, other = tmp_path / "data", postgres.database(), postgres.database()
+    with Server(data, FITSERVE_DATABASE_URL=url) as server:
+        server.line()
+        server.train(**LINE_JOB)
+        refused(data, "new or empty", FITSERVE_DATABASE_URL=other)
+    refused(data, "new or empty", FITSERVE_DATABASE_URL=other)
+    with Server(tmp_path / "its own", FITSERVE_DATABASE_URL=other) as server:
+        server.line()
+    refused(data, "another data directory", FITSERVE_DATABASE_URL=other)
+    refused(tmp_path / "its own", "another data directory", FITSERVE_DATABASE_URL=url)
+    with Server(data, FITSERVE_DATABASE_URL=url) as server:
+        assert len(server.ok("GET", "/v1/models")["data"]) == 1
+    postgres.drop(url)
+    postgres.drop(other)
+
+
+def test_several_that_meet_a_directory_at_once_agree(tmp_path: Path, postgres: Postgres) -> None:
+    url = postgres.database()
+    code = (
+        "import sys; from app.house import own_data; from app.settings import load_settings\n"
+        "with own_data(load_settings(data_dir=sys.argv[1]), 'test'): pass"
+    )
+    environment = {**os.environ, "FITSERVE_DATABASE_URL": url}
+    command = [sys.executable, "-c", code, str(tmp_path / "data")]
+    starts = [subprocess.Popen(command, env=environment) for _ in range(4)]
+    assert [start.wait(60) for start in starts] == [0] * 4
+    assert subprocess.run(command, env=environment).returncode == 0
+    postgres.drop(url)
+
+
+# ---------------------------------------------------------------- damaged files
+
+
+def test_a_zeroed_page_is_refused_or_holds_nothing(filled: Path, tmp_path: Path) -> None:
+    whole = (filled / DATABASE).read_bytes()
+    with sqlite3.connect(filled / DATABASE) as connection:
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    connection.close()
+    everything = rows(filled / DATABASE)
+    pages = len(whole) // size
+    unnoticed = []
+    for page in range(pages):
+        data = tmp_path / str(page)
+        data.mkdir()
+        shutil.copy(filled / "identity.json", data)
+        for kind in KINDS:
+            shutil.copytree(filled / kind, data / kind)
+        damaged = whole[: page * size] + bytes(size) + whole[(page + 1) * size :]
+        (data / DATABASE).write_bytes(damaged)
+        try:
+            with own_data(load_settings(data_dir=data), "test"):
+                pass
+        except ConfigurationError:
+            continue
+        unnoticed.append(page)
+        assert rows(data / DATABASE) == everything, f"page {page}"
+    print(f"{pages - len(unnoticed)} of {pages} zeroed pages refused; the others held no row")
+    assert len(unnoticed) < pages / 2
+
+
+def rows(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Every row but the identity's, whose generation rises with each start."""
+    with sqlite3.connect(path) as connection:
+        names = connection.execute("SELECT name FROM sqlite_master WHERE type='table'").fetchall()
+        found = {
+            name: connection.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall()
+            for (name,) in names
+            if name not in ("identity", "alembic_version")
+        }
+    connection.close()
+    return found
+
+
+def test_the_check_is_bounded_in_time(filled: Path) -> None:
+    from app.db.integrity import quick_check
+
+    assert quick_check(filled / DATABASE, 60) == []
+    assert quick_check(filled / DATABASE, -1) in (None, [])  # too small to be interrupted, or not
+
+
+def test_statuses_are_what_they_were(data: Path) -> None:
+    with Server(data) as server:
+        statuses = {job["status"] for job in server.ok("GET", "/v1/jobs")["data"]}
+    assert statuses <= set(TERMINAL)
+    assert Storage(data).quarantine.is_dir()
