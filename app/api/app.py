@@ -18,12 +18,14 @@ from app.api.routes import (
     datasets,
     dialects,
     evaluations,
+    job_files,
+    job_history,
     jobs,
     models,
     operations,
     registry,
 )
-from app.api.schemas.schemas import DatasetRequest
+from app.api.schemas.datasets import DatasetRequest
 from app.api.serving import Serving, documented
 from app.api.serving.engine import Engine
 from app.api.uploads import Uploads
@@ -53,7 +55,7 @@ def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
     api.state.metrics = Metrics(context)
     api.state.streams = JobStreams(context)
     api.state.worker_alive = worker_alive
-    ours = (datasets, jobs, models, registry, evaluations, operations)
+    ours = (datasets, jobs, job_history, job_files, models, registry, evaluations, operations)
     for router in (*(module.router for module in ours), dialects.inference, dialects.mlflow):
         api.include_router(router, dependencies=[Depends(known_query)])
     problems.install(api)

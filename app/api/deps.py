@@ -137,10 +137,6 @@ def liked_best(accept: str, *offered: str) -> str:
     return best
 
 
-PNG_SVG = {"png": "image/png", "svg": "image/svg+xml"}
-ImageFormat = Literal["png", "svg"]
-
-
 def seconds_to_wait(prefer: str | None) -> float | None:
     """N of ``Prefer: wait=N``, at most 60; ``None`` where it is not asked for."""
     for preference in (prefer or "").split(","):

@@ -14,7 +14,7 @@ from starlette.datastructures import UploadFile
 
 from app.api.http.bodies import answer, canonical, limited, media_type, validated
 from app.api.http.idempotency import IdempotentRequest
-from app.api.schemas.schemas import DatasetOut
+from app.api.schemas.datasets import DatasetOut
 from app.db.models import Dataset
 from app.errors import InvalidRequest, UnsupportedMediaType
 from app.ml.specs import Name

@@ -7,17 +7,17 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
 from app.api.deps import (
-    PNG_SVG,
     ContextDep,
-    ImageFormat,
     PagingDep,
     RowWindowDep,
     UploadsDep,
     negotiated,
 )
+from app.api.downloads import ImageFormat, image_response
 from app.api.http.bodies import StrictRoute, canonical, is_json, media_type, read_json, validated
 from app.api.http.idempotency import IdempotentRequest, IdempotentRequestDep
-from app.api.schemas.schemas import DatasetList, DatasetOut, DatasetRequest, InlineSource, RowsOut
+from app.api.schemas.common import RowsOut
+from app.api.schemas.datasets import DatasetList, DatasetOut, DatasetRequest, InlineSource
 from app.api.uploads import FORM, FORMATS, UploadOptions, created
 from app.errors import InvalidRequest
 from app.ml.tables import content, json_rows
@@ -110,7 +110,7 @@ def list_datasets(context: ContextDep, paging: PagingDep) -> DatasetList:
     with context.database.read() as session:
         page = datasets.listed(session, paging)
     data = [DatasetOut.of(row) for row in page.rows]
-    return DatasetList.of_page(data, page.has_more)  # type: ignore[no-any-return]
+    return DatasetList.of_page(data, page.has_more)
 
 
 @router.get("/{ref}")
@@ -157,8 +157,7 @@ def get_plot(
     y: str | None = None,
 ) -> Response:
     """Two columns against each other, the values of one, or how numbers go together."""
-    drawn = plots.draw(context, ref, plot, x, y, image)
-    return Response(drawn, media_type=PNG_SVG[image])
+    return image_response(plots.draw(context, ref, plot, x, y, image), image)
 
 
 @router.delete("/{ref}", status_code=204)

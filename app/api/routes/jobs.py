@@ -1,55 +1,29 @@
-"""``/v1/jobs``."""
+"""``/v1/jobs``: made, shown, cancelled, paused, resumed, deleted; and how its rows are split."""
 
-import csv
-import io
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from typing import Annotated, Any, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import FileResponse, StreamingResponse
 
 from app.api.deps import (
-    PNG_SVG,
     ContextDep,
-    ImageFormat,
     JobStreamsDep,
     PagingDep,
-    PredictorsDep,
     RowWindowDep,
     bounded_wait,
-    negotiated,
     seconds_to_wait,
 )
 from app.api.http.bodies import StrictRoute, answer, canonical
 from app.api.http.idempotency import IdempotentRequestDep
 from app.api.job_streams import JobStreams
-from app.api.schemas.schemas import (
-    CheckpointList,
-    CheckpointOut,
-    EventList,
-    EventOut,
-    JobList,
-    JobOut,
-    MetricsOut,
-    Nonfinite,
-    PlanOut,
-    RowsOut,
-    SeriesOut,
-    SplitOut,
-)
+from app.api.schemas.common import RowsOut
+from app.api.schemas.jobs import JobList, JobOut, PlanOut, SplitOut
 from app.db.models import TERMINAL
-from app.errors import FieldError, InvalidRequest
-from app.ml.finite import finite, kind
 from app.ml.specs import JobRequest
 from app.runtime.context import Context
-from app.services.jobs import events, history, jobs, plots, queue
-from app.services.jobs.history import History
+from app.services.jobs import jobs, queue
 from app.services.jobs.jobs import Placed
-from app.services.jobs.plots import JobPlot
 from app.services.jobs.queue import Verb
-from app.storage import Kind, Storage
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
@@ -61,7 +35,6 @@ _ASKED: dict[str, Any] = {
     "responses": {200: {"model": JobOut}, 202: {"model": JobOut}},
     "response_model": None,
 }
-_WEIGHTS = "weights.safetensors"
 
 
 @router.post(
@@ -134,7 +107,7 @@ def list_jobs(
         page = jobs.listed(session, paging, status, dataset)
         places = queue.positions(session, page.rows)
     data = [JobOut.of(row, places.get(row.id)) for row in page.rows]
-    return JobList.of_page(data, page.has_more)  # type: ignore[no-any-return]
+    return JobList.of_page(data, page.has_more)
 
 
 @router.get("/{job_id}")
@@ -201,164 +174,3 @@ def get_split_part(
     rows = jobs.split_rows(context, job_id, part)
     chosen = rows[window.offset : window.offset + window.limit]
     return RowsOut(offset=window.offset, total=len(rows), rows=chosen)
-
-
-# ---------------------------------------------------------------- events
-
-
-@router.get("/{job_id}/events")
-def list_events(job_id: str, context: ContextDep, paging: PagingDep) -> EventList:
-    """What happened to a job, newest first: changes of its status, every epoch, its end."""
-    with context.database.read() as session:
-        found, has_more = events.listed(session, job_id, paging)
-    data = [EventOut.of(job_id, event) for event in found]
-    return EventList.of_page(data, has_more)  # type: ignore[no-any-return]
-
-
-@router.get(
-    "/{job_id}/stream",
-    response_class=Response,
-    responses={
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
-        204: {"description": "the job has ended and Last-Event-ID was its last event"},
-    },
-)
-async def stream_events(
-    job_id: str,
-    streams: JobStreamsDep,
-    last_event_id: Annotated[
-        str | None, Header(description="go on after this event; left out: from the first")
-    ] = None,
-) -> Response:
-    """The same events as they come, until the job's end, as server-sent events."""
-    after = _event_number(last_event_id)
-    following = AsyncExitStack()
-    stream = await following.enter_async_context(streams.follow(job_id, after))
-    if stream.over and after >= stream.last:
-        await following.aclose()
-        return Response(status_code=204)  # which tells a browser to come back no more
-
-    async def sent() -> AsyncIterator[bytes]:
-        async with following:
-            async for piece in stream.stream(after):
-                yield piece
-
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(sent(), media_type="text/event-stream", headers=headers)
-
-
-def _event_number(given: str | None) -> int:
-    if not given:
-        return 0
-    if not (given.isascii() and given.isdecimal() and len(given) < 16):
-        detail = f"Last-Event-ID wants the id of an event, got '{given[:64]}'; leave it out"
-        raise InvalidRequest(detail, [FieldError("/Last-Event-ID", detail)])
-    return int(given)
-
-
-# ---------------------------------------------------------------- history
-
-
-@router.get(
-    "/{job_id}/metrics",
-    response_model=MetricsOut,
-    responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
-)
-def get_metrics(
-    job_id: str,
-    request: Request,
-    context: ContextDep,
-    names: Annotated[str | None, Query(description="comma-separated; left out: all")] = None,
-    after_epoch: Annotated[int, Query(ge=-1, le=2**53)] = -1,
-    max_points: Annotated[int | None, Query(ge=2, le=1_000_000)] = None,
-) -> Any:
-    """The loss history, also while the job runs; ``text/csv`` by ``Accept``."""
-    wanted = None if names is None else {name.strip() for name in names.split(",")}
-    with context.database.read() as session:
-        jobs.find(session, job_id)
-        found = history.read(session, job_id, names=wanted, after_epoch=after_epoch)
-    if max_points is not None:
-        found = found.downsampled(max_points)
-    if negotiated(request, "application/json", "text/csv") == "text/csv":
-        return Response(_as_csv(found), media_type="text/csv")
-    return _as_json(found)
-
-
-def _as_json(found: History) -> MetricsOut:
-    series, nonfinite = {}, []
-    for name, (epochs, values) in found.series.items():
-        numbers = list(zip(epochs.tolist(), values.tolist(), strict=True))
-        series[name] = SeriesOut(
-            epoch=[epoch for epoch, _ in numbers],
-            value=[finite(value) for _, value in numbers],
-        )
-        nonfinite += [
-            Nonfinite(epoch=epoch, name=name, kind=kind(value))
-            for epoch, value in numbers
-            if finite(value) is None
-        ]
-    return MetricsOut(series=series, nonfinite=nonfinite)
-
-
-def _as_csv(found: History) -> str:
-    """One line an epoch, one column a series; empty where a series has no point."""
-    by_name = {
-        name: dict(zip(epochs.tolist(), values.tolist(), strict=True))
-        for name, (epochs, values) in found.series.items()
-    }
-    epochs = sorted({epoch for points in by_name.values() for epoch in points})
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["epoch", *by_name])
-    for epoch in epochs:
-        writer.writerow([epoch, *(points.get(epoch, "") for points in by_name.values())])
-    return text.getvalue()
-
-
-# ---------------------------------------------------------------- checkpoints and plots
-
-
-@router.get("/{job_id}/checkpoints")
-def list_checkpoints(job_id: str, context: ContextDep) -> CheckpointList:
-    """Newest first."""
-    with context.database.read() as session:
-        data = [CheckpointOut.of(row) for row in jobs.checkpoints(session, job_id)]
-    return CheckpointList.of_page(data)  # type: ignore[no-any-return]
-
-
-@router.get("/{job_id}/checkpoints/{checkpoint_id}/download", response_class=FileResponse)
-def download_checkpoint(
-    job_id: str, checkpoint_id: str, request: Request, context: ContextDep
-) -> Response:
-    """The weights as safetensors."""
-    with context.database.read() as session:
-        row = jobs.checkpoint(session, job_id, checkpoint_id)
-    return safetensors_file(
-        request, context.storage, "checkpoints", row.id, f"{row.id}.safetensors"
-    )
-
-
-def safetensors_file(
-    request: Request, storage: Storage, kind: Kind, artifact_id: str, name: str
-) -> Response:
-    """Weights as a download, hashes checked; the ETag is the hash, ranges are answered."""
-    path, sha256, _ = storage.file(kind, artifact_id, _WEIGHTS)
-    etag = f'"{sha256}"'
-    if etag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers={"ETag": etag})
-    storage.verified(kind, artifact_id)
-    media = "application/octet-stream"
-    return FileResponse(path, media_type=media, filename=name, headers={"ETag": etag})
-
-
-@router.get("/{job_id}/plots/{plot}.{image}", response_class=Response)
-def get_plot(
-    job_id: str,
-    plot: JobPlot,
-    image: ImageFormat,
-    context: ContextDep,
-    predictors: PredictorsDep,
-) -> Response:
-    """``loss`` while it trains, ``data`` from the start; once it succeeded ``predictions``, and
-    ``residuals`` of a regression or ``confusion`` of a classification."""
-    return Response(plots.job(context, predictors, job_id, plot, image), media_type=PNG_SVG[image])

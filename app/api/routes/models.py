@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 
 from app.api.deps import ContextDep, PagingDep, PredictorsDep
-from app.api.routes.jobs import safetensors_file
+from app.api.downloads import safetensors_response
 from app.api.schemas.models import Layer, ModelList, ModelOut, Parameter, ParametersOut, SummaryOut
 from app.db.models import ModelVersion
 from app.runtime.context import Context
@@ -25,7 +25,7 @@ def _find(context: Context, ref: str) -> ModelVersion:
 def _listed(session: Any, page: Page[ModelVersion]) -> ModelList:
     named = aliases.of(session, page.rows)
     data = [ModelOut.of(row, named[row.id]) for row in page.rows]
-    return ModelList.of_page(data, page.has_more)  # type: ignore[no-any-return]
+    return ModelList.of_page(data, page.has_more)
 
 
 @router.get("")
@@ -89,4 +89,4 @@ def download_model(
     """The weights, with an ETag and ranges."""
     row = _find(context, ref)
     name = f"{row.name}-{row.version}.{format}"
-    return safetensors_file(request, context.storage, "models", row.id, name)
+    return safetensors_response(request, context.storage, "models", row.id, name)

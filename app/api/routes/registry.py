@@ -30,7 +30,7 @@ def list_aliases(name: str, context: ContextDep) -> AliasList:
     """All of one model, by name."""
     with context.database.read() as session:
         data = [AliasOut.of(row) for row in aliases.listed(session, name)]
-    return AliasList.of_page(data)  # type: ignore[no-any-return]
+    return AliasList.of_page(data)
 
 
 @router.get(_ALIASES + "/{alias}", responses={200: {"model": AliasOut}}, response_model=None)

@@ -1,4 +1,4 @@
-"""What the API asks and answers about models, as the contract names it."""
+"""Model versions as the API shows them, their aliases, and what they were made from."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
-from app.api.schemas.schemas import ListOut, Time
+from app.api.schemas.common import ListOut, Time
 from app.db.models import Alias, ModelVersion
 from app.ml.specs import Name, Spec
 
@@ -39,6 +39,12 @@ class PromoteRequest(Spec):
 
 
 # ---------------------------------------------------------------- resources
+
+
+class ModelRef(BaseModel):
+    name: str
+    version: int
+    ref: str
 
 
 class Feature(BaseModel):
