@@ -8,11 +8,11 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 from app import __version__
-from app.api.deps import known_query
 from app.api.http import idempotency, problems
 from app.api.http.gate import Gate
 from app.api.http.observe import Observe
 from app.api.http.prometheus import Metrics
+from app.api.http.query import refuse_unknown_parameters
 from app.api.job_streams import JobStreams
 from app.api.routes import (
     datasets,
@@ -57,7 +57,7 @@ def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
     api.state.worker_alive = worker_alive
     ours = (datasets, jobs, job_history, job_files, models, registry, evaluations, operations)
     for router in (*(module.router for module in ours), dialects.inference, dialects.mlflow):
-        api.include_router(router, dependencies=[Depends(known_query)])
+        api.include_router(router, dependencies=[Depends(refuse_unknown_parameters)])
     problems.install(api)
     idempotency.install(api)
     _describe_bodies(api)

@@ -12,8 +12,11 @@ from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field, Json
 from starlette.datastructures import UploadFile
 
-from app.api.http.bodies import answer, canonical, limited, media_type, validated
-from app.api.http.idempotency import IdempotentRequest
+from app.api.http.bodies import limited
+from app.api.http.idempotency import IdempotentRequest, canonical_json
+from app.api.http.media_types import charset, media_type, without_parameters
+from app.api.http.responses import json_response
+from app.api.http.validation import validate_body
 from app.api.schemas.datasets import DatasetOut
 from app.db.models import Dataset
 from app.errors import InvalidRequest, UnsupportedMediaType
@@ -112,7 +115,7 @@ class Uploads:
                     "/file", "the field 'file' has no file name; send it as a file (-F file=@…)"
                 )
             told = query.model_dump(exclude_unset=True, exclude={"types"})
-            options = validated(UploadOptions, {**told, **fields})
+            options = validate_body(UploadOptions, {**told, **fields})
             file = form.get("file")
             if not isinstance(file, UploadFile):
                 raise InvalidRequest.at(
@@ -129,7 +132,9 @@ class Uploads:
         self, path: Path, reading: ingest.Options, once: IdempotentRequest, options: UploadOptions
     ) -> None:
         if once.wanted:
-            told = canonical([reading.model_dump(mode="json"), options.model_dump(mode="json")])
+            told = canonical_json(
+                [reading.model_dump(mode="json"), options.model_dump(mode="json")]
+            )
             await once.check(told, (await to_thread.run_sync(sha256_of, path)).encode())
         await to_thread.run_sync(
             datasets.create_from_file,
@@ -182,7 +187,7 @@ class Uploads:
 
 def created(_session: Any, dataset: Dataset) -> Response:
     """What the client is told of a new dataset."""
-    return answer(DatasetOut.of(dataset), 201, {"Location": f"/v1/datasets/{dataset.id}"})
+    return json_response(DatasetOut.of(dataset), 201, {"Location": f"/v1/datasets/{dataset.id}"})
 
 
 def _write(file: BinaryIO, content: bytearray) -> None:
@@ -197,19 +202,9 @@ def _copy(file: BinaryIO, path: Path) -> None:
         shutil.copyfileobj(file, copy, _WRITTEN_AT_ONCE)
 
 
-def charset(request: Request) -> str | None:
-    """``text/csv; charset=latin-1``; UTF-8 is what is assumed anyway, and a BOM says more."""
-    for part in request.headers.get("content-type", "").split(";")[1:]:
-        key, _, value = part.strip().partition("=")
-        name = value.strip('" ').lower()
-        if key.lower() == "charset" and name not in ("utf-8", "utf8", "us-ascii", ""):
-            return name
-    return None
-
-
 def _of_form_file(file: UploadFile, options: UploadOptions) -> ingest.Options:
     """By the part's media type, else by the end of its name, else by its first bytes, else CSV."""
-    media = (file.content_type or "").partition(";")[0].strip().lower()
+    media = without_parameters(file.content_type or "")
     ending = Path((file.filename or "")[-32:].lower().replace("\0", "")).name.removesuffix(".gz")
     kind = FORMATS.get(media)
     if kind is None:

@@ -4,10 +4,11 @@ import hashlib
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any, cast
 
+import orjson
 from anyio import to_thread
 from fastapi import Depends, FastAPI, Header, Request, Response
 
-from app.api.http.bodies import media_type
+from app.api.http.media_types import media_type
 from app.errors import FieldError, InvalidRequest
 from app.runtime import idempotency
 from app.runtime.context import Context
@@ -75,6 +76,11 @@ class IdempotentRequest:
             kept = _kept(response)
             await to_thread.run_sync(idempotency.amend, self._context, self._key, kept)
         return response
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return the same bytes for equal JSON values."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def _kept(response: Response) -> Answer:

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from app import errors, logs
 from app.api.http import validation
-from app.api.http.bodies import dump
+from app.api.http.responses import dump_json
 from app.errors import FieldError, FitserveError
 
 _STATUS: dict[type[FitserveError], int] = {
@@ -71,7 +71,7 @@ def problem(
             body, media = _of_inference_protocol(body), "application/json"
         elif path == "/invocations":
             body |= _of_mlflow(body)
-        content = dump(body)
+        content = dump_json(body)
         if len(content) < _LARGEST:
             break
     again = status in (429, 503) or code == "idempotency_in_progress"

@@ -3,16 +3,33 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeVar
 
-from app.api.http.bodies import dump
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+
+from app.api.http.responses import dump_json
 from app.errors import FieldError, escape
 from app.ml.specs import JobRequest, field_names
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 _NO_STRING = "should be a string"
 _OWN = {"fractions", "length", "cells", "nesterov", "duplicate", "too_many_fields", "too_long"}
 _OWN |= {"etas", "milestones", "max_lr"}
 _SHOW_GIVEN = ("_type", "equal", "_than")
+
+
+def validate_body(model: type[_Model], value: Any) -> _Model:
+    """Return ``value`` as a ``model``.
+
+    Raises RequestValidationError, so that it is answered like the body of any other route.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        items = [{**item, "loc": ("body", *item["loc"])} for item in error.errors()]
+        raise RequestValidationError(items, body=value) from error
 
 
 def explained(items: Sequence[Any], body: Any) -> list[FieldError]:
@@ -168,4 +185,4 @@ def _short(value: Any) -> str:
         return f"'{value[:64]}'"
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
-    return dump(value).decode()[:64]
+    return dump_json(value).decode()[:64]

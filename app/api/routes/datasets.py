@@ -11,11 +11,13 @@ from app.api.deps import (
     PagingDep,
     RowWindowDep,
     UploadsDep,
-    negotiated,
 )
 from app.api.downloads import ImageFormat, image_response
-from app.api.http.bodies import StrictRoute, canonical, is_json, media_type, read_json, validated
-from app.api.http.idempotency import IdempotentRequest, IdempotentRequestDep
+from app.api.http.bodies import read_json
+from app.api.http.idempotency import IdempotentRequest, IdempotentRequestDep, canonical_json
+from app.api.http.json_route import StrictJSONRoute
+from app.api.http.media_types import is_json, media_type, negotiate
+from app.api.http.validation import validate_body
 from app.api.schemas.common import RowsOut
 from app.api.schemas.datasets import DatasetList, DatasetOut, DatasetRequest, InlineSource
 from app.api.uploads import FORM, FORMATS, UploadOptions, created
@@ -25,7 +27,7 @@ from app.ml.tables.parquet import TypedTable
 from app.runtime.context import Context
 from app.services.datasets import datasets, plots
 
-router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictJSONRoute)
 
 _FORM_SCHEMA = UploadOptions.model_json_schema()
 _FORM_SCHEMA["properties"]["file"] = {"type": "string", "format": "binary"}
@@ -75,10 +77,10 @@ async def _from_json(
     body = await read_json(request, context.settings.max_json_bytes)
 
     if once.wanted:
-        await once.check(await to_thread.run_sync(canonical, body))
+        await once.check(await to_thread.run_sync(canonical_json, body))
 
     def store() -> None:
-        told = validated(DatasetRequest, body)
+        told = validate_body(DatasetRequest, body)
         wanted = datasets.Wanted(told.name, told.replace, told.metadata)
         datasets.create(context, _table(told), wanted, once.answering(created))
 
@@ -130,7 +132,7 @@ def get_rows(ref: str, window: RowWindowDep, context: ContextDep) -> RowsOut:
 @router.get("/{ref}/content", response_class=Response, responses=_CONTENT)
 def get_content(ref: str, request: Request, context: ContextDep) -> Response:
     """The whole table: CSV, or by ``Accept`` Parquet (with ranges) or an Arrow stream."""
-    media = negotiated(request, *content.MEDIA)
+    media = negotiate(request.headers.get("accept", ""), *content.MEDIA)
     dataset, path = datasets.file_of(context, ref)
     name = f"{dataset.name or dataset.id}.{content.MEDIA[media]}"
     headers = {"ETag": f'"{dataset.sha256}-{content.MEDIA[media]}"', "Vary": "Accept"}

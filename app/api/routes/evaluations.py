@@ -5,12 +5,12 @@ from dataclasses import asdict
 from fastapi import APIRouter
 
 from app.api.deps import ContextDep, PredictorsDep
-from app.api.http.bodies import StrictRoute
+from app.api.http.json_route import StrictJSONRoute
 from app.api.schemas.datasets import DatasetRef
 from app.api.schemas.evaluations import EvaluateRequest, EvaluationOut
 from app.services.predictions import evaluations
 
-router = APIRouter(prefix="/v1/models", tags=["models"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/models", tags=["models"], route_class=StrictJSONRoute)
 
 
 @router.post("/{ref}/evaluate")

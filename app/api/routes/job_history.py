@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.api.deps import ContextDep, JobStreamsDep, PagingDep, negotiated
+from app.api.deps import ContextDep, JobStreamsDep, PagingDep
+from app.api.http.media_types import negotiate
 from app.api.schemas.jobs import EventList, EventOut, MetricsOut, Nonfinite, SeriesOut
 from app.errors import FieldError, InvalidRequest
 from app.ml.finite import finite, kind
@@ -41,7 +42,7 @@ def get_metrics(
         found = history.read(session, job_id, names=wanted, after_epoch=after_epoch)
     if max_points is not None:
         found = found.downsampled(max_points)
-    if negotiated(request, "application/json", "text/csv") == "text/csv":
+    if negotiate(request.headers.get("accept", ""), "application/json", "text/csv") == "text/csv":
         return Response(_as_csv(found), media_type="text/csv")
     return _as_json(found)
 

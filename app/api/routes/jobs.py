@@ -10,11 +10,11 @@ from app.api.deps import (
     JobStreamsDep,
     PagingDep,
     RowWindowDep,
-    bounded_wait,
-    seconds_to_wait,
 )
-from app.api.http.bodies import StrictRoute, answer, canonical
-from app.api.http.idempotency import IdempotentRequestDep
+from app.api.http.idempotency import IdempotentRequestDep, canonical_json
+from app.api.http.json_route import StrictJSONRoute
+from app.api.http.responses import json_response
+from app.api.http.waiting import parse_wait, preferred_wait
 from app.api.job_streams import JobStreams
 from app.api.schemas.common import RowsOut
 from app.api.schemas.jobs import JobList, JobOut, PlanOut, SplitOut
@@ -25,7 +25,7 @@ from app.services.jobs import jobs, queue
 from app.services.jobs.jobs import Placed
 from app.services.jobs.queue import Verb
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictJSONRoute)
 
 Status = Literal[
     "queued", "running", "cancelling", "pausing", "paused", "succeeded", "failed", "cancelled"
@@ -54,10 +54,10 @@ async def create_job(
 ) -> Response:
     """Queue a training job; ``dry_run`` only checks it and fills it in."""
     if dry_run:
-        return answer(PlanOut.of(await to_thread.run_sync(jobs.dry_run, context, body)), 200)
-    seconds = seconds_to_wait(prefer)
+        return json_response(PlanOut.of(await to_thread.run_sync(jobs.dry_run, context, body)), 200)
+    seconds = preferred_wait(prefer)
     if once.wanted:
-        await once.check(canonical(await request.json()))
+        await once.check(canonical_json(await request.json()))
     job = await to_thread.run_sync(jobs.create, context, body, once.answering(_accepted))
     if not seconds:
         return once.response
@@ -65,7 +65,7 @@ async def create_job(
     if out.status not in TERMINAL:
         return _taken(out)
     applied = {"Location": f"/v1/jobs/{job.id}", "Preference-Applied": f"wait={seconds:g}"}
-    return await once.amend(answer(out, 201, applied))
+    return await once.amend(json_response(out, 201, applied))
 
 
 def _accepted(_session: Any, made: Placed) -> Response:
@@ -74,7 +74,7 @@ def _accepted(_session: Any, made: Placed) -> Response:
 
 def _taken(job: JobOut, status: int = 202) -> Response:
     """The job goes on by itself: where to look, and when."""
-    return answer(job, status, {"Location": f"/v1/jobs/{job.id}", "Retry-After": "1"})
+    return json_response(job, status, {"Location": f"/v1/jobs/{job.id}", "Retry-After": "1"})
 
 
 async def _wait_for_end(
@@ -118,7 +118,7 @@ async def get_job(
     wait: Annotated[str | None, Query(description="seconds to wait for the end")] = None,
 ) -> JobOut:
     """One job; ``wait=N`` answers when it has ended, or after N seconds."""
-    seconds = bounded_wait(wait, "/wait") if wait is not None else 0.0
+    seconds = parse_wait(wait, "/wait") if wait is not None else 0.0
     return await _wait_for_end(context, streams, job_id, seconds)
 
 

@@ -6,8 +6,9 @@ from anyio import to_thread
 from fastapi import APIRouter, Response
 
 from app.api.deps import ConditionDep, ContextDep
-from app.api.http.bodies import StrictRoute, answer, canonical
-from app.api.http.idempotency import IdempotentRequestDep
+from app.api.http.idempotency import IdempotentRequestDep, canonical_json
+from app.api.http.json_route import StrictJSONRoute
+from app.api.http.responses import json_response
 from app.api.schemas.models import (
     AliasList,
     AliasName,
@@ -20,7 +21,7 @@ from app.db.models import Alias, ModelVersion
 from app.services.jobs import promotions
 from app.services.models import aliases
 
-router = APIRouter(prefix="/v1", tags=["models"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1", tags=["models"], route_class=StrictJSONRoute)
 
 _ALIASES = "/models/{name}/aliases"
 
@@ -65,7 +66,7 @@ def _told(row: Alias, status: int) -> Response:
     headers = {"ETag": f'"{row.version}"'}
     if status == 201:
         headers["Location"] = f"/v1/models/{row.name}/aliases/{row.alias}"
-    return answer(AliasOut.of(row), status, headers)
+    return json_response(AliasOut.of(row), status, headers)
 
 
 @router.post(
@@ -84,7 +85,7 @@ async def promote_checkpoint(
     """Make a checkpoint a model version, whatever state its job is in."""
     name = body.register_as if body else None
     if once.wanted:
-        await once.check(canonical({"register_as": name}))
+        await once.check(canonical_json({"register_as": name}))
     await to_thread.run_sync(
         promotions.promote, context, job_id, checkpoint_id, name, once.answering(_promoted)
     )
@@ -92,4 +93,4 @@ async def promote_checkpoint(
 
 
 def _promoted(_session: Any, version: ModelVersion) -> Response:
-    return answer(ModelOut.of(version, []), 201, {"Location": f"/v1/models/{version.id}"})
+    return json_response(ModelOut.of(version, []), 201, {"Location": f"/v1/models/{version.id}"})

@@ -5,14 +5,15 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, BinaryIO
-from urllib.parse import parse_qsl
 
 import orjson
 from anyio import to_thread
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
-from app.api.http.bodies import is_json, refuse_larger, too_large
+from app.api.http.bodies import refuse_larger, too_large
+from app.api.http.media_types import is_json, without_parameters
+from app.api.http.query import parse_query
 from app.errors import InvalidJSON, InvalidRequest, UnsupportedMediaType
 
 _PIECE = 1024 * 1024
@@ -35,7 +36,7 @@ class Call:
     @cached_property
     def media(self) -> str:
         """The body's type without its parameters, in lower case."""
-        return self.header(b"content-type").partition(";")[0].strip().lower()
+        return without_parameters(self.header(b"content-type"))
 
     @property
     def is_json(self) -> bool:
@@ -43,16 +44,7 @@ class Call:
 
     def query(self, *known: str) -> dict[str, str]:
         """Raises InvalidRequest for a parameter that is not known."""
-        raw = self.scope["query_string"]
-        if not raw:
-            return {}
-        found = dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True))
-        for name in found:
-            if name not in known:
-                remedy = f"there is {', '.join(known)}" if known else "leave it out"
-                detail = f"unknown query parameter '{name[:64]}'; {remedy}"
-                raise InvalidRequest.at(f"/{name[:64]}", detail, "unknown")
-        return found
+        return parse_query(self.scope["query_string"], known)
 
     @property
     def request(self) -> Request:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, TypeVar
 from anyio import CapacityLimiter, to_thread
 from pydantic import TypeAdapter, ValidationError
 
+from app.api.http.media_types import charset
 from app.api.serving.asgi_io import Answer, Call
-from app.api.uploads import FORMATS, Uploads, charset
+from app.api.uploads import FORMATS, Uploads
 from app.errors import InvalidRequest
 from app.ml.tables.ingest import Options
 from app.runtime.context import Context

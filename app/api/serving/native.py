@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from app.api.deps import liked_best
-from app.api.http.bodies import dump
+from app.api.http.media_types import negotiate
+from app.api.http.responses import dump_json
 from app.api.serving.asgi_io import Answer, Call, decode
 from app.api.serving.engine import AT_ONCE, READING, Engine, boolean, named
 from app.api.uploads import FORMATS
@@ -21,7 +21,7 @@ async def predict(engine: Engine, call: Call, ref: str) -> Answer:
     media: Media = JSON
     accept = call.header(b"accept")
     if accept and accept not in ("*/*", JSON):
-        media = liked_best(accept, JSON, CSV, ARROW)  # type: ignore[assignment]
+        media = negotiate(accept, JSON, CSV, ARROW)  # type: ignore[assignment]
     if not call.is_json and call.media not in FORMATS:
         raise UnsupportedMediaType(
             f"cannot read '{call.media[:64]}'; send application/json, text/csv, "
@@ -51,4 +51,4 @@ def _told(live: LoadedModel, outputs: "Matrix", probabilities: bool) -> bytes:
     }
     if probabilities:
         body["probabilities"] = live.predictor.probabilities(outputs)
-    return dump(body)
+    return dump_json(body)

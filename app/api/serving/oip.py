@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from app.api.http.bodies import dump, too_large
+from app.api.http.bodies import too_large
+from app.api.http.responses import dump_json
 from app.api.serving.asgi_io import Answer, Call, decode
 from app.api.serving.engine import Engine, named
 from app.api.serving.tensors import NUMBERS, Tensor, pack, tensors_of
@@ -257,7 +258,7 @@ def _answer(
         else:  # the encoder takes arrays, but none of strings
             output["data"] = values.ravel().tolist() if datatype == "BYTES" else values.ravel()
         told["outputs"].append(output)
-    head = dump(told)
+    head = dump_json(told)
     headers = dict(named(live))
     if binary:
         headers["Inference-Header-Content-Length"] = str(len(head))

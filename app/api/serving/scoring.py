@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from app.api.http.bodies import dump
+from app.api.http.responses import dump_json
 from app.api.serving.asgi_io import Answer, Call, decode
 from app.api.serving.engine import READING, Engine, named
 from app.api.uploads import FORMATS
@@ -58,7 +58,7 @@ async def invocations(engine: Engine, call: Call) -> Answer:
     body = await call.body(engine.settings.max_json_bytes)
     outputs = await engine.outputs(live, body, lambda: _read(live, _decoded(body), most))
     told = await engine.written(
-        len(outputs), lambda: dump({"predictions": live.predictor.predictions(outputs)})
+        len(outputs), lambda: dump_json({"predictions": live.predictor.predictions(outputs)})
     )
     return Answer(told, JSON, named(live))
 
