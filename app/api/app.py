@@ -30,7 +30,8 @@ from app.api.serving import Serving, documented
 from app.api.serving.engine import Engine
 from app.api.uploads import Uploads
 from app.runtime.context import Context
-from app.services.predictions.predictions import ModelResolver, Predictors
+from app.services.predictions.predictors import Predictors
+from app.services.predictions.resolver import ModelResolver
 
 _DESCRIPTION = """Turns tables into trained PyTorch models.
 

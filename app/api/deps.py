@@ -10,7 +10,7 @@ from app.api.uploads import Uploads
 from app.runtime.context import Context
 from app.runtime.pagination import Paging
 from app.services.models.aliases import Condition
-from app.services.predictions.predictions import Predictors
+from app.services.predictions.predictors import Predictors
 
 
 async def _context(request: Request) -> Context:

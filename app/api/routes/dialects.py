@@ -15,7 +15,7 @@ from app.errors import Unavailable
 from app.runtime import health
 from app.runtime.context import Context
 from app.services.models import versions
-from app.services.predictions.predictions import ModelResolver
+from app.services.predictions.resolver import ModelResolver
 
 inference = APIRouter(prefix="/v2", tags=["inference protocol"])
 mlflow = APIRouter(tags=["MLflow scoring"])

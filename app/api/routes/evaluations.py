@@ -23,5 +23,5 @@ def evaluate_model(
         model=done.model.name,
         version=done.model.version,
         dataset=DatasetRef(id=done.dataset.id, name=done.dataset.name),
-        **asdict(done.found),
+        **asdict(done.evaluation),
     )

@@ -12,7 +12,7 @@ from app.db.models import ModelVersion
 from app.runtime.context import Context
 from app.runtime.pagination import Page
 from app.services.models import aliases, versions
-from app.services.predictions.predictions import load
+from app.services.predictions.resolver import load_version
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -62,14 +62,14 @@ def list_versions(name: str, context: ContextDep, paging: PagingDep) -> ModelLis
 @router.get("/{ref}/parameters")
 def get_parameters(ref: str, context: ContextDep, predictors: PredictorsDep) -> ParametersOut:
     """Every parameter by name; values up to 10,000 numbers in all, else null."""
-    _, predictor = load(context, predictors, ref)
+    _, predictor = load_version(context, predictors, ref)
     return ParametersOut(data=[Parameter(**item) for item in predictor.parameters()])
 
 
 @router.get("/{ref}/summary")
 def get_summary(ref: str, context: ContextDep, predictors: PredictorsDep) -> SummaryOut:
     """Layers, output shapes and parameter counts."""
-    row, predictor = load(context, predictors, ref)
+    row, predictor = load_version(context, predictors, ref)
     return SummaryOut(
         model=row.name,
         version=row.version,

@@ -21,7 +21,7 @@ from app.runtime.context import Context
 from app.services.predictions import files
 from app.services.predictions.batching import Batches
 from app.services.predictions.files import Wanted
-from app.services.predictions.predictions import LoadedModel, ModelResolver
+from app.services.predictions.resolver import LoadedModel, ModelResolver
 
 if TYPE_CHECKING:
     from app.ml.features.encoder import Matrix
@@ -49,7 +49,7 @@ class Engine:
 
     async def live(self, ref: str) -> LoadedModel:
         """Raises NotFound or ArtifactCorrupt."""
-        live = self._models.warm(ref)
+        live = self._models.cached(ref)
         if live is None:
             live = await to_thread.run_sync(self._models.get, ref)
         return live

@@ -9,7 +9,8 @@ from app.api.serving.engine import AT_ONCE, READING, Engine, boolean, named
 from app.api.uploads import FORMATS
 from app.errors import UnsupportedMediaType
 from app.services.predictions.files import ARROW, CSV, JSON, Media, Wanted
-from app.services.predictions.predictions import LoadedModel, asked, matrix
+from app.services.predictions.requests import layout_of, matrix_of
+from app.services.predictions.resolver import LoadedModel
 
 if TYPE_CHECKING:
     from app.ml.features.encoder import Matrix
@@ -32,10 +33,13 @@ async def predict(engine: Engine, call: Call, ref: str) -> Answer:
     probabilities = boolean(given.get("probabilities"), "probabilities")
     if not call.is_json:
         return await engine.of_file(call, live, given, Wanted(media, probabilities))
-    settings = engine.settings
-    body = await call.body(settings.max_json_bytes)
+    body = await call.body(engine.settings.max_json_bytes)
     outputs = await engine.outputs(
-        live, body, lambda: matrix(live.predictor, *asked(decode(body)), settings.max_predict_rows)
+        live,
+        body,
+        lambda: matrix_of(
+            live.predictor, *layout_of(decode(body)), engine.settings.max_predict_rows
+        ),
     )
     if media != JSON or len(outputs) > AT_ONCE:
         return await engine.answer(live, outputs, Wanted(media, probabilities))

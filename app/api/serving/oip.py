@@ -26,7 +26,8 @@ from app.ml.features.encoder import Feature
 from app.ml.features.feature_tables import no_rows
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets
 from app.services.predictions.files import JSON
-from app.services.predictions.predictions import LoadedModel, encoded, refuse_many
+from app.services.predictions.requests import encode_table, limit_rows
+from app.services.predictions.resolver import LoadedModel
 
 if TYPE_CHECKING:
     from app.ml.features.encoder import Matrix
@@ -143,7 +144,7 @@ def _matrix(live: LoadedModel, tensors: list[Tensor], most: int) -> "Matrix":
         if tensor.name in types:
             _check_column(tensor, types[tensor.name], most)
         columns[tensor.name] = tensor.values.tolist()
-    return encoded(predictor, predictor.tables.of_columns(columns, "/inputs"), "/inputs")
+    return encode_table(predictor, predictor.tables.of_columns(columns, "/inputs"), "/inputs")
 
 
 def _numbers(live: LoadedModel, tensor: Tensor, most: int) -> "Matrix":
@@ -158,13 +159,13 @@ def _numbers(live: LoadedModel, tensor: Tensor, most: int) -> "Matrix":
             f"[N, {len(names)}]: {', '.join(names)[:256]}",
         )
     rows = tensor.shape[0]
-    refuse_many(rows, most, tensor.at)
+    limit_rows(rows, most, tensor.at)
     if not rows:
         raise no_rows()
     if tensor.values.dtype == object:  # there are gaps, which only JSON can say
         listed = tensor.values.reshape(tensor.shape).tolist()
         table = predictor.tables.of_instances(listed, f"{tensor.at}/data")
-        return encoded(predictor, table, tensor.at)
+        return encode_table(predictor, table, tensor.at)
     values = tensor.values.astype(np.float64).reshape(tensor.shape)
     finite = np.isfinite(values)
     if not finite.all():
@@ -179,7 +180,7 @@ def _numbers(live: LoadedModel, tensor: Tensor, most: int) -> "Matrix":
         if x is not None:
             return x
     table = pa.table([pa.array(c) for c in values.T.copy()], names=names)
-    return encoded(predictor, table, tensor.at)
+    return encode_table(predictor, table, tensor.at)
 
 
 def _check_column(tensor: Tensor, kind: str, most: int) -> None:
@@ -190,7 +191,7 @@ def _check_column(tensor: Tensor, kind: str, most: int) -> None:
             f"{tensor.at}/shape",
             f"'{tensor.name[:64]}' has the shape {list(tensor.shape)}; a feature is [N] or [N, 1]",
         )
-    refuse_many(tensor.shape[0], most, tensor.at)
+    limit_rows(tensor.shape[0], most, tensor.at)
 
 
 def _wrong_datatype(tensor: Tensor, kind: str, known: set[str] | dict[str, Any]) -> InvalidRequest:

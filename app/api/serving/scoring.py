@@ -19,13 +19,8 @@ from app.api.uploads import FORMATS
 from app.errors import InvalidJSON, InvalidRequest, NotFound, UnsupportedMediaType
 from app.ml.features.feature_tables import no_rows
 from app.services.predictions.files import JSON, Wanted
-from app.services.predictions.predictions import (
-    LoadedModel,
-    encoded,
-    matrix,
-    of_instance,
-    refuse_many,
-)
+from app.services.predictions.requests import encode_table, limit_rows, matrix_of, one_row_matrix
+from app.services.predictions.resolver import LoadedModel
 
 if TYPE_CHECKING:
     from app.ml.features.encoder import Matrix
@@ -99,13 +94,13 @@ def _split(live: LoadedModel, value: Any, most: int, at: str) -> "Matrix":
     columns, data = parts.get("columns"), parts.get("data")
     if not isinstance(columns, list) or not isinstance(data, list) or not _are_names(columns):
         raise InvalidRequest.at(at, 'this wants {"columns": ["x"], "data": [[0.5]]}')
-    refuse_many(len(data), most, f"{at}/data")
+    limit_rows(len(data), most, f"{at}/data")
     if len(data) == 1 and columns == live.predictor.row.names:
-        x = of_instance(live.predictor, data[0])
+        x = one_row_matrix(live.predictor, "instances", data[0])
         if x is not None:
             return x
     table = live.predictor.tables.of_instances(data, f"{at}/data", columns)
-    return encoded(live.predictor, table, f"{at}/data")
+    return encode_table(live.predictor, table, f"{at}/data")
 
 
 def _are_names(columns: list[Any]) -> bool:
@@ -121,8 +116,8 @@ def _any(live: LoadedModel, value: Any, most: int, at: str) -> "Matrix":
     if isinstance(value, dict):
         columns = {name: _flat(items) for name, items in value.items()}
         table = live.predictor.tables.of_columns(columns, at)
-        refuse_many(table.num_rows, most, at)
-        return encoded(live.predictor, table, at)
+        limit_rows(table.num_rows, most, at)
+        return encode_table(live.predictor, table, at)
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return _listed(live, value, most, at, "rows")
     if isinstance(value, list) and len(live.predictor.row.names) == 1:
@@ -142,7 +137,7 @@ def _listed(live: LoadedModel, value: Any, most: int, at: str, key: str) -> "Mat
         raise InvalidRequest.at(at, "this wants a list")
     if not value:
         raise no_rows(at)
-    return matrix(live.predictor, key, value, most, at)
+    return matrix_of(live.predictor, key, value, most, at)
 
 
 _READERS: dict[str, Callable[[LoadedModel, Any, int, str], "Matrix"]] = {

@@ -26,7 +26,8 @@ from app.ml.tables import arrow_files, parquet
 from app.ml.tables.ingest import Options, refuse_foreign
 from app.runtime.context import Context
 from app.services.datasets import datasets
-from app.services.predictions.predictions import LoadedModel, refuse_many
+from app.services.predictions.requests import limit_rows
+from app.services.predictions.resolver import LoadedModel
 from app.storage import explain_os_errors
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def predict_file(
     """
     try:
         with _pieces(context, live.predictor, path, options) as (rows, pieces):
-            refuse_many(rows, context.settings.max_predict_rows, "")
+            limit_rows(rows, context.settings.max_predict_rows, "")
             return answer(live, _outputs(context, live.predictor, pieces), wanted)
     except Exception as error:
         _let_go(error)
