@@ -12,7 +12,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field, Json
 from starlette.datastructures import UploadFile
 
-from app.api.http.bodies import limited
+from app.api.http.bodies import GZIP, UNCOMPRESSED, limited
 from app.api.http.idempotency import IdempotentRequest, canonical_json
 from app.api.http.media_types import charset, media_type, without_parameters
 from app.api.http.responses import json_response
@@ -170,7 +170,8 @@ class Uploads:
 
     async def _save(self, request: Request, path: Path, kind: Format) -> None:
         """Stream the body to ``path``, counting; the disk keeps the room it is to keep."""
-        body = limited(request, self._context.settings.max_upload_bytes, packed=kind in _TEXT)
+        max_bytes = self._context.settings.max_upload_bytes
+        body = limited(request, max_bytes, GZIP if kind in _TEXT else UNCOMPRESSED)
         with explain_os_errors(), path.open("wb", buffering=0) as file:
             waiting = bytearray()
             async for chunk in body.stream():

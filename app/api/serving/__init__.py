@@ -9,11 +9,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.http import problems
 from app.api.serving import native, oip, scoring
-from app.api.serving.asgi_io import Answer, Call
+from app.api.serving.asgi_io import ASGIRequest, ASGIResponse
 from app.api.serving.engine import Engine
 from app.errors import FitserveError
 
-_Handle = Callable[[Call], Awaitable[Answer]]
+_Handle = Callable[[ASGIRequest], Awaitable[ASGIResponse]]
 
 
 class Route(NamedTuple):
@@ -44,7 +44,7 @@ class Serving:
             if scope["method"] != "POST":
                 await problems.wrong_method(path, "POST")(scope, receive, send)
                 return
-            answer = await handle(Call(scope, receive))
+            answer = await handle(ASGIRequest(scope, receive))
         except FitserveError as error:
             await problems.of(error, path)(scope, receive, send)
         except ClientDisconnect:
@@ -58,13 +58,15 @@ class Serving:
         if path.startswith("/v1/models/") and path.endswith("/predict"):
             ref = path[len("/v1/models/") : -len("/predict")]
             if ref and "/" not in ref:
-                return _PREDICT, lambda call: native.predict(self._engine, call, ref)
+                return _PREDICT, lambda request: native.predict(self._engine, request, ref)
         elif path.startswith("/v2/models/") and path.endswith("/infer"):
             named = path[len("/v2/models/") : -len("/infer")].split("/")
             if named[0] and len(named) == 1:
-                return _INFER, lambda call: oip.infer(self._engine, call, named[0])
+                return _INFER, lambda request: oip.infer(self._engine, request, named[0])
             if named[0] and len(named) == 3 and named[1] == "versions" and named[2].isdigit():
-                return _INFER, lambda call: oip.infer(self._engine, call, f"{named[0]}@{named[2]}")
+                return _INFER, lambda request: oip.infer(
+                    self._engine, request, f"{named[0]}@{named[2]}"
+                )
         elif path == "/invocations":
-            return _INVOCATIONS, lambda call: scoring.invocations(self._engine, call)
+            return _INVOCATIONS, lambda request: scoring.invocations(self._engine, request)
         return None

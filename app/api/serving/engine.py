@@ -13,7 +13,7 @@ from anyio import CapacityLimiter, to_thread
 from pydantic import TypeAdapter, ValidationError
 
 from app.api.http.media_types import charset
-from app.api.serving.asgi_io import Answer, Call
+from app.api.serving.asgi_io import ASGIRequest, ASGIResponse
 from app.api.uploads import FORMATS, Uploads
 from app.errors import InvalidRequest
 from app.ml.tables.ingest import Options
@@ -67,34 +67,34 @@ class Engine:
         return await self._batches.outputs(live.predictor, x)
 
     async def of_file(
-        self, call: Call, live: LoadedModel, given: Mapping[str, str], wanted: Wanted
-    ) -> Answer:
+        self, request: ASGIRequest, live: LoadedModel, given: Mapping[str, str], wanted: Wanted
+    ) -> ASGIResponse:
         """Predictions for a body that is a file; ``given`` may have what ``READING`` names.
 
         Raises InvalidInput of any kind.
         """
-        kind = FORMATS[call.media]
-        delimiter = "\t" if call.media == "text/tab-separated-values" else given.get("delimiter")
-        request = call.request
+        kind = FORMATS[request.media_type]
+        tabbed = request.media_type == "text/tab-separated-values"
+        upload = request.starlette()
         options = Options(
             format=kind,
-            delimiter=delimiter,
-            encoding=given.get("encoding") or charset(request),
+            delimiter="\t" if tabbed else given.get("delimiter"),
+            encoding=given.get("encoding") or charset(upload),
         )
-        async with self._uploads.saved(request, kind) as path:
+        async with self._uploads.saved(upload, kind) as path:
             found = await self.in_thread(
                 partial(files.predict_file, self.context, live, path, options, wanted)
             )
-        return Answer(found, wanted.media, named(live))
+        return ASGIResponse(found, wanted.media, named(live))
 
     async def written(self, rows: int, write: Callable[[], _T]) -> _T:
         """What ``write`` makes of the outputs of so many rows, without holding up the others."""
         return write() if rows <= AT_ONCE else await self.in_thread(write)
 
-    async def answer(self, live: LoadedModel, outputs: "Matrix", wanted: Wanted) -> Answer:
+    async def answer(self, live: LoadedModel, outputs: "Matrix", wanted: Wanted) -> ASGIResponse:
         """Predictions of outputs in any format. Raises InvalidRequest."""
         found = await self.in_thread(partial(files.answer, live, iter([outputs]), wanted))
-        return Answer(found, wanted.media, named(live))
+        return ASGIResponse(found, wanted.media, named(live))
 
     async def in_thread(self, work: Callable[[], _T]) -> _T:
         """One of a few, for what would hold up the event loop."""

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
+from app.api.http.bodies import parse_fast
 from app.api.http.media_types import negotiate
 from app.api.http.responses import dump_json
-from app.api.serving.asgi_io import Answer, Call, decode
+from app.api.serving.asgi_io import ASGIRequest, ASGIResponse
 from app.api.serving.engine import AT_ONCE, READING, Engine, boolean, named
 from app.api.uploads import FORMATS
 from app.errors import UnsupportedMediaType
@@ -16,34 +17,33 @@ if TYPE_CHECKING:
     from app.ml.features.encoder import Matrix
 
 
-async def predict(engine: Engine, call: Call, ref: str) -> Answer:
+async def predict(engine: Engine, request: ASGIRequest, ref: str) -> ASGIResponse:
     """Predictions of one version for all rows of a request."""
     live = await engine.live(ref)
     media: Media = JSON
-    accept = call.header(b"accept")
+    accept = request.header(b"accept")
     if accept and accept not in ("*/*", JSON):
         media = negotiate(accept, JSON, CSV, ARROW)  # type: ignore[assignment]
-    if not call.is_json and call.media not in FORMATS:
+    if not request.is_json and request.media_type not in FORMATS:
         raise UnsupportedMediaType(
-            f"cannot read '{call.media[:64]}'; send application/json, text/csv, "
+            f"cannot read '{request.media_type[:64]}'; send application/json, text/csv, "
             "application/x-ndjson, application/vnd.apache.parquet or "
             "application/vnd.apache.arrow.stream"
         )
-    given = call.query("probabilities", *(() if call.is_json else READING))
+    given = request.query("probabilities", *(() if request.is_json else READING))
     probabilities = boolean(given.get("probabilities"), "probabilities")
-    if not call.is_json:
-        return await engine.of_file(call, live, given, Wanted(media, probabilities))
-    body = await call.body(engine.settings.max_json_bytes)
-    outputs = await engine.outputs(
-        live,
-        body,
-        lambda: matrix_of(
-            live.predictor, *layout_of(decode(body)), engine.settings.max_predict_rows
-        ),
-    )
+    if not request.is_json:
+        return await engine.of_file(request, live, given, Wanted(media, probabilities))
+    body = await request.body(engine.settings.max_json_bytes)
+    max_rows = engine.settings.max_predict_rows
+
+    def read() -> "Matrix":
+        return matrix_of(live.predictor, *layout_of(parse_fast(body)), max_rows)
+
+    outputs = await engine.outputs(live, body, read)
     if media != JSON or len(outputs) > AT_ONCE:
         return await engine.answer(live, outputs, Wanted(media, probabilities))
-    return Answer(_told(live, outputs, probabilities), JSON, named(live))
+    return ASGIResponse(_told(live, outputs, probabilities), JSON, named(live))
 
 
 def _told(live: LoadedModel, outputs: "Matrix", probabilities: bool) -> bytes:

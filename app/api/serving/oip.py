@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from app.api.http.bodies import too_large
+from app.api.http.bodies import parse_fast, too_large
 from app.api.http.responses import dump_json
-from app.api.serving.asgi_io import Answer, Call, decode
+from app.api.serving.asgi_io import ASGIRequest, ASGIResponse
 from app.api.serving.engine import Engine, named
 from app.api.serving.tensors import NUMBERS, Tensor, pack, tensors_of
 from app.errors import InvalidRequest
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 INPUT = "input"
 _ALSO_INPUT = re.compile(r"(?i)(inputs?|features?|instances|data|x)([_-]*0)?")
-"""What KServe's, MLServer's and Triton's examples call the only tensor."""
+"""What KServe's, MLServer's and Triton's examples request the only tensor."""
 
 _DATATYPES = {
     "number": {*NUMBERS},
@@ -48,13 +48,13 @@ _OCTETS = "application/octet-stream"
 _COMPRESS: dict[str, Callable[[Any], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
 
 
-async def infer(engine: Engine, call: Call, ref: str) -> Answer:
+async def infer(engine: Engine, request: ASGIRequest, ref: str) -> ASGIResponse:
     """Outputs of one version for the tensors of a request."""
-    call.query()
+    request.query()
     live = await engine.live(ref)
-    length = call.header(_HEAD)
+    length = request.header(_HEAD)
     settings = engine.settings
-    body = await call.body(settings.max_decoded_bytes if length else settings.max_json_bytes)
+    body = await request.body(settings.max_decoded_bytes if length else settings.max_json_bytes)
     asked: dict[str, Any] = {}
 
     def read() -> "Matrix":
@@ -64,7 +64,7 @@ async def infer(engine: Engine, call: Call, ref: str) -> Answer:
         return _matrix(live, tensors, settings.max_predict_rows)
 
     outputs = await engine.outputs(live, body, read)
-    encoding = call.header(b"accept-encoding").strip().lower()
+    encoding = request.header(b"accept-encoding").strip().lower()
     if encoding in _COMPRESS:  # who accepts a list leaves it to us, and most answers are small
         return await engine.in_thread(lambda: _answer(live, asked, outputs, encoding))
     return await engine.written(len(outputs), lambda: _answer(live, asked, outputs))
@@ -119,7 +119,7 @@ def _parts(body: bytes, length: str, limit: int) -> tuple[dict[str, Any], memory
     end = int(length) if length else len(body)
     if end > limit:
         raise too_large(limit)
-    document = decode(memoryview(body)[:end])
+    document = parse_fast(memoryview(body)[:end])
     if not isinstance(document, dict):
         raise InvalidRequest.at("", 'send an object with "inputs"')
     if not isinstance(document.get("id", ""), str):
@@ -244,7 +244,7 @@ def _parameters(holder: dict[str, Any], at: str) -> dict[str, Any]:
 
 def _answer(
     live: LoadedModel, asked: dict[str, Any], outputs: "Matrix", encoding: str = ""
-) -> Answer:
+) -> ASGIResponse:
     told: dict[str, Any] = {"model_name": live.name, "model_version": str(live.version)}
     if asked["id"] is not None:
         told["id"] = asked["id"]
@@ -267,7 +267,7 @@ def _answer(
     if encoding in _COMPRESS:
         headers["Content-Encoding"] = encoding
         body = _COMPRESS[encoding](body)
-    return Answer(body, _OCTETS if binary else JSON, headers)
+    return ASGIResponse(body, _OCTETS if binary else JSON, headers)
 
 
 def _values(live: LoadedModel, name: str, outputs: "Matrix") -> tuple[str, NDArray[Any]]:

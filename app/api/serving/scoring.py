@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from app.api.http.bodies import parse_fast
 from app.api.http.responses import dump_json
-from app.api.serving.asgi_io import Answer, Call, decode
+from app.api.serving.asgi_io import ASGIRequest, ASGIResponse
 from app.api.serving.engine import READING, Engine, named
 from app.api.uploads import FORMATS
 from app.errors import InvalidJSON, InvalidRequest, NotFound, UnsupportedMediaType
@@ -38,30 +39,30 @@ def default_model(ref: str | None) -> str:
     return ref
 
 
-async def invocations(engine: Engine, call: Call) -> Answer:
+async def invocations(engine: Engine, request: ASGIRequest) -> ASGIResponse:
     """Predictions of the default model."""
-    is_csv = FORMATS.get(call.media) == "csv"
-    given = call.query(*READING if is_csv else ())
+    is_csv = FORMATS.get(request.media_type) == "csv"
+    given = request.query(*READING if is_csv else ())
     live = await engine.live(default_model(engine.settings.default_model))
     if is_csv:
-        return await engine.of_file(call, live, given, Wanted(bare=True))
-    if not call.is_json:
+        return await engine.of_file(request, live, given, Wanted(bare=True))
+    if not request.is_json:
         raise UnsupportedMediaType(
-            f"cannot read '{call.media[:64]}'; send application/json or text/csv"
+            f"cannot read '{request.media_type[:64]}'; send application/json or text/csv"
         )
     most = engine.settings.max_predict_rows
-    body = await call.body(engine.settings.max_json_bytes)
+    body = await request.body(engine.settings.max_json_bytes)
     outputs = await engine.outputs(live, body, lambda: _read(live, _decoded(body), most))
     told = await engine.written(
         len(outputs), lambda: dump_json({"predictions": live.predictor.predictions(outputs)})
     )
-    return Answer(told, JSON, named(live))
+    return ASGIResponse(told, JSON, named(live))
 
 
 def _decoded(body: bytes) -> Any:
     """JSON, also with the ``NaN`` that MLflow's client writes where a data frame has gaps."""
     try:
-        return decode(body)
+        return parse_fast(body)
     except InvalidJSON:
         if b"NaN" not in body:
             raise
