@@ -8,6 +8,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 from app import __version__
+from app.api import openapi
 from app.api.http import idempotency, problems
 from app.api.http.gate import Gate
 from app.api.http.observe import Observe
@@ -25,8 +26,7 @@ from app.api.routes import (
     operations,
     registry,
 )
-from app.api.schemas.datasets import DatasetRequest
-from app.api.serving import Serving, documented
+from app.api.serving import Serving
 from app.api.serving.engine import Engine
 from app.api.uploads import Uploads
 from app.runtime.context import Context
@@ -61,7 +61,7 @@ def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
         api.include_router(router, dependencies=[Depends(refuse_unknown_parameters)])
     problems.install(api)
     idempotency.install(api)
-    _describe_bodies(api)
+    openapi.complete(api)
     return api
 
 
@@ -70,20 +70,3 @@ def create_app(context: Context, worker_alive: Callable[[], bool]) -> ASGIApp:
     api = create_api(context, worker_alive)
     serving = Serving(api, Engine(context, api.state.models, api.state.uploads))
     return Observe(Gate(serving, context.settings), api.state.metrics)
-
-
-def _describe_bodies(api: FastAPI) -> None:
-    """Add to the OpenAPI document what routes read by themselves, and the routes in front of it."""
-    generate = api.openapi
-
-    def openapi() -> dict[str, object]:
-        if api.openapi_schema is None:
-            document = generate()
-            schema = DatasetRequest.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas = document["components"]["schemas"]
-            schemas.update(schema.pop("$defs", {}))
-            schemas["DatasetRequest"] = schema
-            document["paths"].update(documented.PATHS)
-        return api.openapi_schema or {}
-
-    api.openapi = openapi  # type: ignore[method-assign]
