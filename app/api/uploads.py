@@ -84,7 +84,7 @@ class Uploads:
         self._reading = CapacityLimiter(context.parsers.at_once)
 
     async def from_body(
-        self, request: Request, once: IdempotentRequest, options: UploadOptions
+        self, request: Request, idempotent: IdempotentRequest, options: UploadOptions
     ) -> None:
         """The body itself is the file. Raises UnsupportedMediaType and what reading raises."""
         media = media_type(request)
@@ -98,10 +98,10 @@ class Uploads:
         delimiter = "\t" if media == "text/tab-separated-values" else None
         reading = options.reading(kind, delimiter=delimiter, encoding=charset(request))
         async with self.saved(request, kind) as path:
-            await self._read(path, reading, once, options)
+            await self._read(path, reading, idempotent, options)
 
     async def from_form(
-        self, request: Request, once: IdempotentRequest, query: UploadOptions
+        self, request: Request, idempotent: IdempotentRequest, query: UploadOptions
     ) -> None:
         """The file is a field of the form, and so are its options."""
         limit = self._context.settings.max_upload_bytes + _FORM_OVERHEAD
@@ -124,25 +124,29 @@ class Uploads:
             reading = _of_form_file(file, options)
             async with self._file() as path:
                 await to_thread.run_sync(_copy, file.file, path)
-                await self._read(path, reading, once, options)
+                await self._read(path, reading, idempotent, options)
         finally:
             await form.close()
 
     async def _read(
-        self, path: Path, reading: ingest.Options, once: IdempotentRequest, options: UploadOptions
+        self,
+        path: Path,
+        reading: ingest.Options,
+        idempotent: IdempotentRequest,
+        options: UploadOptions,
     ) -> None:
-        if once.wanted:
+        if idempotent.has_key:
             told = canonical_json(
                 [reading.model_dump(mode="json"), options.model_dump(mode="json")]
             )
-            await once.check(told, (await to_thread.run_sync(sha256_of, path)).encode())
+            await idempotent.replay(told, (await to_thread.run_sync(sha256_of, path)).encode())
         await to_thread.run_sync(
             datasets.create_from_file,
             self._context,
             path,
             reading,
             options.wanted(),
-            once.answering(created),
+            idempotent.recorder(created),
             limiter=self._reading,
         )
 

@@ -1,8 +1,12 @@
 """``Content-Type`` and ``Accept``: what a body is, and what the client would like."""
 
+from typing import TypeVar
+
 from fastapi import Request
 
 from app.errors import NotAcceptable
+
+_Media = TypeVar("_Media", bound=str)
 
 
 def media_type(request: Request) -> str:
@@ -33,7 +37,7 @@ def is_json(media: str) -> bool:
     )
 
 
-def negotiate(accept: str, *offered: str) -> str:
+def negotiate(accept: str, *offered: _Media) -> _Media:
     """Return the media type that an ``Accept`` header likes best, the first of several (RFC 9110,
     section 12.5.1).
 

@@ -55,34 +55,34 @@ async def create_dataset(
     request: Request,
     context: ContextDep,
     uploads: UploadsDep,
-    once: IdempotentRequestDep,
+    idempotent: IdempotentRequestDep,
     options: Annotated[UploadOptions, Query()],
 ) -> Response:
     """Store a table: JSON (inline rows or columns, or a synthetic generator), a file, or a form."""
     media = media_type(request)
     if is_json(media):
-        await _from_json(request, context, once, options)
+        await _from_json(request, context, idempotent, options)
     elif media == FORM:
-        await uploads.from_form(request, once, options)
+        await uploads.from_form(request, idempotent, options)
     else:
-        await uploads.from_body(request, once, options)
-    return once.response
+        await uploads.from_body(request, idempotent, options)
+    return idempotent.response
 
 
 async def _from_json(
-    request: Request, context: Context, once: IdempotentRequest, options: UploadOptions
+    request: Request, context: Context, idempotent: IdempotentRequest, options: UploadOptions
 ) -> None:
     for name in options.model_fields_set:
         raise InvalidRequest.at(f"/{name}", f"with a JSON body, '{name}' goes into the body")
     body = await read_json(request, context.settings.max_json_bytes)
 
-    if once.wanted:
-        await once.check(await to_thread.run_sync(canonical_json, body))
+    if idempotent.has_key:
+        await idempotent.replay(await to_thread.run_sync(canonical_json, body))
 
     def store() -> None:
         told = validate_body(DatasetRequest, body)
         wanted = datasets.Wanted(told.name, told.replace, told.metadata)
-        datasets.create(context, _table(told), wanted, once.answering(created))
+        datasets.create(context, _table(told), wanted, idempotent.recorder(created))
 
     await to_thread.run_sync(store)
 

@@ -62,10 +62,10 @@ def version_metadata(
 
 
 def _metadata(ref: str, request: Request, context: Context) -> dict[str, Any]:
-    live = _models(request).get(ref)
+    model = _models(request).get(ref)
     with context.database.read() as session:
-        known = [str(number) for number in versions.numbers(session, live.name)]
-    return oip.described(live, known)
+        known = [str(number) for number in versions.numbers(session, model.name)]
+    return oip.metadata(model, known)
 
 
 @inference.get("/models/{name}/ready")

@@ -48,7 +48,7 @@ async def create_job(
     request: Request,
     context: ContextDep,
     streams: JobStreamsDep,
-    once: IdempotentRequestDep,
+    idempotent: IdempotentRequestDep,
     dry_run: bool = False,
     prefer: Annotated[str | None, Header(description="wait=N waits for the end")] = None,
 ) -> Response:
@@ -56,16 +56,16 @@ async def create_job(
     if dry_run:
         return json_response(PlanOut.of(await to_thread.run_sync(jobs.dry_run, context, body)), 200)
     seconds = preferred_wait(prefer)
-    if once.wanted:
-        await once.check(canonical_json(await request.json()))
-    job = await to_thread.run_sync(jobs.create, context, body, once.answering(_accepted))
+    if idempotent.has_key:
+        await idempotent.replay(canonical_json(await request.json()))
+    job = await to_thread.run_sync(jobs.create, context, body, idempotent.recorder(_accepted))
     if not seconds:
-        return once.response
+        return idempotent.response
     out = await _wait_for_end(context, streams, job.id, seconds)
     if out.status not in TERMINAL:
         return _taken(out)
     applied = {"Location": f"/v1/jobs/{job.id}", "Preference-Applied": f"wait={seconds:g}"}
-    return await once.amend(json_response(out, 201, applied))
+    return await idempotent.replace(json_response(out, 201, applied))
 
 
 def _accepted(_session: Any, made: Placed) -> Response:

@@ -23,7 +23,7 @@ def _find(context: Context, ref: str) -> ModelVersion:
 
 
 def _listed(session: Any, page: Page[ModelVersion]) -> ModelList:
-    named = aliases.of(session, page.rows)
+    named = aliases.by_version(session, page.rows)
     data = [ModelOut.of(row, named[row.id]) for row in page.rows]
     return ModelList.of_page(data, page.has_more)
 
@@ -41,7 +41,7 @@ def get_model(ref: str, context: ContextDep) -> ModelOut:
     """By ``name`` (newest version), ``name@3``, ``name@alias`` or id."""
     with context.database.read() as session:
         row = versions.find(session, ref)
-        return ModelOut.of(row, aliases.of(session, [row])[row.id])
+        return ModelOut.of(row, aliases.by_version(session, [row])[row.id])
 
 
 @router.delete("/{ref}", status_code=204)
@@ -55,7 +55,7 @@ def delete_model(ref: str, context: ContextDep) -> None:
 def list_versions(name: str, context: ContextDep, paging: PagingDep) -> ModelList:
     """Newest first."""
     with context.database.read() as session:
-        page = versions.versions(session, name, paging)
+        page = versions.of_model(session, name, paging)
         return _listed(session, page)
 
 

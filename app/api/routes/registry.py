@@ -79,17 +79,17 @@ async def promote_checkpoint(
     job_id: str,
     checkpoint_id: str,
     context: ContextDep,
-    once: IdempotentRequestDep,
+    idempotent: IdempotentRequestDep,
     body: PromoteRequest | None = None,
 ) -> Response:
     """Make a checkpoint a model version, whatever state its job is in."""
     name = body.register_as if body else None
-    if once.wanted:
-        await once.check(canonical_json({"register_as": name}))
+    if idempotent.has_key:
+        await idempotent.replay(canonical_json({"register_as": name}))
     await to_thread.run_sync(
-        promotions.promote, context, job_id, checkpoint_id, name, once.answering(_promoted)
+        promotions.promote, context, job_id, checkpoint_id, name, idempotent.recorder(_promoted)
     )
-    return once.response
+    return idempotent.response
 
 
 def _promoted(_session: Any, version: ModelVersion) -> Response:

@@ -6,10 +6,10 @@ from app.api.http.bodies import parse_fast
 from app.api.http.media_types import negotiate
 from app.api.http.responses import dump_json
 from app.api.serving.asgi_io import ASGIRequest, ASGIResponse
-from app.api.serving.engine import AT_ONCE, READING, Engine, boolean, named
+from app.api.serving.engine import FILE_OPTIONS, INLINE_ROWS, Engine, parse_flag, version_header
 from app.api.uploads import FORMATS
 from app.errors import UnsupportedMediaType
-from app.services.predictions.files import ARROW, CSV, JSON, Media, Wanted
+from app.services.predictions.files import ARROW, CSV, JSON, OutputFormat, OutputType
 from app.services.predictions.requests import layout_of, matrix_of
 from app.services.predictions.resolver import LoadedModel
 
@@ -18,41 +18,45 @@ if TYPE_CHECKING:
 
 
 async def predict(engine: Engine, request: ASGIRequest, ref: str) -> ASGIResponse:
-    """Predictions of one version for all rows of a request."""
-    live = await engine.live(ref)
-    media: Media = JSON
+    """Return the predictions of the model ``ref`` for all rows of a request.
+
+    Raises NotFound, ArtifactCorrupt, NotAcceptable, or InvalidInput of any kind.
+    """
+    model = await engine.model(ref)
+    output_type: OutputType = JSON
     accept = request.header(b"accept")
     if accept and accept not in ("*/*", JSON):
-        media = negotiate(accept, JSON, CSV, ARROW)  # type: ignore[assignment]
+        output_type = negotiate(accept, JSON, CSV, ARROW)
     if not request.is_json and request.media_type not in FORMATS:
         raise UnsupportedMediaType(
             f"cannot read '{request.media_type[:64]}'; send application/json, text/csv, "
             "application/x-ndjson, application/vnd.apache.parquet or "
             "application/vnd.apache.arrow.stream"
         )
-    given = request.query("probabilities", *(() if request.is_json else READING))
-    probabilities = boolean(given.get("probabilities"), "probabilities")
+    query = request.query("probabilities", *(() if request.is_json else FILE_OPTIONS))
+    probabilities = parse_flag(query.get("probabilities"), "probabilities")
+    output_format = OutputFormat(output_type, probabilities)
     if not request.is_json:
-        return await engine.of_file(request, live, given, Wanted(media, probabilities))
+        return await engine.predict_file(request, model, query, output_format)
     body = await request.body(engine.settings.max_json_bytes)
     max_rows = engine.settings.max_predict_rows
 
     def read() -> "Matrix":
-        return matrix_of(live.predictor, *layout_of(parse_fast(body)), max_rows)
+        return matrix_of(model.predictor, *layout_of(parse_fast(body)), max_rows)
 
-    outputs = await engine.outputs(live, body, read)
-    if media != JSON or len(outputs) > AT_ONCE:
-        return await engine.answer(live, outputs, Wanted(media, probabilities))
-    return ASGIResponse(_told(live, outputs, probabilities), JSON, named(live))
+    outputs = await engine.outputs(model, body, read)
+    if output_type != JSON or len(outputs) > INLINE_ROWS:
+        return await engine.formatted(model, outputs, output_format)
+    return ASGIResponse(_json(model, outputs, probabilities), JSON, version_header(model))
 
 
-def _told(live: LoadedModel, outputs: "Matrix", probabilities: bool) -> bytes:
+def _json(model: LoadedModel, outputs: "Matrix", probabilities: bool) -> bytes:
     body: dict[str, Any] = {
         "object": "predictions",
-        "model": live.name,
-        "version": live.version,
-        "predictions": live.predictor.predictions(outputs),
+        "model": model.name,
+        "version": model.version,
+        "predictions": model.predictor.predictions(outputs),
     }
     if probabilities:
-        body["probabilities"] = live.predictor.probabilities(outputs)
+        body["probabilities"] = model.predictor.probabilities(outputs)
     return dump_json(body)
