@@ -41,7 +41,7 @@ Upload a table (`POST /v1/datasets`), train on it (`POST /v1/jobs`), watch the l
 
 
 def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
-    """The routes alone, without the gate in front of them."""
+    """Return the routes alone, without the layers in front of them."""
     api: FastAPI = FastAPIOffline(
         title="fitserve",
         version=__version__,
@@ -56,8 +56,8 @@ def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
     api.state.metrics = Metrics(context)
     api.state.streams = JobStreams(context)
     api.state.worker_alive = worker_alive
-    ours = (datasets, jobs, job_history, job_files, models, registry, evaluations, operations)
-    for router in (*(module.router for module in ours), dialects.inference, dialects.mlflow):
+    nouns = (datasets, jobs, job_history, job_files, models, registry, evaluations, operations)
+    for router in (*(module.router for module in nouns), dialects.inference, dialects.mlflow):
         api.include_router(router, dependencies=[Depends(refuse_unknown_parameters)])
     problems.install(api)
     idempotency.install(api)
@@ -66,7 +66,7 @@ def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
 
 
 def create_app(context: Context, worker_alive: Callable[[], bool]) -> ASGIApp:
-    """The whole application as uvicorn serves it."""
+    """Return the whole application as uvicorn serves it."""
     api = create_api(context, worker_alive)
     serving = Serving(api, Engine(context, api.state.models, api.state.uploads))
     return Observe(Gate(serving, context.settings), api.state.metrics)

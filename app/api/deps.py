@@ -54,6 +54,8 @@ PagingDep = Annotated[Paging, Depends(_paging)]
 
 @dataclass(frozen=True)
 class RowWindow:
+    """Which rows: at most ``limit`` from number ``offset``, counted from 0."""
+
     offset: int
     limit: int
 
@@ -80,7 +82,7 @@ async def _condition(
 
 
 def _tags(lines: list[str] | None) -> frozenset[str] | None:
-    """The entity tags of a header, weak and unquoted ones taken as what they mean."""
+    """Return the entity tags of a header, weak and unquoted ones taken as what they mean."""
     if lines is None:
         return None
     tags = (tag.strip() for line in lines for tag in line.split(","))

@@ -41,10 +41,20 @@ FORMATS: dict[str, Format] = {
     "application/x-parquet": "parquet",
     "application/vnd.apache.arrow.stream": "arrow",
 }
-_UNTOLD = {"", "application/octet-stream", "application/gzip", "application/x-gzip", "text/plain"}
-_TEXT: set[Format] = {"csv", "ndjson"}
-_WRITTEN_AT_ONCE = 1024 * 1024
-_FORM_OVERHEAD = 64 * 1024
+_GENERIC_TYPES = {
+    "",
+    "application/octet-stream",
+    "application/gzip",
+    "application/x-gzip",
+    "text/plain",
+}
+"""Media types that say nothing of the format."""
+_TEXT_FORMATS: set[Format] = {"csv", "ndjson"}
+"""They may be compressed with gzip; the others compress by themselves."""
+_WRITE_BYTES = 1024 * 1024
+"""Written to the disk at once."""
+_FORM_BYTES = 64 * 1024
+"""Of a form beside its file."""
 
 
 class UploadOptions(BaseModel):
@@ -66,27 +76,35 @@ class UploadOptions(BaseModel):
     )
     header: bool = Field(True, description="CSV: whether the first line names the columns")
 
-    def reading(self, kind: Format, **told: str | None) -> ingest.Options:
-        """How to read the file; what its media type ``told`` holds where no option says more."""
-        given = {"delimiter": self.delimiter, "encoding": self.encoding}
-        chosen = {key: given[key] or told.get(key) for key in given}
-        return ingest.Options(format=kind, header=self.header, types=self.types or {}, **chosen)
-
-    def wanted(self) -> datasets.Wanted:
-        return datasets.Wanted(self.name, self.replace)
+    def ingest_options(
+        self, file_format: Format, delimiter: str | None, encoding: str | None
+    ) -> ingest.Options:
+        """Return how to read the file; ``delimiter`` and ``encoding``, as its media type has them,
+        hold where no option says more."""
+        return ingest.Options(
+            format=file_format,
+            delimiter=self.delimiter or delimiter,
+            encoding=self.encoding or encoding,
+            header=self.header,
+            types=self.types or {},
+        )
 
 
 class Uploads:
-    """Takes files in; as many are read at once as is worth it, the others wait without a thread."""
+    """Makes datasets of uploaded files; as many are read at once as is worth it, the others wait
+    without a thread."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._reading = CapacityLimiter(context.parsers.at_once)
 
-    async def from_body(
+    async def create_from_body(
         self, request: Request, idempotent: IdempotentRequest, options: UploadOptions
     ) -> None:
-        """The body itself is the file. Raises UnsupportedMediaType and what reading raises."""
+        """Make a dataset of a body that is the file itself.
+
+        Raises UnsupportedMediaType and what ``datasets.create_from_file`` raises.
+        """
         media = media_type(request)
         if media not in FORMATS:
             raise UnsupportedMediaType(
@@ -96,15 +114,18 @@ class Uploads:
             )
         kind = FORMATS[media]
         delimiter = "\t" if media == "text/tab-separated-values" else None
-        reading = options.reading(kind, delimiter=delimiter, encoding=charset(request))
+        reading = options.ingest_options(kind, delimiter, charset(request))
         async with self.saved(request, kind) as path:
-            await self._read(path, reading, idempotent, options)
+            await self._create(path, reading, idempotent, options)
 
-    async def from_form(
+    async def create_from_form(
         self, request: Request, idempotent: IdempotentRequest, query: UploadOptions
     ) -> None:
-        """The file is a field of the form, and so are its options."""
-        limit = self._context.settings.max_upload_bytes + _FORM_OVERHEAD
+        """Make a dataset of a form; the file is a field of it, and so are its options.
+
+        Raises InvalidRequest, RequestValidationError and what ``create_from_body`` raises.
+        """
+        limit = self._context.settings.max_upload_bytes + _FORM_BYTES
         with explain_os_errors():  # a large file is spooled to disk
             form = await limited(request, limit).form(max_files=1, max_fields=16)
         try:
@@ -114,21 +135,21 @@ class Uploads:
                 raise InvalidRequest.at(
                     "/file", "the field 'file' has no file name; send it as a file (-F file=@…)"
                 )
-            told = query.model_dump(exclude_unset=True, exclude={"types"})
-            options = validate_body(UploadOptions, {**told, **fields})
+            in_query = query.model_dump(exclude_unset=True, exclude={"types"})
+            options = validate_body(UploadOptions, {**in_query, **fields})
             file = form.get("file")
             if not isinstance(file, UploadFile):
                 raise InvalidRequest.at(
                     "/file", "the form has no file; send it in the field 'file'"
                 )
-            reading = _of_form_file(file, options)
+            reading = _form_file_options(file, options)
             async with self._file() as path:
                 await to_thread.run_sync(_copy, file.file, path)
-                await self._read(path, reading, idempotent, options)
+                await self._create(path, reading, idempotent, options)
         finally:
             await form.close()
 
-    async def _read(
+    async def _create(
         self,
         path: Path,
         reading: ingest.Options,
@@ -136,17 +157,16 @@ class Uploads:
         options: UploadOptions,
     ) -> None:
         if idempotent.has_key:
-            told = canonical_json(
-                [reading.model_dump(mode="json"), options.model_dump(mode="json")]
-            )
-            await idempotent.replay(told, (await to_thread.run_sync(sha256_of, path)).encode())
+            choices = [reading.model_dump(mode="json"), options.model_dump(mode="json")]
+            digest = await to_thread.run_sync(sha256_of, path)
+            await idempotent.replay(canonical_json(choices), digest.encode())
         await to_thread.run_sync(
             datasets.create_from_file,
             self._context,
             path,
             reading,
-            options.wanted(),
-            idempotent.recorder(created),
+            datasets.Wanted(options.name, options.replace),
+            idempotent.recorder(created_response),
             limiter=self._reading,
         )
 
@@ -154,16 +174,19 @@ class Uploads:
 
     @asynccontextmanager
     async def saved(self, request: Request, kind: Format) -> AsyncIterator[Path]:
-        """The body as a file that is gone afterwards. Raises TooLarge or StorageFull."""
+        """Give the body as a file that is gone afterwards.
+
+        Raises TooLarge, UnsupportedMediaType or StorageFull.
+        """
         async with self._file() as path:
             await self._save(request, path, kind)
             yield path
 
     @asynccontextmanager
     async def _file(self) -> AsyncIterator[Path]:
-        """A file of our own on the data disk that is gone afterwards, whatever happens.
+        """Give the path of a file on the data disk that is gone afterwards, whatever happens.
 
-        Its name has nothing of the client's.
+        Its name has nothing of what the client sent.
         """
         path = self._context.storage.scratch / f"upload.{secrets.token_hex(8)}"
         try:
@@ -175,40 +198,44 @@ class Uploads:
     async def _save(self, request: Request, path: Path, kind: Format) -> None:
         """Stream the body to ``path``, counting; the disk keeps the room it is to keep."""
         max_bytes = self._context.settings.max_upload_bytes
-        body = limited(request, max_bytes, GZIP if kind in _TEXT else UNCOMPRESSED)
+        body = limited(request, max_bytes, GZIP if kind in _TEXT_FORMATS else UNCOMPRESSED)
         with explain_os_errors(), path.open("wb", buffering=0) as file:
-            waiting = bytearray()
+            buffer = bytearray()
             async for chunk in body.stream():
-                waiting += chunk
-                if len(waiting) >= _WRITTEN_AT_ONCE:
-                    await to_thread.run_sync(self._write, file, waiting)
-                    waiting.clear()
-            _write(file, waiting)
+                buffer += chunk
+                if len(buffer) >= _WRITE_BYTES:
+                    await to_thread.run_sync(self._write, file, buffer)
+                    buffer.clear()
+            _write(file, buffer)
 
     def _write(self, file: BinaryIO, content: bytearray) -> None:
         datasets.require_room(self._context)
         _write(file, content)
 
 
-def created(_session: Any, dataset: Dataset) -> Response:
-    """What the client is told of a new dataset."""
+def created_response(_session: Any, dataset: Dataset) -> Response:
+    """Return the response that shows a new dataset."""
     return json_response(DatasetOut.of(dataset), 201, {"Location": f"/v1/datasets/{dataset.id}"})
 
 
 def _write(file: BinaryIO, content: bytearray) -> None:
-    with memoryview(content) as left:
-        done = 0
-        while done < len(left):
-            done += file.write(left[done:])
+    with memoryview(content) as view:
+        written = 0
+        while written < len(view):
+            written += file.write(view[written:])
 
 
 def _copy(file: BinaryIO, path: Path) -> None:
     with explain_os_errors(), path.open("wb") as copy:
-        shutil.copyfileobj(file, copy, _WRITTEN_AT_ONCE)
+        shutil.copyfileobj(file, copy, _WRITE_BYTES)
 
 
-def _of_form_file(file: UploadFile, options: UploadOptions) -> ingest.Options:
-    """By the part's media type, else by the end of its name, else by its first bytes, else CSV."""
+def _form_file_options(file: UploadFile, options: UploadOptions) -> ingest.Options:
+    """Return how to read a form's file.
+
+    Its format is found by the part's media type, else by the end of its name, else by its first
+    bytes, else it is CSV. Raises UnsupportedMediaType.
+    """
     media = without_parameters(file.content_type or "")
     ending = Path((file.filename or "")[-32:].lower().replace("\0", "")).name.removesuffix(".gz")
     kind = FORMATS.get(media)
@@ -216,11 +243,13 @@ def _of_form_file(file: UploadFile, options: UploadOptions) -> ingest.Options:
         head = file.file.read(4)
         file.file.seek(0)
         kind = (
-            ingest.format_of(ending) or ingest.sniff(head) or ("csv" if media in _UNTOLD else None)
+            ingest.format_of(ending)
+            or ingest.sniff(head)
+            or ("csv" if media in _GENERIC_TYPES else None)
         )
     if kind is None:
         raise UnsupportedMediaType(
             f"the file is '{media[:64]}'; send CSV, NDJSON, Parquet or an Arrow stream"
         )
     tabbed = media == "text/tab-separated-values" or ending.endswith(".tsv")
-    return options.reading(kind, delimiter="\t" if tabbed else None)
+    return options.ingest_options(kind, "\t" if tabbed else None, None)

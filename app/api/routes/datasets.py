@@ -20,7 +20,7 @@ from app.api.http.media_types import is_json, media_type, negotiate
 from app.api.http.validation import validate_body
 from app.api.schemas.common import RowsOut
 from app.api.schemas.datasets import DatasetList, DatasetOut, DatasetRequest, InlineSource
-from app.api.uploads import FORM, FORMATS, UploadOptions, created
+from app.api.uploads import FORM, FORMATS, UploadOptions, created_response
 from app.errors import InvalidRequest
 from app.ml.tables import content, json_rows
 from app.ml.tables.parquet import TypedTable
@@ -61,42 +61,41 @@ async def create_dataset(
     """Store a table: JSON (inline rows or columns, or a synthetic generator), a file, or a form."""
     media = media_type(request)
     if is_json(media):
-        await _from_json(request, context, idempotent, options)
+        await _create_from_json(request, context, idempotent, options)
     elif media == FORM:
-        await uploads.from_form(request, idempotent, options)
+        await uploads.create_from_form(request, idempotent, options)
     else:
-        await uploads.from_body(request, idempotent, options)
+        await uploads.create_from_body(request, idempotent, options)
     return idempotent.response
 
 
-async def _from_json(
+async def _create_from_json(
     request: Request, context: Context, idempotent: IdempotentRequest, options: UploadOptions
 ) -> None:
     for name in options.model_fields_set:
         raise InvalidRequest.at(f"/{name}", f"with a JSON body, '{name}' goes into the body")
-    body = await read_json(request, context.settings.max_json_bytes)
-
+    value = await read_json(request, context.settings.max_json_bytes)
     if idempotent.has_key:
-        await idempotent.replay(await to_thread.run_sync(canonical_json, body))
+        await idempotent.replay(await to_thread.run_sync(canonical_json, value))
 
     def store() -> None:
-        told = validate_body(DatasetRequest, body)
-        wanted = datasets.Wanted(told.name, told.replace, told.metadata)
-        datasets.create(context, _table(told), wanted, idempotent.recorder(created))
+        body = validate_body(DatasetRequest, value)
+        wanted = datasets.Wanted(body.name, body.replace, body.metadata)
+        datasets.create(context, _table(body), wanted, idempotent.recorder(created_response))
 
     await to_thread.run_sync(store)
 
 
-def _table(told: DatasetRequest) -> TypedTable:
-    source = told.source
+def _table(body: DatasetRequest) -> TypedTable:
+    source = body.source
     if not isinstance(source, InlineSource):
         columns = {name: values.tolist() for name, values in source.columns().items()}
-        return json_rows.from_columns(columns, told.types)
+        return json_rows.from_columns(columns, body.types)
     if (source.rows is None) == (source.columns is None):
         raise InvalidRequest.at("/source", "an inline source has either 'rows' or 'columns'")
     if source.rows is not None:
-        return json_rows.from_rows(source.rows, told.types)
-    return json_rows.from_columns(source.columns or {}, told.types)
+        return json_rows.from_rows(source.rows, body.types)
+    return json_rows.from_columns(source.columns or {}, body.types)
 
 
 # ---------------------------------------------------------------- reading

@@ -1,4 +1,4 @@
-"""What other serving protocols ask beside predictions: who is there, and what a model is.
+"""What serving protocols have beside predictions: health, and metadata of server and models.
 
 The Open Inference Protocol v2 under ``/v2``, and MLflow's ``/ping``, ``/health`` and ``/version``.
 """
@@ -41,9 +41,9 @@ async def server_live() -> dict[str, bool]:
 def server_ready(request: Request, context: ContextDep) -> dict[str, bool]:
     """As ``/readyz``; 503 where it is not."""
     checks = health.checks(context, request.app.state.worker_alive)
-    wrong = [f"{part}: {said}" for part, said in checks.items() if said != "ok"]
-    if wrong:
-        raise Unavailable(", ".join(wrong))
+    failing = [f"{part}: {state}" for part, state in checks.items() if state != "ok"]
+    if failing:
+        raise Unavailable(", ".join(failing))
     return {"ready": True}
 
 

@@ -18,10 +18,10 @@ def evaluate_model(
     ref: str, request: EvaluateRequest, context: ContextDep, predictors: PredictorsDep
 ) -> EvaluationOut:
     """Metrics on the rows of a dataset whose targets are known, beside those of a guess."""
-    done = evaluations.evaluate(context, predictors, ref, request.dataset)
+    found = evaluations.evaluate(context, predictors, ref, request.dataset)
     return EvaluationOut(
-        model=done.model.name,
-        version=done.model.version,
-        dataset=DatasetRef(id=done.dataset.id, name=done.dataset.name),
-        **asdict(done.evaluation),
+        model=found.model.name,
+        version=found.model.version,
+        dataset=DatasetRef(id=found.dataset.id, name=found.dataset.name),
+        **asdict(found.evaluation),
     )

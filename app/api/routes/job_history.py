@@ -36,10 +36,10 @@ def get_metrics(
     max_points: Annotated[int | None, Query(ge=2, le=1_000_000)] = None,
 ) -> Any:
     """The loss history, also while the job runs; ``text/csv`` by ``Accept``."""
-    wanted = None if names is None else {name.strip() for name in names.split(",")}
+    chosen = None if names is None else {name.strip() for name in names.split(",")}
     with context.database.read() as session:
         jobs.find(session, job_id)
-        found = history.read(session, job_id, names=wanted, after_epoch=after_epoch)
+        found = history.read(session, job_id, names=chosen, after_epoch=after_epoch)
     if max_points is not None:
         found = found.downsampled(max_points)
     if negotiate(request.headers.get("accept", ""), "application/json", "text/csv") == "text/csv":
@@ -109,17 +109,17 @@ async def stream_events(
     after = _event_number(last_event_id)
     following = AsyncExitStack()
     stream = await following.enter_async_context(streams.follow(job_id, after))
-    if stream.over and after >= stream.last:
+    if stream.complete and after >= stream.last:
         await following.aclose()
         return Response(status_code=204)  # which tells a browser to come back no more
 
-    async def sent() -> AsyncIterator[bytes]:
+    async def body() -> AsyncIterator[bytes]:
         async with following:
             async for piece in stream.stream(after):
                 yield piece
 
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(sent(), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(body(), media_type="text/event-stream", headers=headers)
 
 
 def _event_number(given: str | None) -> int:

@@ -30,7 +30,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictJSONRoute
 Status = Literal[
     "queued", "running", "cancelling", "pausing", "paused", "succeeded", "failed", "cancelled"
 ]
-_ASKED: dict[str, Any] = {
+_VERB: dict[str, Any] = {
     "status_code": 202,
     "responses": {200: {"model": JobOut}, 202: {"model": JobOut}},
     "response_model": None,
@@ -58,34 +58,37 @@ async def create_job(
     seconds = preferred_wait(prefer)
     if idempotent.has_key:
         await idempotent.replay(canonical_json(await request.json()))
-    job = await to_thread.run_sync(jobs.create, context, body, idempotent.recorder(_accepted))
+    job = await to_thread.run_sync(
+        jobs.create, context, body, idempotent.recorder(_created_response)
+    )
     if not seconds:
         return idempotent.response
     out = await _wait_for_end(context, streams, job.id, seconds)
     if out.status not in TERMINAL:
-        return _taken(out)
+        return _job_response(out)
     applied = {"Location": f"/v1/jobs/{job.id}", "Preference-Applied": f"wait={seconds:g}"}
     return await idempotent.replace(json_response(out, 201, applied))
 
 
-def _accepted(_session: Any, made: Placed) -> Response:
-    return _taken(JobOut.of(*made))
+def _created_response(_session: Any, created: Placed) -> Response:
+    return _job_response(JobOut.of(*created))
 
 
-def _taken(job: JobOut, status: int = 202) -> Response:
-    """The job goes on by itself: where to look, and when."""
+def _job_response(job: JobOut, status: int = 202) -> Response:
+    """Return the job, which goes on by itself, with where to look for it, and when."""
     return json_response(job, status, {"Location": f"/v1/jobs/{job.id}", "Retry-After": "1"})
 
 
 async def _wait_for_end(
     context: Context, streams: JobStreams, job_id: str, seconds: float
 ) -> JobOut:
-    """The job, once it has ended or the time is up. No database connection is held meanwhile."""
+    """Return the job when it has ended, or after so many seconds. No database connection is held
+    meanwhile."""
     out = await to_thread.run_sync(_read, context, job_id)
     if out.status in TERMINAL or not seconds:
         return out
     async with streams.follow(job_id) as stream:
-        await stream.ended(seconds)
+        await stream.wait_for_end(seconds)
     return await to_thread.run_sync(_read, context, job_id)
 
 
@@ -122,29 +125,29 @@ async def get_job(
     return await _wait_for_end(context, streams, job_id, seconds)
 
 
-def _ask(context: Context, job_id: str, verb: Verb) -> Response:
-    job, news = jobs.ask(context, job_id, verb)
+def _apply(context: Context, job_id: str, verb: Verb) -> Response:
+    job, changed = jobs.ask(context, job_id, verb)
     with context.database.read() as session:
         place = queue.position(session, job)
-    return _taken(JobOut.of(job, place), 202 if news else 200)
+    return _job_response(JobOut.of(job, place), 202 if changed else 200)
 
 
-@router.post("/{job_id}/cancel", **_ASKED)
+@router.post("/{job_id}/cancel", **_VERB)
 def cancel_job(job_id: str, context: ContextDep) -> Response:
     """Ask for the end of a job; 200 where that was asked for already."""
-    return _ask(context, job_id, "cancel")
+    return _apply(context, job_id, "cancel")
 
 
-@router.post("/{job_id}/pause", **_ASKED)
+@router.post("/{job_id}/pause", **_VERB)
 def pause_job(job_id: str, context: ContextDep) -> Response:
     """Let a job rest, its process ended and a checkpoint kept; 200 where it does or will."""
-    return _ask(context, job_id, "pause")
+    return _apply(context, job_id, "pause")
 
 
-@router.post("/{job_id}/resume", **_ASKED)
+@router.post("/{job_id}/resume", **_VERB)
 def resume_job(job_id: str, context: ContextDep) -> Response:
     """Put a paused job back into the queue; it goes on where it was, bit for bit."""
-    return _ask(context, job_id, "resume")
+    return _apply(context, job_id, "resume")
 
 
 @router.delete("/{job_id}", status_code=204)

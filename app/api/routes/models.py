@@ -22,9 +22,9 @@ def _find(context: Context, ref: str) -> ModelVersion:
         return versions.find(session, ref)
 
 
-def _listed(session: Any, page: Page[ModelVersion]) -> ModelList:
-    named = aliases.by_version(session, page.rows)
-    data = [ModelOut.of(row, named[row.id]) for row in page.rows]
+def _model_list(session: Any, page: Page[ModelVersion]) -> ModelList:
+    names = aliases.by_version(session, page.rows)
+    data = [ModelOut.of(row, names[row.id]) for row in page.rows]
     return ModelList.of_page(data, page.has_more)
 
 
@@ -33,7 +33,7 @@ def list_models(context: ContextDep, paging: PagingDep) -> ModelList:
     """Each model by its newest version, newest first."""
     with context.database.read() as session:
         page = versions.newest(session, paging)
-        return _listed(session, page)
+        return _model_list(session, page)
 
 
 @router.get("/{ref}")
@@ -56,7 +56,7 @@ def list_versions(name: str, context: ContextDep, paging: PagingDep) -> ModelLis
     """Newest first."""
     with context.database.read() as session:
         page = versions.of_model(session, name, paging)
-        return _listed(session, page)
+        return _model_list(session, page)
 
 
 @router.get("/{ref}/parameters")

@@ -39,7 +39,7 @@ def get_alias(name: str, alias: str, context: ContextDep) -> Response:
     """Which version it names; the ETag is for ``If-Match``."""
     with context.database.read() as session:
         row = aliases.find(session, name, alias)
-    return _told(row, 200)
+    return _alias_response(row, 200)
 
 
 @router.put(
@@ -53,7 +53,7 @@ def put_alias(
     """Have it name a version; 201 where it is new. ``If-Match`` with the ETag of what it names now:
     of several who move it at once, one does, and the others are told 412."""
     row, new = aliases.put(context, name, alias, body.version, condition)
-    return _told(row, 201 if new else 200)
+    return _alias_response(row, 201 if new else 200)
 
 
 @router.delete(_ALIASES + "/{alias}", status_code=204)
@@ -62,7 +62,7 @@ def delete_alias(name: str, alias: str, context: ContextDep, condition: Conditio
     aliases.delete(context, name, alias, condition)
 
 
-def _told(row: Alias, status: int) -> Response:
+def _alias_response(row: Alias, status: int) -> Response:
     headers = {"ETag": f'"{row.version}"'}
     if status == 201:
         headers["Location"] = f"/v1/models/{row.name}/aliases/{row.alias}"
@@ -87,10 +87,15 @@ async def promote_checkpoint(
     if idempotent.has_key:
         await idempotent.replay(canonical_json({"register_as": name}))
     await to_thread.run_sync(
-        promotions.promote, context, job_id, checkpoint_id, name, idempotent.recorder(_promoted)
+        promotions.promote,
+        context,
+        job_id,
+        checkpoint_id,
+        name,
+        idempotent.recorder(_version_response),
     )
     return idempotent.response
 
 
-def _promoted(_session: Any, version: ModelVersion) -> Response:
+def _version_response(_session: Any, version: ModelVersion) -> Response:
     return json_response(ModelOut.of(version, []), 201, {"Location": f"/v1/models/{version.id}"})
