@@ -167,7 +167,7 @@ class JobStream:
         self._changed = asyncio.Event()
 
     def _after(self, after: int) -> bytes:
-        """Return all events after ``after``, joined; most followers need the same, so it is cached."""
+        """Return all events after ``after``; most followers need the same, so it is cached."""
         key = after * 2**31 + self.last
         if self._joined[0] != key:
             self._joined = (key, b"".join(self._encoded[after + 1 - self._first :]))

@@ -128,9 +128,9 @@ def _detail(item: dict[str, Any], name: str) -> str:
     if write is not None:
         return write(name, item)
     sentence = str(item["msg"]).replace("Input should be", f"'{name}' should be")
-    given = item.get("input")
-    if isinstance(given, str | int | float | bool) and item["type"].endswith(_TYPES_WITH_INPUT):
-        sentence = f"{sentence}, got {_short(given)}"
+    value = item.get("input")
+    if isinstance(value, str | int | float | bool) and item["type"].endswith(_TYPES_WITH_INPUT):
+        sentence = f"{sentence}, got {_short(value)}"
     return (
         sentence
         if f"'{name}'" in sentence or item["type"] in _OWN_TYPES

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from app.api.deps import ContextDep, JobStreamsDep, PagingDep
 from app.api.http.media_types import negotiate
 from app.api.schemas.jobs import EventList, EventOut, MetricsOut, Nonfinite, SeriesOut
-from app.errors import FieldError, InvalidRequest
+from app.errors import InvalidRequest
 from app.ml.finite import finite, kind
 from app.services.jobs import events, history, jobs
 from app.services.jobs.history import History
@@ -106,7 +106,7 @@ async def stream_events(
     ] = None,
 ) -> Response:
     """The same events as they come, until the job's end, as server-sent events."""
-    after = _event_number(last_event_id)
+    after = _parse_event_id(last_event_id)
     following = AsyncExitStack()
     stream = await following.enter_async_context(streams.follow(job_id, after))
     if stream.complete and after >= stream.last:
@@ -122,10 +122,10 @@ async def stream_events(
     return StreamingResponse(body(), media_type="text/event-stream", headers=headers)
 
 
-def _event_number(given: str | None) -> int:
-    if not given:
+def _parse_event_id(header: str | None) -> int:
+    if not header:
         return 0
-    if not (given.isascii() and given.isdecimal() and len(given) < 16):
-        detail = f"Last-Event-ID wants the id of an event, got '{given[:64]}'; leave it out"
-        raise InvalidRequest(detail, [FieldError("/Last-Event-ID", detail)])
-    return int(given)
+    if not (header.isascii() and header.isdecimal() and len(header) < 16):
+        detail = f"Last-Event-ID wants the id of an event, got '{header[:64]}'; leave it out"
+        raise InvalidRequest.at("/Last-Event-ID", detail)
+    return int(header)

@@ -84,12 +84,12 @@ def _nan_only(constant: str) -> float:
 def _read(model: LoadedModel, body: Any, max_rows: int) -> "Matrix":
     if not isinstance(body, dict):
         raise InvalidRequest.at("", f"send an object with one of {', '.join(_LAYOUTS)}")
-    given = [key for key in body if key != "params"]
+    keys = [key for key in body if key != "params"]
     if body.get("params"):
         raise InvalidRequest.at("/params", "this model has no parameters; leave 'params' out")
-    if len(given) != 1 or given[0] not in _LAYOUTS:
+    if len(keys) != 1 or keys[0] not in _LAYOUTS:
         raise InvalidRequest.at("", f"send exactly one of {', '.join(_LAYOUTS)}")
-    (key,) = given
+    (key,) = keys
     return _READERS[key](model, body[key], max_rows, f"/{key}")
 
 

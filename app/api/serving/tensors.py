@@ -161,8 +161,8 @@ def _of_json(data: Any, datatype: str, count: int, pointer: str) -> NDArray[Any]
         )
     wrong = next(_wrong_places(flat, datatype), None)
     if wrong is not None:
-        said = str(flat[wrong])[:64]
-        raise InvalidRequest.at(f"{pointer}/{wrong}", f"value {wrong} ({said}) is no {datatype}")
+        value = str(flat[wrong])[:64]
+        raise InvalidRequest.at(f"{pointer}/{wrong}", f"value {wrong} ({value}) is no {datatype}")
     if datatype == "BYTES":
         return _objects(flat)
     if None not in flat:
