@@ -41,6 +41,7 @@ FORMATS: dict[str, Format] = {
     "application/x-parquet": "parquet",
     "application/vnd.apache.arrow.stream": "arrow",
 }
+"""The format of a file by its media type."""
 _GENERIC_TYPES = {
     "",
     "application/octet-stream",
@@ -125,9 +126,9 @@ class Uploads:
 
         Raises InvalidRequest, RequestValidationError and what ``create_from_body`` raises.
         """
-        limit = self._context.settings.max_upload_bytes + _FORM_BYTES
+        max_bytes = self._context.settings.max_upload_bytes + _FORM_BYTES
         with explain_os_errors():  # a large file is spooled to disk
-            form = await limited(request, limit).form(max_files=1, max_fields=16)
+            form = await limited(request, max_bytes).form(max_files=1, max_fields=16)
         try:
             # a form sends empty strings for what was not filled in
             fields = {key: value for key, value in form.items() if isinstance(value, str) and value}
@@ -196,7 +197,7 @@ class Uploads:
                 path.unlink()
 
     async def _save(self, request: Request, path: Path, kind: Format) -> None:
-        """Stream the body to ``path``, counting; the disk keeps the room it is to keep."""
+        """Stream the body to ``path``, counted, while the disk has room left."""
         max_bytes = self._context.settings.max_upload_bytes
         body = limited(request, max_bytes, GZIP if kind in _TEXT_FORMATS else UNCOMPRESSED)
         with explain_os_errors(), path.open("wb", buffering=0) as file:

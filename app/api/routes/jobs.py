@@ -1,16 +1,11 @@
-"""``/v1/jobs``: made, shown, cancelled, paused, resumed, deleted; and how its rows are split."""
+"""``/v1/jobs``: create, list, get, cancel, pause, resume and delete; and how the rows are split."""
 
 from typing import Annotated, Any, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from app.api.deps import (
-    ContextDep,
-    JobStreamsDep,
-    PagingDep,
-    RowWindowDep,
-)
+from app.api.deps import ContextDep, JobStreamsDep, PagingDep, RowWindowDep
 from app.api.http.idempotency import IdempotentRequestDep, canonical_json
 from app.api.http.json_route import StrictJSONRoute
 from app.api.http.responses import json_response

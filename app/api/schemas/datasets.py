@@ -47,6 +47,7 @@ class DatasetOut(BaseModel):
 
     @classmethod
     def of(cls, row: Dataset) -> "DatasetOut":
+        """Return a stored dataset as the API shows it."""
         return cls(
             id=row.id,
             name=row.name,

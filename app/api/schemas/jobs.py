@@ -56,6 +56,7 @@ class JobOut(BaseModel):
 
     @classmethod
     def of(cls, row: Job, queue_position: int | None = None) -> "JobOut":
+        """Return a stored job as the API shows it, with its place in the queue if it has one."""
         model = None
         if row.model_name is not None and row.model_version is not None:
             ref = f"{row.model_name}@{row.model_version}"
@@ -83,7 +84,7 @@ class JobOut(BaseModel):
 
 
 def _progress(row: Job) -> Progress:
-    """Where a job stands; one that stopped early has all its epochs behind it."""
+    """Return how far a job is; one that stopped early is all the way."""
     epochs = int(row.spec["epochs"])
     if row.status == "succeeded":
         return Progress(epoch=row.epochs_done, epochs=epochs, fraction=1.0, eta_seconds=0.0)
@@ -110,6 +111,7 @@ class PlanOut(BaseModel):
 
     @classmethod
     def of(cls, plan: Plan) -> "PlanOut":
+        """Return what planning a job found."""
         return cls(
             spec=plan.spec.model_dump(mode="json"),
             split=plan.split,
@@ -139,6 +141,7 @@ class EventOut(BaseModel):
 
     @classmethod
     def of(cls, job_id: str, event: Event) -> "EventOut":
+        """Return an event of a job as the API shows it."""
         kind = cast(Literal["status", "metrics", "done"], event.type)
         return cls(id=event.id, type=kind, job=job_id, data=event.data, created_at=event.created_at)
 
@@ -178,6 +181,7 @@ class CheckpointOut(BaseModel):
 
     @classmethod
     def of(cls, row: Checkpoint) -> "CheckpointOut":
+        """Return a stored checkpoint as the API shows it."""
         return cls(
             id=row.id,
             job=row.job_id,

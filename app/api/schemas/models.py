@@ -58,6 +58,7 @@ class ModelDataset(BaseModel):
 
     @classmethod
     def of(cls, row: ModelVersion) -> "ModelDataset":
+        """Return the dataset that a version was trained on."""
         return cls(id=row.dataset_id, sha256=row.dataset_sha256)
 
 
@@ -81,6 +82,7 @@ class Lineage(BaseModel):
 
     @classmethod
     def of(cls, row: ModelVersion) -> "Lineage":
+        """Return the lineage of a stored version."""
         spec = row.lineage["spec"]
         return cls(
             job=row.job_id,
@@ -116,6 +118,7 @@ class ModelOut(BaseModel):
 
     @classmethod
     def of(cls, row: ModelVersion, aliases: Sequence[str]) -> "ModelOut":
+        """Return a stored version as the API shows it, with its aliases."""
         return cls(
             id=row.id,
             name=row.name,
@@ -182,6 +185,7 @@ class AliasOut(BaseModel):
 
     @classmethod
     def of(cls, row: Alias) -> "AliasOut":
+        """Return a stored alias as the API shows it."""
         ref = f"{row.name}@{row.alias}"
         return cls(
             id=ref,
