@@ -19,6 +19,7 @@ class _StoredCollector(Collector):
         self._context = context
 
     def collect(self) -> Iterable[Metric]:
+        """Yield one gauge of jobs by status, and one for each other kind of resource."""
         by_status, stored = health.counts(self._context)
         jobs = GaugeMetricFamily("fitserve_jobs", "Jobs by status", labels=["status"])
         for status in JOB_STATUSES:

@@ -10,7 +10,8 @@ from fastapi.responses import PlainTextResponse
 
 from app import __version__
 from app.api.deps import ContextDep
-from app.api.serving import oip, scoring
+from app.api.serving import oip
+from app.api.serving.mlflow import default_model
 from app.errors import Unavailable
 from app.runtime import health
 from app.runtime.context import Context
@@ -84,7 +85,7 @@ def version_ready(name: str, version: int, request: Request) -> dict[str, Any]:
 @mlflow.get("/health", response_class=PlainTextResponse)
 def ping(request: Request, context: ContextDep) -> Response:
     """200 where the default model can predict."""
-    _models(request).get(scoring.default_model(context.settings.default_model))
+    _models(request).get(default_model(context.settings.default_model))
     return PlainTextResponse("\n")
 
 

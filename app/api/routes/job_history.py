@@ -64,7 +64,7 @@ def _as_json(found: History) -> MetricsOut:
 
 
 def _as_csv(found: History) -> str:
-    """One line an epoch, one column a series; empty where a series has no point."""
+    """Return one line an epoch, one column a series; empty where a series has no point."""
     by_name = {
         name: dict(zip(epochs.tolist(), values.tolist(), strict=True))
         for name, (epochs, values) in found.series.items()

@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.http import problems
-from app.api.serving import native, oip, scoring
+from app.api.serving import mlflow, native, oip
 from app.api.serving.asgi_io import ASGIRequest, ASGIResponse
 from app.api.serving.engine import Engine
 from app.errors import FitserveError
@@ -68,5 +68,5 @@ class Serving:
                     self._engine, request, f"{parts[0]}@{parts[2]}"
                 )
         elif path == "/invocations":
-            return _INVOCATIONS, lambda request: scoring.invocations(self._engine, request)
+            return _INVOCATIONS, lambda request: mlflow.invocations(self._engine, request)
         return None

@@ -164,7 +164,7 @@ def _matrix(model: LoadedModel, tensors: list[Tensor], max_rows: int) -> "Matrix
 
 
 def _numbers(model: LoadedModel, tensor: Tensor, max_rows: int) -> "Matrix":
-    """One tensor ``[N, F]``."""
+    """Return the matrix of one tensor ``[N, F]``."""
     predictor, names = model.predictor, model.predictor.row.names
     if tensor.datatype not in NUMBERS:
         raise _wrong_datatype(tensor, "number", NUMBERS)

@@ -94,7 +94,7 @@ def _read(model: LoadedModel, body: Any, max_rows: int) -> "Matrix":
 
 
 def _split(model: LoadedModel, value: Any, max_rows: int, pointer: str) -> "Matrix":
-    """``{"columns": [...], "data": [[...]]}``; the index says nothing."""
+    """Return the matrix of ``{"columns": [...], "data": [[...]]}``; the index says nothing."""
     parts = value if isinstance(value, dict) else {}
     columns, data = parts.get("columns"), parts.get("data")
     if not isinstance(columns, list) or not isinstance(data, list) or not _are_names(columns):
@@ -117,7 +117,8 @@ def _records(model: LoadedModel, value: Any, max_rows: int, pointer: str) -> "Ma
 
 
 def _tensors(model: LoadedModel, value: Any, max_rows: int, pointer: str) -> "Matrix":
-    """TensorFlow Serving's ``instances`` and ``inputs``: rows, lists of values, or columns."""
+    """Return the matrix of TensorFlow Serving's ``instances`` or ``inputs``: rows, lists of values,
+    or columns."""
     if isinstance(value, dict):
         columns = {name: _flat_column(items) for name, items in value.items()}
         table = model.predictor.tables.of_columns(columns, pointer)
