@@ -8,27 +8,30 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 from app import __version__
-from app.api.deps import known_query
+from app.api import openapi
 from app.api.http import idempotency, problems
 from app.api.http.gate import Gate
 from app.api.http.observe import Observe
 from app.api.http.prometheus import Metrics
+from app.api.http.query import refuse_unknown_parameters
 from app.api.job_streams import JobStreams
 from app.api.routes import (
     datasets,
     dialects,
     evaluations,
+    job_files,
+    job_history,
     jobs,
     models,
     operations,
     registry,
 )
-from app.api.schemas.schemas import DatasetRequest
-from app.api.serving import Serving, documented
+from app.api.serving import Serving
 from app.api.serving.engine import Engine
 from app.api.uploads import Uploads
 from app.runtime.context import Context
-from app.services.predictions.predictions import ModelResolver, Predictors
+from app.services.predictions.predictors import Predictors
+from app.services.predictions.resolver import ModelResolver
 
 _DESCRIPTION = """Turns tables into trained PyTorch models.
 
@@ -38,7 +41,7 @@ Upload a table (`POST /v1/datasets`), train on it (`POST /v1/jobs`), watch the l
 
 
 def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
-    """The routes alone, without the gate in front of them."""
+    """Return the routes alone, without the layers in front of them."""
     api: FastAPI = FastAPIOffline(
         title="fitserve",
         version=__version__,
@@ -53,34 +56,17 @@ def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
     api.state.metrics = Metrics(context)
     api.state.streams = JobStreams(context)
     api.state.worker_alive = worker_alive
-    ours = (datasets, jobs, models, registry, evaluations, operations)
-    for router in (*(module.router for module in ours), dialects.inference, dialects.mlflow):
-        api.include_router(router, dependencies=[Depends(known_query)])
+    nouns = (datasets, jobs, job_history, job_files, models, registry, evaluations, operations)
+    for router in (*(module.router for module in nouns), dialects.inference, dialects.mlflow):
+        api.include_router(router, dependencies=[Depends(refuse_unknown_parameters)])
     problems.install(api)
     idempotency.install(api)
-    _describe_bodies(api)
+    openapi.complete(api)
     return api
 
 
 def create_app(context: Context, worker_alive: Callable[[], bool]) -> ASGIApp:
-    """The whole application as uvicorn serves it."""
+    """Return the whole application as uvicorn serves it."""
     api = create_api(context, worker_alive)
     serving = Serving(api, Engine(context, api.state.models, api.state.uploads))
     return Observe(Gate(serving, context.settings), api.state.metrics)
-
-
-def _describe_bodies(api: FastAPI) -> None:
-    """Add to the OpenAPI document what routes read by themselves, and the routes in front of it."""
-    generate = api.openapi
-
-    def openapi() -> dict[str, object]:
-        if api.openapi_schema is None:
-            document = generate()
-            schema = DatasetRequest.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas = document["components"]["schemas"]
-            schemas.update(schema.pop("$defs", {}))
-            schemas["DatasetRequest"] = schema
-            document["paths"].update(documented.PATHS)
-        return api.openapi_schema or {}
-
-    api.openapi = openapi  # type: ignore[method-assign]

@@ -20,48 +20,57 @@ from app.runtime.context import Context
 from app.services.jobs import events, jobs
 from app.services.jobs.events import Event
 
-_LOOK_AGAIN = 1.0
+_RETRY_SECONDS = 1.0
+"""How long a missed signal may delay an event."""
 _PING_SECONDS = 15.0
-_PAGE = 500
-_KEPT = 5_000
+"""How often a stream without events says that it is alive, so that no proxy closes it."""
+_PAGE_EVENTS = 500
+"""Read at once."""
+_MEMORY_EVENTS = 5_000
+"""Held for followers of one job; at times twice as many."""
 _PING = b": ping\n\n"
 
 log = logs.get("streams")
 
 
 def encode(event: Event) -> bytes:
-    """One server-sent event."""
+    """Return an event as server-sent events have it."""
     data = orjson.dumps(event.data).decode()
     return format_sse_event(data_str=data, event=event.type, id=str(event.id))
 
 
-def _last_word(name: str, detail: str) -> bytes:
-    """An event without an id: whoever comes back goes on where the last real one was."""
+def _closing_event(name: str, detail: str) -> bytes:
+    """Return an event without an id: a client that comes back goes on after the last real one."""
     return format_sse_event(data_str=orjson.dumps({"detail": detail}).decode(), event=name)
 
 
 @dataclass(frozen=True)
-class _News:
+class _Page:
+    """Encoded events from id ``first`` to ``last``; ``complete``: the job has ended with them."""
+
     first: int
     encoded: list[bytes]
     last: int
-    over: bool
+    complete: bool
 
 
-def _read(context: Context, job_id: str, after: int | None) -> _News:
-    """A page of events after ``after`` (``None``: only where the job stands)."""
+def _read(context: Context, job_id: str, after: int | None) -> _Page:
+    """Return a page of events after the id ``after``; ``None``: none, but where the job stands.
+
+    Raises NotFound.
+    """
     with context.database.read() as session:
         job = jobs.find(session, job_id)
         end = events.last_id(job)
         first = end + 1 if after is None else min(after, end) + 1
-        last = min(end, first + _PAGE - 1)
+        last = min(end, first + _PAGE_EVENTS - 1)
         found = events.read(session, job_id, first, last) if last >= first else []
-        over = job.status in TERMINAL and last == end
-        return _News(first, [encode(event) for event in found], last, over)
+        complete = job.status in TERMINAL and last == end
+        return _Page(first, [encode(event) for event in found], last, complete)
 
 
 class JobStream:
-    """What one job tells, to all who follow it in this process."""
+    """The events of one job, for all who follow it in this process."""
 
     def __init__(self, context: Context, job_id: str) -> None:
         self._context, self._job_id = context, job_id
@@ -70,8 +79,8 @@ class JobStream:
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.followers = 0
-        self.over = False
-        """Whether the job has ended and all it told is here."""
+        self.complete = False
+        """Whether the job has ended and all its events have been read."""
         self.deleted = False
 
     @property
@@ -80,24 +89,24 @@ class JobStream:
         return self._first + len(self._encoded) - 1
 
     async def start(self, after: int | None) -> None:
-        """Begin at ``after``, or with what comes next. Raises NotFound."""
-        self._take(await to_thread.run_sync(_read, self._context, self._job_id, after))
+        """Begin after the id ``after``; ``None``: with what comes next. Raises NotFound."""
+        self._append(await to_thread.run_sync(_read, self._context, self._job_id, after))
         self._task = asyncio.create_task(self._keep_reading())
 
     def close(self) -> None:
+        """Stop reading."""
         if self._task is not None:
             self._task.cancel()
 
-    async def ended(self, timeout: float) -> bool:
-        """Wait for the job's end, or ``timeout`` seconds, or until the server stops."""
+    async def wait_for_end(self, seconds: float) -> None:
+        """Wait for the job's end, so many seconds, or until the server stops."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                while not (self.over or self.deleted or self._context.stopping.is_set()):
+            async with asyncio.timeout(seconds):
+                while not (self.complete or self.deleted or self._context.stopping.is_set()):
                     await self._changed.wait()
-        return self.over
 
     async def stream(self, after: int) -> AsyncIterator[bytes]:
-        """Server-sent events after the id ``after``, until the job's or the server's end."""
+        """Yield server-sent events after the id ``after``, until the job's or the server's end."""
         after = min(after, max(self.last, 0))
         while True:
             changed = self._changed
@@ -106,15 +115,17 @@ class JobStream:
                 after = page.last
                 yield b"".join(page.encoded)
             elif after < self.last:
-                yield self._since(after)
+                yield self._after(after)
                 after = self.last
-            elif self.over:
+            elif self.complete:
                 return
             elif self.deleted:
-                yield _last_word("deleted", "the job has been deleted")
+                yield _closing_event("deleted", "the job has been deleted")
                 return
             elif self._context.stopping.is_set():
-                yield _last_word("shutdown", "the server is stopping; connect again in a moment")
+                yield _closing_event(
+                    "shutdown", "the server is stopping; connect again in a moment"
+                )
                 return
             else:
                 try:
@@ -126,37 +137,37 @@ class JobStream:
 
     async def _keep_reading(self) -> None:
         with self._context.signals.subscribe(self._job_id) as changes:
-            while not (self.over or self.deleted):
+            while not (self.complete or self.deleted):
                 try:
-                    news = await to_thread.run_sync(_read, self._context, self._job_id, self.last)
+                    page = await to_thread.run_sync(_read, self._context, self._job_id, self.last)
                 except NotFound:
                     self.deleted = True
                     self._wake()
                     return
                 except ServiceError as error:  # a full disk, a database that is away
                     log.warning("events cannot be read; trying again", detail=error.detail)
-                    await asyncio.sleep(_LOOK_AGAIN)
+                    await asyncio.sleep(_RETRY_SECONDS)
                     continue
-                self._take(news)
-                if len(news.encoded) < _PAGE:
-                    await changes.wait(_LOOK_AGAIN)
+                self._append(page)
+                if len(page.encoded) < _PAGE_EVENTS:
+                    await changes.wait(_RETRY_SECONDS)
 
-    def _take(self, news: _News) -> None:
+    def _append(self, page: _Page) -> None:
         if not self._encoded:
-            self._first = news.first
-        self._encoded += news.encoded
-        if len(self._encoded) > 2 * _KEPT:
-            self._first += len(self._encoded) - _KEPT
-            self._encoded = self._encoded[-_KEPT:]
-        self.over = news.over
+            self._first = page.first
+        self._encoded += page.encoded
+        if len(self._encoded) > 2 * _MEMORY_EVENTS:
+            self._first += len(self._encoded) - _MEMORY_EVENTS
+            self._encoded = self._encoded[-_MEMORY_EVENTS:]
+        self.complete = page.complete
         self._wake()
 
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def _since(self, after: int) -> bytes:
-        """All after ``after``; most followers ask for the same, so the newest answer is kept."""
+    def _after(self, after: int) -> bytes:
+        """Return all events after ``after``; most followers need the same, so it is cached."""
         key = after * 2**31 + self.last
         if self._joined[0] != key:
             self._joined = (key, b"".join(self._encoded[after + 1 - self._first :]))
@@ -173,7 +184,7 @@ class JobStreams:
 
     @contextlib.asynccontextmanager
     async def follow(self, job_id: str, after: int | None = None) -> AsyncIterator[JobStream]:
-        """The job's stream, made where nobody follows it yet. Raises NotFound.
+        """Give the job's stream, made where nobody follows it yet. Raises NotFound.
 
         ``after`` is where a new stream begins; left out: with what comes next.
         """

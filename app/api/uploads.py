@@ -12,9 +12,12 @@ from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field, Json
 from starlette.datastructures import UploadFile
 
-from app.api.http.bodies import answer, canonical, limited, media_type, validated
-from app.api.http.idempotency import IdempotentRequest
-from app.api.schemas.schemas import DatasetOut
+from app.api.http.bodies import GZIP, UNCOMPRESSED, limited
+from app.api.http.idempotency import IdempotentRequest, canonical_json
+from app.api.http.media_types import charset, media_type, without_parameters
+from app.api.http.responses import json_response
+from app.api.http.validation import validate_body
+from app.api.schemas.datasets import DatasetOut
 from app.db.models import Dataset
 from app.errors import InvalidRequest, UnsupportedMediaType
 from app.ml.specs import Name
@@ -38,10 +41,21 @@ FORMATS: dict[str, Format] = {
     "application/x-parquet": "parquet",
     "application/vnd.apache.arrow.stream": "arrow",
 }
-_UNTOLD = {"", "application/octet-stream", "application/gzip", "application/x-gzip", "text/plain"}
-_TEXT: set[Format] = {"csv", "ndjson"}
-_WRITTEN_AT_ONCE = 1024 * 1024
-_FORM_OVERHEAD = 64 * 1024
+"""The format of a file by its media type."""
+_GENERIC_TYPES = {
+    "",
+    "application/octet-stream",
+    "application/gzip",
+    "application/x-gzip",
+    "text/plain",
+}
+"""Media types that say nothing of the format."""
+_TEXT_FORMATS: set[Format] = {"csv", "ndjson"}
+"""They may be compressed with gzip; the others compress by themselves."""
+_WRITE_BYTES = 1024 * 1024
+"""Written to the disk at once."""
+_FORM_BYTES = 64 * 1024
+"""Of a form beside its file."""
 
 
 class UploadOptions(BaseModel):
@@ -63,27 +77,35 @@ class UploadOptions(BaseModel):
     )
     header: bool = Field(True, description="CSV: whether the first line names the columns")
 
-    def reading(self, kind: Format, **told: str | None) -> ingest.Options:
-        """How to read the file; what its media type ``told`` holds where no option says more."""
-        given = {"delimiter": self.delimiter, "encoding": self.encoding}
-        chosen = {key: given[key] or told.get(key) for key in given}
-        return ingest.Options(format=kind, header=self.header, types=self.types or {}, **chosen)
-
-    def wanted(self) -> creation.Naming:
-        return creation.Naming(self.name, self.replace)
+    def ingest_options(
+        self, file_format: Format, delimiter: str | None, encoding: str | None
+    ) -> ingest.Options:
+        """Return how to read the file; ``delimiter`` and ``encoding``, as its media type has them,
+        hold where no option says more."""
+        return ingest.Options(
+            format=file_format,
+            delimiter=self.delimiter or delimiter,
+            encoding=self.encoding or encoding,
+            header=self.header,
+            types=self.types or {},
+        )
 
 
 class Uploads:
-    """Takes files in; as many are read at once as is worth it, the others wait without a thread."""
+    """Makes datasets of uploaded files; as many are read at once as is worth it, the others wait
+    without a thread."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._reading = CapacityLimiter(context.parsers.at_once)
 
-    async def from_body(
-        self, request: Request, once: IdempotentRequest, options: UploadOptions
+    async def create_from_body(
+        self, request: Request, idempotent: IdempotentRequest, options: UploadOptions
     ) -> None:
-        """The body itself is the file. Raises UnsupportedMediaType and what reading raises."""
+        """Make a dataset of a body that is the file itself.
+
+        Raises UnsupportedMediaType and what ``creation.create_from_file`` raises.
+        """
         media = media_type(request)
         if media not in FORMATS:
             raise UnsupportedMediaType(
@@ -93,17 +115,20 @@ class Uploads:
             )
         kind = FORMATS[media]
         delimiter = "\t" if media == "text/tab-separated-values" else None
-        reading = options.reading(kind, delimiter=delimiter, encoding=charset(request))
+        reading = options.ingest_options(kind, delimiter, charset(request))
         async with self.saved(request, kind) as path:
-            await self._read(path, reading, once, options)
+            await self._create(path, reading, idempotent, options)
 
-    async def from_form(
-        self, request: Request, once: IdempotentRequest, query: UploadOptions
+    async def create_from_form(
+        self, request: Request, idempotent: IdempotentRequest, query: UploadOptions
     ) -> None:
-        """The file is a field of the form, and so are its options."""
-        limit = self._context.settings.max_upload_bytes + _FORM_OVERHEAD
+        """Make a dataset of a form; the file is a field of it, and so are its options.
+
+        Raises InvalidRequest, RequestValidationError and what ``create_from_body`` raises.
+        """
+        max_bytes = self._context.settings.max_upload_bytes + _FORM_BYTES
         with explain_os_errors():  # a large file is spooled to disk
-            form = await limited(request, limit).form(max_files=1, max_fields=16)
+            form = await limited(request, max_bytes).form(max_files=1, max_fields=16)
         try:
             # a form sends empty strings for what was not filled in
             fields = {key: value for key, value in form.items() if isinstance(value, str) and value}
@@ -111,33 +136,38 @@ class Uploads:
                 raise InvalidRequest.at(
                     "/file", "the field 'file' has no file name; send it as a file (-F file=@…)"
                 )
-            told = query.model_dump(exclude_unset=True, exclude={"types"})
-            options = validated(UploadOptions, {**told, **fields})
+            in_query = query.model_dump(exclude_unset=True, exclude={"types"})
+            options = validate_body(UploadOptions, {**in_query, **fields})
             file = form.get("file")
             if not isinstance(file, UploadFile):
                 raise InvalidRequest.at(
                     "/file", "the form has no file; send it in the field 'file'"
                 )
-            reading = _of_form_file(file, options)
+            reading = _form_file_options(file, options)
             async with self._file() as path:
                 await to_thread.run_sync(_copy, file.file, path)
-                await self._read(path, reading, once, options)
+                await self._create(path, reading, idempotent, options)
         finally:
             await form.close()
 
-    async def _read(
-        self, path: Path, reading: ingest.Options, once: IdempotentRequest, options: UploadOptions
+    async def _create(
+        self,
+        path: Path,
+        reading: ingest.Options,
+        idempotent: IdempotentRequest,
+        options: UploadOptions,
     ) -> None:
-        if once.wanted:
-            told = canonical([reading.model_dump(mode="json"), options.model_dump(mode="json")])
-            await once.check(told, (await to_thread.run_sync(sha256_of, path)).encode())
+        if idempotent.has_key:
+            choices = [reading.model_dump(mode="json"), options.model_dump(mode="json")]
+            digest = await to_thread.run_sync(sha256_of, path)
+            await idempotent.replay(canonical_json(choices), digest.encode())
         await to_thread.run_sync(
             creation.create_from_file,
             self._context,
             path,
             reading,
-            options.wanted(),
-            once.answering(created),
+            creation.Naming(options.name, options.replace),
+            idempotent.recorder(created_response),
             limiter=self._reading,
         )
 
@@ -145,16 +175,19 @@ class Uploads:
 
     @asynccontextmanager
     async def saved(self, request: Request, kind: Format) -> AsyncIterator[Path]:
-        """The body as a file that is gone afterwards. Raises TooLarge or StorageFull."""
+        """Give the body as a file that is gone afterwards.
+
+        Raises TooLarge, UnsupportedMediaType or StorageFull.
+        """
         async with self._file() as path:
             await self._save(request, path, kind)
             yield path
 
     @asynccontextmanager
     async def _file(self) -> AsyncIterator[Path]:
-        """A file of our own on the data disk that is gone afterwards, whatever happens.
+        """Give the path of a file on the data disk that is gone afterwards, whatever happens.
 
-        Its name has nothing of the client's.
+        Its name has nothing of what the client sent.
         """
         path = self._context.storage.scratch / f"upload.{secrets.token_hex(8)}"
         try:
@@ -164,63 +197,60 @@ class Uploads:
                 path.unlink()
 
     async def _save(self, request: Request, path: Path, kind: Format) -> None:
-        """Stream the body to ``path``, counting; the disk keeps the room it is to keep."""
-        body = limited(request, self._context.settings.max_upload_bytes, packed=kind in _TEXT)
+        """Stream the body to ``path``, counted, while the disk has room left."""
+        max_bytes = self._context.settings.max_upload_bytes
+        body = limited(request, max_bytes, GZIP if kind in _TEXT_FORMATS else UNCOMPRESSED)
         with explain_os_errors(), path.open("wb", buffering=0) as file:
-            waiting = bytearray()
+            buffer = bytearray()
             async for chunk in body.stream():
-                waiting += chunk
-                if len(waiting) >= _WRITTEN_AT_ONCE:
-                    await to_thread.run_sync(self._write, file, waiting)
-                    waiting.clear()
-            _write(file, waiting)
+                buffer += chunk
+                if len(buffer) >= _WRITE_BYTES:
+                    await to_thread.run_sync(self._write, file, buffer)
+                    buffer.clear()
+            _write(file, buffer)
 
     def _write(self, file: BinaryIO, content: bytearray) -> None:
         self._context.require_room()
         _write(file, content)
 
 
-def created(_session: Any, dataset: Dataset) -> Response:
-    """What the client is told of a new dataset."""
-    return answer(DatasetOut.of(dataset), 201, {"Location": f"/v1/datasets/{dataset.id}"})
+def created_response(_session: Any, dataset: Dataset) -> Response:
+    """Return the response that shows a new dataset."""
+    return json_response(DatasetOut.of(dataset), 201, {"Location": f"/v1/datasets/{dataset.id}"})
 
 
 def _write(file: BinaryIO, content: bytearray) -> None:
-    with memoryview(content) as left:
-        done = 0
-        while done < len(left):
-            done += file.write(left[done:])
+    with memoryview(content) as view:
+        written = 0
+        while written < len(view):
+            written += file.write(view[written:])
 
 
 def _copy(file: BinaryIO, path: Path) -> None:
     with explain_os_errors(), path.open("wb") as copy:
-        shutil.copyfileobj(file, copy, _WRITTEN_AT_ONCE)
+        shutil.copyfileobj(file, copy, _WRITE_BYTES)
 
 
-def charset(request: Request) -> str | None:
-    """``text/csv; charset=latin-1``; UTF-8 is what is assumed anyway, and a BOM says more."""
-    for part in request.headers.get("content-type", "").split(";")[1:]:
-        key, _, value = part.strip().partition("=")
-        name = value.strip('" ').lower()
-        if key.lower() == "charset" and name not in ("utf-8", "utf8", "us-ascii", ""):
-            return name
-    return None
+def _form_file_options(file: UploadFile, options: UploadOptions) -> ingest.Options:
+    """Return how to read a form's file.
 
-
-def _of_form_file(file: UploadFile, options: UploadOptions) -> ingest.Options:
-    """By the part's media type, else by the end of its name, else by its first bytes, else CSV."""
-    media = (file.content_type or "").partition(";")[0].strip().lower()
+    Its format is found by the part's media type, else by the end of its name, else by its first
+    bytes, else it is CSV. Raises UnsupportedMediaType.
+    """
+    media = without_parameters(file.content_type or "")
     ending = Path((file.filename or "")[-32:].lower().replace("\0", "")).name.removesuffix(".gz")
     kind = FORMATS.get(media)
     if kind is None:
         head = file.file.read(4)
         file.file.seek(0)
         kind = (
-            ingest.format_of(ending) or ingest.sniff(head) or ("csv" if media in _UNTOLD else None)
+            ingest.format_of(ending)
+            or ingest.sniff(head)
+            or ("csv" if media in _GENERIC_TYPES else None)
         )
     if kind is None:
         raise UnsupportedMediaType(
             f"the file is '{media[:64]}'; send CSV, NDJSON, Parquet or an Arrow stream"
         )
     tabbed = media == "text/tab-separated-values" or ending.endswith(".tsv")
-    return options.reading(kind, delimiter="\t" if tabbed else None)
+    return options.ingest_options(kind, "\t" if tabbed else None, None)

@@ -7,11 +7,9 @@ from sqlalchemy import func, select
 from app.db.models import Dataset, Job, ModelVersion
 from app.runtime.context import Context
 
-Check = Callable[[], bool]
 
-
-def checks(context: Context, worker_alive: Check) -> dict[str, str]:
-    """Each part of the house with ``ok`` or what is wrong with it."""
+def checks(context: Context, worker_alive: Callable[[], bool]) -> dict[str, str]:
+    """Return for each part of the server ``ok`` or what is wrong with it."""
     return {
         "server": "stopping" if context.stopping.is_set() else "ok",
         "database": _database(context),
@@ -30,12 +28,10 @@ def _database(context: Context) -> str:
 
 
 def counts(context: Context) -> tuple[dict[str, int], dict[str, int]]:
-    """``(jobs by status, datasets and models)``."""
+    """Return ``(jobs by status, stored resources by kind)``."""
     with context.database.read() as session:
-        by_status = dict(
-            session.execute(select(Job.status, func.count()).group_by(Job.status)).tuples().all()
-        )
-        return by_status, {
+        statuses = select(Job.status, func.count()).group_by(Job.status)
+        return dict(session.execute(statuses).tuples().all()), {
             "datasets": session.scalars(select(func.count(Dataset.id))).one(),
             "models": session.scalars(select(func.count(ModelVersion.id))).one(),
         }

@@ -1,4 +1,4 @@
-"""Answers that were given under an Idempotency-Key, committed together with what they tell of."""
+"""Responses given under an ``Idempotency-Key``, committed together with what they show."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,43 +12,49 @@ from app.db.session import clock
 from app.errors import IdempotencyInProgress, IdempotencyKeyReused
 from app.runtime.context import Context
 
-_KEPT = timedelta(hours=24)
+_LIFETIME = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a client was told, to the byte."""
+class StoredResponse:
+    """A response, to the byte."""
 
     status: int
     headers: dict[str, str]
     body: bytes
 
 
-def find(context: Context, key: str, fingerprint: str) -> Answer | None:
-    """The answer that was given under ``key``. Raises IdempotencyKeyReused for another request."""
+def find(context: Context, key: str, fingerprint: str) -> StoredResponse | None:
+    """Return the response that was given under ``key`` in the last 24 hours.
+
+    Raises IdempotencyKeyReused where it was given to a request of another ``fingerprint``.
+    """
     with context.database.read() as session:
-        kept = session.get(IdempotencyKey, key)
-        if kept is None or kept.created_at < clock(session) - _KEPT:
+        row = session.get(IdempotencyKey, key)
+        if row is None or row.created_at < clock(session) - _LIFETIME:
             return None
-    if kept.fingerprint != fingerprint:
+    if row.fingerprint != fingerprint:
         raise IdempotencyKeyReused(
             f"the key '{key[:64]}' was used for another request; use a new key for a new request"
         )
-    return Answer(kept.status, kept.headers, kept.body)
+    return StoredResponse(row.status, row.headers, row.body)
 
 
-def keep(session: Session, key: str, fingerprint: str, answer: Answer) -> None:
-    """Keep an answer; whose time is over goes. Raises IdempotencyInProgress where a twin was
-    faster in another process: the caller's transaction ends, and nothing was made twice."""
+def store(session: Session, key: str, fingerprint: str, response: StoredResponse) -> None:
+    """Store a response, and delete those whose time is over.
+
+    Raises IdempotencyInProgress where a request with the same key was faster in another process:
+    the caller's transaction ends, and nothing was made twice.
+    """
     moment = clock(session)
-    session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < moment - _KEPT))
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < moment - _LIFETIME))
     session.add(
         IdempotencyKey(
             key=key,
             fingerprint=fingerprint,
-            status=answer.status,
-            headers=answer.headers,
-            body=answer.body,
+            status=response.status,
+            headers=response.headers,
+            body=response.body,
             created_at=moment,
         )
     )
@@ -58,18 +64,18 @@ def keep(session: Session, key: str, fingerprint: str, answer: Answer) -> None:
         raise in_progress(key) from error
 
 
-def amend(context: Context, key: str, answer: Answer) -> None:
-    """Keep what the client was told in the end, after it waited."""
+def replace(context: Context, key: str, response: StoredResponse) -> None:
+    """Replace the stored response by the one that a client got after it waited."""
     with context.database.write() as session:
         session.execute(
             update(IdempotencyKey)
             .where(IdempotencyKey.key == key)
-            .values(status=answer.status, headers=answer.headers, body=answer.body)
+            .values(status=response.status, headers=response.headers, body=response.body)
         )
 
 
 def in_progress(key: str) -> IdempotencyInProgress:
-    """What a twin of a request in flight is told."""
+    """Return the error for a request whose key is used by one that has not been answered yet."""
     return IdempotencyInProgress(
         f"a request with the key '{key[:64]}' is being worked on; send it again in a moment"
     )

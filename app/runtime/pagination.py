@@ -1,4 +1,4 @@
-"""Pages of resources by id, newest first unless asked otherwise."""
+"""Pages of resources by id, newest first by default."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ Row = TypeVar("Row", Dataset, Job, ModelVersion)
 
 @dataclass(frozen=True)
 class Paging:
-    """Where a page starts and how long it is."""
+    """Which page: at most ``limit`` resources after the one whose id is ``after``, only those with
+    the ``metadata`` given as ``(key, value)``."""
 
     after: str | None = None
     limit: int = 20
@@ -25,6 +26,8 @@ class Paging:
 
 @dataclass(frozen=True)
 class Page(Generic[Row]):
+    """Rows, and whether more come after them."""
+
     rows: Sequence[Row]
     has_more: bool
 
@@ -36,7 +39,7 @@ def page(
     *where: ColumnElement[bool],
     by: Literal["id", "version"] = "id",
 ) -> Page[Row]:
-    """One page of ``model`` under conditions, in the order of ``by``.
+    """Return one page of the rows of ``model`` that meet all conditions, in the order of ``by``.
 
     Raises NotFound for an unknown ``after``.
     """

@@ -20,7 +20,8 @@ from app.services.jobs import queue
 from app.services.models import aliases, versions
 from app.services.models.aliases import Condition
 from app.services.models.versions import Result
-from app.services.predictions.predictions import LoadedModel, ModelResolver, Predictors
+from app.services.predictions.predictors import Predictors
+from app.services.predictions.resolver import LoadedModel, ModelResolver
 from app.settings import load_settings
 from app.storage import Storage
 from tests.postgres import Postgres
@@ -69,7 +70,7 @@ def house(database: Database, tmp_path: Path) -> House:
 
 def asked(live: ModelResolver, ref: str) -> LoadedModel:
     """As a request does it."""
-    return live.warm(ref) or live.get(ref)
+    return live.cached(ref) or live.get(ref)
 
 
 # ---------------------------------------------------------------- what a reference means
@@ -79,13 +80,13 @@ def test_warm_answers_ask_the_database_nothing(house: House) -> None:
     model_id = house.version()
     live = house.live()
     refs = ("m", "m@1", model_id)
-    assert [live.warm(ref) for ref in refs] == [None] * 3
+    assert [live.cached(ref) for ref in refs] == [None] * 3
     with counted(house.context.database) as statements:
         first = [live.get(ref) for ref in refs]
         cold = len(statements)
         assert cold >= 3
         for _ in range(100):
-            assert [live.warm(ref) for ref in refs] == first
+            assert [live.cached(ref) for ref in refs] == first
         assert len(statements) == cold
     assert {(found.id, found.ref) for found in first} == {(model_id, "m@1")}
     assert len({id(found.predictor) for found in first}) == 1
@@ -107,7 +108,7 @@ def test_a_change_that_was_told_is_seen_at_once(house: House) -> None:
     versions.delete(house.context, "m@11")
     assert asked(live, "m").version == 10
     for gone in ("m@11", "m@champion"):
-        assert live.warm(gone) is None
+        assert live.cached(gone) is None
         with pytest.raises(NotFound):
             live.get(gone)
 
@@ -178,7 +179,7 @@ def test_a_database_of_its_own_owner_is_believed_for_ever(tmp_path: Path) -> Non
     asked(live, "m")
     with counted(database) as statements:
         time.sleep(1.2)
-        assert live.warm("m") is not None
+        assert live.cached("m") is not None
     assert statements == []
     database.close()
 
@@ -281,10 +282,10 @@ def test_the_least_recently_used_go_first(published: tuple[Workbench, list[str]]
     assert cache.get(a) is first  # used again: b is the oldest now
     cache.get(d)
     assert loaded() == {c, a, d}
-    assert cache.warm(c) is not None  # a look counts
+    assert cache.cached(c) is not None  # a look counts
     cache.get(b)
     assert loaded() == {d, c, b}
-    assert cache.warm(a) is None
+    assert cache.cached(a) is None
     assert cache.get(a) is not first
     assert sum(model.size_bytes for model in cache._loaded.values()) <= 3 * size
     small = Predictors(workbench.storage, size - 1)
@@ -337,7 +338,7 @@ def test_a_damaged_model_is_nobodys_and_good_again_when_it_is_put_back(
     def refused(_: int) -> bool:
         with pytest.raises(ArtifactCorrupt):
             cache.get(ids[0])
-        return cache.warm(ids[0]) is None
+        return cache.cached(ids[0]) is None
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(refused, range(16)))

@@ -1,155 +1,154 @@
-"""Request bodies: strict JSON for resources, bounded reading for all."""
+"""The one reader of request bodies, for the API and for the serving dialects.
 
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+A body is counted as it arrives; what the client itself says of it only serves to refuse it before
+anything is read. Who reads says how large it may be and how it may be compressed.
+"""
+
+import zlib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 import orjson
 from anyio import to_thread
-from fastapi import Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
-from pydantic import BaseModel, ValidationError
-from starlette.types import Message
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive
 
-from app.errors import TooLarge, UnsupportedMediaType
+from app.errors import InvalidJSON, InvalidRequest, TooLarge, UnsupportedMediaType
 from app.strict_json import parse_strict
 
-Model = TypeVar("Model", bound=BaseModel)
+Codings = Mapping[str, int]
+"""Content codings that are accepted, each with zlib's ``wbits`` for it (RFC 9110, section 8.4)."""
+UNCOMPRESSED: Codings = MappingProxyType({})
+GZIP: Codings = MappingProxyType({"gzip": 31, "x-gzip": 31})
+GZIP_OR_DEFLATE: Codings = MappingProxyType({**GZIP, "deflate": 15})
 
-_PARSED_AT_ONCE = 64 * 1024
-
-
-def dump(value: Any) -> bytes:
-    """JSON out; NaN and infinities become null."""
-    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def answer(model: BaseModel, status: int, headers: dict[str, str] | None = None) -> Response:
-    """A resource as the bytes that are sent, and kept where the request has a key."""
-    body = model.model_dump_json().encode()
-    return Response(body, status, headers, media_type="application/json")
+_INLINE_JSON_BYTES = 64 * 1024
+"""What is parsed on the event loop; more must not hold up the others."""
+_INLINE_COMPRESSED_BYTES = 4 * 1024
+"""What is decompressed on the event loop; it may become a thousand times as much."""
 
 
-def canonical(value: Any) -> bytes:
-    """The same bytes for equal JSON values."""
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+async def read_body(
+    headers: Mapping[bytes, bytes],
+    receive: Receive,
+    max_bytes: int,
+    codings: Codings = UNCOMPRESSED,
+) -> bytes:
+    """Return the whole body, decompressed; neither form of it has more than ``max_bytes``.
+
+    Raises TooLarge, UnsupportedMediaType for a coding that is not among ``codings``,
+    InvalidRequest where the compressed body is damaged, or ClientDisconnect.
+    """
+    wbits = check_headers(headers, max_bytes, codings)
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    body: bytes = message.get("body", b"")
+    if len(body) > max_bytes:
+        raise too_large(max_bytes)
+    if message.get("more_body"):
+        body += await Request({"type": "http"}, counted(receive, max_bytes, len(body))).body()
+    if wbits is None:
+        return body
+    if len(body) < _INLINE_COMPRESSED_BYTES:
+        return _decompressed(body, wbits, max_bytes)
+    return await to_thread.run_sync(_decompressed, body, wbits, max_bytes)
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body, counted as it arrives. Raises TooLarge."""
-    refuse_declared(request, limit)
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise too_large(limit)
-    return bytes(body)
+def limited(request: Request, max_bytes: int, codings: Codings = UNCOMPRESSED) -> Request:
+    """Return the same request, whose body is counted as it is read, and not decompressed.
+
+    Raises TooLarge or UnsupportedMediaType, here or while the body is read.
+    """
+    check_headers(dict(request.scope["headers"]), max_bytes, codings)
+    return Request(request.scope, counted(request.receive, max_bytes))
 
 
-def refuse_declared(request: Request, limit: int, *, packed: bool = False) -> None:
-    """Refuse before reading what the client itself says: too large, or compressed; ``packed``
-    bodies may be gzip."""
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity" and not (packed and encoding in ("gzip", "x-gzip")):
-        allowed = "gzip is" if packed else "compressed bodies are not"
-        raise UnsupportedMediaType(
-            f"cannot read the content encoding '{encoding[:64]}'; {allowed} read here, "
-            "and what is not compressed"
-        )
-    refuse_larger(request.headers.get("content-length", ""), limit)
+def check_headers(headers: Mapping[bytes, bytes], max_bytes: int, codings: Codings) -> int | None:
+    """Return zlib's ``wbits`` for the body's coding, ``None`` where it is not compressed.
+
+    Raises UnsupportedMediaType, or TooLarge where ``Content-Length`` says so.
+    """
+    coding = headers.get(b"content-encoding")
+    wbits = None if coding is None else _wbits(coding.decode("latin-1").strip().lower(), codings)
+    declared = headers.get(b"content-length", b"")
+    if declared.isdigit() and int(declared[:20]) > max_bytes:
+        raise too_large(max_bytes)
+    return wbits
 
 
-def refuse_larger(declared: str, limit: int) -> None:
-    """Raise TooLarge where a ``Content-Length`` says so."""
-    if declared.isdigit() and int(declared[:20]) > limit:
-        raise too_large(limit)
+def _wbits(coding: str, codings: Codings) -> int | None:
+    if coding in ("", "identity"):
+        return None
+    if coding not in codings:
+        remedy = "send gzip, or what is not compressed" if codings else "send it uncompressed"
+        raise UnsupportedMediaType(f"cannot read the content encoding '{coding[:64]}'; {remedy}")
+    return codings[coding]
 
 
-def limited(request: Request, limit: int, *, packed: bool = False) -> Request:
-    """The same request, whose body is counted as it arrives; nobody's own count is believed."""
-    refuse_declared(request, limit, packed=packed)
-    received = 0
+def counted(receive: Receive, max_bytes: int, received_bytes: int = 0) -> Receive:
+    """Return ``receive`` with a count of body bytes, from ``received_bytes``.
 
-    async def receive() -> Message:
-        nonlocal received
-        message = await request.receive()
-        received += len(message.get("body", b""))
-        if received > limit:
-            raise too_large(limit)
+    It raises TooLarge beyond ``max_bytes``.
+    """
+
+    async def receive_counted() -> Message:
+        nonlocal received_bytes
+        message = await receive()
+        received_bytes += len(message.get("body", b""))
+        if received_bytes > max_bytes:
+            raise too_large(max_bytes)
         return message
 
-    return Request(request.scope, receive)
+    return receive_counted
 
 
-def too_large(limit: int) -> TooLarge:
-    """What is refused beyond ``limit`` bytes."""
-    return TooLarge(f"the body is larger than {limit} bytes; send less at once")
+def too_large(max_bytes: int) -> TooLarge:
+    """Return the error for a body of more than ``max_bytes``."""
+    return TooLarge(f"the body is larger than {max_bytes} bytes; send less at once")
 
 
-def media_type(request: Request) -> str:
-    """The body's type without its parameters, in lower case."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def is_json(media: str) -> bool:
-    return media == "application/json" or (
-        media.startswith("application/") and media.endswith("+json")
-    )
-
-
-async def read_json(request: Request, limit: int) -> Any:
-    """A bounded body as strict JSON. Raises TooLarge or InvalidJSON."""
-    body = await read_body(request, limit)
-    if len(body) < _PARSED_AT_ONCE:
-        return parse_strict(body)
-    return await to_thread.run_sync(parse_strict, body)  # a large one must not hold up the others
-
-
-class StrictRoute(APIRoute):
-    """A route with a JSON body: strict, bounded, and only where the body says that it is JSON."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def strict(request: Request) -> Response:
-            if self.body_field is not None and not self._is_left_out(request):
-                media = media_type(request)
-                if not is_json(media):
-                    raise UnsupportedMediaType(
-                        f"this wants application/json, got '{media[:64]}'; set Content-Type"
-                    )
-                limit = request.app.state.context.settings.max_json_bytes
-                request = _Parsed(request, await read_json(request, limit))
-            return await handle(request)
-
-        return strict
-
-    def _is_left_out(self, request: Request) -> bool:
-        """Whether there is no body, where none has to be."""
-        assert self.body_field is not None
-        empty = request.headers.get("content-length", "0") == "0"
-        streamed = "transfer-encoding" in request.headers
-        return empty and not streamed and not self.body_field.field_info.is_required()
-
-
-class _Parsed(Request):
-    """A request whose JSON has been read; FastAPI validates it as if it had done so itself."""
-
-    def __init__(self, request: Request, value: Any) -> None:
-        super().__init__(request.scope, request.receive)
-        self._value = value
-
-    async def body(self) -> bytes:
-        return b"parsed"
-
-    async def json(self) -> Any:
-        return self._value
-
-
-def validated(model: type[Model], value: Any) -> Model:
-    """``value`` as a ``model``; what is wrong is reported like the body of any other route."""
+def _decompressed(body: bytes, wbits: int, max_bytes: int) -> bytes:
+    """Return the content of gzip, or of deflate with zlib's header or (as some clients send it)
+    without."""
+    if wbits == GZIP_OR_DEFLATE["deflate"] and (not body or body[0] & 0x0F != zlib.DEFLATED):
+        wbits = -wbits
+    decompressor = zlib.decompressobj(wbits=wbits)
     try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        items = [{**item, "loc": ("body", *item["loc"])} for item in error.errors()]
-        raise RequestValidationError(items, body=value) from error
+        content = decompressor.decompress(body, max_bytes + 1)
+    except zlib.error as error:
+        raise InvalidRequest(f"the compressed body is damaged: {error}") from error
+    if len(content) > max_bytes:
+        raise too_large(max_bytes)
+    if not decompressor.eof:
+        raise InvalidRequest("the compressed body is cut off; send it again")
+    if decompressor.unused_data:
+        raise InvalidRequest("something follows the compressed body; compress all of it at once")
+    return content
+
+
+# ---------------------------------------------------------------- JSON
+
+
+async def read_json(request: Request, max_bytes: int) -> Any:
+    """Return an uncompressed body as strict JSON (``parse_strict``).
+
+    Raises InvalidJSON and what ``read_body`` raises.
+    """
+    body = await read_body(dict(request.scope["headers"]), request.receive, max_bytes)
+    if len(body) < _INLINE_JSON_BYTES:
+        return parse_strict(body)
+    return await to_thread.run_sync(parse_strict, body)
+
+
+def parse_fast(body: bytes | memoryview) -> Any:
+    """Return JSON as rows to predict come in: of equal keys the last counts, NaN is refused.
+
+    Raises InvalidJSON.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidJSON(f"the body is no valid JSON: {error}") from error

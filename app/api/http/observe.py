@@ -1,4 +1,4 @@
-"""The outermost ASGI layer: a request id for every request, one log line, and its metrics."""
+"""The outermost ASGI layer: an id for every request, one log line, and its metrics."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ log = logs.get("http")
 
 
 class Observe:
-    """Wraps the whole application, so that refused and failed requests are seen too."""
+    """Wraps the whole application, so that refused and failed requests are logged too."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -31,7 +31,7 @@ class Observe:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id, unread = _told(scope["headers"])
+        request_id, unread = _id_and_body(scope["headers"])
         status = 0
         started = time.perf_counter()
 
@@ -57,7 +57,7 @@ class Observe:
         except asyncio.CancelledError:  # the server stops and waits no longer
             if status == 0:
                 error = ShuttingDown("the server is stopping; send the request again")
-                await problems.of(error, scope["path"])(scope, receive, send_with_id)
+                await problems.from_error(error, scope["path"])(scope, receive, send_with_id)
         except Exception:  # it has been logged and answered where an answer was possible
             if status == 0:
                 raise
@@ -74,9 +74,11 @@ class Observe:
             log.info("request", method=method, path=path, status=status, ms=ms)
 
 
-def _told(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, bool]:
-    """The request's id, given or made, and whether a body comes. Read by hand: every request pays
-    for this."""
+def _id_and_body(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, bool]:
+    """Return the request's id, given or made, and whether a body comes.
+
+    One loop over the headers by hand: every request pays for this.
+    """
     request_id, body = "", False
     for name, value in headers:
         if name == b"x-request-id":

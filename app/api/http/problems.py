@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from app import errors, logs
 from app.api.http import validation
-from app.api.http.bodies import dump
+from app.api.http.responses import dump_json
 from app.errors import FieldError, FitserveError
 
 _STATUS: dict[type[FitserveError], int] = {
@@ -41,13 +41,13 @@ _HTTP_CODES = {
     415: "unsupported_media_type",
 }
 _MOST_ERRORS = 20
-_LARGEST = 4000
+_MOST_BYTES = 4000
 
 log = logs.get("api")
 
 
 def status_of(error: FitserveError) -> int:
-    """The HTTP status of an error: its own, or that of its nearest ancestor that has one."""
+    """Return the HTTP status of an error: its own, or that of its nearest ancestor with one."""
     for ancestor in type(error).__mro__:
         if ancestor in _STATUS:
             return _STATUS[ancestor]
@@ -62,32 +62,34 @@ def problem(
     headers: dict[str, str] | None = None,
     path: str = "",
 ) -> Response:
-    """A problem document; under 4 KiB whatever went wrong. In the dialect of ``path``, which may be
-    one that has its own idea of an error."""
+    """Return a problem document, under 4 KiB whatever went wrong.
+
+    It is in the dialect of ``path``, which may be one that has its own idea of an error.
+    """
     media = "application/problem+json"
     for longest in (1024, 512, 256, 128, 64):
         body = _body(status, code, detail, fields, longest)
         if path == "/v2" or path.startswith("/v2/"):
-            body, media = _of_inference_protocol(body), "application/json"
+            body, media = _inference_protocol_error(body), "application/json"
         elif path == "/invocations":
-            body |= _of_mlflow(body)
-        content = dump(body)
-        if len(content) < _LARGEST:
+            body |= _mlflow_fields(body)
+        content = dump_json(body)
+        if len(content) < _MOST_BYTES:
             break
     again = status in (429, 503) or code == "idempotency_in_progress"
     extra = {"Retry-After": "2"} if again else {}
     return Response(content, status, {**extra, **(headers or {})}, media_type=media)
 
 
-def _of_inference_protocol(body: dict[str, Any]) -> dict[str, Any]:
-    """One string, so the first place is in it."""
+def _inference_protocol_error(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the error as the Open Inference Protocol has it: one string, with the first place."""
     places = body.get("errors") or [{"pointer": ""}]
     where = f" (at {places[0]['pointer']})" if places[0]["pointer"] else ""
     return {"error": body["detail"] + where}
 
 
-def _of_mlflow(body: dict[str, Any]) -> dict[str, Any]:
-    """MLflow's own fields beside ours."""
+def _mlflow_fields(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that MLflow's clients read, to stand beside ours."""
     code = "BAD_REQUEST" if body["status"] < 500 else "INTERNAL_ERROR"
     return {"error_code": code, "message": body["detail"]}
 
@@ -115,8 +117,8 @@ def _body(
     return body
 
 
-def of(error: FitserveError, path: str = "") -> Response:
-    """The answer to one of our own errors."""
+def from_error(error: FitserveError, path: str = "") -> Response:
+    """Return the response to an error that was raised on purpose."""
     status = status_of(error)
     if status >= 500:
         log.error("request failed", code=error.code, detail=error.detail)
@@ -125,25 +127,25 @@ def of(error: FitserveError, path: str = "") -> Response:
 
 
 def unexpected(error: Exception, path: str = "") -> Response:
-    """The answer to a fault of ours; the log has the rest."""
+    """Return the response to a fault of ours; the log has the rest."""
     log.error("unexpected error", exc_info=error)
     detail = "an unexpected error happened; the log has it under this id"
     return problem(500, "internal_error", detail, path=path)
 
 
-def cut_off(path: str = "") -> Response:
-    """For the log; nobody listens."""
+def disconnected(path: str = "") -> Response:
+    """Return the response to a client that left before its body was read; only the log has it."""
     return problem(400, "invalid_request", "the body was cut off", path=path)
 
 
 def wrong_method(path: str, *allowed: str) -> Response:
-    """The path does not take that method."""
+    """Return the response to a method that ``path`` does not take."""
     detail = "this path does not take that method; see the Allow header"
     return problem(405, "method_not_allowed", detail, (), {"Allow": ", ".join(allowed)}, path)
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of the application as a problem."""
+    """Have ``app`` answer every error with a problem document."""
     app.add_exception_handler(FitserveError, _fitserve_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -153,7 +155,7 @@ def install(app: FastAPI) -> None:
 
 async def _fitserve_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, FitserveError)
-    return of(error, request.scope["path"])
+    return from_error(error, request.scope["path"])
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -171,13 +173,13 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    fields = validation.explained(error.errors()[: 2 * _MOST_ERRORS], error.body)
+    fields = validation.field_errors(error.errors()[: 2 * _MOST_ERRORS], error.body)
     path = request.scope["path"]
     return problem(422, "invalid_request", fields[0].detail, fields, path=path)
 
 
 async def _disconnected(request: Request, _error: Exception) -> Response:
-    return cut_off(request.scope["path"])
+    return disconnected(request.scope["path"])
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

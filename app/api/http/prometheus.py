@@ -12,13 +12,14 @@ from app.runtime import health
 from app.runtime.context import Context
 
 
-class _House(Collector):
-    """Counts rows at scrape time, so that a restart loses nothing."""
+class _StoredCollector(Collector):
+    """Counts jobs, datasets and models at scrape time, so that a restart loses nothing."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def collect(self) -> Iterable[Metric]:
+        """Yield one gauge of jobs by status, and one for each other kind of resource."""
         by_status, stored = health.counts(self._context)
         jobs = GaugeMetricFamily("fitserve_jobs", "Jobs by status", labels=["status"])
         for status in JOB_STATUSES:
@@ -29,12 +30,12 @@ class _House(Collector):
 
 
 class Metrics:
-    """One registry per application."""
+    """What ``/metrics`` shows: one registry per application."""
 
     def __init__(self, context: Context) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.registry.register(_House(context))
+        self.registry.register(_StoredCollector(context))
         self.requests = Counter(
             "fitserve_http_requests",
             "HTTP requests",
@@ -47,7 +48,6 @@ class Metrics:
             ["method", "route"],
             registry=self.registry,
         )
-
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -61,4 +61,5 @@ class Metrics:
         histogram.observe(seconds)
 
     def text(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)

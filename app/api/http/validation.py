@@ -3,26 +3,54 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeVar
 
-from app.api.http.bodies import dump
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+
+from app.api.http.responses import dump_json
 from app.errors import FieldError, escape
 from app.ml.specs import JobRequest, field_names
 
+_Model = TypeVar("_Model", bound=BaseModel)
+
 _NO_STRING = "should be a string"
-_OWN = {"fractions", "length", "cells", "nesterov", "duplicate", "too_many_fields", "too_long"}
-_OWN |= {"etas", "milestones", "max_lr"}
-_SHOW_GIVEN = ("_type", "equal", "_than")
+_OWN_TYPES = {
+    "fractions",
+    "length",
+    "cells",
+    "nesterov",
+    "duplicate",
+    "too_many_fields",
+    "too_long",
+}
+_OWN_TYPES |= {"etas", "milestones", "max_lr"}
+_TYPES_WITH_INPUT = ("_type", "equal", "_than")
 
 
-def explained(items: Sequence[Any], body: Any) -> list[FieldError]:
-    """The errors of a request whose body was ``body``, one for each place."""
-    return _one_a_place([_field(item, body) for item in items])
+def validate_body(model: type[_Model], value: Any) -> _Model:
+    """Return ``value`` as a ``model``.
+
+    Raises RequestValidationError, so that it is answered like the body of any other route.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        items = [{**item, "loc": ("body", *item["loc"])} for item in error.errors()]
+        raise RequestValidationError(items, body=value) from error
 
 
-def _one_a_place(fields: Sequence[FieldError]) -> list[FieldError]:
-    """One error for each pointer. Where a field may be a string or a list, pydantic complains of
-    both: what is wrong inside the list is what was meant."""
+def field_errors(items: Sequence[Any], body: Any) -> list[FieldError]:
+    """Return pydantic's errors ``items`` in the request with ``body``, one for each place."""
+    return _merge_places([_field(item, body) for item in items])
+
+
+def _merge_places(fields: Sequence[FieldError]) -> list[FieldError]:
+    """Return one error for each pointer.
+
+    Where a field may be a string or a list, pydantic complains of both: what is wrong inside the
+    list is what was meant.
+    """
     found: dict[str, FieldError] = {}
     for field in fields:
         before = found.setdefault(field.pointer, field)
@@ -44,27 +72,27 @@ def _field(item: dict[str, Any], body: Any) -> FieldError:
 
 
 def _place(location: Sequence[str | int], body: Any, absent: bool) -> tuple[list[str | int], Any]:
-    """The path in what was sent, without the tags of unions that pydantic puts between, and what
+    """Return the path in ``body``, without the tags of unions that pydantic puts between, and what
     stands there. ``absent``: the last part is the name of a field that is not there.
     """
     where, *parts = location
     if where != "body":
         return list(parts), None
-    kept: list[str | int] = []
+    path: list[str | int] = []
     here = body
     for i, part in enumerate(parts):
         inside = isinstance(here, dict) and part in here
         inside = inside or (isinstance(here, list) and isinstance(part, int) and part < len(here))
         if inside:
             here = here[part]
-            kept.append(part)
+            path.append(part)
         elif absent and i == len(parts) - 1:
-            kept.append(part)
-    return kept, here
+            path.append(part)
+    return path, here
 
 
 def _name(parts: Sequence[str | int]) -> str:
-    """What a person would call the place: ``hidden[0]``."""
+    """Return what a person would call the place: ``hidden[0]``."""
     if not parts:
         return "body"
     if isinstance(parts[-1], int):
@@ -76,7 +104,7 @@ _KNOWN = field_names(JobRequest) | {"name", "source", "types", "metadata", "repl
 
 
 def _code(kind: str) -> str:
-    """A stable name for each kind of mistake; pydantic's own change with it."""
+    """Return a stable name for a kind of mistake; pydantic's own change with it."""
     if kind.endswith(("_type", "_parsing", "_required", "_from_float")):
         return "wrong_type"
     if kind.startswith(("greater_", "less_", "finite_")):
@@ -96,14 +124,18 @@ _CODES = {
 
 
 def _detail(item: dict[str, Any], name: str) -> str:
-    sentence = _SENTENCES.get(item["type"])
-    if sentence is not None:
-        return sentence(name, item)
-    said = str(item["msg"]).replace("Input should be", f"'{name}' should be")
-    given = item.get("input")
-    if isinstance(given, str | int | float | bool) and item["type"].endswith(_SHOW_GIVEN):
-        said = f"{said}, got {_short(given)}"
-    return said if f"'{name}'" in said or item["type"] in _OWN else f"'{name}': {said}"
+    write = _SENTENCES.get(item["type"])
+    if write is not None:
+        return write(name, item)
+    sentence = str(item["msg"]).replace("Input should be", f"'{name}' should be")
+    value = item.get("input")
+    if isinstance(value, str | int | float | bool) and item["type"].endswith(_TYPES_WITH_INPUT):
+        sentence = f"{sentence}, got {_short(value)}"
+    return (
+        sentence
+        if f"'{name}'" in sentence or item["type"] in _OWN_TYPES
+        else f"'{name}': {sentence}"
+    )
 
 
 def _unknown_field(name: str, _item: dict[str, Any]) -> str:
@@ -163,9 +195,9 @@ def _quoted(text: str) -> list[str]:
 
 
 def _short(value: Any) -> str:
-    """A value as JSON would have it, in a few words."""
+    """Return a value as JSON would have it, in at most 64 characters."""
     if isinstance(value, str):
         return f"'{value[:64]}'"
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
-    return dump(value).decode()[:64]
+    return dump_json(value).decode()[:64]

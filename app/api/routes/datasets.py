@@ -7,25 +7,27 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
 from app.api.deps import (
-    PNG_SVG,
     ContextDep,
-    ImageFormat,
     PagingDep,
     RowWindowDep,
     UploadsDep,
-    negotiated,
 )
-from app.api.http.bodies import StrictRoute, canonical, is_json, media_type, read_json, validated
-from app.api.http.idempotency import IdempotentRequest, IdempotentRequestDep
-from app.api.schemas.schemas import DatasetList, DatasetOut, DatasetRequest, InlineSource, RowsOut
-from app.api.uploads import FORM, FORMATS, UploadOptions, created
+from app.api.downloads import ImageFormat, image_response
+from app.api.http.bodies import read_json
+from app.api.http.idempotency import IdempotentRequest, IdempotentRequestDep, canonical_json
+from app.api.http.json_route import StrictJSONRoute
+from app.api.http.media_types import is_json, media_type, negotiate
+from app.api.http.validation import validate_body
+from app.api.schemas.common import RowsOut
+from app.api.schemas.datasets import DatasetList, DatasetOut, DatasetRequest, InlineSource
+from app.api.uploads import FORM, FORMATS, UploadOptions, created_response
 from app.errors import InvalidRequest
 from app.ml.tables import content, json_rows
 from app.ml.tables.parquet import TypedTable
 from app.runtime.context import Context
 from app.services.datasets import creation, datasets, plots
 
-router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictJSONRoute)
 
 _FORM_SCHEMA = UploadOptions.model_json_schema()
 _FORM_SCHEMA["properties"]["file"] = {"type": "string", "format": "binary"}
@@ -53,48 +55,47 @@ async def create_dataset(
     request: Request,
     context: ContextDep,
     uploads: UploadsDep,
-    once: IdempotentRequestDep,
+    idempotent: IdempotentRequestDep,
     options: Annotated[UploadOptions, Query()],
 ) -> Response:
     """Store a table: JSON (inline rows or columns, or a synthetic generator), a file, or a form."""
     media = media_type(request)
     if is_json(media):
-        await _from_json(request, context, once, options)
+        await _create_from_json(request, context, idempotent, options)
     elif media == FORM:
-        await uploads.from_form(request, once, options)
+        await uploads.create_from_form(request, idempotent, options)
     else:
-        await uploads.from_body(request, once, options)
-    return once.response
+        await uploads.create_from_body(request, idempotent, options)
+    return idempotent.response
 
 
-async def _from_json(
-    request: Request, context: Context, once: IdempotentRequest, options: UploadOptions
+async def _create_from_json(
+    request: Request, context: Context, idempotent: IdempotentRequest, options: UploadOptions
 ) -> None:
     for name in options.model_fields_set:
         raise InvalidRequest.at(f"/{name}", f"with a JSON body, '{name}' goes into the body")
-    body = await read_json(request, context.settings.max_json_bytes)
-
-    if once.wanted:
-        await once.check(await to_thread.run_sync(canonical, body))
+    value = await read_json(request, context.settings.max_json_bytes)
+    if idempotent.has_key:
+        await idempotent.replay(await to_thread.run_sync(canonical_json, value))
 
     def store() -> None:
-        told = validated(DatasetRequest, body)
-        wanted = creation.Naming(told.name, told.replace, told.metadata)
-        creation.create(context, _table(told), wanted, once.answering(created))
+        body = validate_body(DatasetRequest, value)
+        naming = creation.Naming(body.name, body.replace, body.metadata)
+        creation.create(context, _table(body), naming, idempotent.recorder(created_response))
 
     await to_thread.run_sync(store)
 
 
-def _table(told: DatasetRequest) -> TypedTable:
-    source = told.source
+def _table(body: DatasetRequest) -> TypedTable:
+    source = body.source
     if not isinstance(source, InlineSource):
         columns = {name: values.tolist() for name, values in source.columns().items()}
-        return json_rows.from_columns(columns, told.types)
+        return json_rows.from_columns(columns, body.types)
     if (source.rows is None) == (source.columns is None):
         raise InvalidRequest.at("/source", "an inline source has either 'rows' or 'columns'")
     if source.rows is not None:
-        return json_rows.from_rows(source.rows, told.types)
-    return json_rows.from_columns(source.columns or {}, told.types)
+        return json_rows.from_rows(source.rows, body.types)
+    return json_rows.from_columns(source.columns or {}, body.types)
 
 
 # ---------------------------------------------------------------- reading
@@ -110,7 +111,7 @@ def list_datasets(context: ContextDep, paging: PagingDep) -> DatasetList:
     with context.database.read() as session:
         page = datasets.listed(session, paging)
     data = [DatasetOut.of(row) for row in page.rows]
-    return DatasetList.of_page(data, page.has_more)  # type: ignore[no-any-return]
+    return DatasetList.of_page(data, page.has_more)
 
 
 @router.get("/{ref}")
@@ -130,7 +131,7 @@ def get_rows(ref: str, window: RowWindowDep, context: ContextDep) -> RowsOut:
 @router.get("/{ref}/content", response_class=Response, responses=_CONTENT)
 def get_content(ref: str, request: Request, context: ContextDep) -> Response:
     """The whole table: CSV, or by ``Accept`` Parquet (with ranges) or an Arrow stream."""
-    media = negotiated(request, *content.MEDIA)
+    media = negotiate(request.headers.get("accept", ""), *content.MEDIA)
     dataset, path = datasets.file_of(context, ref)
     name = f"{dataset.name or dataset.id}.{content.MEDIA[media]}"
     headers = {"ETag": f'"{dataset.sha256}-{content.MEDIA[media]}"', "Vary": "Accept"}
@@ -157,8 +158,7 @@ def get_plot(
     y: str | None = None,
 ) -> Response:
     """Two columns against each other, the values of one, or how numbers go together."""
-    drawn = plots.draw(context, ref, plot, x, y, image)
-    return Response(drawn, media_type=PNG_SVG[image])
+    return image_response(plots.draw(context, ref, plot, x, y, image), image)
 
 
 @router.delete("/{ref}", status_code=204)

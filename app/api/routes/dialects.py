@@ -1,4 +1,4 @@
-"""What other serving protocols ask beside predictions: who is there, and what a model is.
+"""What serving protocols have beside predictions: health, and metadata of server and models.
 
 The Open Inference Protocol v2 under ``/v2``, and MLflow's ``/ping``, ``/health`` and ``/version``.
 """
@@ -10,12 +10,13 @@ from fastapi.responses import PlainTextResponse
 
 from app import __version__
 from app.api.deps import ContextDep
-from app.api.serving import oip, scoring
+from app.api.serving import oip
+from app.api.serving.mlflow import default_model
 from app.errors import Unavailable
 from app.runtime import health
 from app.runtime.context import Context
 from app.services.models import versions
-from app.services.predictions.predictions import ModelResolver
+from app.services.predictions.resolver import ModelResolver
 
 inference = APIRouter(prefix="/v2", tags=["inference protocol"])
 mlflow = APIRouter(tags=["MLflow scoring"])
@@ -41,9 +42,9 @@ async def server_live() -> dict[str, bool]:
 def server_ready(request: Request, context: ContextDep) -> dict[str, bool]:
     """As ``/readyz``; 503 where it is not."""
     checks = health.checks(context, request.app.state.worker_alive)
-    wrong = [f"{part}: {said}" for part, said in checks.items() if said != "ok"]
-    if wrong:
-        raise Unavailable(", ".join(wrong))
+    failing = [f"{part}: {state}" for part, state in checks.items() if state != "ok"]
+    if failing:
+        raise Unavailable(", ".join(failing))
     return {"ready": True}
 
 
@@ -62,10 +63,10 @@ def version_metadata(
 
 
 def _metadata(ref: str, request: Request, context: Context) -> dict[str, Any]:
-    live = _models(request).get(ref)
+    model = _models(request).get(ref)
     with context.database.read() as session:
-        known = [str(number) for number in versions.numbers(session, live.name)]
-    return oip.described(live, known)
+        known = [str(number) for number in versions.numbers(session, model.name)]
+    return oip.metadata(model, known)
 
 
 @inference.get("/models/{name}/ready")
@@ -84,7 +85,7 @@ def version_ready(name: str, version: int, request: Request) -> dict[str, Any]:
 @mlflow.get("/health", response_class=PlainTextResponse)
 def ping(request: Request, context: ContextDep) -> Response:
     """200 where the default model can predict."""
-    _models(request).get(scoring.default_model(context.settings.default_model))
+    _models(request).get(default_model(context.settings.default_model))
     return PlainTextResponse("\n")
 
 

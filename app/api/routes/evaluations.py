@@ -1,67 +1,16 @@
 """``/v1/models/{ref}/evaluate``."""
 
 from dataclasses import asdict
-from typing import Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
 
 from app.api.deps import ContextDep, PredictorsDep
-from app.api.http.bodies import StrictRoute
-from app.api.schemas.schemas import DatasetRef, Number
-from app.ml.specs import Spec
+from app.api.http.json_route import StrictJSONRoute
+from app.api.schemas.datasets import DatasetRef
+from app.api.schemas.evaluations import EvaluateRequest, EvaluationOut
 from app.services.predictions import evaluations
 
-router = APIRouter(prefix="/v1/models", tags=["models"], route_class=StrictRoute)
-
-
-class EvaluateRequest(Spec):
-    """Which rows to hold a model against."""
-
-    dataset: str = Field(
-        min_length=1, max_length=128, description="id or name; it has the features and the target"
-    )
-
-
-class Confusion(BaseModel):
-    """Rows by true class, columns by predicted; for several labels one 2x2 each."""
-
-    labels: list[Any] = Field(description="null: classes that the model has never seen")
-    matrix: list[list[int]] | list[list[list[int]]]
-
-
-class WorstRow(BaseModel):
-    """One of the rows with the highest loss."""
-
-    row: int = Field(description="its number in the dataset, from 0")
-    loss: float | None
-    true: Any
-    predicted: Any
-    features: dict[str, Any]
-
-
-class EvaluationOut(BaseModel):
-    """How a model does on a dataset, beside a guess that knows no features."""
-
-    object: Literal["evaluation"] = "evaluation"
-    model: str
-    version: int
-    dataset: DatasetRef
-    rows: int = Field(description="rows with a target")
-    skipped: int = Field(description="rows without one")
-    loss: float | None = Field(
-        description="the model's own, on average and without weights or smoothing, in the units "
-        "it was computed in"
-    )
-    metrics: dict[str, Number]
-    baseline: dict[str, Number] | None = Field(
-        description="of always answering the training part's mean or class shares; null where the "
-        "model is of a version that did not keep them"
-    )
-    better_than_baseline: dict[str, bool] | None
-    warnings: list[str]
-    confusion: Confusion | None
-    worst: list[WorstRow] = Field(description="up to 10 rows, the highest loss first")
+router = APIRouter(prefix="/v1/models", tags=["models"], route_class=StrictJSONRoute)
 
 
 @router.post("/{ref}/evaluate")
@@ -69,10 +18,10 @@ def evaluate_model(
     ref: str, request: EvaluateRequest, context: ContextDep, predictors: PredictorsDep
 ) -> EvaluationOut:
     """Metrics on the rows of a dataset whose targets are known, beside those of a guess."""
-    done = evaluations.evaluate(context, predictors, ref, request.dataset)
+    found = evaluations.evaluate(context, predictors, ref, request.dataset)
     return EvaluationOut(
-        model=done.model.name,
-        version=done.model.version,
-        dataset=DatasetRef(id=done.dataset.id, name=done.dataset.name),
-        **asdict(done.found),
+        model=found.model.name,
+        version=found.model.version,
+        dataset=DatasetRef(id=found.dataset.id, name=found.dataset.name),
+        **asdict(found.evaluation),
     )

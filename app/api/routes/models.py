@@ -6,13 +6,13 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 
 from app.api.deps import ContextDep, PagingDep, PredictorsDep
-from app.api.routes.jobs import safetensors_file
+from app.api.downloads import safetensors_response
 from app.api.schemas.models import Layer, ModelList, ModelOut, Parameter, ParametersOut, SummaryOut
 from app.db.models import ModelVersion
 from app.runtime.context import Context
 from app.runtime.pagination import Page
 from app.services.models import aliases, versions
-from app.services.predictions.predictions import load
+from app.services.predictions.resolver import load_version
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -22,10 +22,10 @@ def _find(context: Context, ref: str) -> ModelVersion:
         return versions.find(session, ref)
 
 
-def _listed(session: Any, page: Page[ModelVersion]) -> ModelList:
-    named = aliases.of(session, page.rows)
-    data = [ModelOut.of(row, named[row.id]) for row in page.rows]
-    return ModelList.of_page(data, page.has_more)  # type: ignore[no-any-return]
+def _model_list(session: Any, page: Page[ModelVersion]) -> ModelList:
+    names = aliases.by_version(session, page.rows)
+    data = [ModelOut.of(row, names[row.id]) for row in page.rows]
+    return ModelList.of_page(data, page.has_more)
 
 
 @router.get("")
@@ -33,7 +33,7 @@ def list_models(context: ContextDep, paging: PagingDep) -> ModelList:
     """Each model by its newest version, newest first."""
     with context.database.read() as session:
         page = versions.newest(session, paging)
-        return _listed(session, page)
+        return _model_list(session, page)
 
 
 @router.get("/{ref}")
@@ -41,7 +41,7 @@ def get_model(ref: str, context: ContextDep) -> ModelOut:
     """By ``name`` (newest version), ``name@3``, ``name@alias`` or id."""
     with context.database.read() as session:
         row = versions.find(session, ref)
-        return ModelOut.of(row, aliases.of(session, [row])[row.id])
+        return ModelOut.of(row, aliases.by_version(session, [row])[row.id])
 
 
 @router.delete("/{ref}", status_code=204)
@@ -55,21 +55,21 @@ def delete_model(ref: str, context: ContextDep) -> None:
 def list_versions(name: str, context: ContextDep, paging: PagingDep) -> ModelList:
     """Newest first."""
     with context.database.read() as session:
-        page = versions.versions(session, name, paging)
-        return _listed(session, page)
+        page = versions.of_model(session, name, paging)
+        return _model_list(session, page)
 
 
 @router.get("/{ref}/parameters")
 def get_parameters(ref: str, context: ContextDep, predictors: PredictorsDep) -> ParametersOut:
     """Every parameter by name; values up to 10,000 numbers in all, else null."""
-    _, predictor = load(context, predictors, ref)
+    _, predictor = load_version(context, predictors, ref)
     return ParametersOut(data=[Parameter(**item) for item in predictor.parameters()])
 
 
 @router.get("/{ref}/summary")
 def get_summary(ref: str, context: ContextDep, predictors: PredictorsDep) -> SummaryOut:
     """Layers, output shapes and parameter counts."""
-    row, predictor = load(context, predictors, ref)
+    row, predictor = load_version(context, predictors, ref)
     return SummaryOut(
         model=row.name,
         version=row.version,
@@ -89,4 +89,4 @@ def download_model(
     """The weights, with an ETag and ranges."""
     row = _find(context, ref)
     name = f"{row.name}-{row.version}.{format}"
-    return safetensors_file(request, context.storage, "models", row.id, name)
+    return safetensors_response(request, context.storage, "models", row.id, name)

@@ -29,7 +29,7 @@ async def livez() -> str:
 def readyz(request: Request, context: ContextDep) -> JSONResponse:
     """Database, storage and worker can do their work; 503 once the server is stopping."""
     checks = health.checks(context, request.app.state.worker_alive)
-    ready = all(said == "ok" for said in checks.values())
+    ready = all(state == "ok" for state in checks.values())
     body = {"status": "ready" if ready else "not ready", "version": __version__, "checks": checks}
     headers = {} if ready else {"Retry-After": "2"}
     return JSONResponse(body, 200 if ready else 503, headers)
@@ -42,7 +42,7 @@ def metrics(request: Request) -> Response:
 
 
 def _entries(union: Any, tag: str) -> list[dict[str, Any]]:
-    """The members of a tagged union: the name, what it is, and its JSON Schema."""
+    """Return the members of a tagged union: the name, what it is, and its JSON Schema."""
     members: Iterable[type[BaseModel]] = get_args(get_args(union)[0])
     return [
         _entry(name, member)

@@ -6,8 +6,9 @@ from anyio import to_thread
 from fastapi import APIRouter, Response
 
 from app.api.deps import ConditionDep, ContextDep
-from app.api.http.bodies import StrictRoute, answer, canonical
-from app.api.http.idempotency import IdempotentRequestDep
+from app.api.http.idempotency import IdempotentRequestDep, canonical_json
+from app.api.http.json_route import StrictJSONRoute
+from app.api.http.responses import json_response
 from app.api.schemas.models import (
     AliasList,
     AliasName,
@@ -20,7 +21,7 @@ from app.db.models import Alias, ModelVersion
 from app.services.jobs import promotions
 from app.services.models import aliases
 
-router = APIRouter(prefix="/v1", tags=["models"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1", tags=["models"], route_class=StrictJSONRoute)
 
 _ALIASES = "/models/{name}/aliases"
 
@@ -30,7 +31,7 @@ def list_aliases(name: str, context: ContextDep) -> AliasList:
     """All of one model, by name."""
     with context.database.read() as session:
         data = [AliasOut.of(row) for row in aliases.listed(session, name)]
-    return AliasList.of_page(data)  # type: ignore[no-any-return]
+    return AliasList.of_page(data)
 
 
 @router.get(_ALIASES + "/{alias}", responses={200: {"model": AliasOut}}, response_model=None)
@@ -38,7 +39,7 @@ def get_alias(name: str, alias: str, context: ContextDep) -> Response:
     """Which version it names; the ETag is for ``If-Match``."""
     with context.database.read() as session:
         row = aliases.find(session, name, alias)
-    return _told(row, 200)
+    return _alias_response(row, 200)
 
 
 @router.put(
@@ -52,7 +53,7 @@ def put_alias(
     """Have it name a version; 201 where it is new. ``If-Match`` with the ETag of what it names now:
     of several who move it at once, one does, and the others are told 412."""
     row, new = aliases.put(context, name, alias, body.version, condition)
-    return _told(row, 201 if new else 200)
+    return _alias_response(row, 201 if new else 200)
 
 
 @router.delete(_ALIASES + "/{alias}", status_code=204)
@@ -61,11 +62,11 @@ def delete_alias(name: str, alias: str, context: ContextDep, condition: Conditio
     aliases.delete(context, name, alias, condition)
 
 
-def _told(row: Alias, status: int) -> Response:
+def _alias_response(row: Alias, status: int) -> Response:
     headers = {"ETag": f'"{row.version}"'}
     if status == 201:
         headers["Location"] = f"/v1/models/{row.name}/aliases/{row.alias}"
-    return answer(AliasOut.of(row), status, headers)
+    return json_response(AliasOut.of(row), status, headers)
 
 
 @router.post(
@@ -78,18 +79,23 @@ async def promote_checkpoint(
     job_id: str,
     checkpoint_id: str,
     context: ContextDep,
-    once: IdempotentRequestDep,
+    idempotent: IdempotentRequestDep,
     body: PromoteRequest | None = None,
 ) -> Response:
     """Make a checkpoint a model version, whatever state its job is in."""
     name = body.register_as if body else None
-    if once.wanted:
-        await once.check(canonical({"register_as": name}))
+    if idempotent.has_key:
+        await idempotent.replay(canonical_json({"register_as": name}))
     await to_thread.run_sync(
-        promotions.promote, context, job_id, checkpoint_id, name, once.answering(_promoted)
+        promotions.promote,
+        context,
+        job_id,
+        checkpoint_id,
+        name,
+        idempotent.recorder(_version_response),
     )
-    return once.response
+    return idempotent.response
 
 
-def _promoted(_session: Any, version: ModelVersion) -> Response:
-    return answer(ModelOut.of(version, []), 201, {"Location": f"/v1/models/{version.id}"})
+def _version_response(_session: Any, version: ModelVersion) -> Response:
+    return json_response(ModelOut.of(version, []), 201, {"Location": f"/v1/models/{version.id}"})

@@ -1,4 +1,4 @@
-"""What the API asks and answers about models, as the contract names it."""
+"""Model versions as the API shows them, their aliases, and what they were made from."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
-from app.api.schemas.schemas import ListOut, Time
+from app.api.schemas.common import ListOut, Time
 from app.db.models import Alias, ModelVersion
 from app.ml.specs import Name, Spec
 
@@ -41,6 +41,12 @@ class PromoteRequest(Spec):
 # ---------------------------------------------------------------- resources
 
 
+class ModelRef(BaseModel):
+    name: str
+    version: int
+    ref: str
+
+
 class Feature(BaseModel):
     name: str
     type: str
@@ -52,6 +58,7 @@ class ModelDataset(BaseModel):
 
     @classmethod
     def of(cls, row: ModelVersion) -> "ModelDataset":
+        """Return the dataset that a version was trained on."""
         return cls(id=row.dataset_id, sha256=row.dataset_sha256)
 
 
@@ -75,6 +82,7 @@ class Lineage(BaseModel):
 
     @classmethod
     def of(cls, row: ModelVersion) -> "Lineage":
+        """Return the lineage of a stored version."""
         spec = row.lineage["spec"]
         return cls(
             job=row.job_id,
@@ -110,6 +118,7 @@ class ModelOut(BaseModel):
 
     @classmethod
     def of(cls, row: ModelVersion, aliases: Sequence[str]) -> "ModelOut":
+        """Return a stored version as the API shows it, with its aliases."""
         return cls(
             id=row.id,
             name=row.name,
@@ -176,6 +185,7 @@ class AliasOut(BaseModel):
 
     @classmethod
     def of(cls, row: Alias) -> "AliasOut":
+        """Return a stored alias as the API shows it."""
         ref = f"{row.name}@{row.alias}"
         return cls(
             id=ref,

@@ -1,5 +1,5 @@
 """Predictions in every dialect, in front of the API as plain ASGI: no routing table, no dependency
-injection, nothing validated twice. What is not asked for here goes on to the API."""
+injection, nothing validated twice. Every other request goes on to the API."""
 
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -8,16 +8,16 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.http import problems
-from app.api.serving import native, oip, scoring
-from app.api.serving.asgi_io import Answer, Call
+from app.api.serving import mlflow, native, oip
+from app.api.serving.asgi_io import ASGIRequest, ASGIResponse
 from app.api.serving.engine import Engine
 from app.errors import FitserveError
 
-_Handle = Callable[[Call], Awaitable[Answer]]
+_Handle = Callable[[ASGIRequest], Awaitable[ASGIResponse]]
 
 
 class Route(NamedTuple):
-    """What metrics count a request under, as Starlette's routes have it."""
+    """The path that metrics count a request under, as Starlette's routes have it."""
 
     path: str
 
@@ -34,37 +34,39 @@ class Serving:
         self._app, self._engine = app, engine
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        found = self._find(scope["path"]) if scope["type"] == "http" else None
-        if found is None:
+        match = self._match(scope["path"]) if scope["type"] == "http" else None
+        if match is None:
             await self._app(scope, receive, send)
             return
-        scope["route"], handle = found
+        scope["route"], handle = match
         path = scope["path"]
         try:
             if scope["method"] != "POST":
                 await problems.wrong_method(path, "POST")(scope, receive, send)
                 return
-            answer = await handle(Call(scope, receive))
+            response = await handle(ASGIRequest(scope, receive))
         except FitserveError as error:
-            await problems.of(error, path)(scope, receive, send)
+            await problems.from_error(error, path)(scope, receive, send)
         except ClientDisconnect:
-            await problems.cut_off(path)(scope, receive, send)
+            await problems.disconnected(path)(scope, receive, send)
         except Exception as error:
             await problems.unexpected(error, path)(scope, receive, send)
         else:
-            await answer.send(send)
+            await response.send(send)
 
-    def _find(self, path: str) -> tuple[Route, _Handle] | None:
+    def _match(self, path: str) -> tuple[Route, _Handle] | None:
         if path.startswith("/v1/models/") and path.endswith("/predict"):
             ref = path[len("/v1/models/") : -len("/predict")]
             if ref and "/" not in ref:
-                return _PREDICT, lambda call: native.predict(self._engine, call, ref)
+                return _PREDICT, lambda request: native.predict(self._engine, request, ref)
         elif path.startswith("/v2/models/") and path.endswith("/infer"):
-            named = path[len("/v2/models/") : -len("/infer")].split("/")
-            if named[0] and len(named) == 1:
-                return _INFER, lambda call: oip.infer(self._engine, call, named[0])
-            if named[0] and len(named) == 3 and named[1] == "versions" and named[2].isdigit():
-                return _INFER, lambda call: oip.infer(self._engine, call, f"{named[0]}@{named[2]}")
+            parts = path[len("/v2/models/") : -len("/infer")].split("/")
+            if parts[0] and len(parts) == 1:
+                return _INFER, lambda request: oip.infer(self._engine, request, parts[0])
+            if parts[0] and len(parts) == 3 and parts[1] == "versions" and parts[2].isdigit():
+                return _INFER, lambda request: oip.infer(
+                    self._engine, request, f"{parts[0]}@{parts[2]}"
+                )
         elif path == "/invocations":
-            return _INVOCATIONS, lambda call: scoring.invocations(self._engine, call)
+            return _INVOCATIONS, lambda request: mlflow.invocations(self._engine, request)
         return None

@@ -1,4 +1,4 @@
-"""What the dialects share: the model that a reference means, and its outputs for what was asked.
+"""What the dialects share: the model that a reference means, its outputs, and their forms.
 
 Small work on a quick model is done on the event loop: changing threads costs more than it does. All
 else goes to threads, and there into passes that several requests share.
@@ -12,32 +12,35 @@ from typing import TYPE_CHECKING, TypeVar
 from anyio import CapacityLimiter, to_thread
 from pydantic import TypeAdapter, ValidationError
 
-from app.api.serving.asgi_io import Answer, Call
-from app.api.uploads import FORMATS, Uploads, charset
+from app.api.http.media_types import charset
+from app.api.serving.asgi_io import ASGIRequest, ASGIResponse
+from app.api.uploads import FORMATS, Uploads
 from app.errors import InvalidRequest
 from app.ml.tables.ingest import Options
 from app.runtime.context import Context
 from app.services.predictions import files
 from app.services.predictions.batching import Batches
-from app.services.predictions.files import Wanted
-from app.services.predictions.predictions import LoadedModel, ModelResolver
+from app.services.predictions.files import OutputFormat
+from app.services.predictions.resolver import LoadedModel, ModelResolver
 
 if TYPE_CHECKING:
     from app.ml.features.encoder import Matrix
 
 _T = TypeVar("_T")
 
+INLINE_ROWS = 2_000
+"""Rows whose predictions are serialized on the event loop."""
+FILE_OPTIONS = ("delimiter", "encoding")
+"""Query parameters that say how to read a file."""
+_INLINE_BODY_BYTES = 16 * 1024
+"""Bodies that are parsed and encoded on the event loop, for a quick model."""
+_INLINE_FORWARD_ROWS = 64
+"""Rows that such a model predicts on the event loop."""
 _BOOLEAN = TypeAdapter(bool)
-_SMALL_BYTES = 16 * 1024
-_SMALL_ROWS = 64
-AT_ONCE = 2_000
-"""Rows whose answer is written on the event loop."""
-READING = ("delimiter", "encoding")
-"""What a query may say of a file."""
 
 
 class Engine:
-    """One for all dialects."""
+    """Predicts for all dialects; used in the event loop."""
 
     def __init__(self, context: Context, models: ModelResolver, uploads: Uploads) -> None:
         self.context = context
@@ -46,68 +49,80 @@ class Engine:
         self._batches = Batches(self.settings.max_batch_size, self.settings.max_delay_ms / 1000)
         self._threads = CapacityLimiter(len(os.sched_getaffinity(0)) + 1)
 
-    async def live(self, ref: str) -> LoadedModel:
-        """Raises NotFound or ArtifactCorrupt."""
-        live = self._models.warm(ref)
-        if live is None:
-            live = await to_thread.run_sync(self._models.get, ref)
-        return live
+    async def model(self, ref: str) -> LoadedModel:
+        """Return the model that ``ref`` means. Raises NotFound or ArtifactCorrupt."""
+        model = self._models.cached(ref)
+        if model is None:
+            model = await to_thread.run_sync(self._models.get, ref)
+        return model
 
     async def outputs(
-        self, live: LoadedModel, body: bytes, read: "Callable[[], Matrix]"
+        self, model: LoadedModel, body: bytes, read: "Callable[[], Matrix]"
     ) -> "Matrix":
-        """The model's outputs for what ``read`` makes of ``body``; raises what ``read`` raises."""
-        if len(body) > _SMALL_BYTES or not live.predictor.is_quick:
+        """Return the model's outputs, ``(rows, outputs)``, for the ``(rows, inputs)`` that ``read``
+        makes of ``body``; raises what ``read`` raises."""
+        if len(body) > _INLINE_BODY_BYTES or not model.predictor.is_quick:
             x = await self.in_thread(read)
         else:
             x = read()
-            if len(x) <= _SMALL_ROWS:
-                return live.predictor.forward(x)
-        return await self._batches.outputs(live.predictor, x)
+            if len(x) <= _INLINE_FORWARD_ROWS:
+                return model.predictor.forward(x)
+        return await self._batches.outputs(model.predictor, x)
 
-    async def of_file(
-        self, call: Call, live: LoadedModel, given: Mapping[str, str], wanted: Wanted
-    ) -> Answer:
-        """Predictions for a body that is a file; ``given`` may have what ``READING`` names.
+    async def predict_file(
+        self,
+        request: ASGIRequest,
+        model: LoadedModel,
+        query: Mapping[str, str],
+        output_format: OutputFormat,
+    ) -> ASGIResponse:
+        """Return predictions for a body that is a file; ``query`` may have ``FILE_OPTIONS``.
 
         Raises InvalidInput of any kind.
         """
-        kind = FORMATS[call.media]
-        delimiter = "\t" if call.media == "text/tab-separated-values" else given.get("delimiter")
-        request = call.request
+        kind = FORMATS[request.media_type]
+        tabbed = request.media_type == "text/tab-separated-values"
+        upload = request.starlette()
         options = Options(
             format=kind,
-            delimiter=delimiter,
-            encoding=given.get("encoding") or charset(request),
+            delimiter="\t" if tabbed else query.get("delimiter"),
+            encoding=query.get("encoding") or charset(upload),
         )
-        async with self._uploads.saved(request, kind) as path:
-            found = await self.in_thread(
-                partial(files.predict_file, self.context, live, path, options, wanted)
+        async with self._uploads.saved(upload, kind) as path:
+            predictions = await self.in_thread(
+                partial(files.predict_file, self.context, model, path, options, output_format)
             )
-        return Answer(found, wanted.media, named(live))
+        return ASGIResponse(predictions, output_format.media_type, version_header(model))
 
-    async def written(self, rows: int, write: Callable[[], _T]) -> _T:
-        """What ``write`` makes of the outputs of so many rows, without holding up the others."""
-        return write() if rows <= AT_ONCE else await self.in_thread(write)
+    async def serialized(self, rows: int, serialize: Callable[[], _T]) -> _T:
+        """Return ``serialize()`` of the predictions for so many rows, without holding up other
+        requests."""
+        return serialize() if rows <= INLINE_ROWS else await self.in_thread(serialize)
 
-    async def answer(self, live: LoadedModel, outputs: "Matrix", wanted: Wanted) -> Answer:
-        """Predictions of outputs in any format. Raises InvalidRequest."""
-        found = await self.in_thread(partial(files.answer, live, iter([outputs]), wanted))
-        return Answer(found, wanted.media, named(live))
+    async def formatted(
+        self, model: LoadedModel, outputs: "Matrix", output_format: OutputFormat
+    ) -> ASGIResponse:
+        """Return the predictions of ``(rows, outputs)`` in any format. Raises InvalidRequest."""
+        predictions = await self.in_thread(
+            partial(files.write_predictions, model, iter([outputs]), output_format)
+        )
+        return ASGIResponse(predictions, output_format.media_type, version_header(model))
 
     async def in_thread(self, work: Callable[[], _T]) -> _T:
-        """One of a few, for what would hold up the event loop."""
+        """Return ``work()``, done in one of a few threads: it would hold up the event loop."""
         return await to_thread.run_sync(work, limiter=self._threads)
 
 
-def named(live: LoadedModel) -> dict[str, str]:
-    """Which version answered, for formats that have no place for it."""
-    return {"Model-Version": live.ref}
+def version_header(model: LoadedModel) -> dict[str, str]:
+    """Return the header that says which version predicted, for formats without a place for it."""
+    return {"Model-Version": model.ref}
 
 
-def boolean(value: str | None, name: str) -> bool:
-    """A flag of the query, as pydantic reads them; false where it is empty. Raises
-    InvalidRequest."""
+def parse_flag(value: str | None, name: str) -> bool:
+    """Return a query parameter as pydantic reads booleans; false where it is empty.
+
+    Raises InvalidRequest.
+    """
     if not value:
         return False
     try:

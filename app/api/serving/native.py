@@ -2,53 +2,61 @@
 
 from typing import TYPE_CHECKING, Any
 
-from app.api.deps import liked_best
-from app.api.http.bodies import dump
-from app.api.serving.asgi_io import Answer, Call, decode
-from app.api.serving.engine import AT_ONCE, READING, Engine, boolean, named
+from app.api.http.bodies import parse_fast
+from app.api.http.media_types import negotiate
+from app.api.http.responses import dump_json
+from app.api.serving.asgi_io import ASGIRequest, ASGIResponse
+from app.api.serving.engine import FILE_OPTIONS, INLINE_ROWS, Engine, parse_flag, version_header
 from app.api.uploads import FORMATS
 from app.errors import UnsupportedMediaType
-from app.services.predictions.files import ARROW, CSV, JSON, Media, Wanted
-from app.services.predictions.predictions import LoadedModel, asked, matrix
+from app.services.predictions.files import ARROW, CSV, JSON, OutputFormat, OutputType
+from app.services.predictions.requests import layout_of, matrix_of
+from app.services.predictions.resolver import LoadedModel
 
 if TYPE_CHECKING:
     from app.ml.features.encoder import Matrix
 
 
-async def predict(engine: Engine, call: Call, ref: str) -> Answer:
-    """Predictions of one version for all rows of a request."""
-    live = await engine.live(ref)
-    media: Media = JSON
-    accept = call.header(b"accept")
+async def predict(engine: Engine, request: ASGIRequest, ref: str) -> ASGIResponse:
+    """Return the predictions of the model ``ref`` for all rows of a request.
+
+    Raises NotFound, ArtifactCorrupt, NotAcceptable, or InvalidInput of any kind.
+    """
+    model = await engine.model(ref)
+    output_type: OutputType = JSON
+    accept = request.header(b"accept")
     if accept and accept not in ("*/*", JSON):
-        media = liked_best(accept, JSON, CSV, ARROW)  # type: ignore[assignment]
-    if not call.is_json and call.media not in FORMATS:
+        output_type = negotiate(accept, JSON, CSV, ARROW)
+    if not request.is_json and request.media_type not in FORMATS:
         raise UnsupportedMediaType(
-            f"cannot read '{call.media[:64]}'; send application/json, text/csv, "
+            f"cannot read '{request.media_type[:64]}'; send application/json, text/csv, "
             "application/x-ndjson, application/vnd.apache.parquet or "
             "application/vnd.apache.arrow.stream"
         )
-    given = call.query("probabilities", *(() if call.is_json else READING))
-    probabilities = boolean(given.get("probabilities"), "probabilities")
-    if not call.is_json:
-        return await engine.of_file(call, live, given, Wanted(media, probabilities))
-    settings = engine.settings
-    body = await call.body(settings.max_json_bytes)
-    outputs = await engine.outputs(
-        live, body, lambda: matrix(live.predictor, *asked(decode(body)), settings.max_predict_rows)
-    )
-    if media != JSON or len(outputs) > AT_ONCE:
-        return await engine.answer(live, outputs, Wanted(media, probabilities))
-    return Answer(_told(live, outputs, probabilities), JSON, named(live))
+    query = request.query("probabilities", *(() if request.is_json else FILE_OPTIONS))
+    probabilities = parse_flag(query.get("probabilities"), "probabilities")
+    output_format = OutputFormat(output_type, probabilities)
+    if not request.is_json:
+        return await engine.predict_file(request, model, query, output_format)
+    body = await request.body(engine.settings.max_json_bytes)
+    max_rows = engine.settings.max_predict_rows
+
+    def read() -> "Matrix":
+        return matrix_of(model.predictor, *layout_of(parse_fast(body)), max_rows)
+
+    outputs = await engine.outputs(model, body, read)
+    if output_type != JSON or len(outputs) > INLINE_ROWS:
+        return await engine.formatted(model, outputs, output_format)
+    return ASGIResponse(_json(model, outputs, probabilities), JSON, version_header(model))
 
 
-def _told(live: LoadedModel, outputs: "Matrix", probabilities: bool) -> bytes:
+def _json(model: LoadedModel, outputs: "Matrix", probabilities: bool) -> bytes:
     body: dict[str, Any] = {
         "object": "predictions",
-        "model": live.name,
-        "version": live.version,
-        "predictions": live.predictor.predictions(outputs),
+        "model": model.name,
+        "version": model.version,
+        "predictions": model.predictor.predictions(outputs),
     }
     if probabilities:
-        body["probabilities"] = live.predictor.probabilities(outputs)
-    return dump(body)
+        body["probabilities"] = model.predictor.probabilities(outputs)
+    return dump_json(body)

@@ -10,22 +10,25 @@ import gzip
 import re
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from app.api.http.bodies import dump, too_large
-from app.api.serving.asgi_io import Answer, Call, decode
-from app.api.serving.engine import Engine, named
-from app.api.serving.tensors import NUMBERS, Tensor, pack, tensors_of
+from app.api.http.bodies import parse_fast, too_large
+from app.api.http.responses import dump_json
+from app.api.serving.asgi_io import ASGIRequest, ASGIResponse
+from app.api.serving.engine import Engine, version_header
+from app.api.serving.tensors import NUMBERS, Tensor, pack_binary, read_tensors
 from app.errors import InvalidRequest
 from app.ml.features.encoder import Feature
 from app.ml.features.feature_tables import no_rows
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets
 from app.services.predictions.files import JSON
-from app.services.predictions.predictions import LoadedModel, encoded, refuse_many
+from app.services.predictions.requests import encode_table, limit_rows
+from app.services.predictions.resolver import LoadedModel
 
 if TYPE_CHECKING:
     from app.ml.features.encoder import Matrix
@@ -41,55 +44,68 @@ _DATATYPES = {
     "datetime": {"BYTES"},
 }
 _WHOLE = re.compile(r"[0-9]{1,18}")
-_HEAD = b"inference-header-content-length"
+_JSON_LENGTH = b"inference-header-content-length"
 _OCTETS = "application/octet-stream"
 _COMPRESS: dict[str, Callable[[Any], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
 
 
-async def infer(engine: Engine, call: Call, ref: str) -> Answer:
-    """Outputs of one version for the tensors of a request."""
-    call.query()
-    live = await engine.live(ref)
-    length = call.header(_HEAD)
+@dataclass(slots=True)
+class _Reply:
+    """What a request says of its reply: its id, and its outputs, each whether as binary data."""
+
+    id: str | None = None
+    outputs: dict[str, bool] = field(default_factory=dict)
+
+
+async def infer(engine: Engine, request: ASGIRequest, ref: str) -> ASGIResponse:
+    """Return the outputs of the model ``ref`` for the tensors of a request.
+
+    Raises NotFound, ArtifactCorrupt, or InvalidInput of any kind.
+    """
+    request.query()
+    model = await engine.model(ref)
+    json_length = request.header(_JSON_LENGTH)
     settings = engine.settings
-    body = await call.body(settings.max_decoded_bytes if length else settings.max_json_bytes)
-    asked: dict[str, Any] = {}
+    max_bytes = settings.max_decoded_bytes if json_length else settings.max_json_bytes
+    body = await request.body(max_bytes)
+    reply = _Reply()
 
     def read() -> "Matrix":
-        document, rest = _parts(body, length, settings.max_json_bytes)
-        asked.update(id=document.get("id"), outputs=_wanted(live, document))
-        tensors = tensors_of(document.get("inputs"), rest)
-        return _matrix(live, tensors, settings.max_predict_rows)
+        document, binary = _split(body, json_length, settings.max_json_bytes)
+        reply.id, reply.outputs = document.get("id"), _requested_outputs(model, document)
+        tensors = read_tensors(document.get("inputs"), binary)
+        return _matrix(model, tensors, settings.max_predict_rows)
 
-    outputs = await engine.outputs(live, body, read)
-    encoding = call.header(b"accept-encoding").strip().lower()
-    if encoding in _COMPRESS:  # who accepts a list leaves it to us, and most answers are small
-        return await engine.in_thread(lambda: _answer(live, asked, outputs, encoding))
-    return await engine.written(len(outputs), lambda: _answer(live, asked, outputs))
+    outputs = await engine.outputs(model, body, read)
+    coding = request.header(b"accept-encoding").strip().lower()
+    if coding in _COMPRESS:  # who accepts a list leaves it to us, and most answers are small
+        return await engine.in_thread(lambda: _response(model, reply, outputs, coding))
+    return await engine.serialized(len(outputs), lambda: _response(model, reply, outputs))
 
 
-def described(live: LoadedModel, versions: Sequence[str]) -> dict[str, Any]:
-    """The model's metadata as the protocol has it."""
-    empty = np.zeros((1, live.predictor.card.outputs), np.float32)
+def metadata(model: LoadedModel, versions: Sequence[str]) -> dict[str, Any]:
+    """Return the model's metadata as the protocol has it."""
+    empty = np.zeros((1, model.predictor.card.outputs), np.float32)
     outputs: list[dict[str, Any]] = []
-    for name in _outputs(live):
-        datatype, values = _values(live, name, empty)
+    for name in _output_names(model):
+        datatype, values = _output_values(model, name, empty)
         shape = [-1, *values.shape[1:]]
         outputs.append({"name": name, "datatype": datatype, "shape": shape})
-        columns = live.predictor.labels if name == "probabilities" else live.predictor.target.names
         if len(shape) > 1:
+            predictor = model.predictor
+            columns = predictor.labels if name == "probabilities" else predictor.target.names
             outputs[-1]["parameters"] = {"columns": columns}
     return {
-        "name": live.name,
+        "name": model.name,
         "versions": list(versions),
         "platform": "pytorch_fitserve",
-        "inputs": described_inputs(live.predictor.features),
+        "inputs": _input_metadata(model.predictor.features),
         "outputs": outputs,
     }
 
 
-def described_inputs(features: Sequence[Feature]) -> list[dict[str, Any]]:
-    """One tensor for numbers alone, else one a feature."""
+def _input_metadata(features: Sequence[Feature]) -> list[dict[str, Any]]:
+    """Return one tensor ``[N, F]`` for numbers alone, else one a feature."""
     if all(feature.type == "number" for feature in features):
         columns = [feature.name for feature in features]
         tensor = {"name": INPUT, "datatype": "FP64", "shape": [-1, len(features)]}
@@ -104,20 +120,22 @@ def described_inputs(features: Sequence[Feature]) -> list[dict[str, Any]]:
 # ---------------------------------------------------------------- in
 
 
-def _parts(body: bytes, length: str, limit: int) -> tuple[dict[str, Any], memoryview]:
-    """The request's JSON, of at most ``limit`` bytes, and the binary data behind it.
+def _split(body: bytes, json_length: str, max_json_bytes: int) -> tuple[dict[str, Any], memoryview]:
+    """Return the request's JSON and the binary data behind it; ``json_length`` is the header that
+    says where the one ends, empty where all is JSON.
 
     Raises InvalidRequest, InvalidJSON or TooLarge.
     """
-    if length and not (_WHOLE.fullmatch(length) and 0 < int(length) <= len(body)):
+    if json_length and not (_WHOLE.fullmatch(json_length) and 0 < int(json_length) <= len(body)):
         raise InvalidRequest(
-            f"Inference-Header-Content-Length is '{length[:64]}', but the body has {len(body)} "
-            "bytes once unpacked; send the length of the JSON in front of the binary data"
+            f"Inference-Header-Content-Length is '{json_length[:64]}', but the body has "
+            f"{len(body)} bytes once unpacked; send the length of the JSON in front of the binary "
+            "data"
         )
-    end = int(length) if length else len(body)
-    if end > limit:
-        raise too_large(limit)
-    document = decode(memoryview(body)[:end])
+    end = int(json_length) if json_length else len(body)
+    if end > max_json_bytes:
+        raise too_large(max_json_bytes)
+    document = parse_fast(memoryview(body)[:end])
     if not isinstance(document, dict):
         raise InvalidRequest.at("", 'send an object with "inputs"')
     if not isinstance(document.get("id", ""), str):
@@ -125,51 +143,51 @@ def _parts(body: bytes, length: str, limit: int) -> tuple[dict[str, Any], memory
     return document, memoryview(body)[end:]
 
 
-def _matrix(live: LoadedModel, tensors: list[Tensor], most: int) -> "Matrix":
-    predictor = live.predictor
+def _matrix(model: LoadedModel, tensors: list[Tensor], max_rows: int) -> "Matrix":
+    predictor = model.predictor
     first, names = tensors[0], predictor.row.names
     alone = len(tensors) == 1 and first.name not in names and _ALSO_INPUT.fullmatch(first.name)
     if alone and all(feature.type == "number" for feature in predictor.features):
-        return _numbers(live, first, most)
+        return _numbers(model, first, max_rows)
     types = predictor.types
     columns: dict[str, Any] = {}
     for tensor in tensors:
         if tensor.name not in types and tensor.name not in predictor.target.names:
-            reads = described_inputs(predictor.features)
+            reads = _input_metadata(predictor.features)
             listed = ", ".join(f"'{item['name']}'" for item in reads)[:512]
             detail = f"there is no input '{tensor.name[:64]}'; this model reads {listed}"
-            raise InvalidRequest.at(f"{tensor.at}/name", detail, "unknown")
+            raise InvalidRequest.at(f"{tensor.pointer}/name", detail, "unknown")
         if tensor.name in types:
-            _check_column(tensor, types[tensor.name], most)
+            _check_column(tensor, types[tensor.name], max_rows)
         columns[tensor.name] = tensor.values.tolist()
-    return encoded(predictor, predictor.tables.of_columns(columns, "/inputs"), "/inputs")
+    return encode_table(predictor, predictor.tables.of_columns(columns, "/inputs"), "/inputs")
 
 
-def _numbers(live: LoadedModel, tensor: Tensor, most: int) -> "Matrix":
-    """One tensor ``[N, F]``."""
-    predictor, names = live.predictor, live.predictor.row.names
+def _numbers(model: LoadedModel, tensor: Tensor, max_rows: int) -> "Matrix":
+    """Return the matrix of one tensor ``[N, F]``."""
+    predictor, names = model.predictor, model.predictor.row.names
     if tensor.datatype not in NUMBERS:
         raise _wrong_datatype(tensor, "number", NUMBERS)
     if len(tensor.shape) != 2 or tensor.shape[1] != len(names):
         raise InvalidRequest.at(
-            f"{tensor.at}/shape",
+            f"{tensor.pointer}/shape",
             f"'{tensor.name[:64]}' has the shape {list(tensor.shape)}; this model reads "
             f"[N, {len(names)}]: {', '.join(names)[:256]}",
         )
     rows = tensor.shape[0]
-    refuse_many(rows, most, tensor.at)
+    limit_rows(rows, max_rows, tensor.pointer)
     if not rows:
         raise no_rows()
     if tensor.values.dtype == object:  # there are gaps, which only JSON can say
         listed = tensor.values.reshape(tensor.shape).tolist()
-        table = predictor.tables.of_instances(listed, f"{tensor.at}/data")
-        return encoded(predictor, table, tensor.at)
+        table = predictor.tables.of_instances(listed, f"{tensor.pointer}/data")
+        return encode_table(predictor, table, tensor.pointer)
     values = tensor.values.astype(np.float64).reshape(tensor.shape)
     finite = np.isfinite(values)
     if not finite.all():
         row, place = (int(i) for i in np.argwhere(~finite)[0])
         raise InvalidRequest.at(
-            f"{tensor.at}/data/{row * len(names) + place}",
+            f"{tensor.pointer}/data/{row * len(names) + place}",
             f"'{names[place][:64]}' in row {row} is {values[row, place]}; send a number, or null "
             "in JSON data where it is unknown",
         )
@@ -178,23 +196,23 @@ def _numbers(live: LoadedModel, tensor: Tensor, most: int) -> "Matrix":
         if x is not None:
             return x
     table = pa.table([pa.array(c) for c in values.T.copy()], names=names)
-    return encoded(predictor, table, tensor.at)
+    return encode_table(predictor, table, tensor.pointer)
 
 
-def _check_column(tensor: Tensor, kind: str, most: int) -> None:
+def _check_column(tensor: Tensor, kind: str, max_rows: int) -> None:
     if tensor.datatype not in _DATATYPES[kind]:
         raise _wrong_datatype(tensor, kind, _DATATYPES[kind])
     if len(tensor.shape) != 1 and tensor.shape[1:] != (1,):
         raise InvalidRequest.at(
-            f"{tensor.at}/shape",
+            f"{tensor.pointer}/shape",
             f"'{tensor.name[:64]}' has the shape {list(tensor.shape)}; a feature is [N] or [N, 1]",
         )
-    refuse_many(tensor.shape[0], most, tensor.at)
+    limit_rows(tensor.shape[0], max_rows, tensor.pointer)
 
 
 def _wrong_datatype(tensor: Tensor, kind: str, known: set[str] | dict[str, Any]) -> InvalidRequest:
     return InvalidRequest.at(
-        f"{tensor.at}/datatype",
+        f"{tensor.pointer}/datatype",
         f"'{tensor.name[:64]}' is a {kind} and cannot be {tensor.datatype}; "
         f"send {' or '.join(sorted(known))}",
         "wrong_type",
@@ -204,75 +222,77 @@ def _wrong_datatype(tensor: Tensor, kind: str, known: set[str] | dict[str, Any])
 # ---------------------------------------------------------------- out
 
 
-def _outputs(live: LoadedModel) -> tuple[str, ...]:
-    return ("predictions", "probabilities") if live.predictor.labels else ("predictions",)
+def _output_names(model: LoadedModel) -> tuple[str, ...]:
+    return ("predictions", "probabilities") if model.predictor.labels else ("predictions",)
 
 
-def _wanted(live: LoadedModel, document: dict[str, Any]) -> dict[str, bool]:
-    """The outputs to answer, and whether each as binary data. Raises InvalidRequest."""
+def _requested_outputs(model: LoadedModel, document: dict[str, Any]) -> dict[str, bool]:
+    """Return the names of the outputs to send, each whether as binary data; all where the request
+    names none. Raises InvalidRequest."""
     binary = _parameters(document, "").get("binary_data_output") is True
-    known = _outputs(live)
-    given = document.get("outputs")
-    if not given:
+    known = _output_names(model)
+    outputs = document.get("outputs")
+    if not outputs:
         return dict.fromkeys(known, binary)
-    wanted: dict[str, bool] = {}
-    for i, output in enumerate(given if isinstance(given, list) else [given]):
-        at = f"/outputs/{i}"
+    requested: dict[str, bool] = {}
+    for i, output in enumerate(outputs if isinstance(outputs, list) else [outputs]):
+        pointer = f"/outputs/{i}"
         name = output.get("name") if isinstance(output, dict) else None
         if not isinstance(name, str) or name not in known:
-            said = (
+            wrong = (
                 f"there is no output '{name[:64]}'" if isinstance(name, str) else "name an output"
             )
-            detail = f"{said}; this model has {', '.join(known)}"
-            raise InvalidRequest.at(f"{at}/name", detail, "unknown")
-        parameters = _parameters(output, at)
+            detail = f"{wrong}; this model has {', '.join(known)}"
+            raise InvalidRequest.at(f"{pointer}/name", detail, "unknown")
+        parameters = _parameters(output, pointer)
         if parameters.get("classification"):
             detail = "no classification extension here; ask for 'probabilities'"
-            raise InvalidRequest.at(f"{at}/parameters/classification", detail)
-        wanted[name] = bool(parameters.get("binary_data", binary))
-    return wanted
+            raise InvalidRequest.at(f"{pointer}/parameters/classification", detail)
+        requested[name] = bool(parameters.get("binary_data", binary))
+    return requested
 
 
-def _parameters(holder: dict[str, Any], at: str) -> dict[str, Any]:
+def _parameters(holder: dict[str, Any], pointer: str) -> dict[str, Any]:
     parameters = holder.get("parameters") or {}
     if not isinstance(parameters, dict):
-        raise InvalidRequest.at(f"{at}/parameters", "'parameters' should be an object")
+        raise InvalidRequest.at(f"{pointer}/parameters", "'parameters' should be an object")
     return parameters
 
 
-def _answer(
-    live: LoadedModel, asked: dict[str, Any], outputs: "Matrix", encoding: str = ""
-) -> Answer:
-    told: dict[str, Any] = {"model_name": live.name, "model_version": str(live.version)}
-    if asked["id"] is not None:
-        told["id"] = asked["id"]
-    told["outputs"] = []
+def _response(
+    model: LoadedModel, reply: _Reply, outputs: "Matrix", coding: str = ""
+) -> ASGIResponse:
+    """Return ``(rows, outputs)`` as tensors; ``coding`` compresses them."""
+    document: dict[str, Any] = {"model_name": model.name, "model_version": str(model.version)}
+    if reply.id is not None:
+        document["id"] = reply.id
+    document["outputs"] = []
     binary = []
-    for name, as_binary in asked["outputs"].items():
-        datatype, values = _values(live, name, outputs)
+    for name, as_binary in reply.outputs.items():
+        datatype, values = _output_values(model, name, outputs)
         output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(values.shape)}
         if as_binary:
-            binary.append(pack(datatype, values))
+            binary.append(pack_binary(datatype, values))
             output["parameters"] = {"binary_data_size": len(binary[-1])}
         else:  # the encoder takes arrays, but none of strings
             output["data"] = values.ravel().tolist() if datatype == "BYTES" else values.ravel()
-        told["outputs"].append(output)
-    head = dump(told)
-    headers = dict(named(live))
+        document["outputs"].append(output)
+    head = dump_json(document)
+    headers = version_header(model)
     if binary:
         headers["Inference-Header-Content-Length"] = str(len(head))
     body = b"".join([head, *binary])
-    if encoding in _COMPRESS:
-        headers["Content-Encoding"] = encoding
-        body = _COMPRESS[encoding](body)
-    return Answer(body, _OCTETS if binary else JSON, headers)
+    if coding in _COMPRESS:
+        headers["Content-Encoding"] = coding
+        body = _COMPRESS[coding](body)
+    return ASGIResponse(body, _OCTETS if binary else JSON, headers)
 
 
-def _values(live: LoadedModel, name: str, outputs: "Matrix") -> tuple[str, NDArray[Any]]:
-    """Datatype and array of one output: ``[N]``, or ``[N, K]`` where there are several a row."""
-    target = live.predictor.target
+def _output_values(model: LoadedModel, name: str, outputs: "Matrix") -> tuple[str, NDArray[Any]]:
+    """Return datatype and array of one output: ``[N]``, or ``[N, K]`` for several a row."""
+    target = model.predictor.target
     if name == "probabilities":
-        return "FP64", live.predictor.shares(outputs)
+        return "FP64", model.predictor.shares(outputs)
     match target:
         case NumberTargets():
             numbers = target.decode(outputs)
@@ -280,12 +300,12 @@ def _values(live: LoadedModel, name: str, outputs: "Matrix") -> tuple[str, NDArr
         case LabelTargets():
             return "BOOL", target.probabilities(outputs) > 0.5
         case ClassTarget():
-            datatype = _of_class(target.classes)
-            labels = live.predictor.predictions(outputs)
+            datatype = _class_datatype(target.classes)
+            labels = model.predictor.predictions(outputs)
             return datatype, np.array(labels, object if datatype == "BYTES" else None)
 
 
-def _of_class(classes: Sequence[Any]) -> str:
+def _class_datatype(classes: Sequence[Any]) -> str:
     if all(isinstance(value, bool) for value in classes):
         return "BOOL"
     if all(isinstance(value, str) for value in classes):

@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol, as JSON or binary data; nothing is believed of them."""
+"""Tensors of the Open Inference Protocol v2 (KServe), as JSON or binary data, all checked."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,24 +17,26 @@ NUMBERS: dict[str, Any] = {
     **{f"FP{bits}": np.dtype(f"<f{bits // 8}") for bits in (16, 32, 64)},
 }
 _DTYPES = {**NUMBERS, "BOOL": np.dtype("?")}
-_LENGTH = 4  # bytes in front of each element of BYTES
+_LENGTH_BYTES = 4
+"""In front of each element of BYTES."""
 _MOST_RANK = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """``values`` is flat, in row-major order; of dtype object where it has strings or gaps."""
+    """One input; ``values`` is ``(prod(shape),)`` in row-major order, of dtype object where it has
+    strings or gaps."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     values: NDArray[Any]
-    at: str
-    """Where it stands in the request."""
+    pointer: str
+    """Where it stands in the request, as a JSON pointer."""
 
 
-def tensors_of(inputs: Any, binary: memoryview) -> list[Tensor]:
-    """The request's ``inputs``; binary data stands behind each other in their order.
+def read_tensors(inputs: Any, binary: memoryview) -> list[Tensor]:
+    """Return the request's ``inputs``; their binary data stands in ``binary`` in their order.
 
     Raises InvalidRequest naming the place.
     """
@@ -43,9 +45,9 @@ def tensors_of(inputs: Any, binary: memoryview) -> list[Tensor]:
     found: list[Tensor] = []
     names = set()
     for i, item in enumerate(inputs):
-        tensor, used = _tensor(item, f"/inputs/{i}", binary)
+        tensor, used = _read_tensor(item, f"/inputs/{i}", binary)
         if tensor.name in names:
-            raise InvalidRequest.at(tensor.at, f"two tensors are called '{tensor.name[:64]}'")
+            raise InvalidRequest.at(tensor.pointer, f"two tensors are called '{tensor.name[:64]}'")
         binary = binary[used:]
         names.add(tensor.name)
         found.append(tensor)
@@ -56,33 +58,35 @@ def tensors_of(inputs: Any, binary: memoryview) -> list[Tensor]:
     return found
 
 
-def _tensor(item: Any, at: str, binary: memoryview) -> tuple[Tensor, int]:
-    """A tensor, and how much of ``binary`` is its data."""
+def _read_tensor(item: Any, pointer: str, binary: memoryview) -> tuple[Tensor, int]:
+    """Return a tensor, and how many bytes of ``binary`` are its data."""
     if not isinstance(item, dict):
-        raise InvalidRequest.at(at, "a tensor is an object")
+        raise InvalidRequest.at(pointer, "a tensor is an object")
     name, datatype, shape = item.get("name"), item.get("datatype"), item.get("shape")
     if not isinstance(name, str) or not name:
-        raise InvalidRequest.at(f"{at}/name", "a tensor has a name")
+        raise InvalidRequest.at(f"{pointer}/name", "a tensor has a name")
     if not isinstance(datatype, str) or (datatype not in _DTYPES and datatype != "BYTES"):
         known = ", ".join([*_DTYPES, "BYTES"])
         raise InvalidRequest.at(
-            f"{at}/datatype", f"unknown datatype '{str(datatype)[:64]}'; there are {known}"
+            f"{pointer}/datatype", f"unknown datatype '{str(datatype)[:64]}'; there are {known}"
         )
     if not isinstance(shape, list) or not _is_shape(shape):
-        raise InvalidRequest.at(f"{at}/shape", "a shape is a list of whole numbers, like [2, 8]")
+        raise InvalidRequest.at(
+            f"{pointer}/shape", "a shape is a list of whole numbers, like [2, 8]"
+        )
     parameters = item.get("parameters") or {}
     size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
     if size is None:
-        values, used = _of_json(item.get("data"), datatype, prod(shape), f"{at}/data"), 0
+        values, used = _of_json(item.get("data"), datatype, prod(shape), f"{pointer}/data"), 0
     else:
         if type(size) is not int or not 0 <= size <= len(binary) or "data" in item:
             raise InvalidRequest.at(
-                f"{at}/parameters/binary_data_size",
+                f"{pointer}/parameters/binary_data_size",
                 f"'{name[:64]}' claims {str(size)[:64]} bytes of binary data, where {len(binary)} "
                 "are left; send the size of its data, and no 'data' beside it",
             )
-        values, used = _of_binary(binary[:size], datatype, prod(shape), at), size
-    return Tensor(name, datatype, tuple(shape), values, at), used
+        values, used = _of_binary(binary[:size], datatype, prod(shape), pointer), size
+    return Tensor(name, datatype, tuple(shape), values, pointer), used
 
 
 def _is_shape(shape: list[Any]) -> bool:
@@ -93,13 +97,13 @@ def _is_shape(shape: list[Any]) -> bool:
 # ---------------------------------------------------------------- binary data
 
 
-def _of_binary(data: memoryview, datatype: str, count: int, at: str) -> NDArray[Any]:
+def _of_binary(data: memoryview, datatype: str, count: int, pointer: str) -> NDArray[Any]:
     if datatype == "BYTES":
-        return _strings(data, count, at)
+        return _strings(data, count, pointer)
     dtype = _DTYPES[datatype]
     if len(data) != count * dtype.itemsize:
         raise InvalidRequest.at(
-            f"{at}/shape",
+            f"{pointer}/shape",
             f"{count} values of {datatype} are {count * dtype.itemsize} bytes, but there are "
             f"{len(data)}",
         )
@@ -109,52 +113,56 @@ def _of_binary(data: memoryview, datatype: str, count: int, at: str) -> NDArray[
     return values
 
 
-def _strings(data: memoryview, count: int, at: str) -> NDArray[Any]:
-    """UTF-8, each behind its length as four bytes, little-endian."""
+def _strings(data: memoryview, count: int, pointer: str) -> NDArray[Any]:
+    """Return strings, in UTF-8 each behind its length as four bytes, little-endian."""
     found: list[str] = []
     place = 0
     try:
         while place < len(data):
-            start = place + _LENGTH
+            start = place + _LENGTH_BYTES
             place = start + int.from_bytes(data[place:start], "little")
             if start > len(data) or place > len(data):
-                raise InvalidRequest.at(at, f"string {len(found)} is longer than its tensor's data")
+                raise InvalidRequest.at(
+                    pointer, f"string {len(found)} is longer than its tensor's data"
+                )
             found.append(str(data[start:place], "utf-8"))
     except UnicodeDecodeError as error:
-        raise InvalidRequest.at(at, f"string {len(found)} is no UTF-8") from error
+        raise InvalidRequest.at(pointer, f"string {len(found)} is no UTF-8") from error
     if len(found) != count:
         raise InvalidRequest.at(
-            f"{at}/shape", f"the shape wants {count} strings, but there are {len(found)}"
+            f"{pointer}/shape", f"the shape wants {count} strings, but there are {len(found)}"
         )
     return _objects(found)
 
 
-def pack(datatype: str, values: NDArray[Any]) -> bytes:
-    """An output as binary data."""
+def pack_binary(datatype: str, values: NDArray[Any]) -> bytes:
+    """Return an output as binary data, in row-major order."""
     if datatype != "BYTES":
         return values.astype(_DTYPES[datatype], copy=False).tobytes()
     parts = (text.encode() for text in values.ravel().tolist())
-    return b"".join(len(part).to_bytes(_LENGTH, "little") + part for part in parts)
+    return b"".join(len(part).to_bytes(_LENGTH_BYTES, "little") + part for part in parts)
 
 
 # ---------------------------------------------------------------- JSON
 
 
-def _of_json(data: Any, datatype: str, count: int, at: str) -> NDArray[Any]:
-    """Flat or nested lists."""
+def _of_json(data: Any, datatype: str, count: int, pointer: str) -> NDArray[Any]:
+    """Return flat or nested lists as ``(count,)``."""
     if not isinstance(data, list):
-        raise InvalidRequest.at(at, "a tensor wants 'data', or binary data and its size")
+        raise InvalidRequest.at(pointer, "a tensor wants 'data', or binary data and its size")
     flat = data
     for _ in range(_MOST_RANK):
         if not flat or not all(isinstance(item, list) for item in flat):
             break
         flat = list(chain.from_iterable(flat))
     if len(flat) != count:
-        raise InvalidRequest.at(at, f"the shape wants {count} values, but there are {len(flat)}")
-    wrong = next(_misfits(flat, datatype), None)
+        raise InvalidRequest.at(
+            pointer, f"the shape wants {count} values, but there are {len(flat)}"
+        )
+    wrong = next(_wrong_places(flat, datatype), None)
     if wrong is not None:
-        said = str(flat[wrong])[:64]
-        raise InvalidRequest.at(f"{at}/{wrong}", f"value {wrong} ({said}) is no {datatype}")
+        value = str(flat[wrong])[:64]
+        raise InvalidRequest.at(f"{pointer}/{wrong}", f"value {wrong} ({value}) is no {datatype}")
     if datatype == "BYTES":
         return _objects(flat)
     if None not in flat:
@@ -164,8 +172,8 @@ def _of_json(data: Any, datatype: str, count: int, at: str) -> NDArray[Any]:
     return values
 
 
-def _misfits(flat: list[Any], datatype: str) -> Iterator[int]:
-    """The places of values that ``datatype`` does not hold; ``None`` is a gap."""
+def _wrong_places(flat: list[Any], datatype: str) -> Iterator[int]:
+    """Yield the places of values that ``datatype`` does not hold; ``None`` is a gap."""
     if datatype == "BYTES" or datatype == "BOOL":
         kind = str if datatype == "BYTES" else bool
         return (i for i, v in enumerate(flat) if v is not None and type(v) is not kind)

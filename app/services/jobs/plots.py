@@ -16,7 +16,7 @@ from app.ml.specs import JobSpec
 from app.runtime.context import Context
 from app.services.datasets import datasets
 from app.services.jobs import history, jobs, splits
-from app.services.predictions.predictions import Predictors
+from app.services.predictions.predictors import Predictors
 
 if TYPE_CHECKING:
     from app.ml.inference.predictor import Predictor

@@ -15,31 +15,35 @@ from app.runtime.context import Context
 from app.services.models import versions
 
 ANY = "*"
+"""As an entity tag: whatever it is."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """``If-Match`` and ``If-None-Match``: the versions (or ``"*"``) one of which an alias must name
-    already, and those none of which it may; ``None``: the header was left out."""
+    """``If-Match`` and ``If-None-Match`` (RFC 9110, section 13.1) on an alias.
+
+    The alias must name one of the versions in ``match`` already, and none of those in
+    ``none_match``; ``"*"`` is any version, ``None`` a header that was left out.
+    """
 
     match: frozenset[str] | None = None
     none_match: frozenset[str] | None = None
 
     def holds(self, version: int | None) -> bool:
-        """Whether it does for an alias of ``version``, or for none."""
-        there = set() if version is None else {str(version), ANY}
-        matches = self.match is None or not there.isdisjoint(self.match)
-        return matches and (self.none_match is None or there.isdisjoint(self.none_match))
+        """Return whether it holds for an alias of ``version``; ``None``: it is not there."""
+        tags = set() if version is None else {str(version), ANY}
+        matches = self.match is None or not tags.isdisjoint(self.match)
+        return matches and (self.none_match is None or tags.isdisjoint(self.none_match))
 
     def require(self, alias: str, version: int | None) -> None:
-        """Raise PreconditionFailed where it does not hold."""
+        """Raise PreconditionFailed where it does not hold for ``alias``."""
         if self.holds(version):
             return
         header = "If-None-Match" if Condition(match=self.match).holds(version) else "If-Match"
-        stands = f"names version {version}" if version is not None else "is not there"
+        state = f"names version {version}" if version is not None else "is not there"
         raise PreconditionFailed.at(
             f"/{header}",
-            f"alias '{alias[:64]}' {stands}, and {header} wants it otherwise; "
+            f"alias '{alias[:64]}' {state}, and {header} wants it otherwise; "
             f"look at it again, and send its ETag or leave {header} out",
         )
 
@@ -47,57 +51,57 @@ class Condition:
 def put(
     context: Context, name: str, alias: str, version: int, condition: Condition
 ) -> tuple[Alias, bool]:
-    """Have an alias name a version; ``(alias, whether it is new)``.
+    """Make an alias name a version; return ``(alias, whether it is new)``.
 
     Of several that race under one condition, one wins. Raises NotFound where there is no such
     model, PreconditionFailed, or InvalidRequest where it has no such version.
     """
     with context.signals.models_changing(), context.database.write() as session:
-        versions.require_named(session, name)
-        wanted = select(ModelVersion.id).where(
+        versions.require_model(session, name)
+        target = select(ModelVersion.id).where(
             ModelVersion.name == name, ModelVersion.version == version
         )
-        # kept until the commit; always before the alias, as in a deletion, so that none waits for
+        # locked until the commit; always before the alias, as in a deletion, so that none waits for
         # the other
-        there = session.scalars(wanted.with_for_update(read=True, key_share=True)).first()
+        version_id = session.scalars(target.with_for_update(read=True, key_share=True)).first()
         while True:
             row = _locked(session, name, alias)
             condition.require(alias, row.version if row else None)
-            if there is None:
-                detail = versions.without_version(session, name, version)
+            if version_id is None:
+                detail = versions.no_version(session, name, version)
                 raise InvalidRequest.at("/version", detail, "unknown_version")
             if row is not None:
                 row.version, row.updated_at = version, now()
                 return row, False
-            made = Alias(name=name, alias=alias, version=version)
+            created = Alias(name=name, alias=alias, version=version)
             with suppress(IntegrityError), session.begin_nested():  # else the other was first
-                session.add(made)
+                session.add(created)
                 session.flush()
-                return made, True
+                return created, True
 
 
 def _locked(session: Session, name: str, alias: str) -> Alias | None:
-    """As it is once whoever writes it has committed, and stays until we do."""
+    """Return the alias as it is once whoever writes it has committed; it stays so until we do."""
     return session.get(Alias, (name, alias), with_for_update=True, populate_existing=True)
 
 
 def find(session: Session, name: str, alias: str, *, lock: bool = False) -> Alias:
-    """``lock`` keeps it until the transaction ends. Raises NotFound."""
+    """Return an alias; ``lock`` holds it until the transaction ends. Raises NotFound."""
     row = _locked(session, name, alias) if lock else session.get(Alias, (name, alias))
     if row is None:
-        versions.require_named(session, name)
+        versions.require_model(session, name)
         raise versions.no_alias(name, alias)
     return row
 
 
 def listed(session: Session, name: str) -> Sequence[Alias]:
-    """All of one model, by name. Raises NotFound where there is no such model."""
-    versions.require_named(session, name)
+    """Return all aliases of a model, by name. Raises NotFound where there is no such model."""
+    versions.require_model(session, name)
     return session.scalars(select(Alias).where(Alias.name == name).order_by(Alias.alias)).all()
 
 
-def of(session: Session, versions: Sequence[ModelVersion]) -> dict[str, list[str]]:
-    """The aliases of each version by its id, in one look; empty lists included."""
+def by_version(session: Session, versions: Sequence[ModelVersion]) -> dict[str, list[str]]:
+    """Return the aliases of each version by its id, in one query; empty lists included."""
     pairs = [(version.name, version.version) for version in versions]
     named = tuple_(Alias.name, Alias.version).in_(pairs)
     found: dict[tuple[str, int], list[str]] = defaultdict(list)
@@ -107,7 +111,7 @@ def of(session: Session, versions: Sequence[ModelVersion]) -> dict[str, list[str
 
 
 def delete(context: Context, name: str, alias: str, condition: Condition) -> None:
-    """Forget an alias; its version stays. Raises NotFound or PreconditionFailed."""
+    """Delete an alias; its version stays. Raises NotFound or PreconditionFailed."""
     with context.signals.models_changing(), context.database.write() as session:
         row = find(session, name, alias, lock=True)
         condition.require(alias, row.version)

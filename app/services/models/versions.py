@@ -1,4 +1,4 @@
-"""Model versions: made by a job's success or a promotion, named by ``name`` (the newest),
+"""Model versions: made by a job's success or a promotion, referred to by ``name`` (the newest),
 ``name@3``, ``name@alias`` or id."""
 
 import re
@@ -27,21 +27,21 @@ _REF = re.compile(
 
 @dataclass(frozen=True)
 class Result:
-    """What is known of weights that a job trained, published as the artifact ``models/<id>``."""
+    """Weights that a job trained, published as the artifact ``models/<id>``, and their lineage."""
 
     id: str
     features: list[Any]
-    """Name and type of each, in order."""
+    """Name and type of each feature, in order."""
     metrics: dict[str, Any]
     parameters: int
     versions: dict[str, str]
     """Of the libraries that trained them."""
     checkpoint_id: str | None = None
-    """Where they are not what the job kept in the end, but were promoted."""
+    """The checkpoint that was promoted; ``None`` for what the job ended with."""
 
 
 def register(session: Session, job: Job, name: str, result: Result) -> ModelVersion:
-    """Make the next version of the model ``name`` from a job's weights."""
+    """Return a new row: the next version of the model ``name``, from a job's weights."""
     version = ModelVersion(
         id=result.id,
         name=name,
@@ -68,7 +68,7 @@ def register(session: Session, job: Job, name: str, result: Result) -> ModelVers
 
 
 def _next_version(session: Session, name: str) -> int:
-    """One more than ever before, also where two versions of one model are made at once."""
+    """Return one more than ever before, also where two versions of one model are made at once."""
     raised = (
         update(ModelName)
         .where(ModelName.name == name)
@@ -91,12 +91,12 @@ def _next_version(session: Session, name: str) -> int:
 
 
 def find(session: Session, ref: str) -> ModelVersion:
-    """The version that ``ref`` names. Raises NotFound."""
-    return _all(session, ref, only_newest=True)[0]
+    """Return the version that ``ref`` means. Raises NotFound."""
+    return _matching(session, ref, only_newest=True)[0]
 
 
-def _all(session: Session, ref: str, *, only_newest: bool = False) -> Sequence[ModelVersion]:
-    """The versions that ``ref`` names, newest first; at least one. Raises NotFound."""
+def _matching(session: Session, ref: str, *, only_newest: bool = False) -> Sequence[ModelVersion]:
+    """Return the versions that ``ref`` means, newest first; at least one. Raises NotFound."""
     by_id = session.get(ModelVersion, ref)
     if by_id is not None:
         return [by_id]
@@ -112,30 +112,30 @@ def _all(session: Session, ref: str, *, only_newest: bool = False) -> Sequence[M
         statement = statement.order_by(ModelVersion.version.desc())
         found = session.scalars(statement.limit(1 if only_newest else None)).all()
     if not found:
-        raise _missing(session, ref, match)
+        raise _not_found(session, ref, match)
     return found
 
 
-def _missing(session: Session, ref: str, match: "re.Match[str] | None") -> NotFound:
-    """Whether it is the model that is not there, its version, or its alias."""
+def _not_found(session: Session, ref: str, match: "re.Match[str] | None") -> NotFound:
+    """Return the error that says whether the model, its version or its alias is not there."""
     name = match["name"] if match else ref
     if match and numbers(session, name):
         if match["alias"]:
             return no_alias(name, match["alias"])
-        return NotFound(without_version(session, name, match["version"]))
+        return NotFound(no_version(session, name, match["version"]))
     guess = get_close_matches(name[:64], session.scalars(select(ModelName.name)).all(), n=1)
     remedy = f"did you mean '{guess[0]}'?" if guess else "a job that succeeds makes one"
     return NotFound(f"there is no model '{ref[:64]}'; {remedy}")
 
 
-def without_version(session: Session, name: str, version: int | str) -> str:
-    """What to say where a model is there, its version is not."""
+def no_version(session: Session, name: str, version: int | str) -> str:
+    """Return the sentence for a model that has no such version."""
     newest = numbers(session, name)[-1]
     return f"'{name[:64]}' has no version {version}; its newest is {newest}"
 
 
 def no_alias(name: str, alias: str) -> NotFound:
-    """A model is there, the alias is not."""
+    """Return the error for a model that has no such alias."""
     return NotFound(
         f"model '{name[:64]}' has no alias '{alias[:64]}'; "
         f"PUT /v1/models/{name[:64]}/aliases/{alias[:64]} makes it"
@@ -143,7 +143,8 @@ def no_alias(name: str, alias: str) -> NotFound:
 
 
 def newest(session: Session, paging: Paging) -> Page[ModelVersion]:
-    """One page of models, each by its newest version."""
+    """Return one page of models, each by its newest version. Raises NotFound for an unknown
+    ``after``."""
     last = (
         select(func.max(ModelVersion.version))
         .where(ModelVersion.name == _other.name)
@@ -154,8 +155,9 @@ def newest(session: Session, paging: Paging) -> Page[ModelVersion]:
     return page(session, ModelVersion, paging, ModelVersion.id.in_(ids))
 
 
-def versions(session: Session, name: str, paging: Paging) -> Page[ModelVersion]:
-    """One page of the versions of a model."""
+def of_model(session: Session, name: str, paging: Paging) -> Page[ModelVersion]:
+    """Return one page of the versions of a model. Raises NotFound for an unknown model or
+    ``after``."""
     # a job's result got its id when the job began, perhaps before one that was promoted since
     found = page(session, ModelVersion, paging, ModelVersion.name == name, by="version")
     if not found.rows and paging.after is None:
@@ -164,28 +166,28 @@ def versions(session: Session, name: str, paging: Paging) -> Page[ModelVersion]:
 
 
 def numbers(session: Session, name: str) -> Sequence[int]:
-    """The versions that a model has, oldest first."""
+    """Return the numbers of a model's versions, oldest first; none for an unknown model."""
     found = select(ModelVersion.version).where(ModelVersion.name == name)
     return session.scalars(found.order_by(ModelVersion.version)).all()
 
 
-def require_named(session: Session, name: str) -> None:
-    """Raise NotFound where a model has no version."""
+def require_model(session: Session, name: str) -> None:
+    """Raise NotFound where the model ``name`` has no version."""
     if session.scalars(select(ModelVersion.id).where(ModelVersion.name == name)).first() is None:
-        raise _missing(session, name, None)
+        raise _not_found(session, name, None)
 
 
 # ---------------------------------------------------------------- deleted
 
 
 def delete(context: Context, ref: str) -> None:
-    """Forget one version (``name@3``, ``name@alias`` or id) or, by ``name``, all of them, with the
+    """Delete one version (``name@3``, ``name@alias`` or id) or, by ``name``, all of them, with the
     aliases that name them, and free their disk.
 
     Their numbers are not used again. Raises NotFound.
     """
     with context.signals.models_changing(), context.database.write() as session:
-        gone = _all(session, ref)
+        gone = _matching(session, ref)
         for version in gone:
             session.delete(version)
         session.flush()

@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from app.ml.inference.predictor import Predictor
 
 
-class _Line:
-    """What waits for one model."""
+class _Queue:
+    """The matrices that wait for one model, and who waits for their outputs."""
 
     def __init__(self) -> None:
         self.waiting: deque[tuple[Matrix, asyncio.Future[Matrix]]] = deque()
         self.rows = 0
         self.task: asyncio.Task[None] | None = None
 
-    def take(self, most_rows: int) -> "list[tuple[Matrix, asyncio.Future[Matrix]]]":
-        """The oldest, as many as fit; at least one."""
+    def take(self, max_rows: int) -> "list[tuple[Matrix, asyncio.Future[Matrix]]]":
+        """Remove and return the oldest, as many as have ``max_rows`` rows together, or one."""
         taken = [self.waiting.popleft()]
         rows = len(taken[0][0])
-        while self.waiting and rows + len(self.waiting[0][0]) <= most_rows:
+        while self.waiting and rows + len(self.waiting[0][0]) <= max_rows:
             taken.append(self.waiting.popleft())
             rows += len(taken[-1][0])
         self.rows -= rows
@@ -39,7 +39,7 @@ class _Line:
 
 
 class Batches:
-    """Used in the event loop; one pass at a time for each model.
+    """Forward passes that requests share, one at a time for each model; used in the event loop.
 
     ``max_rows`` bounds what shares a pass (a request of its own may be larger), ``max_delay`` is
     how many seconds a pass waits for more.
@@ -47,24 +47,27 @@ class Batches:
 
     def __init__(self, max_rows: int, max_delay: float) -> None:
         self._max_rows, self._max_delay = max_rows, max_delay
-        self._lines: WeakKeyDictionary[Predictor, _Line] = WeakKeyDictionary()
+        self._queues: WeakKeyDictionary[Predictor, _Queue] = WeakKeyDictionary()
 
     async def outputs(self, predictor: "Predictor", x: "Matrix") -> "Matrix":
-        """``predictor.forward(x)``, perhaps together with others' rows."""
-        line = self._lines.setdefault(predictor, _Line())
+        """Return ``predictor.forward(x)``, computed perhaps together with others' rows.
+
+        ``x`` is ``(rows, inputs)``, the result ``(rows, outputs)``.
+        """
+        queue = self._queues.setdefault(predictor, _Queue())
         future: asyncio.Future[Matrix] = asyncio.get_running_loop().create_future()
-        line.waiting.append((x, future))
-        line.rows += len(x)
-        if line.task is None:
-            line.task = asyncio.create_task(self._work(predictor, line))
+        queue.waiting.append((x, future))
+        queue.rows += len(x)
+        if queue.task is None:
+            queue.task = asyncio.create_task(self._work(predictor, queue))
         return await future
 
-    async def _work(self, predictor: "Predictor", line: _Line) -> None:
+    async def _work(self, predictor: "Predictor", queue: _Queue) -> None:
         try:
-            while line.waiting:
-                if self._max_delay and line.rows < self._max_rows:
+            while queue.waiting:
+                if self._max_delay and queue.rows < self._max_rows:
                     await asyncio.sleep(self._max_delay)
-                taken = line.take(self._max_rows)
+                taken = queue.take(self._max_rows)
                 inputs = [x for x, _ in taken]
                 try:
                     found = await to_thread.run_sync(_forward, predictor, inputs)
@@ -77,7 +80,7 @@ class Batches:
                     if not future.done():  # else its client has gone
                         future.set_result(outputs)
         finally:
-            line.task = None
+            queue.task = None
 
 
 def _forward(predictor: "Predictor", inputs: "Sequence[Matrix]") -> "Sequence[Matrix]":

@@ -26,54 +26,62 @@ from app.ml.tables import arrow_files, parquet
 from app.ml.tables.ingest import Options, refuse_foreign
 from app.runtime.context import Context
 from app.services.datasets import creation
-from app.services.predictions.predictions import LoadedModel, refuse_many
+from app.services.predictions.requests import limit_rows
+from app.services.predictions.resolver import LoadedModel
 from app.storage import explain_os_errors
 
 if TYPE_CHECKING:
     from app.ml.inference.predictor import Predictor
 
-Media = Literal["application/json", "text/csv", "application/vnd.apache.arrow.stream"]
-JSON: Media = "application/json"
-CSV: Media = "text/csv"
-ARROW: Media = "application/vnd.apache.arrow.stream"
+OutputType = Literal["application/json", "text/csv", "application/vnd.apache.arrow.stream"]
+JSON: OutputType = "application/json"
+CSV: OutputType = "text/csv"
+ARROW: OutputType = "application/vnd.apache.arrow.stream"
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """How predictions are to be written."""
+class OutputFormat:
+    """How predictions are written."""
 
-    media: Media = JSON
+    media_type: OutputType = JSON
     probabilities: bool = False
     bare: bool = False
     """JSON with nothing but the predictions, as MLflow has it."""
 
 
 _MOST_STEPS = 8
-_CELLS = 8 * 1024 * 1024
-"""Of a piece as the model reads it; a wide one has fewer rows."""
-_IN_MEMORY = 4 * 1024 * 1024
+"""Of ``ROWS_AT_ONCE`` rows, in a piece of a narrow table."""
+_PIECE_CELLS = 8 * 1024 * 1024
+"""Numbers in a piece as the model reads it: 32 MiB of float32; a wide one has fewer rows."""
+_MEMORY_BYTES = 4 * 1024 * 1024
+"""Of an answer; what is longer goes to the disk."""
 
 
 def predict_file(
-    context: Context, live: LoadedModel, path: Path, options: Options, wanted: Wanted
+    context: Context, model: LoadedModel, path: Path, options: Options, output_format: OutputFormat
 ) -> BinaryIO:
-    """Predictions for a file of features, as a file. Blocks.
+    """Return the predictions for a file of features, as an open file at its end.
 
-    Raises InvalidInput of any kind, StorageFull or Unavailable.
+    Blocks. Raises InvalidInput of any kind, StorageFull or Unavailable.
     """
     try:
-        with _pieces(context, live.predictor, path, options) as (rows, pieces):
-            refuse_many(rows, context.settings.max_predict_rows, "")
-            return answer(live, _outputs(context, live.predictor, pieces), wanted)
+        with _pieces(context, model.predictor, path, options) as (rows, pieces):
+            limit_rows(rows, context.settings.max_predict_rows, "")
+            return write_predictions(
+                model, _outputs(context, model.predictor, pieces), output_format
+            )
     except Exception as error:
-        _let_go(error)
+        _release_tables(error)
         raise
 
 
-def _let_go(error: BaseException | None) -> None:
-    """Of tables in the frames of an error. They are mapped, and an error that crosses to the event
-    loop is part of a cycle (the waiting frame holds the future, which holds the error): the disk
-    would keep the file of a request that failed until cycles are collected."""
+def _release_tables(error: BaseException | None) -> None:
+    """Clear the frames of an error and its causes of the tables in them.
+
+    They are mapped, and an error that crosses to the event loop is part of a cycle (the waiting
+    frame holds the future, which holds the error): the disk would keep the file of a request that
+    failed until cycles are collected.
+    """
     seen: set[int] = set()  # nothing keeps causes from forming a circle
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -81,13 +89,19 @@ def _let_go(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def answer(live: LoadedModel, outputs: Iterator[Matrix], wanted: Wanted) -> BinaryIO:
-    """Predictions of a model's outputs, as a file. Raises InvalidRequest."""
-    spooled = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  # it is given away
+def write_predictions(
+    model: LoadedModel, outputs: Iterator[Matrix], output_format: OutputFormat
+) -> BinaryIO:
+    """Return the predictions of a model's outputs, pieces of ``(rows, outputs)``, as an open file
+    at its end.
+
+    Raises InvalidRequest or StorageFull.
+    """
+    spooled = tempfile.SpooledTemporaryFile(_MEMORY_BYTES)  # noqa: SIM115  # it is given away
     file = cast(BinaryIO, spooled)
     try:
         with explain_os_errors():
-            _WRITERS[wanted.media](live, outputs, wanted, file)
+            _WRITERS[output_format.media_type](model, outputs, output_format, file)
             file.flush()
     except BaseException:
         with suppress(OSError):  # it writes what it has not written; nobody needs that
@@ -103,10 +117,13 @@ def answer(live: LoadedModel, outputs: Iterator[Matrix], wanted: Wanted) -> Bina
 def _pieces(
     context: Context, predictor: "Predictor", path: Path, options: Options
 ) -> Iterator[tuple[int, Iterator[pa.Table]]]:
-    """The rows of the file, and its columns in pieces. Arrow streams are read as they are; other
-    files by the process that reads uploads, which gives them the features' types."""
+    """Give the number of rows in the file, and its columns in pieces.
+
+    Arrow streams are read as they are; other files by the process that reads uploads, which gives
+    them the features' types.
+    """
     width = max(1, predictor.card.preprocessing.features.width)
-    rows = ROWS_AT_ONCE * min(max(1, _CELLS // (ROWS_AT_ONCE * width)), _MOST_STEPS)
+    rows = ROWS_AT_ONCE * min(max(1, _PIECE_CELLS // (ROWS_AT_ONCE * width)), _MOST_STEPS)
     if options.format == "arrow":
         refuse_foreign(path, "arrow")
         with arrow_files.stream(path, rows, context.settings.max_decoded_bytes) as stream:
@@ -119,7 +136,7 @@ def _pieces(
             typed = options.model_copy(update={"types": predictor.types})
             found = context.parsers.parse(path, Path(folder), typed, limits)
         except InvalidData as error:
-            missing = _missing(error)
+            missing = _missing_feature(error)
             if missing is None:
                 raise
             raise missing from error
@@ -128,8 +145,9 @@ def _pieces(
         yield found.rows, parquet.cut(parquet.groups(table, predictor.tables.names), rows)
 
 
-def _missing(error: InvalidData) -> InvalidRequest | None:
-    """The type of a column that is not there is, here, a feature that is not there."""
+def _missing_feature(error: InvalidData) -> InvalidRequest | None:
+    """Return the error for a feature that is not there, as the caller knows it: its type was given
+    for a column that is not there."""
     for field in error.errors:
         if field.code == "no_column":
             pointer = field.pointer.removeprefix("/types/")
@@ -161,28 +179,32 @@ def _outputs(
 # ---------------------------------------------------------------- out
 
 
-def _json(live: LoadedModel, outputs: Iterator[Matrix], wanted: Wanted, file: BinaryIO) -> None:
-    """All predictions, then all probabilities, which wait in a file of their own."""
-    told = {"object": "predictions", "model": live.name, "version": live.version}
-    head = b"{" if wanted.bare else orjson.dumps(told)[:-1] + b","
-    file.write(head + b'"predictions":[')
-    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as later:
+def _json(
+    model: LoadedModel, outputs: Iterator[Matrix], output_format: OutputFormat, file: BinaryIO
+) -> None:
+    """Write all predictions, then all probabilities, which wait in a file of their own."""
+    head = {"object": "predictions", "model": model.name, "version": model.version}
+    start = b"{" if output_format.bare else orjson.dumps(head)[:-1] + b","
+    file.write(start + b'"predictions":[')
+    with tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as later:
         comma = b""
         for part in outputs:
-            file.write(comma + orjson.dumps(live.predictor.predictions(part))[1:-1])
-            if wanted.probabilities:
-                later.write(comma + orjson.dumps(live.predictor.probabilities(part))[1:-1])
+            file.write(comma + orjson.dumps(model.predictor.predictions(part))[1:-1])
+            if output_format.probabilities:
+                later.write(comma + orjson.dumps(model.predictor.probabilities(part))[1:-1])
             comma = b","
-        if wanted.probabilities:
+        if output_format.probabilities:
             file.write(b'],"probabilities":[')
             later.seek(0)
-            while piece := later.read(_IN_MEMORY):
+            while piece := later.read(_MEMORY_BYTES):
                 file.write(piece)
     file.write(b"]}")
 
 
-def _csv(live: LoadedModel, outputs: Iterator[Matrix], wanted: Wanted, file: BinaryIO) -> None:
-    _tables(pacsv.CSVWriter, live, outputs, wanted, file, _without_gaps)
+def _csv(
+    model: LoadedModel, outputs: Iterator[Matrix], output_format: OutputFormat, file: BinaryIO
+) -> None:
+    _tables(pacsv.CSVWriter, model, outputs, output_format, file, _without_gaps)
 
 
 def _without_gaps(table: pa.Table) -> pa.Table:
@@ -191,21 +213,23 @@ def _without_gaps(table: pa.Table) -> pa.Table:
     return pa.table(columns, table.column_names)
 
 
-def _arrow(live: LoadedModel, outputs: Iterator[Matrix], wanted: Wanted, file: BinaryIO) -> None:
-    _tables(pa.ipc.new_stream, live, outputs, wanted, file)
+def _arrow(
+    model: LoadedModel, outputs: Iterator[Matrix], output_format: OutputFormat, file: BinaryIO
+) -> None:
+    _tables(pa.ipc.new_stream, model, outputs, output_format, file)
 
 
 def _tables(
     start: Callable[[BinaryIO, pa.Schema], Any],
-    live: LoadedModel,
+    model: LoadedModel,
     outputs: Iterator[Matrix],
-    wanted: Wanted,
+    output_format: OutputFormat,
     file: BinaryIO,
-    shown: Callable[[pa.Table], pa.Table] = lambda table: table,
+    convert: Callable[[pa.Table], pa.Table] = lambda table: table,
 ) -> None:
     writer = None
     for part in outputs:
-        table = shown(live.predictor.answers(part, probabilities=wanted.probabilities))
+        table = convert(model.predictor.answers(part, probabilities=output_format.probabilities))
         writer = writer or start(file, table.schema)
         writer.write_table(table)
     if writer is not None:

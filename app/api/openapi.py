@@ -1,6 +1,11 @@
-"""What the OpenAPI document says of the routes that are plain ASGI."""
+"""What the OpenAPI document says beyond what FastAPI finds: a body that its route reads by itself,
+and the routes that are plain ASGI."""
 
 from typing import Any
+
+from fastapi import FastAPI
+
+from app.api.schemas.datasets import DatasetRequest
 
 _FILES = {
     media: {"schema": {"type": "string", "format": "binary"}}
@@ -87,7 +92,7 @@ _INFER = (
     },
 )
 
-PATHS: dict[str, Any] = {
+_PATHS: dict[str, Any] = {
     "/v1/models/{ref}/predict": _operation(
         "models",
         "Predictions for rows, columns, instances, or a file.",
@@ -130,3 +135,20 @@ PATHS: dict[str, Any] = {
         },
     ),
 }
+
+
+def complete(api: FastAPI) -> None:
+    """Have ``api.openapi()`` describe also what FastAPI does not see."""
+    generate = api.openapi
+
+    def openapi() -> dict[str, Any]:
+        if api.openapi_schema is None:
+            document = generate()  # which sets openapi_schema
+            schema = DatasetRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas = document["components"]["schemas"]
+            schemas.update(schema.pop("$defs", {}))
+            schemas["DatasetRequest"] = schema
+            document["paths"].update(_PATHS)
+        return api.openapi_schema or {}
+
+    api.openapi = openapi  # type: ignore[method-assign]

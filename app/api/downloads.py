@@ -1,0 +1,35 @@
+"""Files as answers: weights of models and checkpoints, and pictures."""
+
+from typing import Literal
+
+from fastapi import Request, Response
+from fastapi.responses import FileResponse
+
+from app.storage import Kind, Storage
+
+ImageFormat = Literal["png", "svg"]
+
+_IMAGE_TYPES: dict[ImageFormat, str] = {"png": "image/png", "svg": "image/svg+xml"}
+_WEIGHTS = "weights.safetensors"
+
+
+def safetensors_response(
+    request: Request, storage: Storage, kind: Kind, artifact_id: str, filename: str
+) -> Response:
+    """Return an artifact's weights as a download called ``filename``.
+
+    The ETag is the file's SHA-256 and ranges are answered; 304 where ``If-None-Match`` has it.
+    Raises ArtifactCorrupt where a hash does not match.
+    """
+    path, sha256, _ = storage.file(kind, artifact_id, _WEIGHTS)
+    etag = f'"{sha256}"'
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers={"ETag": etag})
+    storage.verified(kind, artifact_id)
+    media_type = "application/octet-stream"
+    return FileResponse(path, media_type=media_type, filename=filename, headers={"ETag": etag})
+
+
+def image_response(image: bytes, image_format: ImageFormat) -> Response:
+    """Return a rendered plot."""
+    return Response(image, media_type=_IMAGE_TYPES[image_format])

@@ -1,0 +1,42 @@
+"""Query parameters that are not known are refused: ``?dryrun=true`` must start no job."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from urllib.parse import parse_qsl
+
+from fastapi import Request
+
+from app.errors import InvalidRequest
+
+
+async def refuse_unknown_parameters(request: Request) -> None:
+    """Raise InvalidRequest for a query parameter that the request's route does not have."""
+    if not request.query_params:
+        return
+    operations = request.app.openapi()["paths"][request.scope["route"].path]
+    parameters = operations[request.method.lower()].get("parameters", [])
+    known = [item["name"] for item in parameters if item["in"] == "query"]
+    for name in request.query_params:
+        filters = "limit" in known and name.startswith("metadata[") and name.endswith("]")
+        if name not in known and not filters:
+            guess = get_close_matches(name[:64], known, n=1)
+            raise _unknown(name, f"did you mean '{guess[0]}'?" if guess else "leave it out")
+
+
+def parse_query(query_string: bytes, known: Sequence[str]) -> dict[str, str]:
+    """Return the parameters of a raw query string, the last of each name.
+
+    Raises InvalidRequest for one that is not ``known``.
+    """
+    if not query_string:
+        return {}
+    found = dict(parse_qsl(query_string.decode("latin-1"), keep_blank_values=True))
+    for name in found:
+        if name not in known:
+            raise _unknown(name, f"there is {', '.join(known)}" if known else "leave it out")
+    return found
+
+
+def _unknown(name: str, remedy: str) -> InvalidRequest:
+    detail = f"unknown query parameter '{name[:64]}'; {remedy}"
+    return InvalidRequest.at(f"/{name[:64]}", detail, "unknown")

@@ -1,0 +1,46 @@
+"""``/v1/jobs/{id}``: checkpoints and plots."""
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import FileResponse
+
+from app.api.deps import ContextDep, PredictorsDep
+from app.api.downloads import ImageFormat, image_response, safetensors_response
+from app.api.schemas.jobs import CheckpointList, CheckpointOut
+from app.services.jobs import checkpoints, jobs, plots
+from app.services.jobs.plots import JobPlot
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+
+@router.get("/{job_id}/checkpoints")
+def list_checkpoints(job_id: str, context: ContextDep) -> CheckpointList:
+    """Newest first."""
+    with context.database.read() as session:
+        jobs.find(session, job_id)
+        data = [CheckpointOut.of(row) for row in checkpoints.listed(session, job_id)]
+    return CheckpointList.of_page(data)
+
+
+@router.get("/{job_id}/checkpoints/{checkpoint_id}/download", response_class=FileResponse)
+def download_checkpoint(
+    job_id: str, checkpoint_id: str, request: Request, context: ContextDep
+) -> Response:
+    """The weights as safetensors."""
+    with context.database.read() as session:
+        row = checkpoints.find(session, job_id, checkpoint_id)
+    return safetensors_response(
+        request, context.storage, "checkpoints", row.id, f"{row.id}.safetensors"
+    )
+
+
+@router.get("/{job_id}/plots/{plot}.{image}", response_class=Response)
+def get_plot(
+    job_id: str,
+    plot: JobPlot,
+    image: ImageFormat,
+    context: ContextDep,
+    predictors: PredictorsDep,
+) -> Response:
+    """``loss`` while it trains, ``data`` from the start; once it succeeded ``predictions``, and
+    ``residuals`` of a regression or ``confusion`` of a classification."""
+    return image_response(plots.job(context, predictors, job_id, plot, image), image)

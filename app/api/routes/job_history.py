@@ -1,0 +1,124 @@
+"""``/v1/jobs/{id}``: its loss history, its events, and those as they come."""
+
+import csv
+import io
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from app.api.deps import ContextDep, JobStreamsDep, PagingDep
+from app.api.http.media_types import negotiate
+from app.api.schemas.jobs import EventList, EventOut, MetricsOut, Nonfinite, SeriesOut
+from app.errors import InvalidRequest
+from app.ml.finite import finite
+from app.services.jobs import events, history, jobs
+from app.services.jobs.history import History
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+# ---------------------------------------------------------------- loss history
+
+
+@router.get(
+    "/{job_id}/metrics",
+    response_model=MetricsOut,
+    responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+)
+def get_metrics(
+    job_id: str,
+    request: Request,
+    context: ContextDep,
+    names: Annotated[str | None, Query(description="comma-separated; left out: all")] = None,
+    after_epoch: Annotated[int, Query(ge=-1, le=2**53)] = -1,
+    max_points: Annotated[int | None, Query(ge=2, le=1_000_000)] = None,
+) -> Any:
+    """The loss history, also while the job runs; ``text/csv`` by ``Accept``."""
+    chosen = None if names is None else {name.strip() for name in names.split(",")}
+    with context.database.read() as session:
+        jobs.find(session, job_id)
+        found = history.read(session, job_id, names=chosen, after_epoch=after_epoch)
+    if max_points is not None:
+        found = found.downsampled(max_points)
+    if negotiate(request.headers.get("accept", ""), "application/json", "text/csv") == "text/csv":
+        return Response(_as_csv(found), media_type="text/csv")
+    return _as_json(found)
+
+
+def _as_json(found: History) -> MetricsOut:
+    series = {
+        name: SeriesOut(epoch=epochs.tolist(), value=[finite(value) for value in values.tolist()])
+        for name, (epochs, values) in found.series.items()
+    }
+    nonfinite = [Nonfinite(**point._asdict()) for point in found.nonfinite()]
+    return MetricsOut(series=series, nonfinite=nonfinite)
+
+
+def _as_csv(found: History) -> str:
+    """Return one line an epoch, one column a series; empty where a series has no point."""
+    by_name = {
+        name: dict(zip(epochs.tolist(), values.tolist(), strict=True))
+        for name, (epochs, values) in found.series.items()
+    }
+    epochs = sorted({epoch for points in by_name.values() for epoch in points})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["epoch", *by_name])
+    for epoch in epochs:
+        writer.writerow([epoch, *(points.get(epoch, "") for points in by_name.values())])
+    return text.getvalue()
+
+
+# ---------------------------------------------------------------- events
+
+
+@router.get("/{job_id}/events")
+def list_events(job_id: str, context: ContextDep, paging: PagingDep) -> EventList:
+    """What happened to a job, newest first: changes of its status, every epoch, its end."""
+    with context.database.read() as session:
+        found, has_more = events.listed(session, job_id, paging)
+    data = [EventOut.of(job_id, event) for event in found]
+    return EventList.of_page(data, has_more)
+
+
+@router.get(
+    "/{job_id}/stream",
+    response_class=Response,
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        204: {"description": "the job has ended and Last-Event-ID was its last event"},
+    },
+)
+async def stream_events(
+    job_id: str,
+    streams: JobStreamsDep,
+    last_event_id: Annotated[
+        str | None, Header(description="go on after this event; left out: from the first")
+    ] = None,
+) -> Response:
+    """The same events as they come, until the job's end, as server-sent events."""
+    after = _parse_event_id(last_event_id)
+    following = AsyncExitStack()
+    stream = await following.enter_async_context(streams.follow(job_id, after))
+    if stream.complete and after >= stream.last:
+        await following.aclose()
+        return Response(status_code=204)  # which tells a browser to come back no more
+
+    async def body() -> AsyncIterator[bytes]:
+        async with following:
+            async for piece in stream.stream(after):
+                yield piece
+
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(body(), media_type="text/event-stream", headers=headers)
+
+
+def _parse_event_id(header: str | None) -> int:
+    if not header:
+        return 0
+    if not (header.isascii() and header.isdecimal() and len(header) < 16):
+        detail = f"Last-Event-ID wants the id of an event, got '{header[:64]}'; leave it out"
+        raise InvalidRequest.at("/Last-Event-ID", detail)
+    return int(header)

@@ -1,0 +1,70 @@
+"""Datasets as the API takes and shows them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from app.api.schemas.common import ListOut, Time
+from app.db.models import Dataset
+from app.ml.specs import Metadata, Name, Spec
+from app.ml.tables.canonical import ColumnType
+from app.ml.tables.synthetic import SyntheticSource
+
+
+class InlineSource(Spec):
+    """The table itself, as objects or as named lists."""
+
+    kind: Literal["inline"]
+    rows: list[Any] | None = Field(None, description="objects, one a row")
+    columns: dict[str, Any] | None = Field(None, description="lists by name, all of one length")
+
+
+class DatasetRequest(Spec):
+    """A dataset given as JSON."""
+
+    name: Name | None = None
+    source: Annotated[InlineSource | SyntheticSource, Field(discriminator="kind")]
+    types: dict[str, ColumnType] = Field(
+        default={}, description="column types that differ from the inferred ones"
+    )
+    replace: bool = Field(False, description="move the name from an older dataset to this one")
+    metadata: Metadata = {}
+
+
+class DatasetOut(BaseModel):
+    """An immutable table."""
+
+    id: str
+    object: Literal["dataset"] = "dataset"
+    name: str | None
+    rows: int
+    columns: list[dict[str, Any]]
+    warnings: list[str]
+    size_bytes: int
+    sha256: str = Field(description="of the stored table; equal content gives equal hashes")
+    created_at: Time
+    metadata: dict[str, str]
+
+    @classmethod
+    def of(cls, row: Dataset) -> "DatasetOut":
+        """Return a stored dataset as the API shows it."""
+        return cls(
+            id=row.id,
+            name=row.name,
+            rows=row.rows,
+            columns=row.columns,
+            warnings=row.warnings,
+            size_bytes=row.size_bytes,
+            sha256=row.sha256,
+            created_at=row.created_at,
+            metadata=row.metadata_,
+        )
+
+
+class DatasetList(ListOut):
+    data: list[DatasetOut]
+
+
+class DatasetRef(BaseModel):
+    id: str
+    name: str | None

@@ -1,0 +1,105 @@
+"""The rows of a request, as JSON or as a table, into the matrix that a model reads."""
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from app.errors import InvalidRequest, TooLarge
+from app.ml.features.feature_tables import no_rows
+
+if TYPE_CHECKING:
+    from app.ml.features.encoder import Matrix
+    from app.ml.inference.predictor import Predictor
+
+LAYOUTS = ("rows", "columns", "instances")
+"""How a JSON request may lay out its rows: as objects, as named lists, or as lists of values."""
+_MOST_CELLS = 64 * 1024 * 1024
+"""Numbers in a matrix that is made at once: 256 MiB of float32."""
+
+
+def layout_of(body: Any) -> tuple[str, Any]:
+    """Return ``(layout, value)`` of a request's body: one of LAYOUTS, and what stands under it.
+
+    Raises InvalidRequest.
+    """
+    if type(body) is dict and len(body) == 1:
+        key, value = next(iter(body.items()))
+        if key in LAYOUTS and value and type(value) is (dict if key == "columns" else list):
+            return key, value
+    raise _wrong_layout(body)
+
+
+def _wrong_layout(body: Any) -> InvalidRequest:
+    if not isinstance(body, dict) or sum(key in body for key in LAYOUTS) != 1:
+        return InvalidRequest.at(
+            "",
+            'send one object with "rows", "columns" or "instances", '
+            'for example {"rows": [{"x": 0.5}]}',
+        )
+    for key in body:
+        if key not in LAYOUTS:
+            return InvalidRequest.at(f"/{key[:64]}", f"unknown field '{key[:64]}'; leave it out")
+    key, value = next(iter(body.items()))
+    if not isinstance(value, dict if key == "columns" else list):
+        kind = "an object of lists" if key == "columns" else "a list"
+        return InvalidRequest.at(f"/{key}", f'"{key}" wants {kind}')
+    return no_rows(f"/{key}")
+
+
+def matrix_of(
+    predictor: "Predictor", layout: str, value: Any, max_rows: int, pointer: str | None = None
+) -> "Matrix":
+    """Return what the model reads of JSON rows, ``(rows, inputs)``.
+
+    ``pointer`` is where ``value`` stands in the request, if not under its layout's name. Raises
+    InvalidRequest, InvalidData, or TooLarge beyond ``max_rows``.
+    """
+    pointer = pointer or f"/{layout}"
+    if layout != "columns":
+        limit_rows(len(value), max_rows, pointer)
+        if len(value) == 1:
+            x = one_row_matrix(predictor, layout, value[0])
+            if x is not None:
+                return x
+    if layout == "rows":
+        table = predictor.tables.of_rows(value, pointer)
+    elif layout == "columns":
+        table = predictor.tables.of_columns(value, pointer)
+        limit_rows(table.num_rows, max_rows, pointer)
+    else:
+        table = predictor.tables.of_instances(value, pointer)
+    return encode_table(predictor, table, pointer)
+
+
+def one_row_matrix(predictor: "Predictor", layout: str, row: Any) -> "Matrix | None":
+    """Return one row as ``(1, inputs)`` without building a table; ``None`` where only the table
+    path can read it, or say what is wrong with it."""
+    if layout == "rows":
+        return predictor.row.of_object(row)
+    return predictor.row.of_values(row) if type(row) is list else None
+
+
+def encode_table(predictor: "Predictor", table: pa.Table, pointer: str) -> "Matrix":
+    """Return what the model reads of a table that came as a whole, ``(rows, inputs)``.
+
+    Raises InvalidData, or TooLarge at ``pointer`` where memory has no room for it: a short string
+    may become a thousand numbers.
+    """
+    width = predictor.card.preprocessing.features.width
+    if table.num_rows * width > _MOST_CELLS:
+        raise TooLarge.at(
+            pointer,
+            f"the model reads {width} numbers of each row, which is too much for more than "
+            f"{_MOST_CELLS // width} rows at once; send them in parts, or as a file (CSV, Arrow)",
+        )
+    return predictor.encode(table)
+
+
+def limit_rows(rows: int, max_rows: int, pointer: str) -> None:
+    """Raise TooLarge at ``pointer`` where a request has more rows than are allowed."""
+    if rows > max_rows:
+        raise TooLarge.at(
+            pointer,
+            f"more than {max_rows} rows at once; send them in parts, or raise "
+            "FITSERVE_MAX_PREDICT_ROWS",
+        )
