@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
 
 from app.errors import FieldError, InvalidData, InvalidRequest
 from app.ml.evaluation import metrics
@@ -249,7 +250,7 @@ def _confusion(predictor: Predictor, rows: pa.Table, outputs: Matrix) -> dict[st
             return None
         case LabelTargets(names=names):
             true, chosen = target.encode(rows), target.probabilities(outputs) > 0.5
-            found = metrics.confusion_of_labels(true, chosen)
+            found = metrics.multilabel_confusion(true, chosen)
             return {"labels": names, "matrix": found.tolist()}
         case ClassTarget(classes=classes):
             if len(classes) > MOST_CLASSES:
@@ -260,7 +261,7 @@ def _confusion(predictor: Predictor, rows: pa.Table, outputs: Matrix) -> dict[st
                 codes[codes < 0] = len(labels)
                 labels.append(None)
             chosen = target.probabilities(outputs).argmax(axis=1)
-            found = metrics.confusion(codes, chosen, len(labels))
+            found = confusion_matrix(codes, chosen, labels=range(len(labels)))
             return {"labels": labels, "matrix": found.tolist()}
 
 

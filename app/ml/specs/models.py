@@ -1,4 +1,10 @@
-"""Models a job may name, and their sizes by arithmetic alone."""
+"""Models a job may name, and their sizes by arithmetic alone.
+
+To build a module on torch's meta device and count what it has would say the same, but a job is
+planned by a server that does without torch: to import it takes about 1.4 s and 180 MB, and then a
+module takes 2 ms (``linear``) to 70 ms (256 layers) of a processor's time, of 6 ms for a whole job.
+The arithmetic takes 2 to 300 µs. Tests hold it against modules on the meta device.
+"""
 
 from fnmatch import fnmatchcase
 from functools import cache
