@@ -21,7 +21,7 @@ from app.api.schemas.schemas import DatasetList, DatasetOut, DatasetRequest, Inl
 from app.api.uploads import FORM, FORMATS, UploadOptions, created
 from app.errors import InvalidRequest
 from app.ml.tables import content, json_rows
-from app.ml.tables.parquet import TypedTable
+from app.ml.tables.typed import TypedTable
 from app.runtime.context import Context
 from app.services.datasets import datasets, plots
 

@@ -23,14 +23,14 @@ from sklearn.metrics import confusion_matrix
 from app.errors import FieldError, InvalidData, InvalidRequest
 from app.ml.evaluation import metrics
 from app.ml.features import preprocessing
-from app.ml.features.encoder import ROWS_AT_ONCE, Floats, Matrix, as_dictionary
+from app.ml.features.arrays import Floats, as_dictionary
+from app.ml.features.encoder import ROWS_AT_ONCE, Matrix
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets
 from app.ml.finite import Metrics, finite
 from app.ml.inference.card import Card
 from app.ml.inference.predictor import Predictor
 from app.ml.nn import losses
-from app.ml.tables import parquet
-from app.ml.tables.canonical import ColumnType, column_type
+from app.ml.tables.canonical import ColumnType, column_type, objects
 
 MOST_CLASSES = 200
 """A confusion of more classes is left out: its size is their square."""
@@ -290,6 +290,6 @@ def _worst(
             "features": values,
         }
         for i, (place, values) in enumerate(
-            zip(order, parquet.objects(chosen.select(features)), strict=True)
+            zip(order, objects(chosen.select(features)), strict=True)
         )
     ]

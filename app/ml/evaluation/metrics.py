@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 
 from app.ml.features import preprocessing
-from app.ml.features.encoder import Floats, Matrix
+from app.ml.features.arrays import Floats
+from app.ml.features.encoder import Matrix
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets, TargetEncoder
 from app.ml.finite import Metrics, finite_values
 

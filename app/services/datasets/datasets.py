@@ -16,7 +16,7 @@ from app.db.models import TERMINAL, Dataset, Job
 from app.errors import ArtifactCorrupt, InUse, InvalidRequest, NameTaken, NotFound, Unavailable
 from app.ids import is_id, new_id
 from app.ml.tables import ingest, parquet
-from app.ml.tables.parquet import TypedTable
+from app.ml.tables.typed import TypedTable
 from app.runtime.context import Context
 from app.runtime.pagination import Page, Paging, page
 

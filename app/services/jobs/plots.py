@@ -11,7 +11,7 @@ from app.errors import NotReady
 from app.ml.data import preparation
 from app.ml.data.splits import Split
 from app.ml.features import preprocessing
-from app.ml.features.encoder import floats
+from app.ml.features.arrays import floats
 from app.ml.features.preprocessing import ClassTarget, NumberTargets, label
 from app.ml.specs import JobSpec
 from app.runtime.context import Context
