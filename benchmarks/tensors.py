@@ -13,7 +13,8 @@ import pyarrow as pa
 import torch
 from rich.console import Console
 
-from app.ml.features.encoder import Matrix, as_dictionary, fit_features
+from app.ml.features.arrays import as_dictionary
+from app.ml.features.encoder import Matrix, fit_features
 from app.ml.specs import PreprocessingSpec
 from benchmarks.ingest import CATEGORIES, FLOATS, LABELS, ROWS, make
 

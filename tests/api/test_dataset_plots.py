@@ -11,6 +11,7 @@ from app.errors import InvalidRequest
 from app.ml import plots
 from app.ml.tables import parquet, profile
 from app.ml.tables.canonical import column_type
+from app.ml.tables.typed import TypedTable
 from app.services.datasets import plots as dataset_plots
 from tests.server import Json, Server, problem
 
@@ -117,7 +118,7 @@ def source(folder: Path, *, detailed: bool = True, **columns: Any) -> dataset_pl
     path = folder / parquet.FILE
     parquet.write(table, path)
     types = {name: column_type(table[name].type) for name in columns}
-    found = profile.profile(parquet.TypedTable(table, types))
+    found = profile.profile(TypedTable(table, types))
     if not detailed:
         extra = ("histogram", "quantiles", "count")
         found = [{k: v for k, v in column.items() if k not in extra} for column in found]

@@ -23,7 +23,7 @@ from app.api.schemas.datasets import DatasetList, DatasetOut, DatasetRequest, In
 from app.api.uploads import FORM, FORMATS, UploadOptions, created_response
 from app.errors import InvalidRequest
 from app.ml.tables import content, json_rows
-from app.ml.tables.parquet import TypedTable
+from app.ml.tables.typed import TypedTable
 from app.runtime.context import Context
 from app.services.datasets import creation, datasets, plots
 

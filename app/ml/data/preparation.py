@@ -12,7 +12,8 @@ from app.errors import InvalidData
 from app.ml.data import row_weights
 from app.ml.data.splits import PARTS, Indices, Split, split_rows
 from app.ml.features import preprocessing
-from app.ml.features.encoder import Matrix, as_dictionary, codes, fit_features, floats, mask
+from app.ml.features.arrays import as_dictionary, codes, floats, mask
+from app.ml.features.encoder import Matrix, fit_features
 from app.ml.features.preprocessing import Preprocessing
 from app.ml.inference.card import Card
 from app.ml.specs import JobSpec

@@ -18,18 +18,19 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
 
 from app.errors import FieldError, InvalidData, InvalidRequest
 from app.ml.evaluation import metrics
 from app.ml.features import preprocessing
-from app.ml.features.encoder import ROWS_AT_ONCE, Floats, Matrix, as_dictionary
+from app.ml.features.arrays import Floats, as_dictionary
+from app.ml.features.encoder import ROWS_AT_ONCE, Matrix
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets
 from app.ml.finite import Metrics, finite
 from app.ml.inference.card import Card
 from app.ml.inference.predictor import Predictor
 from app.ml.nn import losses
-from app.ml.tables import parquet
-from app.ml.tables.canonical import ColumnType, column_type
+from app.ml.tables.canonical import ColumnType, column_type, objects
 
 MOST_CLASSES = 200
 """A confusion of more classes is left out: its size is their square."""
@@ -249,7 +250,7 @@ def _confusion(predictor: Predictor, rows: pa.Table, outputs: Matrix) -> dict[st
             return None
         case LabelTargets(names=names):
             true, chosen = target.encode(rows), target.probabilities(outputs) > 0.5
-            found = metrics.confusion_of_labels(true, chosen)
+            found = metrics.multilabel_confusion(true, chosen)
             return {"labels": names, "matrix": found.tolist()}
         case ClassTarget(classes=classes):
             if len(classes) > MOST_CLASSES:
@@ -260,7 +261,7 @@ def _confusion(predictor: Predictor, rows: pa.Table, outputs: Matrix) -> dict[st
                 codes[codes < 0] = len(labels)
                 labels.append(None)
             chosen = target.probabilities(outputs).argmax(axis=1)
-            found = metrics.confusion(codes, chosen, len(labels))
+            found = confusion_matrix(codes, chosen, labels=range(len(labels)))
             return {"labels": labels, "matrix": found.tolist()}
 
 
@@ -289,6 +290,6 @@ def _worst(
             "features": values,
         }
         for i, (place, values) in enumerate(
-            zip(order, parquet.objects(chosen.select(features)), strict=True)
+            zip(order, objects(chosen.select(features)), strict=True)
         )
     ]

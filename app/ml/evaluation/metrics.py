@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 
 from app.ml.features import preprocessing
-from app.ml.features.encoder import Floats, Matrix
+from app.ml.features.arrays import Floats
+from app.ml.features.encoder import Matrix
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets, TargetEncoder
 from app.ml.finite import Metrics, finite_values
 
@@ -168,15 +169,14 @@ def _shares(codes: NDArray[np.int64], classes: Sequence[Any]) -> Floats:
 # ---------------------------------------------------------------- which is taken for which
 
 
-def confusion(
-    true: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
-) -> NDArray[np.int64]:
-    """``(classes, classes)`` rows by true and predicted class number, both from 0."""
-    found = np.bincount(true * classes + predicted, minlength=classes**2)
-    return found.astype(np.int64).reshape(classes, classes)
+def multilabel_confusion(true: NDArray[Any], predicted: NDArray[Any]) -> NDArray[np.int64]:
+    """Return ``(labels, 2, 2)`` counts of ``(rows, labels)`` booleans, rows by true and predicted.
 
-
-def confusion_of_labels(true: NDArray[Any], predicted: NDArray[Any]) -> NDArray[np.int64]:
-    """``(labels, 2, 2)`` of ``(rows, labels)`` booleans: ``confusion`` of each label, no first."""
-    pairs = zip(true.T.astype(np.int64), predicted.T.astype(np.int64), strict=True)
-    return np.stack([confusion(one, other, 2) for one, other in pairs])
+    Each label's square has ``no`` first, as scikit-learn's ``multilabel_confusion_matrix``.
+    """
+    # scikit-learn takes a single column for two classes, and would give a square for each
+    only = [True] if true.shape[1] == 1 else None
+    found: NDArray[np.int64] = sk.multilabel_confusion_matrix(
+        true.astype(bool), predicted, labels=only
+    )
+    return found

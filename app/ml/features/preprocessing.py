@@ -14,16 +14,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from app.errors import InvalidData
-from app.ml.features.encoder import (
-    SCALERS,
-    FeatureEncoder,
-    FittedPart,
-    Floats,
-    Matrix,
-    codes,
-    floats,
-    mask,
-)
+from app.ml.features.arrays import Floats, codes, floats, mask
+from app.ml.features.encoder import SCALERS, FeatureEncoder, FittedPart, Matrix
 from app.ml.specs import JobSpec, Task
 from app.ml.tables.canonical import column_type
 

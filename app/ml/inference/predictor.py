@@ -10,7 +10,8 @@ import pyarrow as pa
 import torch
 
 from app.errors import InvalidRequest
-from app.ml.features.encoder import Floats, Matrix
+from app.ml.features.arrays import Floats
+from app.ml.features.encoder import Matrix
 from app.ml.features.feature_tables import FeatureTables
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets, label
 from app.ml.features.row_encoder import RowEncoder

@@ -4,16 +4,6 @@ from torch import Tensor, nn
 
 from app.ml.specs import CrossEntropySpec, LossSpec
 
-_CLASSES: dict[str, type[nn.Module]] = {
-    "l1": nn.L1Loss,
-    "mse": nn.MSELoss,
-    "smooth_l1": nn.SmoothL1Loss,
-    "huber": nn.HuberLoss,
-    "cross_entropy": nn.CrossEntropyLoss,
-    "multi_margin": nn.MultiMarginLoss,
-    "bce_with_logits": nn.BCEWithLogitsLoss,
-}
-
 
 def of_each_row(spec: LossSpec, outputs: Tensor, y: Tensor) -> Tensor:
     """``(rows,)`` the loss of each row, the mean over its outputs; nothing is weighed or smoothed.
@@ -35,7 +25,7 @@ class Objective:
 
     def __init__(self, spec: LossSpec, smoothing: float = 0.0) -> None:
         """``smoothing`` draws targets of class losses that much towards all classes alike."""
-        build, options = _CLASSES[spec.kind], spec.parameters()
+        build, options = getattr(nn, spec.torch_class), spec.torch_options()
         self._binary_smoothing = smoothing if spec.kind == "bce_with_logits" else 0.0
         if spec.kind == "cross_entropy":
             options["label_smoothing"] = options["label_smoothing"] or smoothing

@@ -1,6 +1,7 @@
 """A model's spec as an ``nn.Module``: ``(rows, inputs)`` in, ``(rows, outputs)`` out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from app.ml.nn.tabular import Tabular
 from app.ml.specs import (
     Inputs,
-    LayerSpec,
+    Layer,
     LinearSpec,
     MLPSpec,
     ModelSpec,
@@ -19,17 +20,6 @@ from app.ml.specs import (
     architecture_of,
     completed,
 )
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-    "leaky_relu": nn.LeakyReLU,
-    "elu": nn.ELU,
-}
-NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 
 
 class Residual(nn.Sequential):
@@ -94,39 +84,23 @@ def _body(
         return _sequential(spec, inputs, outputs)
     widths = [inputs, *spec.hidden]
     layers: list[nn.Module] = []
-    for a, b in zip(widths, spec.hidden, strict=False):
-        hidden = _hidden(a, b, spec)
-        layers += [Residual(*hidden)] if spec.residual and a == b else hidden
+    for width, hidden in pairwise(widths):
+        parts = _layers(spec.hidden_layers(hidden), width)
+        layers += [Residual(*parts)] if spec.residual and width == hidden else parts
     return nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
 
 
-def _hidden(inputs: int, outputs: int, spec: MLPSpec) -> list[nn.Module]:
-    """One hidden layer: linear, norm, activation, dropout."""
-    parts: list[nn.Module] = [nn.Linear(inputs, outputs)]
-    if spec.norm:
-        parts.append(NORMS[spec.norm](outputs))
-    parts.append(ACTIVATIONS[spec.activation]())
-    if spec.dropout:
-        parts.append(nn.Dropout(spec.dropout))
-    return parts
-
-
 def _sequential(spec: SequentialSpec, width: int, outputs: int) -> nn.Sequential:
-    layers = []
-    for layer in completed(spec, outputs).layers:
-        layers.append(_layer(layer, width))
-        width = layer.out(width)
-    return nn.Sequential(*layers)
+    return nn.Sequential(*_layers(completed(spec, outputs).layers, width))
 
 
-def _layer(spec: LayerSpec, width: int) -> nn.Module:
-    options = spec.parameters()
-    if spec.given_width is not None:
-        options[spec.given_width] = width
-    if spec.kind == "Linear":
-        options["out_features"] = spec.out(width)
-    layer: nn.Module = getattr(nn, spec.kind)(**options)
-    return layer
+def _layers(specs: Sequence[Layer], width: int) -> list[nn.Module]:
+    """The layers one after the other; ``width`` columns come into the first."""
+    layers: list[nn.Module] = []
+    for spec in specs:
+        layers.append(getattr(nn, spec.kind)(**spec.options_for(width)))
+        width = spec.out(width)
+    return layers
 
 
 def _linear(spec: LinearSpec, inputs: int, outputs: int, seed: int) -> nn.Linear:

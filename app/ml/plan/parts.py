@@ -10,7 +10,7 @@ from app.errors import FieldError, InvalidRequest
 from app.ml.data import preparation
 from app.ml.data.splits import PARTS, Split
 from app.ml.features import preprocessing
-from app.ml.features.encoder import floats
+from app.ml.features.arrays import floats
 from app.ml.features.preprocessing import label
 from app.ml.specs import JobSpec, SplitSpec
 

@@ -17,7 +17,6 @@ from app.ml.specs import (
     JobSpec,
     LossSpec,
     MLPSpec,
-    OptimizerSpec,
     SequentialSpec,
     Size,
     TabularSpec,
@@ -30,7 +29,6 @@ _BYTES = 4
 _TABULAR_OPTIMIZER = AdamWSpec(lr=2e-3, weight_decay=0.3)
 _MOST_CYCLES = 1000
 _STEPS, _MOST_BINS, _ROWS_PER_BIN = 2500, 48, 48
-_MOMENTS = {"adam": 2, "adamw": 2, "nadam": 2, "radam": 2, "adamax": 2, "adadelta": 2, "rprop": 2}
 
 
 def loss_of(request: JobRequest, task: Task) -> LossSpec | str:
@@ -168,19 +166,8 @@ def memory(spec: JobSpec, size: Size, inputs: Inputs, outputs: int, split: dict[
     best weights so far, their average, the rows (once more where they are shuffled), and a batch's
     activations."""
     averaged = spec.ema_decay is not None
-    copies = 2 + _moments(spec.optimizer) + (spec.split.validation > 0) + averaged
+    copies = 2 + spec.optimizer.numbers_per_weight + (spec.split.validation > 0) + averaged
     rows = sum(split.values()) + (split["train"] if spec.batch_size else 0)
     batch = spec.batch_size or split["train"]
     numbers = size.parameters * copies + rows * (inputs.width + outputs) + batch * size.activations
     return _BYTES * numbers
-
-
-def _moments(optimizer: OptimizerSpec) -> int:
-    """Numbers that the optimizer remembers for each weight."""
-    told = optimizer.model_dump()
-    extra = sum(bool(told.get(name)) for name in ("amsgrad", "centered"))
-    if optimizer.kind == "sgd":
-        return int(optimizer.momentum > 0)
-    if optimizer.kind == "rmsprop":
-        return 1 + extra + (optimizer.momentum > 0)
-    return _MOMENTS.get(optimizer.kind, 1) + extra

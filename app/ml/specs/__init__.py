@@ -14,7 +14,7 @@ from app.ml.specs.job import (
     JobSpec,
     field_names,
 )
-from app.ml.specs.layers import LAYERS, LayerSpec
+from app.ml.specs.layers import LAYERS, Layer, LayerSpec
 from app.ml.specs.losses import (
     LOSSES_FOR_TASK,
     BCEWithLogitsSpec,
@@ -67,6 +67,7 @@ __all__ = [
     "JobRequest",
     "JobSpec",
     "L1Spec",
+    "Layer",
     "LayerMismatch",
     "LayerSpec",
     "LinearSpec",

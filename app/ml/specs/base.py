@@ -1,4 +1,4 @@
-"""What all specs share: closed, strict objects, and the short names they may be given by."""
+"""What all specs share: closed, strict objects, and the short forms they may be given in."""
 
 from typing import Annotated, Any, Literal
 
@@ -14,22 +14,24 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 _MOST_FIELDS = 100
+"""Fields of one object that are looked at; no spec has as many."""
 _MOST_PAIRS = 16
+"""Pairs of a job's metadata."""
 
 
-def _few(value: Any) -> Any:
+def _refuse_many(value: Any) -> Any:
     if isinstance(value, dict) and len(value) > _MOST_PAIRS:
         raise PydanticCustomError("too_long", "there can be at most 16 pairs")
     return value
 
 
-def _without_nul(text: str) -> str:
+def _refuse_nul(text: str) -> str:
     if "\0" in text:
         raise ValueError("the character NUL cannot be kept; leave it out")
     return text
 
 
-_NoNul = AfterValidator(_without_nul)
+_NoNul = AfterValidator(_refuse_nul)
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", strict=True)]
 Metadata = Annotated[
     dict[
@@ -37,7 +39,7 @@ Metadata = Annotated[
         Annotated[str, StringConstraints(max_length=512), _NoNul],
     ],
     Field(max_length=_MOST_PAIRS, description="up to 16 pairs of strings of yours"),
-    BeforeValidator(_few),
+    BeforeValidator(_refuse_many),
 ]
 Task = Literal["regression", "binary", "multiclass", "multilabel"]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -48,7 +50,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Spec(BaseModel):
-    """Closed and strict: ``"3"`` is no number and a misspelt field is an error."""
+    """A closed and strict object: ``"3"`` is no number and a misspelt field is an error."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -60,20 +62,23 @@ class Spec(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _is_no_flood(cls, data: Any) -> Any:
+    def _refuse_flood(cls, data: Any) -> Any:
         # every unknown field would be an error of its own, and each costs time and memory
         if isinstance(data, dict) and len(data) > _MOST_FIELDS:
             raise PydanticCustomError("too_many_fields", "there are far too many fields; see /docs")
         return data
 
-    def parameters(self) -> dict[str, Any]:
-        """What is handed to the class of torch that ``kind`` names; pairs are tuples there."""
-        told = self.model_dump(exclude={"kind"})
-        return {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
+    def torch_options(self) -> dict[str, Any]:
+        """Return the parameters as keyword arguments of the torch class; pairs are tuples there."""
+        fields = self.model_dump(exclude={"kind"})
+        return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 
-def named(value: object) -> object:
-    """``"adam"`` is short for ``{"kind": "adam"}``."""
+def expanded(value: object) -> object:
+    """Return ``{"kind": "adam"}`` for the short form ``"adam"``; what is long stays as it is.
+
+    Raises PydanticCustomError where there is no name.
+    """
     if isinstance(value, str):
         return {"kind": value}
     if isinstance(value, Spec) or (isinstance(value, dict) and isinstance(value.get("kind"), str)):

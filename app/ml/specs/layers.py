@@ -2,37 +2,44 @@
 
 Widths are inferred from layer to layer; where one is given as well it has to agree. Left out:
 convolutions, recurrence and pooling (columns have no order), embeddings (made for the categories
-that need them) and softmax (losses here take logits).
+that need them) and softmax (losses here take logits). One more layer is a class here, and its name
+in the union below.
 """
 
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
-from app.ml.specs.base import NotNegative, Positive, Share, Spec, named
+from app.ml.specs.base import NotNegative, Positive, Share, Spec, expanded
 
 Width = Annotated[int, Field(ge=1, le=65_536)]
 
 
 class Layer(Spec):
-    """``(rows, width)`` in, ``(rows, out)`` out."""
+    """``(rows, width)`` in, ``(rows, out(width))`` out; ``kind`` is its class in ``torch.nn``."""
 
-    given_width: ClassVar[str | None] = None
+    width_field: ClassVar[str | None] = None
     """The field that names the width of what comes in."""
+    kind: str
 
     def out(self, width: int) -> int:
-        """The width of what goes out."""
+        """Return the width of what goes out."""
         return width
 
     def weights(self, width: int) -> int:
-        """Trainable numbers."""
+        """Return how many trainable numbers it has."""
         return 0
+
+    def options_for(self, width: int) -> dict[str, Any]:
+        """Return the keyword arguments of the torch class where ``width`` columns come in."""
+        options = self.torch_options()
+        return options if self.width_field is None else {**options, self.width_field: width}
 
 
 class LinearLayer(Layer):
     """``Linear``; ``out_features`` of the last layer may be left out."""
 
-    given_width = "in_features"
+    width_field = "in_features"
     kind: Literal["Linear"] = "Linear"
     in_features: Width | None = None
     out_features: Width | None = None
@@ -44,11 +51,14 @@ class LinearLayer(Layer):
     def weights(self, width: int) -> int:
         return (width + self.bias) * self.out(width)
 
+    def options_for(self, width: int) -> dict[str, Any]:
+        return {**super().options_for(width), "out_features": self.out(width)}
+
 
 class BatchNormLayer(Layer):
     """``BatchNorm1d``."""
 
-    given_width = "num_features"
+    width_field = "num_features"
     kind: Literal["BatchNorm1d"] = "BatchNorm1d"
     num_features: Width | None = None
     eps: Positive = 1e-5
@@ -62,7 +72,7 @@ class BatchNormLayer(Layer):
 class LayerNormLayer(Layer):
     """``LayerNorm`` over the columns."""
 
-    given_width = "normalized_shape"
+    width_field = "normalized_shape"
     kind: Literal["LayerNorm"] = "LayerNorm"
     normalized_shape: Width | None = None
     eps: Positive = 1e-5
@@ -76,7 +86,7 @@ class LayerNormLayer(Layer):
 class RMSNormLayer(Layer):
     """``RMSNorm`` over the columns."""
 
-    given_width = "normalized_shape"
+    width_field = "normalized_shape"
     kind: Literal["RMSNorm"] = "RMSNorm"
     normalized_shape: Width | None = None
     eps: Positive | None = None
@@ -158,7 +168,7 @@ class PReLULayer(Layer):
         return 1
 
 
-_LayerUnion = (
+_AnyLayer = (
     LinearLayer
     | BatchNormLayer
     | LayerNormLayer
@@ -175,21 +185,26 @@ _LayerUnion = (
 
 LAYERS: dict[str, type[Layer]] = {
     name: layer
-    for layer in get_args(_LayerUnion)
+    for layer in get_args(_AnyLayer)
     for name in get_args(layer.model_fields["kind"].annotation)
 }
-"""Every layer by torch's name."""
+"""The class of every layer by torch's name."""
 
 _BY_PLAIN_NAME = {name.lower(): name for name in LAYERS}
 
 
-def _layer(value: object) -> object:
-    """``"relu"`` and ``"batch_norm1d"`` are understood as well as torch's own spelling."""
-    told: Any = named(value)
-    if isinstance(told, dict):
-        plain = told["kind"][:64].lower().replace("_", "")
-        return {**told, "kind": _BY_PLAIN_NAME.get(plain, told["kind"])}
-    return told
+def torch_name(name: str) -> str:
+    """Return torch's spelling of a layer that may be written in snake case or in any case.
+
+    What is no layer stays as it is.
+    """
+    return _BY_PLAIN_NAME.get(name[:64].lower().replace("_", ""), name)
 
 
-LayerSpec = Annotated[_LayerUnion, Field(discriminator="kind"), BeforeValidator(_layer)]
+def _expanded(value: object) -> object:
+    spec: Any = expanded(value)
+    return {**spec, "kind": torch_name(spec["kind"])} if isinstance(spec, dict) else spec
+
+
+LayerSpec = Annotated[_AnyLayer, Field(discriminator="kind"), BeforeValidator(_expanded)]
+"""Any of the layers, by its name or as an object with its parameters."""

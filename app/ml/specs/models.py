@@ -1,13 +1,25 @@
-"""Models a job may name, and their sizes by arithmetic alone."""
+"""Models a job may name, and their sizes by arithmetic alone.
+
+To build a module on torch's meta device and count what it has would say the same, but a job is
+planned by a server that does without torch: to import it takes about 1.4 s and 180 MB, and then a
+module takes 2 ms (``linear``) to 70 ms (256 layers) of a processor's time, of 6 ms for a whole job.
+The arithmetic takes 2 to 300 µs. Tests hold it against modules on the meta device.
+"""
 
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field
 
-from app.ml.specs.base import Share, Spec, named
-from app.ml.specs.layers import LayerSpec
+from app.ml.specs.base import Share, Spec, expanded
+from app.ml.specs.layers import LAYERS, DropoutLayer, Layer, LayerSpec, LinearLayer, torch_name
 
+Activation = Literal["relu", "gelu", "silu", "tanh", "sigmoid", "leaky_relu", "elu"]
+"""A layer of ``torch.nn`` in snake case, with its default parameters."""
+Norm = Literal["batch", "layer"]
+NORM_CLASSES: dict[Norm, str] = {"batch": "BatchNorm1d", "layer": "LayerNorm"}
+"""The class in ``torch.nn`` of each norm."""
 Hidden = Annotated[
     list[Annotated[int, Field(ge=1, le=16_384)]],
     Field(min_length=1, max_length=64, fail_fast=True),
@@ -26,12 +38,28 @@ class MLPSpec(Spec):
 
     kind: Literal["mlp"] = "mlp"
     hidden: Hidden = [64, 64]
-    activation: Literal["relu", "gelu", "silu", "tanh", "sigmoid", "leaky_relu", "elu"] = "relu"
-    norm: Literal["batch", "layer"] | None = None
+    activation: Activation = "relu"
+    norm: Norm | None = None
     dropout: Share = 0.0
     residual: bool = Field(
         False, description="add a layer's input to its output where widths agree"
     )
+
+    def hidden_layers(self, width: int) -> list[Layer]:
+        """Return the layers of one hidden ``width`` in their order."""
+        layers: list[Layer] = [LinearLayer(out_features=width)]
+        if self.norm:
+            layers.append(_plain(NORM_CLASSES[self.norm]))
+        layers.append(_plain(torch_name(self.activation)))
+        if self.dropout:
+            layers.append(DropoutLayer(p=self.dropout))
+        return layers
+
+
+@cache
+def _plain(name: str) -> Layer:
+    """A layer by torch's name with its default parameters."""
+    return LAYERS[name].model_validate({"kind": name})
 
 
 class SequentialSpec(Spec):
@@ -68,9 +96,9 @@ class TabularSpec(Spec):
 Architecture = Annotated[
     LinearSpec | MLPSpec | SequentialSpec | TabularSpec,
     Field(discriminator="kind"),
-    BeforeValidator(named),
+    BeforeValidator(expanded),
 ]
-"""What a module can be built from."""
+"""A model that a module can be built from: any but a pretrained one."""
 
 
 class PretrainedSpec(Spec):
@@ -98,12 +126,12 @@ class PretrainedSpec(Spec):
 ModelSpec = Annotated[
     LinearSpec | MLPSpec | SequentialSpec | TabularSpec | PretrainedSpec,
     Field(discriminator="kind"),
-    BeforeValidator(named),
+    BeforeValidator(expanded),
 ]
 
 
 def architecture_of(model: ModelSpec) -> Architecture:
-    """What the module is built from; a pretrained one's is told once it has been planned."""
+    """Return what the module is built from; a pretrained model has it once its job is planned."""
     if not isinstance(model, PretrainedSpec):
         return model
     assert model.architecture is not None, "the plan fills it in"
@@ -111,7 +139,7 @@ def architecture_of(model: ModelSpec) -> Architecture:
 
 
 class Inputs(NamedTuple):
-    """What a module is given: columns to multiply, then columns of codes to look up."""
+    """The columns of a feature matrix: some to multiply, then some of codes to look up."""
 
     dense: int
     embeddings: tuple[tuple[int, int], ...] = ()
@@ -131,7 +159,7 @@ class Inputs(NamedTuple):
 
 
 class LayerMismatch(ValueError):
-    """A layer that does not fit; ``place`` is its pointer within the model's spec."""
+    """Raised where a layer does not fit; ``place`` is its pointer within the model's spec."""
 
     def __init__(self, place: str, detail: str) -> None:
         super().__init__(detail)
@@ -139,7 +167,7 @@ class LayerMismatch(ValueError):
 
 
 class Size(NamedTuple):
-    """What a module takes."""
+    """How large a module is, in numbers of 4 bytes."""
 
     parameters: int
     """Trainable numbers."""
@@ -148,24 +176,36 @@ class Size(NamedTuple):
 
 
 def size_of(model: Architecture, inputs: Inputs, outputs: int) -> Size:
-    """By arithmetic alone; nothing is allocated. Raises LayerMismatch."""
-    tables = sum(rows * dimensions for rows, dimensions in inputs.embeddings)
+    """Return the size of the module by arithmetic alone; nothing is allocated.
+
+    Raises LayerMismatch.
+    """
     width = inputs.looked_up
-    if isinstance(model, LinearSpec):
-        return Size(tables + width * outputs + outputs, width + outputs)
-    if isinstance(model, SequentialSpec):
-        parameters, activations = _of_layers(model, width, outputs)
-        return Size(tables + parameters, width + activations)
-    if isinstance(model, TabularSpec):
-        parameters, activations = _of_tabular(model, inputs, outputs)
-        return Size(tables + parameters, activations)
-    dense = sum(a * b + b for a, b in zip([width, *model.hidden], [*model.hidden, outputs]))  # noqa: B905
-    norms = 2 * sum(model.hidden) if model.norm else 0
-    each = 2 + bool(model.norm) + bool(model.dropout) + model.residual
-    return Size(tables + dense + norms, width + each * sum(model.hidden) + outputs)
+    match model:
+        case LinearSpec():
+            size = Size((width + 1) * outputs, width + outputs)
+        case MLPSpec():
+            size = _size_of_mlp(model, width, outputs)
+        case SequentialSpec():
+            size = _size_of_layers(model, width, outputs)
+        case TabularSpec():
+            size = _size_of_tabular(model, inputs, outputs)
+    tables = sum(rows * dimensions for rows, dimensions in inputs.embeddings)
+    return size._replace(parameters=size.parameters + tables)
 
 
-def _of_tabular(model: TabularSpec, inputs: Inputs, outputs: int) -> tuple[int, int]:
+def _size_of_mlp(model: MLPSpec, width: int, outputs: int) -> Size:
+    parameters, activations = 0, width
+    for hidden in model.hidden:
+        for layer in model.hidden_layers(hidden):
+            parameters += layer.weights(width)
+            width = layer.out(width)
+            activations += width
+        activations += width * model.residual
+    return Size(parameters + (width + 1) * outputs, activations + outputs)
+
+
+def _size_of_tabular(model: TabularSpec, inputs: Inputs, outputs: int) -> Size:
     members, width, bins = model.members, model.width, model.bins or 1
     numbers = len(inputs.numbers)
     columns = inputs.looked_up + numbers * model.embedding
@@ -174,17 +214,18 @@ def _of_tabular(model: TabularSpec, inputs: Inputs, outputs: int) -> tuple[int, 
     hidden = width * width + members * width
     heads = members * (width + 1) * outputs + (columns + 1) * outputs
     activations = 2 * columns + numbers * 2 * bins + members * (4 * width + outputs)
-    return embed + first + hidden + heads, activations
+    return Size(embed + first + hidden + heads, activations)
 
 
-def _of_layers(model: SequentialSpec, width: int, outputs: int) -> tuple[int, int]:
-    parameters = activations = 0
+def _size_of_layers(model: SequentialSpec, width: int, outputs: int) -> Size:
+    parameters, activations = 0, width
     for position, layer in enumerate(completed(model, outputs).layers):
-        told = getattr(layer, layer.given_width) if layer.given_width else None
-        if told not in (None, width):
+        field = layer.width_field
+        given = getattr(layer, field) if field else None
+        if given not in (None, width):
             raise LayerMismatch(
-                f"/layers/{position}/{layer.given_width}",
-                f"{layer.kind} takes {told} columns, but {width} come in; "
+                f"/layers/{position}/{field}",
+                f"{layer.kind} takes {given} columns, but {width} come in; "
                 f"set it to {width}, or leave it out",
             )
         parameters += layer.weights(width)
@@ -196,11 +237,11 @@ def _of_layers(model: SequentialSpec, width: int, outputs: int) -> tuple[int, in
             f"the last layer gives {width} columns, and this target and loss need {outputs}; "
             f'end with {{"kind": "Linear", "out_features": {outputs}}}',
         )
-    return parameters, activations
+    return Size(parameters, activations)
 
 
 def completed(model: SequentialSpec, outputs: int) -> SequentialSpec:
-    """With the width of a last ``Linear`` that names none."""
+    """Return the model with ``outputs`` as the width of a last ``Linear`` that names none."""
     last = model.layers[-1]
     if last.kind != "Linear" or last.out_features is not None:
         return model

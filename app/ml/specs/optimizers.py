@@ -1,23 +1,45 @@
 """Optimizers by the names of ``torch.optim`` in lower case, parameters as there.
 
-Left out: LBFGS (it wants a closure), SparseAdam (no gradient here is sparse) and Muon (it takes
-matrices only).
+One more optimizer is a class here, and its name in the union below. Left out: LBFGS (it wants a
+closure), SparseAdam (no gradient here is sparse) and Muon (it takes matrices only).
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.ml.specs.base import NotNegative, Positive, Share, Spec, named
+from app.ml.specs.base import NotNegative, Positive, Share, Spec, expanded
 
 Betas = Annotated[list[Share], Field(min_length=2, max_length=2, fail_fast=True)]
 Pair = Annotated[list[Positive], Field(min_length=2, max_length=2, fail_fast=True)]
 
 
-class SGDSpec(Spec):
+class Optimizer(Spec):
+    """What every optimizer says of itself beside its parameters."""
+
+    torch_class: ClassVar[str]
+    """The name of its class in ``torch.optim``."""
+    fused_on: ClassVar[tuple[str, ...]] = ()
+    """Types of devices on which torch can take its steps in one fused kernel."""
+    slots: ClassVar[int] = 1
+    """Numbers that it remembers for each weight, whatever its parameters are."""
+    slots_for: ClassVar[tuple[str, ...]] = ()
+    """Parameters for which it remembers one number more, unless they are 0 or false."""
+
+    @property
+    def numbers_per_weight(self) -> int:
+        """Numbers that it remembers for each weight with these parameters."""
+        return self.slots + sum(bool(getattr(self, name)) for name in self.slots_for)
+
+
+class SGDSpec(Optimizer):
     """``torch.optim.SGD``."""
 
+    torch_class = "SGD"
+    fused_on = ("cpu", "cuda", "mps")
+    slots = 0
+    slots_for = ("momentum",)
     kind: Literal["sgd"] = "sgd"
     lr: Positive = 1e-3
     momentum: NotNegative = 0.0
@@ -32,9 +54,13 @@ class SGDSpec(Spec):
         return self
 
 
-class AdamSpec(Spec):
+class AdamSpec(Optimizer):
     """``torch.optim.Adam``."""
 
+    torch_class = "Adam"
+    fused_on = ("cpu", "cuda", "mps")
+    slots = 2
+    slots_for = ("amsgrad",)
     kind: Literal["adam"] = "adam"
     lr: Positive = 1e-3
     betas: Betas = [0.9, 0.999]
@@ -43,9 +69,13 @@ class AdamSpec(Spec):
     amsgrad: bool = False
 
 
-class AdamWSpec(Spec):
+class AdamWSpec(Optimizer):
     """``torch.optim.AdamW``."""
 
+    torch_class = "AdamW"
+    fused_on = ("cpu", "cuda", "mps")
+    slots = 2
+    slots_for = ("amsgrad",)
     kind: Literal["adamw"] = "adamw"
     lr: Positive = 1e-3
     betas: Betas = [0.9, 0.999]
@@ -54,9 +84,11 @@ class AdamWSpec(Spec):
     amsgrad: bool = False
 
 
-class NAdamSpec(Spec):
+class NAdamSpec(Optimizer):
     """``torch.optim.NAdam``."""
 
+    torch_class = "NAdam"
+    slots = 2
     kind: Literal["nadam"] = "nadam"
     lr: Positive = 2e-3
     betas: Betas = [0.9, 0.999]
@@ -66,9 +98,11 @@ class NAdamSpec(Spec):
     decoupled_weight_decay: bool = False
 
 
-class RAdamSpec(Spec):
+class RAdamSpec(Optimizer):
     """``torch.optim.RAdam``."""
 
+    torch_class = "RAdam"
+    slots = 2
     kind: Literal["radam"] = "radam"
     lr: Positive = 1e-3
     betas: Betas = [0.9, 0.999]
@@ -77,9 +111,11 @@ class RAdamSpec(Spec):
     decoupled_weight_decay: bool = False
 
 
-class AdamaxSpec(Spec):
+class AdamaxSpec(Optimizer):
     """``torch.optim.Adamax``."""
 
+    torch_class = "Adamax"
+    slots = 2
     kind: Literal["adamax"] = "adamax"
     lr: Positive = 2e-3
     betas: Betas = [0.9, 0.999]
@@ -87,9 +123,11 @@ class AdamaxSpec(Spec):
     weight_decay: NotNegative = 0.0
 
 
-class AdagradSpec(Spec):
+class AdagradSpec(Optimizer):
     """``torch.optim.Adagrad``."""
 
+    torch_class = "Adagrad"
+    fused_on = ("cpu",)
     kind: Literal["adagrad"] = "adagrad"
     lr: Positive = 1e-2
     lr_decay: NotNegative = 0.0
@@ -98,9 +136,11 @@ class AdagradSpec(Spec):
     eps: Positive = 1e-10
 
 
-class AdadeltaSpec(Spec):
+class AdadeltaSpec(Optimizer):
     """``torch.optim.Adadelta``."""
 
+    torch_class = "Adadelta"
+    slots = 2
     kind: Literal["adadelta"] = "adadelta"
     lr: Positive = 1.0
     rho: Annotated[float, Field(ge=0, le=1)] = 0.9
@@ -108,9 +148,10 @@ class AdadeltaSpec(Spec):
     weight_decay: NotNegative = 0.0
 
 
-class AdafactorSpec(Spec):
+class AdafactorSpec(Optimizer):
     """``torch.optim.Adafactor``; its ``eps`` is left at torch's."""
 
+    torch_class = "Adafactor"
     kind: Literal["adafactor"] = "adafactor"
     lr: Positive = 1e-2
     beta2_decay: Annotated[float, Field(le=0)] = -0.8
@@ -118,9 +159,11 @@ class AdafactorSpec(Spec):
     weight_decay: NotNegative = 0.0
 
 
-class RMSpropSpec(Spec):
+class RMSpropSpec(Optimizer):
     """``torch.optim.RMSprop``."""
 
+    torch_class = "RMSprop"
+    slots_for = ("momentum", "centered")
     kind: Literal["rmsprop"] = "rmsprop"
     lr: Positive = 1e-2
     alpha: Share = 0.99
@@ -130,9 +173,11 @@ class RMSpropSpec(Spec):
     centered: bool = False
 
 
-class RpropSpec(Spec):
+class RpropSpec(Optimizer):
     """``torch.optim.Rprop``; made for the whole training part in one step."""
 
+    torch_class = "Rprop"
+    slots = 2
     kind: Literal["rprop"] = "rprop"
     lr: Positive = 1e-2
     etas: Pair = [0.5, 1.2]
@@ -145,9 +190,10 @@ class RpropSpec(Spec):
         return self
 
 
-class ASGDSpec(Spec):
+class ASGDSpec(Optimizer):
     """``torch.optim.ASGD``; its averaged weights are not used."""
 
+    torch_class = "ASGD"
     kind: Literal["asgd"] = "asgd"
     lr: Positive = 1e-2
     lambd: NotNegative = 1e-4
@@ -170,5 +216,6 @@ OptimizerSpec = Annotated[
     | RpropSpec
     | ASGDSpec,
     Field(discriminator="kind"),
-    BeforeValidator(named),
+    BeforeValidator(expanded),
 ]
+"""Any of the optimizers, by its name or as an object with its parameters."""

@@ -1,30 +1,58 @@
 """Schedulers by the names of ``torch.optim.lr_scheduler`` in snake case, without "LR".
 
-They step after each epoch, but ``one_cycle`` and ``cyclic``, which step after each batch.
+They step after each epoch, but ``one_cycle`` and ``cyclic``, which step after each batch. One more
+scheduler is a class here, and its name in the union below.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Container
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.ml.specs.base import NotNegative, Positive, Share, Spec, named
+from app.ml.specs.base import NotNegative, Positive, Share, Spec, expanded
 
 Factor = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 
 
-class StepSpec(Spec):
+class Scheduler(Spec):
+    """What every scheduler says of itself beside its parameters."""
+
+    torch_class: ClassVar[str]
+    """The name of its class in ``torch.optim.lr_scheduler``."""
+    by_batch: ClassVar[bool] = False
+    """Whether it steps after each batch, not after each epoch."""
+    watches_loss: ClassVar[bool] = False
+    """Whether its step takes the loss of the epoch."""
+
+    def options_for(self, epochs: int, batches: int, group: dict[str, Any]) -> dict[str, Any]:
+        """Return the keyword arguments of the torch class, complete for one job.
+
+        The job has ``epochs`` epochs of ``batches`` batches; ``group`` is the parameter group of
+        its optimizer.
+        """
+        return self.torch_options()
+
+
+def _has_momentum(group: Container[str]) -> bool:
+    """Whether torch's cyclic schedulers find a momentum in an optimizer's parameter group."""
+    return "momentum" in group or "betas" in group
+
+
+class StepSpec(Scheduler):
     """``StepLR``: times ``gamma`` every ``step_size`` epochs."""
 
+    torch_class = "StepLR"
     kind: Literal["step"] = "step"
     step_size: Count
     gamma: Factor = 0.1
 
 
-class MultiStepSpec(Spec):
+class MultiStepSpec(Scheduler):
     """``MultiStepLR``: times ``gamma`` at each of the epochs ``milestones``."""
 
+    torch_class = "MultiStepLR"
     kind: Literal["multi_step"] = "multi_step"
     milestones: list[Count] = Field(min_length=1, max_length=1000, fail_fast=True)
     gamma: Factor = 0.1
@@ -36,58 +64,72 @@ class MultiStepSpec(Spec):
         return self
 
 
-class ExponentialSpec(Spec):
+class ExponentialSpec(Scheduler):
     """``ExponentialLR``: times ``gamma`` every epoch."""
 
+    torch_class = "ExponentialLR"
     kind: Literal["exponential"] = "exponential"
     gamma: Factor
 
 
-class ConstantSpec(Spec):
+class ConstantSpec(Scheduler):
     """``ConstantLR``: times ``factor`` for ``total_iters`` epochs."""
 
+    torch_class = "ConstantLR"
     kind: Literal["constant"] = "constant"
     factor: Factor = 1 / 3
     total_iters: Count = 5
 
 
-class LinearRateSpec(Spec):
+class LinearRateSpec(Scheduler):
     """``LinearLR``: from ``start_factor`` to ``end_factor`` in ``total_iters`` epochs."""
 
+    torch_class = "LinearLR"
     kind: Literal["linear"] = "linear"
     start_factor: Factor = 1 / 3
     end_factor: Annotated[float, Field(ge=0, le=1)] = 1.0
     total_iters: Count = 5
 
 
-class PolynomialSpec(Spec):
+class PolynomialSpec(Scheduler):
     """``PolynomialLR``: to 0 in ``total_iters`` epochs (left out: all of them)."""
 
+    torch_class = "PolynomialLR"
     kind: Literal["polynomial"] = "polynomial"
     total_iters: Count | None = None
     power: Positive = 1.0
 
+    def options_for(self, epochs: int, batches: int, group: dict[str, Any]) -> dict[str, Any]:
+        return {**self.torch_options(), "total_iters": self.total_iters or epochs}
 
-class CosineSpec(Spec):
+
+class CosineSpec(Scheduler):
     """``CosineAnnealingLR``: to ``eta_min`` in ``T_max`` epochs (left out: all of them)."""
 
+    torch_class = "CosineAnnealingLR"
     kind: Literal["cosine"] = "cosine"
     T_max: Count | None = None
     eta_min: NotNegative = 0.0
 
+    def options_for(self, epochs: int, batches: int, group: dict[str, Any]) -> dict[str, Any]:
+        return {**self.torch_options(), "T_max": self.T_max or epochs}
 
-class CosineWarmRestartsSpec(Spec):
+
+class CosineWarmRestartsSpec(Scheduler):
     """``CosineAnnealingWarmRestarts``: a first cosine of ``T_0`` epochs, then longer ones."""
 
+    torch_class = "CosineAnnealingWarmRestarts"
     kind: Literal["cosine_warm_restarts"] = "cosine_warm_restarts"
     T_0: Count
     T_mult: Count = 1
     eta_min: NotNegative = 0.0
 
 
-class OneCycleSpec(Spec):
+class OneCycleSpec(Scheduler):
     """``OneCycleLR`` over all steps of the job; ``max_lr`` left out: the optimizer's ``lr``."""
 
+    torch_class = "OneCycleLR"
+    by_batch = True
     kind: Literal["one_cycle"] = "one_cycle"
     max_lr: Positive | None = None
     pct_start: Annotated[float, Field(ge=0, le=1)] = 0.3
@@ -99,10 +141,20 @@ class OneCycleSpec(Spec):
     final_div_factor: Positive = 1e4
     three_phase: bool = False
 
+    def options_for(self, epochs: int, batches: int, group: dict[str, Any]) -> dict[str, Any]:
+        return {
+            **self.torch_options(),
+            "max_lr": self.max_lr or group["lr"],
+            "total_steps": max(2, epochs * batches),
+            "cycle_momentum": self.cycle_momentum and _has_momentum(group),
+        }
 
-class CyclicSpec(Spec):
+
+class CyclicSpec(Scheduler):
     """``CyclicLR``: up and down between ``base_lr`` and ``max_lr``, in batches."""
 
+    torch_class = "CyclicLR"
+    by_batch = True
     kind: Literal["cyclic"] = "cyclic"
     base_lr: Positive
     max_lr: Positive
@@ -120,11 +172,17 @@ class CyclicSpec(Spec):
             raise PydanticCustomError("max_lr", "max_lr is at least base_lr")
         return self
 
+    def options_for(self, epochs: int, batches: int, group: dict[str, Any]) -> dict[str, Any]:
+        cycle_momentum = self.cycle_momentum and _has_momentum(group)
+        return {**self.torch_options(), "cycle_momentum": cycle_momentum}
 
-class ReduceOnPlateauSpec(Spec):
+
+class ReduceOnPlateauSpec(Scheduler):
     """``ReduceLROnPlateau``: times ``factor`` where the validation loss (without a validation
     part, the training loss) has not fallen for ``patience`` epochs."""
 
+    torch_class = "ReduceLROnPlateau"
+    watches_loss = True
     kind: Literal["reduce_on_plateau"] = "reduce_on_plateau"
     factor: Share = 0.1
     patience: Annotated[int, Field(ge=0, lt=2**31)] = 10
@@ -148,5 +206,6 @@ SchedulerSpec = Annotated[
     | CyclicSpec
     | ReduceOnPlateauSpec,
     Field(discriminator="kind"),
-    BeforeValidator(named),
+    BeforeValidator(expanded),
 ]
+"""Any of the schedulers, by its name or as an object with its parameters."""

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from app.errors import InvalidData, escape
 from app.ml.tables.canonical import ColumnType
-from app.ml.tables.parquet import TypedTable, assemble, check_names, cut, no_row, too_much
+from app.ml.tables.parquet import cut
+from app.ml.tables.typed import TypedTable, assemble, check_names, no_row, too_much
 
 _ROWS_AT_ONCE = 65_536
 _BYTES_A_VALUE = 8

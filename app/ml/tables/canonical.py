@@ -12,7 +12,8 @@ text        string: sentences rather than labels
 Importable without torch, like all that reads tables.
 """
 
-from typing import Literal
+from datetime import date, datetime
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -92,3 +93,18 @@ def as_strings(column: pa.ChunkedArray) -> pa.ChunkedArray:
     suffix = "Z" if column.type.tz else ""
     texts = pc.strftime(pc.cast(column, MOMENT), format=f"%Y-%m-%dT%H:%M:%S{suffix}")
     return pc.replace_substring_regex(texts, r"\.0+(Z?)$", r"\1")
+
+
+def objects(table: pa.Table) -> list[dict[str, Any]]:
+    """Rows as JSON objects."""
+    dated = [item.name for item in table.schema if pa.types.is_temporal(item.type)]
+    rows: list[dict[str, Any]] = table.to_pylist()
+    for name in dated:
+        for row in rows:
+            row[name] = iso(row[name])
+    return rows
+
+
+def iso(value: date | datetime | None) -> str | None:
+    """ISO 8601 as all our answers write it: UTC as ``Z``."""
+    return value.isoformat().replace("+00:00", "Z") if value is not None else None

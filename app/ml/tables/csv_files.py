@@ -12,7 +12,7 @@ import pyarrow.csv as pacsv
 
 from app.errors import FieldError, InvalidData, escape
 from app.ml.tables.canonical import ColumnType
-from app.ml.tables.parquet import MAX_COLUMNS, TypedTable, assemble, check_names, no_row, too_wide
+from app.ml.tables.typed import MAX_COLUMNS, TypedTable, assemble, check_names, no_row, too_wide
 
 MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "null", "NULL"]
 """Cells that stand for a missing value."""

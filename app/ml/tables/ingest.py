@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from app.errors import InvalidData, UnsupportedMediaType
 from app.ml.tables import arrow_files, csv_files, json_rows, parquet, profile
 from app.ml.tables.canonical import ColumnType
-from app.ml.tables.parquet import TypedTable, too_much
+from app.ml.tables.typed import TypedTable, too_much
 from app.storage import require_room
 
 Format = Literal["csv", "ndjson", "parquet", "arrow"]

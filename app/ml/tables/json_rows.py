@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from app.errors import InvalidData, InvalidJSON, TooLarge, escape
 from app.ml.tables.canonical import ColumnType
 from app.ml.tables.columns import Place
-from app.ml.tables.parquet import MAX_COLUMNS, TypedTable, assemble, no_row
+from app.ml.tables.typed import MAX_COLUMNS, TypedTable, assemble, no_row
 from app.strict_json import parse_strict
 
 Types = dict[str, ColumnType]

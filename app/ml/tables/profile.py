@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from app.ml.finite import finite, finite_values
-from app.ml.tables.canonical import ColumnType
-from app.ml.tables.parquet import TypedTable, iso
+from app.ml.tables.canonical import ColumnType, iso
+from app.ml.tables.typed import TypedTable
 
 Column = dict[str, Any]
 """One column's profile: ``name``, ``type``, ``count`` (values), ``missing``, ``distinct``; numbers

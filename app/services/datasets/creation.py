@@ -12,7 +12,7 @@ from app.db.models import Dataset
 from app.errors import NameTaken, Unavailable
 from app.ids import new_id, refuse_id_as_name
 from app.ml.tables import ingest, parquet
-from app.ml.tables.parquet import TypedTable
+from app.ml.tables.typed import TypedTable
 from app.runtime.context import Context
 
 _MOST_UNPACKED = 50

@@ -10,7 +10,7 @@ from app.db.models import Job, ModelVersion
 from app.errors import NotReady
 from app.ml.data.splits import Split
 from app.ml.features import preprocessing
-from app.ml.features.encoder import floats
+from app.ml.features.arrays import floats
 from app.ml.features.preprocessing import ClassTarget, NumberTargets, label
 from app.ml.specs import JobSpec
 from app.runtime.context import Context
@@ -244,7 +244,7 @@ def _confusion(context: Context, predictors: Predictors, job: Job, image: Format
 
 def _of_frequent(labels: list[str], true: Any, chosen: Any) -> tuple[list[str], Any]:
     """A confusion of the most frequent true classes, the others together as the last."""
-    from app.ml.evaluation import metrics
+    from sklearn.metrics import confusion_matrix
 
     if len(labels) > _MOST_CLASSES:
         frequent = np.argsort(-np.bincount(true, minlength=len(labels)), kind="stable")
@@ -253,14 +253,14 @@ def _of_frequent(labels: list[str], true: Any, chosen: Any) -> tuple[list[str], 
         place[shown] = np.arange(_MOST_CLASSES)
         true, chosen = place[true], place[chosen]
         labels = [*(labels[i] for i in shown), f"{len(labels) - _MOST_CLASSES:,} others"]
-    return labels, metrics.confusion(true, chosen, len(labels))
+    return labels, confusion_matrix(true, chosen, labels=range(len(labels)))
 
 
 def _of_frequent_labels(labels: list[str], true: Any, chosen: Any) -> tuple[list[str], Any]:
     """The square of each label, of those that are true most often; the others' sum as the last."""
     from app.ml.evaluation import metrics
 
-    squares = metrics.confusion_of_labels(true, chosen)
+    squares = metrics.multilabel_confusion(true, chosen)
     if len(labels) > _MOST_CLASSES:
         frequent = np.argsort(-true.sum(axis=0), kind="stable")
         shown, rest = np.sort(frequent[:_MOST_CLASSES]), frequent[_MOST_CLASSES:]

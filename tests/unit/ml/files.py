@@ -21,7 +21,7 @@ from app.ml.tables import parquet
 from app.ml.tables.canonical import ColumnType
 from app.ml.tables.csv_files import CSVOptions, read_csv
 from app.ml.tables.ingest import Format, Limits, Options, Summary, ingest
-from app.ml.tables.parquet import TypedTable
+from app.ml.tables.typed import TypedTable
 
 Error = TypeVar("Error", bound=FitserveError)
 ROOMY = 1 << 30

@@ -12,8 +12,8 @@ from app.errors import InvalidData
 from app.ml.tables import json_rows
 from app.ml.tables.canonical import ColumnType, column_type
 from app.ml.tables.csv_files import CSVOptions, read_csv
-from app.ml.tables.parquet import assemble
 from app.ml.tables.text_parsing import datetimes, moments
+from app.ml.tables.typed import assemble
 from tests.unit.ml.files import as_arrow, as_parquet, column_of, csv_of, ingested, pointers, refusal
 
 ZONED = pa.timestamp("us", tz="UTC")

@@ -16,6 +16,7 @@ from app.ml.tables import content, json_rows, parquet
 from app.ml.tables.content import ARROW, CSV
 from app.ml.tables.csv_files import MISSING
 from app.ml.tables.ingest import Limits, store
+from app.ml.tables.typed import TypedTable
 from app.storage import sha256_of
 from tests.unit.ml.files import (
     Lists,
@@ -111,7 +112,7 @@ def has_no_empty_line(values: Lists) -> bool:
     return len(values) > 1 or None not in next(iter(values.values()))
 
 
-def stored(typed: parquet.TypedTable, folder: Path) -> tuple[pa.Table, str]:
+def stored(typed: TypedTable, folder: Path) -> tuple[pa.Table, str]:
     store(typed, folder, Limits(decoded_bytes=1 << 30, free_disk_bytes=0))
     return parquet.read(folder / parquet.FILE), sha256_of(folder / parquet.FILE)
 

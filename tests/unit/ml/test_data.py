@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from app.errors import InvalidData
 from app.ml.data.preparation import Prepared, prepare, row_hashes, split_of
 from app.ml.data.splits import Split
-from app.ml.features.encoder import as_dictionary
+from app.ml.features.arrays import as_dictionary
 from app.ml.specs import SplitSpec
 from tests.unit.ml.workbench import spec_for, table_of
 

@@ -223,11 +223,17 @@ def test_labels_have_a_square_each(workbench: Workbench) -> None:
     assert found.worst[0]["true"].keys() == {"p", "q"}
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30))
-def test_any_confusion_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:
-    true, predicted = (np.array(side) for side in zip(*pairs, strict=True))
-    expected = sk.confusion_matrix(true, predicted, labels=range(4))
-    assert metrics.confusion(true, predicted, 4).tolist() == expected.tolist()
+@given(st.integers(1, 3), st.data())
+def test_a_square_counts_true_and_predicted_rows(labels: int, data: st.DataObject) -> None:
+    row = st.lists(st.booleans(), min_size=2 * labels, max_size=2 * labels)
+    rows = np.array(data.draw(st.lists(row, min_size=1, max_size=20)))
+    true, predicted = rows[:, :labels], rows[:, labels:]
+    expected = [
+        [[int(np.sum((t == a) & (p == b))) for b in (False, True)] for a in (False, True)]
+        for t, p in zip(true.T, predicted.T, strict=True)
+    ]
+    assert metrics.multilabel_confusion(true, predicted).tolist() == expected
+    assert metrics.multilabel_confusion(true.astype(np.float32), predicted).tolist() == expected
 
 
 # ---------------------------------------------------------------- what is odd

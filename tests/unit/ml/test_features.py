@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.ml.features.arrays import as_dictionary, codes, floats
 from app.ml.features.encoder import (
     EMBEDDING_LIMIT,
     ONE_HOT_AUTO,
@@ -20,11 +21,8 @@ from app.ml.features.encoder import (
     FeatureEncoder,
     Matrix,
     NumberFeature,
-    as_dictionary,
-    codes,
     embedding_size,
     fit_features,
-    floats,
 )
 from app.ml.specs import Inputs, PreprocessingSpec
 from tests.unit.ml.workbench import table_of

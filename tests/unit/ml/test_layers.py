@@ -82,9 +82,9 @@ def test_every_layer_computes_what_torchs_own_does(kind: str) -> None:
     wide = {"Linear": (5, 5), "BatchNorm1d": (5,), "LayerNorm": (5,), "RMSNorm": (5,)}
     expected = getattr(nn, kind)(*wide.get(kind, ())).eval()
     torch.manual_seed(0)
-    found = modules._layer(sequential(kind).layers[0], 5).eval()
+    [found] = modules._layers(sequential(kind).layers, 5)
     x = torch.randn(6, 5)
-    assert torch.equal(found(x), expected(x))
+    assert torch.equal(found.eval()(x), expected(x))
 
 
 @pytest.mark.parametrize(("kind", "fields"), EVERY)

@@ -1,5 +1,7 @@
 """Modules, losses and optimizers are torch's own, made from specs."""
 
+from typing import get_args
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch import nn
 from app.ml.inference import forward
 from app.ml.nn import losses, modules
 from app.ml.specs import (
+    LOSSES_FOR_TASK,
     AdamSpec,
     AdamWSpec,
     BCEWithLogitsSpec,
@@ -18,9 +21,12 @@ from app.ml.specs import (
     LossSpec,
     MLPSpec,
     MSESpec,
+    MultiMarginSpec,
     OptimizerSpec,
     SGDSpec,
+    SmoothL1Spec,
 )
+from app.ml.specs.models import Activation
 from app.ml.training import optimizers
 
 THREE = Inputs(3)
@@ -49,7 +55,7 @@ def test_the_same_seed_gives_the_same_module() -> None:
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-@pytest.mark.parametrize("activation", sorted(modules.ACTIVATIONS))
+@pytest.mark.parametrize("activation", get_args(Activation))
 @pytest.mark.parametrize("norm", [None, "batch", "layer"])
 def test_every_mlp_maps_rows_to_outputs(activation: str, norm: str | None) -> None:
     spec = MLPSpec.model_validate(
@@ -57,7 +63,7 @@ def test_every_mlp_maps_rows_to_outputs(activation: str, norm: str | None) -> No
     )
     module = modules.build(spec, THREE, 2, seed=0)
     assert module(torch.randn(7, 3)).shape == (7, 2)
-    assert modules.ACTIVATIONS[activation] in {type(layer) for layer in module.modules()}
+    assert activation.replace("_", "") in {type(x).__name__.lower() for x in module.modules()}
 
 
 def test_a_residual_layer_adds_its_input_only_where_widths_agree() -> None:
@@ -95,12 +101,29 @@ def test_the_summary_of_a_single_layer_has_a_name() -> None:
         (L1Spec(), nn.L1Loss()),
         (MSESpec(), nn.MSELoss()),
         (HuberSpec(delta=0.3), nn.HuberLoss(delta=0.3)),
+        (SmoothL1Spec(beta=0.3), nn.SmoothL1Loss(beta=0.3)),
         (BCEWithLogitsSpec(), nn.BCEWithLogitsLoss()),
     ],
 )
 def test_losses_are_torchs(spec: LossSpec, expected: nn.Module) -> None:
     outputs, targets = torch.randn(9, 2), torch.rand(9, 2)
     assert torch.equal(losses.Objective(spec)(outputs, targets), expected(outputs, targets))
+
+
+def test_multi_margin_is_torchs() -> None:
+    outputs, classes = torch.randn(9, 3), torch.arange(9) % 3
+    built = losses.Objective(MultiMarginSpec(p=2, margin=0.5))
+    expected = nn.MultiMarginLoss(p=2, margin=0.5)
+    assert torch.equal(built(outputs, classes), expected(outputs, classes))
+
+
+def test_losses_suit_tasks_and_the_first_is_the_default() -> None:
+    assert LOSSES_FOR_TASK == {
+        "regression": ("mse", "l1", "smooth_l1", "huber"),
+        "binary": ("bce_with_logits", "cross_entropy", "multi_margin"),
+        "multiclass": ("cross_entropy", "multi_margin"),
+        "multilabel": ("bce_with_logits",),
+    }
 
 
 def test_cross_entropy_takes_label_smoothing() -> None:

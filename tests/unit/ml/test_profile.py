@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from app.ml.tables import json_rows, profile
 from app.ml.tables.canonical import ColumnType
-from app.ml.tables.parquet import TypedTable
+from app.ml.tables.typed import TypedTable
 from tests.unit.ml.files import column_of, csv_of
 from tests.unit.ml.workbench import profile_of, table_of
 

@@ -16,7 +16,7 @@ from app.ml.plan import Plan
 from app.ml.specs import JobRequest, JobSpec
 from app.ml.tables import json_rows, parquet, profile
 from app.ml.tables.canonical import ColumnType, column_type
-from app.ml.tables.parquet import TypedTable
+from app.ml.tables.typed import TypedTable
 from app.ml.training import loop
 from app.ml.training.events import EpochEnded, Event, StopReason, TrainEnded, TrainTask
 from app.storage import Storage, sha256_of

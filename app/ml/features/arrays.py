@@ -1,0 +1,54 @@
+"""Columns of a table as numpy arrays."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def floats(column: pa.ChunkedArray) -> Floats:
+    """A numeric column as float64, missing as NaN; integers beyond 2**53 are rounded."""
+    filled: Floats = pc.cast(column, pa.float64(), safe=False).to_numpy()
+    return filled
+
+
+def microseconds(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """A datetime column without gaps as microseconds since 1970 in UTC."""
+    if pa.types.is_date32(column.type):
+        column = pc.cast(column, pa.timestamp("us"))
+    found: NDArray[np.int64] = pc.cast(column, pa.int64()).to_numpy()
+    return found
+
+
+def as_dictionary(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of strings as dictionaries, all chunks with one; others stay as they are."""
+    if pa.types.is_string(column.type):
+        column = column.dictionary_encode()
+    return column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column
+
+
+def codes(column: pa.ChunkedArray, values: pa.Array) -> NDArray[np.int64]:
+    """The position of each value among ``values``; -1 where it is missing or unknown."""
+    if pa.types.is_dictionary(column.type):
+        pieces = [_codes_of_chunk(chunk, values) for chunk in column.chunks]
+        return np.concatenate([np.empty(0, np.int64), *pieces])
+    found = pc.index_in(column, value_set=values, skip_nulls=True)
+    known: NDArray[np.int64] = pc.fill_null(found, -1).to_numpy().astype(np.int64)
+    return known
+
+
+def _codes_of_chunk(chunk: pa.DictionaryArray, values: pa.Array) -> NDArray[np.int64]:
+    """Only the dictionary is looked up; -1, its last place, is for missing."""
+    found = pc.index_in(chunk.dictionary, value_set=values, skip_nulls=True)
+    of_dictionary = pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    indices = pc.fill_null(chunk.indices, len(of_dictionary)).to_numpy(zero_copy_only=False)
+    known: NDArray[np.int64] = np.append(of_dictionary, -1)[indices]
+    return known
+
+
+def mask(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """A boolean column without gaps as an array."""
+    found: NDArray[np.bool_] = column.to_numpy()
+    return found
