@@ -56,7 +56,7 @@ bench: $(VENV)/.bench $(PEERS)/.ready  ## measure against hand-written loops, ot
 	$(BIN)/python -m benchmarks
 
 $(VENV)/.bench: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,serving]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@
 
 $(PEERS)/.ready: $(PEERS_FILE)  # a server that resolves only by itself
