@@ -17,9 +17,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from statistics import mean
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -33,7 +31,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from benchmarks.harness import Scale, console, has_module, table
+from benchmarks.harness import Scale, console, has_module, running_server, table
 from tests.server import Server
 
 Frame = Any
@@ -195,18 +193,17 @@ def run(scale: Scale) -> None:
         *("table", "fitserve", *rivals, *(f"/ {name}" for name in rivals)),
     )
     ratios: dict[str, list[float]] = {name: [] for name in rivals}
-    with warnings.catch_warnings(), TemporaryDirectory() as folder:
+    with warnings.catch_warnings(), running_server(scale) as server:
         warnings.simplefilter("ignore")
-        with Server(Path(folder) / "data") as server:
-            for name in size.tables:
-                own = errors(name, by_service(server), size.seeds)
-                theirs = {r: errors(name, answer, size.seeds) for r, answer in rivals.items()}
-                for rival, (error, _) in theirs.items():
-                    ratios[rival].append(own[0] / max(error, 1e-12))
-                cells = [f"{error:.5g} ({taken:.1f})" for error, taken in (own, *theirs.values())]
-                cells += [f"{ratios[rival][-1]:.3f}" for rival in rivals]
-                rows.add_row(name, *cells)
-                console.print(name, *cells)
+        for name in size.tables:
+            own = errors(name, by_service(server), size.seeds)
+            theirs = {r: errors(name, answer, size.seeds) for r, answer in rivals.items()}
+            for rival, (error, _) in theirs.items():
+                ratios[rival].append(own[0] / max(error, 1e-12))
+            cells = [f"{error:.5g} ({taken:.1f})" for error, taken in (own, *theirs.values())]
+            cells += [f"{ratios[rival][-1]:.3f}" for rival in rivals]
+            rows.add_row(name, *cells)
+            console.print(name, *cells)
     console.print(rows)
     show_targets(ratios)
 

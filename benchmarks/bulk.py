@@ -22,7 +22,16 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from benchmarks.harness import MIB_BYTES, Scale, console, milliseconds, rounds, seconds, table
+from benchmarks.harness import (
+    MIB_BYTES,
+    Scale,
+    console,
+    milliseconds,
+    rounds,
+    running_server,
+    seconds,
+    table,
+)
 from benchmarks.ingest import Watch
 from benchmarks.serving import FITSERVE, MODEL, NAMED_ROW, train
 from benchmarks.serving_peers import forward
@@ -142,9 +151,7 @@ def cold(server: Server, restarts: int) -> None:
 def run(scale: Scale) -> None:
     """Measure bulk and first predictions on one server."""
     size = SIZES[scale]
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        with Server(folder / "data", **FITSERVE) as server:
-            train(server)
-            bulk(server, folder, size)
-            cold(server, size.restarts)
+    with TemporaryDirectory() as folder, running_server(scale, **FITSERVE) as server:
+        train(server)
+        bulk(server, Path(folder), size)
+        cold(server, size.restarts)

@@ -1,15 +1,23 @@
-"""What the benchmarks share: how large a run is, clocks, tables and progress."""
+"""What the benchmarks share: how large a run is, servers, clocks, tables and progress."""
 
+import atexit
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
+from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-console = Console(soft_wrap=True)
+from tests.server import Server
+
+console = Console(width=None if sys.stdout.isatty() else 120, soft_wrap=True)
 MIB_BYTES = 1024 * 1024
 
 
@@ -47,6 +55,33 @@ def has_module(scale: Scale, name: str) -> bool:
     return has_peer(scale, name, found=find_spec(name) is not None)
 
 
+@contextmanager
+def running_server(scale: Scale, **settings: str) -> Iterator[Server]:
+    """Run a server with a data directory of its own and stop it in the end.
+
+    In a tiny run those with the same settings share one that runs until the process ends: starts
+    would be most of its time.
+    """
+    if scale is Scale.TINY:
+        yield _shared_server(**settings)
+    else:
+        with _server(**settings) as server:
+            yield server
+
+
+@contextmanager
+def _server(**settings: str) -> Iterator[Server]:
+    with TemporaryDirectory() as folder, Server(Path(folder) / "data", **settings) as server:
+        yield server
+
+
+@cache
+def _shared_server(**settings: str) -> Server:
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(_server(**settings))
+
+
 def seconds(work: Callable[[], object]) -> float:
     """Return the wall-clock seconds of one call."""
     started = time.perf_counter()
@@ -70,5 +105,5 @@ def table(title: str, *columns: str) -> Table:
     """Return an empty table: names in its first column on the left, figures on the right."""
     empty = Table(title=title)
     for number, column in enumerate(columns):
-        empty.add_column(column, justify="right" if number else "left", no_wrap=True)
+        empty.add_column(column, justify="right" if number else "left")
     return empty

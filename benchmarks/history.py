@@ -9,9 +9,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from sqlalchemy import select
@@ -24,7 +22,7 @@ from app.ml.specs import JobSpec
 from app.ml.training.events import EpochEnded, TrainEnded, TrainTask
 from app.services.jobs import queue
 from app.storage import Storage
-from benchmarks.harness import Scale, console, rounds, seconds, table
+from benchmarks.harness import Scale, console, rounds, running_server, seconds, table
 from benchmarks.job_rows import copy_of
 from tests.server import LINE_JOB, Json, Server
 
@@ -33,7 +31,7 @@ RECORD_EPOCHS = 700
 """Epochs recorded at once: about what half a second of the quickest training makes."""
 WINDOW_POINTS = 2_000
 NO_CHECKPOINTS = {"every_seconds": 3600, "keep": 1}
-LINEAR: Json = {**LINE_JOB, "checkpoint": NO_CHECKPOINTS}
+LINEAR: Json = {**LINE_JOB, "dataset": "short", "checkpoint": NO_CHECKPOINTS}
 MLP: Json = {
     "dataset": "waves",
     "target": "y",
@@ -61,10 +59,10 @@ SIZES = {
 }
 
 
-def fill(database: Database, epochs: int) -> str:
-    """Record so many epochs of a job as the worker does it; return its id."""
+def fill(database: Database, job_id: str, epochs: int) -> str:
+    """Record so many epochs of a copy of the job as the worker does it; return the copy's id."""
     with database.write() as session:
-        source = session.scalars(select(Job)).one()
+        source = session.scalars(select(Job).where(Job.id == job_id)).one()
         new = {"status": "queued", "epochs_done": 0, "model_name": None, "priority": 100}
         queue.enqueue(session, copy_of(source, **new))
     with database.write() as session:
@@ -83,28 +81,26 @@ def fill(database: Database, epochs: int) -> str:
     return claim.job_id
 
 
-def read(size: Size) -> None:
+def read(server: Server, size: Size) -> None:
     """Read the window over HTTP, as a chart asks for it."""
-    with TemporaryDirectory() as folder, Server(Path(folder) / "data") as server:
-        server.line()
-        server.train(**LINE_JOB)
-        server.terminate()
-        path = server.data_dir / "fitserve.db"
-        before_bytes = path.stat().st_size
-        database = Database(path)
-        job_id = fill(database, size.epochs)
-        database.close()
-        disk_bytes = path.stat().st_size - before_bytes
-        server.restart()
-        where = f"/v1/jobs/{job_id}/metrics"
-        window: Json = {"max_points": WINDOW_POINTS}
-        taken = [
-            seconds(lambda: server.ok("GET", where, params=window))
-            for _ in rounds(size.reads, "long histories")
-        ]
-        points = len(server.ok("GET", where, params=window)["series"]["train_loss"]["epoch"])
-        last = {**window, "names": "train_loss", "after_epoch": size.epochs - size.epochs // 10}
-        tail = seconds(lambda: server.ok("GET", where, params=last))
+    trained = server.train(**LINEAR)
+    server.terminate()
+    path = server.data_dir / "fitserve.db"
+    before_bytes = path.stat().st_size
+    database = Database(path)
+    job_id = fill(database, trained["id"], size.epochs)
+    database.close()
+    disk_bytes = path.stat().st_size - before_bytes
+    server.restart()
+    where = f"/v1/jobs/{job_id}/metrics"
+    window: Json = {"max_points": WINDOW_POINTS}
+    taken = [
+        seconds(lambda: server.ok("GET", where, params=window))
+        for _ in rounds(size.reads, "long histories")
+    ]
+    points = len(server.ok("GET", where, params=window)["series"]["train_loss"]["epoch"])
+    last = {**window, "names": "train_loss", "after_epoch": size.epochs - size.epochs // 10}
+    tail = seconds(lambda: server.ok("GET", where, params=last))
     bare_bytes = size.epochs * len(NAMES) * 8
     rows = table(f"{size.epochs:,} epochs of {len(NAMES)} series", "", "measured", "target")
     rows.add_row(f"all of it in {points:,} points, median", f"{median(taken):.3f} s", "0.3 s")
@@ -160,31 +156,29 @@ def pairs(server: Server, job: Json, turns: Iterable[int]) -> list[tuple[float, 
     return found
 
 
-def recording(size: Size) -> None:
+def recording(server: Server, size: Size) -> None:
     """Compare trainings whose events are written down with trainings whose are not."""
     rows = table(
         f"What recording costs ({size.rounds} rounds, alternating, medians)",
         *("", "unrecorded", "recorded", "median ratio", "target"),
     )
-    with TemporaryDirectory() as folder, Server(Path(folder) / "data") as server:
-        server.line()
-        source = {"kind": "synthetic", "generator": "regression", "rows": 5000, "seed": 3}
-        server.ok("POST", "/v1/datasets", json={"name": "waves", "source": source})
-        for name, job in (
-            (
-                f"{size.linear_epochs:,} epochs of two parameters",
-                {**LINEAR, "epochs": size.linear_epochs},
-            ),
-            ("MLP 64-64", {**MLP, "epochs": size.mlp_epochs}),
-        ):
-            found = pairs(server, job, rounds(size.rounds, name))
-            bare, ours = (median(column) for column in zip(*found, strict=True))
-            ratio = median(b / a for a, b in found)
-            rows.add_row(name, f"{bare:.2f} s", f"{ours:.2f} s", f"{ratio:.3f}", "1.02")
+    source = {"kind": "synthetic", "generator": "regression", "rows": 5000, "seed": 3}
+    server.ok("POST", "/v1/datasets", json={"name": "waves", "source": source})
+    linear, mlp = {**LINEAR, "epochs": size.linear_epochs}, {**MLP, "epochs": size.mlp_epochs}
+    for name, job in (
+        (f"{size.linear_epochs:,} epochs of two parameters", linear),
+        ("MLP 64-64", mlp),
+    ):
+        found = pairs(server, job, rounds(size.rounds, name))
+        bare, ours = (median(column) for column in zip(*found, strict=True))
+        ratio = median(b / a for a, b in found)
+        rows.add_row(name, f"{bare:.2f} s", f"{ours:.2f} s", f"{ratio:.3f}", "1.02")
     console.print(rows)
 
 
 def run(scale: Scale) -> None:
-    """Read a long history, then measure what recording costs."""
-    read(SIZES[scale])
-    recording(SIZES[scale])
+    """Measure what recording costs, then read a long history."""
+    with running_server(scale) as server:
+        server.line("short")
+        recording(server, SIZES[scale])
+        read(server, SIZES[scale])

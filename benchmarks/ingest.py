@@ -21,7 +21,16 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from benchmarks.harness import MIB_BYTES, Scale, console, milliseconds, rounds, seconds, table
+from benchmarks.harness import (
+    MIB_BYTES,
+    Scale,
+    console,
+    milliseconds,
+    rounds,
+    running_server,
+    seconds,
+    table,
+)
 from tests.server import Server
 
 FLOATS, CATEGORIES, LABELS = 16, 4, 50
@@ -165,7 +174,7 @@ def small(server: Server, size: Size) -> None:
 def run(scale: Scale) -> None:
     """Measure small and large uploads on one server."""
     size = SIZES[scale]
-    with TemporaryDirectory() as folder, Server(Path(folder) / "data") as server:
+    with TemporaryDirectory() as folder, running_server(scale) as server:
         if scale is not Scale.TINY:
             time.sleep(SETTLE_SECONDS)
         small(server, size)

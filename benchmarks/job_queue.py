@@ -151,13 +151,10 @@ def followers(server: Server, size: Size) -> None:
 
 
 def run(scale: Scale) -> None:
-    """Measure a long queue and many followers, each on a server of its own."""
+    """Measure many followers, then a long queue, whose server trains no more after it."""
     size = SIZES[scale]
     slots = {"FITSERVE_MAX_PARALLEL_JOBS": "1", "FITSERVE_MAX_QUEUED_JOBS": str(2 * size.queued)}
-    with TemporaryDirectory() as folder:
-        with Server(Path(folder) / "data", **slots) as server:
-            server.line()
-            long_queue(server, Path(folder), size)
-        with Server(Path(folder) / "followed") as server:
-            server.line()
-            followers(server, size)
+    with TemporaryDirectory() as folder, Server(Path(folder) / "data", **slots) as server:
+        server.line()
+        followers(server, size)
+        long_queue(server, Path(folder), size)

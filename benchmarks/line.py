@@ -10,13 +10,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
-from tempfile import TemporaryDirectory
 
 import torch
 
 from benchmarks import line_loop
-from benchmarks.harness import Scale, console, milliseconds, rounds, table
-from tests.server import LINE_JOB, Server
+from benchmarks.harness import Scale, console, milliseconds, rounds, running_server, table
+from tests.server import LINE_JOB
 
 PAUSE_SECONDS = 0.25
 """Between jobs, as a person sends them; the next spare process warms up meanwhile."""
@@ -46,7 +45,7 @@ def run(scale: Scale) -> None:
         for _ in range(size.scripts)
     ]
     bare, service = [], []
-    with TemporaryDirectory() as folder, Server(Path(folder) / "data") as server:
+    with running_server(scale) as server:
         server.line()
         last = server.train(**LINE_JOB)["metrics"]["last"]
         assert abs(last["test_loss"] - line_loop.train()[-1][1]) < 1e-6, "not the same work"

@@ -25,7 +25,7 @@ import orjson
 import pyarrow as pa
 
 from app.ml.inference import card
-from benchmarks.harness import Scale, console, has_module, has_peer, rounds, table
+from benchmarks.harness import Scale, console, has_module, has_peer, rounds, running_server, table
 from benchmarks.load import CONNECTIONS, Endpoint, Peer, Round, idle_cores, require_wrk
 from benchmarks.serving_peers import forward
 from tests.server import Server, free_port
@@ -97,7 +97,9 @@ def train(server: Server) -> str:
     """Train the model that all of them serve; return its id."""
     source = {"kind": "synthetic", "generator": "regression", "rows": 2000, "seed": 3}
     source |= {"features": 8, "informative": 8}
-    server.ok("POST", "/v1/datasets", json={"name": "regression", "source": source})
+    server.ok(
+        "POST", "/v1/datasets", json={"name": "regression", "source": source, "replace": True}
+    )
     spec: dict[str, Any] = {"dataset": "regression", "target": "y", "register_as": MODEL}
     server.train(**spec, model={"kind": "mlp", "hidden": [64, 64]}, epochs=20)
     return str(server.ok("GET", f"/v1/models/{MODEL}")["id"])
@@ -144,7 +146,7 @@ def started(scale: Scale, folder: Path) -> Iterator[tuple[Server, list[Endpoint]
     weights = folder / "weights.safetensors"
     kinds = [kind for kind in KINDS if kind.is_installed(scale)]
     with ExitStack() as stack:
-        server = stack.enter_context(Server(folder / "data", **FITSERVE))
+        server = stack.enter_context(running_server(scale, **FITSERVE))
         right = Answers(server, train(server), weights)
         endpoints = of_fitserve(server)
         for endpoint in endpoints:

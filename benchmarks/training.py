@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import Scale, console, has_module, rounds, table
+from benchmarks.harness import Scale, console, has_module, rounds, running_server, table
 from benchmarks.training_loops import BATCH
 from tests.server import Server
 
@@ -116,7 +116,7 @@ def run(scale: Scale) -> None:
     size = SIZES[scale]
     # The libraries and our own module take the longest: what is missing is noticed before.
     libraries = [name for name, package in LIBRARIES.items() if has_module(scale, package)]
-    with TemporaryDirectory() as folder, Server(Path(folder) / "data") as server:
+    with TemporaryDirectory() as folder, running_server(scale) as server:
         data = arrays(Path(folder), size)
         upload(server, size.rows)
         mlp(server, data, size, libraries)
