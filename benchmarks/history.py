@@ -6,14 +6,12 @@ recorded takes at most 2% longer than the same task with its events thrown away.
 """
 
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 from sqlalchemy import select
 
 from app.db.models import Job
@@ -24,88 +22,97 @@ from app.ml.specs import JobSpec
 from app.ml.training.events import EpochEnded, TrainEnded, TrainTask
 from app.services.jobs import queue
 from app.storage import Storage
+from benchmarks.harness import Scale, console, rounds, running_server, seconds, table
+from benchmarks.job_rows import copy_of
 from tests.server import LINE_JOB, Json, Server
 
-EPOCHS = 1_000_000
 NAMES = ("train_loss", "test_loss", "learning_rate")
-ONE_RECORD = 700  # epochs; what half a second of the quickest training makes is about as many
-WINDOW = 2_000
-READS = 15
-ROUNDS = 9
-TINY: Json = {**LINE_JOB, "epochs": 40_000, "checkpoint": {"every_seconds": 3600, "keep": 1}}
+RECORD_EPOCHS = 700
+"""Epochs recorded at once: about what half a second of the quickest training makes."""
+WINDOW_POINTS = 2_000
+NO_CHECKPOINTS = {"every_seconds": 3600, "keep": 1}
+LINEAR: Json = {**LINE_JOB, "dataset": "short", "checkpoint": NO_CHECKPOINTS}
 MLP: Json = {
     "dataset": "waves",
     "target": "y",
     "model": {"kind": "mlp", "hidden": [64, 64]},
-    "epochs": 250,
     "batch_size": 64,
     "early_stopping": None,
-    "checkpoint": {"every_seconds": 3600, "keep": 1},
+    "checkpoint": NO_CHECKPOINTS,
 }
 
 
-def fill(database: Database) -> str:
-    """A job with a million epochs, recorded as the worker does it."""
+@dataclass(frozen=True)
+class Size:
+    epochs: int
+    """In the long history."""
+    reads: int
+    rounds: int
+    linear_epochs: int
+    mlp_epochs: int
+
+
+SIZES = {
+    Scale.FULL: Size(1_000_000, reads=15, rounds=9, linear_epochs=40_000, mlp_epochs=250),
+    Scale.QUICK: Size(1_000_000, reads=5, rounds=2, linear_epochs=40_000, mlp_epochs=250),
+    Scale.TINY: Size(10_000, reads=1, rounds=1, linear_epochs=200, mlp_epochs=2),
+}
+
+
+def fill(database: Database, job_id: str, epochs: int) -> str:
+    """Record so many epochs of a copy of the job as the worker does it; return the copy's id."""
     with database.write() as session:
-        source = session.scalars(select(Job)).one()
-        names = [column.key for column in Job.__mapper__.column_attrs]
-        copied = {name: getattr(source, name) for name in names if name not in ("id", "status")}
-        fresh = {"id": new_id("job"), "epochs_done": 0, "model_name": None, "priority": 100}
-        queue.enqueue(session, Job(**{**copied, **fresh}))
+        source = session.scalars(select(Job).where(Job.id == job_id)).one()
+        new = {"status": "queued", "epochs_done": 0, "model_name": None, "priority": 100}
+        queue.enqueue(session, copy_of(source, **new))
     with database.write() as session:
         claim = queue.claim(session)
         assert claim is not None
-    values = np.random.default_rng(0).standard_normal((EPOCHS, len(NAMES))).tolist()
-    for first in range(0, EPOCHS, ONE_RECORD):
-        part = enumerate(values[first : first + ONE_RECORD], first)
-        epochs = [
+    values = np.random.default_rng(0).standard_normal((epochs, len(NAMES))).tolist()
+    for first in range(0, epochs, RECORD_EPOCHS):
+        record = [
             EpochEnded(epoch=epoch, values=dict(zip(NAMES, row, strict=True)))
-            for epoch, row in part
+            for epoch, row in enumerate(values[first : first + RECORD_EPOCHS], first)
         ]
         with database.write() as session:
-            queue.record(session, claim, epochs, None)
+            queue.record(session, claim, record, None)
     with database.write() as session:
         queue.fail(session, claim, "internal_error", "it was never trained")
     return claim.job_id
 
 
-def read(console: Console) -> None:
-    """The window over HTTP, as a chart asks for it."""
-    with TemporaryDirectory() as folder, Server(Path(folder) / "data") as server:
-        server.line()
-        server.train(**LINE_JOB)
-        server.terminate()
-        path = server.data_dir / "fitserve.db"
-        before = path.stat().st_size
-        database = Database(path)
-        job_id = fill(database)
-        database.close()
-        size = path.stat().st_size - before
-        server.restart()
-        where = f"/v1/jobs/{job_id}/metrics"
-        taken, points = [], 0
-        for _ in range(READS):
-            started = time.perf_counter()
-            found = server.ok("GET", where, params={"max_points": WINDOW})
-            taken.append(time.perf_counter() - started)
-            points = len(found["series"]["train_loss"]["epoch"])
-        one = {"max_points": WINDOW, "names": "train_loss", "after_epoch": EPOCHS - 100_000}
-        started = time.perf_counter()
-        server.ok("GET", where, params=one)
-        tail = time.perf_counter() - started
-    raw = EPOCHS * len(NAMES) * 8
-    table = Table(title=f"{EPOCHS:,} epochs of {len(NAMES)} series")
-    for column in ("", "measured", "target"):
-        table.add_column(column, justify="left" if not column else "right")
-    table.add_row(f"all of it in {points:,} points, median", f"{median(taken):.3f} s", "0.3 s")
-    table.add_row("the slowest of them", f"{max(taken):.3f} s", "")
-    table.add_row("the last 100,000 epochs of one series", f"{tail:.3f} s", "")
-    table.add_row("on the disk", f"{size / 1e6:.1f} MB", f"bare floats: {raw / 1e6:.1f} MB")
-    console.print(table)
+def read(server: Server, size: Size) -> None:
+    """Read the window over HTTP, as a chart asks for it."""
+    trained = server.train(**LINEAR)
+    server.terminate()
+    path = server.data_dir / "fitserve.db"
+    before_bytes = path.stat().st_size
+    database = Database(path)
+    job_id = fill(database, trained["id"], size.epochs)
+    database.close()
+    disk_bytes = path.stat().st_size - before_bytes
+    server.restart()
+    where = f"/v1/jobs/{job_id}/metrics"
+    window: Json = {"max_points": WINDOW_POINTS}
+    taken = [
+        seconds(lambda: server.ok("GET", where, params=window))
+        for _ in rounds(size.reads, "long histories")
+    ]
+    points = len(server.ok("GET", where, params=window)["series"]["train_loss"]["epoch"])
+    last = {**window, "names": "train_loss", "after_epoch": size.epochs - size.epochs // 10}
+    tail = seconds(lambda: server.ok("GET", where, params=last))
+    bare_bytes = size.epochs * len(NAMES) * 8
+    rows = table(f"{size.epochs:,} epochs of {len(NAMES)} series", "", "measured", "target")
+    rows.add_row(f"all of it in {points:,} points, median", f"{median(taken):.3f} s", "0.3 s")
+    rows.add_row("the slowest of them", f"{max(taken):.3f} s", "")
+    rows.add_row("the last tenth of one series", f"{tail:.3f} s", "")
+    disk, bare = f"{disk_bytes / 1e6:.1f} MB", f"bare floats: {bare_bytes / 1e6:.1f} MB"
+    rows.add_row("on the disk", disk, bare)
+    console.print(rows)
 
 
-def thrown_away(executor: LocalExecutor, server: Server, job: Json) -> float:
-    """Seconds of the same task when nobody writes down what it says."""
+def unrecorded(executor: LocalExecutor, server: Server, job: Json) -> float:
+    """Return the seconds of the same task when nobody writes down its events."""
     storage = Storage(server.data_dir)
     task = TrainTask(
         root=storage.root,
@@ -126,45 +133,52 @@ def thrown_away(executor: LocalExecutor, server: Server, job: Json) -> float:
 
 
 def recorded(server: Server, job: Json) -> tuple[Json, float]:
-    """The job, and the seconds from its claim to its end."""
+    """Return the finished job, and the seconds from its claim to its end."""
     done = server.train(**job)
     started, finished = (datetime.fromisoformat(done[f"{at}_at"]) for at in ("started", "finished"))
     return done, (finished - started).total_seconds()
 
 
-def recording(console: Console) -> None:
-    """Alternate the two."""
-    table = Table(title=f"What recording costs ({ROUNDS} rounds, alternating, medians)")
-    for column in ("", "thrown away", "recorded", "median ratio", "target"):
-        table.add_column(column, justify="left" if not column else "right")
+def pairs(server: Server, job: Json, turns: Iterable[int]) -> list[tuple[float, float]]:
+    """Return ``(unrecorded, recorded)`` seconds; who is first changes from turn to turn."""
     executor = LocalExecutor()
-    with TemporaryDirectory() as folder, Server(Path(folder) / "data") as server:
-        server.line()
-        source = {"kind": "synthetic", "generator": "regression", "rows": 5000, "seed": 3}
-        server.ok("POST", "/v1/datasets", json={"name": "waves", "source": source})
-        for name, job in (("40,000 epochs of two parameters", TINY), ("MLP 64-64", MLP)):
-            bare, kept = [], []
-            done, _ = recorded(server, job)
-            thrown_away(executor, server, done)
-            for turn in range(ROUNDS):
-                for which in ("bare", "kept") if turn % 2 else ("kept", "bare"):
-                    if which == "bare":
-                        bare.append(thrown_away(executor, server, done))
-                    else:
-                        kept.append(recorded(server, job)[1])
-            ratio = median(b / a for a, b in zip(bare, kept, strict=True))
-            cells = f"{median(bare):.2f} s", f"{median(kept):.2f} s", f"{ratio:.3f}", "1.02"
-            table.add_row(name, *cells)
+    done, _ = recorded(server, job)
+    unrecorded(executor, server, done)
+    found = []
+    for turn in turns:
+        if turn % 2:
+            bare = unrecorded(executor, server, done)
+            found.append((bare, recorded(server, job)[1]))
+        else:
+            ours = recorded(server, job)[1]
+            found.append((unrecorded(executor, server, done), ours))
     executor.close()
-    console.print(table)
+    return found
 
 
-def main() -> None:
-    """Both."""
-    console = Console()
-    read(console)
-    recording(console)
+def recording(server: Server, size: Size) -> None:
+    """Compare trainings whose events are written down with trainings whose are not."""
+    rows = table(
+        f"What recording costs ({size.rounds} rounds, alternating, medians)",
+        *("", "unrecorded", "recorded", "median ratio", "target"),
+    )
+    source = {"kind": "synthetic", "generator": "regression", "rows": 5000, "seed": 3}
+    server.ok("POST", "/v1/datasets", json={"name": "waves", "source": source})
+    linear, mlp = {**LINEAR, "epochs": size.linear_epochs}, {**MLP, "epochs": size.mlp_epochs}
+    for name, job in (
+        (f"{size.linear_epochs:,} epochs of two parameters", linear),
+        ("MLP 64-64", mlp),
+    ):
+        found = pairs(server, job, rounds(size.rounds, name))
+        bare, ours = (median(column) for column in zip(*found, strict=True))
+        ratio = median(b / a for a, b in found)
+        rows.add_row(name, f"{bare:.2f} s", f"{ours:.2f} s", f"{ratio:.3f}", "1.02")
+    console.print(rows)
 
 
-if __name__ == "__main__":
-    main()
+def run(scale: Scale) -> None:
+    """Measure what recording costs, then read a long history."""
+    with running_server(scale) as server:
+        server.line("short")
+        recording(server, SIZES[scale])
+        read(server, SIZES[scale])

@@ -1,69 +1,70 @@
 """The straight-line job over HTTP, warm, against the bare loop and against a fresh script.
 
-Target: from POST with ``Prefer: wait=10`` to the answer at most 60 ms more than the bare loop
+Target: from POST with ``Prefer: wait=60`` to the answer at most 60 ms more than the bare loop
 takes inside a running Python process.
 """
 
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
-from tempfile import TemporaryDirectory
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks import line_loop
-from tests.server import LINE_JOB, Server
+from benchmarks.harness import Scale, console, milliseconds, rounds, running_server, table
+from tests.server import LINE_JOB
 
-ROUNDS = 40
-SCRIPT_ROUNDS = 5
-PAUSE = 0.25  # a job at a time, as a person sends them; the next spare process warms up meanwhile
-
-
-def _ms(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return (time.perf_counter() - started) * 1000
+PAUSE_SECONDS = 0.25
+"""Between jobs, as a person sends them; the next spare process warms up meanwhile."""
 
 
-def main() -> None:
-    """Alternate the three, print medians and the difference."""
+@dataclass(frozen=True)
+class Size:
+    rounds: int
+    scripts: int
+
+
+SIZES = {
+    Scale.FULL: Size(rounds=40, scripts=5),
+    Scale.QUICK: Size(rounds=15, scripts=2),
+    Scale.TINY: Size(rounds=1, scripts=1),
+}
+
+
+def run(scale: Scale) -> None:
+    """Alternate the job with the bare loop; print medians and the difference."""
+    size = SIZES[scale]
     torch.set_num_threads(1)
     line_loop.train()
     script = [sys.executable, str(Path(line_loop.__file__))]
     scripts = [
-        _ms(lambda: subprocess.run(script, check=True, capture_output=True))
-        for _ in range(SCRIPT_ROUNDS)
+        milliseconds(lambda: subprocess.run(script, check=True, capture_output=True))
+        for _ in range(size.scripts)
     ]
     bare, service = [], []
-    with TemporaryDirectory() as folder, Server(Path(folder) / "data") as server:
+    with running_server(scale) as server:
         server.line()
-        history = server.train(**LINE_JOB)["metrics"]["last"]
-        assert abs(history["test_loss"] - line_loop.train()[-1][1]) < 1e-6, "not the same work"
-        for _ in range(ROUNDS):
-            time.sleep(PAUSE)
-            bare.append(_ms(line_loop.train))
-            service.append(_ms(lambda: server.train(**LINE_JOB)))
+        last = server.train(**LINE_JOB)["metrics"]["last"]
+        assert abs(last["test_loss"] - line_loop.train()[-1][1]) < 1e-6, "not the same work"
+        for _ in rounds(size.rounds, "straight lines"):
+            time.sleep(PAUSE_SECONDS)
+            bare.append(milliseconds(line_loop.train))
+            service.append(milliseconds(lambda: server.train(**LINE_JOB)))
     extra = [a - b for a, b in zip(service, bare, strict=True)]
-    table = Table(title=f"The straight line, 100 epochs (ms; {ROUNDS} rounds, alternating)")
-    for column in ("", "median", "90th percentile", "lowest"):
-        table.add_column(column, justify="left" if not column else "right")
+    rows = table(
+        f"The straight line, 100 epochs (ms; {size.rounds} rounds, alternating)",
+        *("", "median", "90th percentile", "lowest"),
+    )
     for name, values in (
         ("bare loop in a running process", bare),
         ("fitserve, POST to answer", service),
         ("difference", extra),
         ("fresh python script", scripts),
     ):
-        ninetieth = quantiles(values, n=10)[-1]
-        table.add_row(name, f"{median(values):.1f}", f"{ninetieth:.1f}", f"{min(values):.1f}")
-    console = Console()
-    console.print(table)
-    console.print(f"target: difference at most 60 ms; measured {median(extra):.1f} ms\n")
-
-
-if __name__ == "__main__":
-    main()
+        ninetieth = quantiles(values, n=10)[-1] if len(values) > 1 else values[0]
+        rows.add_row(name, f"{median(values):.1f}", f"{ninetieth:.1f}", f"{min(values):.1f}")
+    console.print(rows)
+    console.print(f"target: difference at most 60 ms; measured {median(extra):.1f} ms")

@@ -5,25 +5,39 @@ Both sides start from the same Arrow table as it is read from disk (categories a
 learn means, deviations and categories from it, and fill a new matrix. Target: at most 3 times.
 """
 
-import time
+from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
 import pyarrow as pa
 import torch
-from rich.console import Console
 
 from app.ml.features.arrays import as_dictionary
 from app.ml.features.encoder import Matrix, fit_features
 from app.ml.specs import PreprocessingSpec
-from benchmarks.ingest import CATEGORIES, FLOATS, LABELS, ROWS, make
+from benchmarks.harness import Scale, console, rounds, seconds
+from benchmarks.ingest import CATEGORIES, FLOATS, LABELS, random_table
 
-ROUNDS = 5
+WIDTH = FLOATS + CATEGORIES * LABELS
+"""Columns of the matrix."""
+
+
+@dataclass(frozen=True)
+class Size:
+    rows: int
+    rounds: int
+
+
+SIZES = {
+    Scale.FULL: Size(rows=1_000_000, rounds=5),
+    Scale.QUICK: Size(rows=1_000_000, rounds=2),
+    Scale.TINY: Size(rows=10_000, rounds=1),
+}
 
 
 def by_hand(table: pa.Table) -> Matrix:
-    """The tightest numpy that does the same, for this table only."""
-    out: Matrix = np.zeros((table.num_rows, FLOATS + CATEGORIES * LABELS), dtype=np.float32)
+    """Return the ``(rows, WIDTH)`` matrix by the tightest numpy, for this table only."""
+    out: Matrix = np.zeros((table.num_rows, WIDTH), dtype=np.float32)
     for i in range(FLOATS):
         values = table[f"x{i}"].to_numpy()
         out[:, i] = (values - values.mean()) / values.std()
@@ -35,34 +49,31 @@ def by_hand(table: pa.Table) -> Matrix:
 
 
 def by_service(table: pa.Table) -> Matrix:
-    """What a training process does."""
+    """Return the ``(rows, WIDTH)`` matrix as a training process makes it."""
     names = table.column_names
     return fit_features(names, PreprocessingSpec(), table).encode(table)
 
 
-def main() -> None:
-    """Alternate the two; compare what they give."""
-    table = make()
+def run(scale: Scale) -> None:
+    """Compare what the two give, then alternate them."""
+    size = SIZES[scale]
+    table = random_table(size.rows)
     table = pa.table([as_dictionary(column) for column in table.columns], names=table.column_names)
-    ours, theirs = by_service(table), by_hand(table)
-    assert np.allclose(ours[:, :FLOATS], theirs[:, :FLOATS], atol=1e-6), "not the same work"
-    counts = [np.sort(side[:, FLOATS:].sum(axis=0)) for side in (ours, theirs)]
-    assert np.array_equal(counts[0], counts[1]), "not the same work"
-    del ours, theirs
-    bare: list[float] = []
-    service: list[float] = []
-    for _ in range(ROUNDS):
-        for work, times in ((by_hand, bare), (by_service, service)):
-            started = time.perf_counter()
-            torch.from_numpy(work(table))
-            times.append(time.perf_counter() - started)
+    _check(by_service(table), by_hand(table))
+    bare, service = [], []
+    for _ in rounds(size.rounds, "matrices"):
+        bare.append(seconds(lambda: torch.from_numpy(by_hand(table))))
+        service.append(seconds(lambda: torch.from_numpy(by_service(table))))
     ratio = median(b / a for a, b in zip(bare, service, strict=True))
-    Console().print(
-        f"{ROWS:,} x {FLOATS + CATEGORIES} to a ({ROWS}, {FLOATS + CATEGORIES * LABELS}) tensor: "
+    console.print(
+        f"{size.rows:,} x {FLOATS + CATEGORIES} to a ({size.rows}, {WIDTH}) tensor: "
         f"numpy by hand {median(bare):.2f} s, fitserve {median(service):.2f} s; "
-        f"ratio {ratio:.2f} (target: at most 3)\n"
+        f"ratio {ratio:.2f} (target: at most 3)"
     )
 
 
-if __name__ == "__main__":
-    main()
+def _check(ours: Matrix, theirs: Matrix) -> None:
+    """Raise unless both are the same but for the order of categories."""
+    assert np.allclose(ours[:, :FLOATS], theirs[:, :FLOATS], atol=1e-6), "not the same work"
+    counts = [np.sort(side[:, FLOATS:].sum(axis=0)) for side in (ours, theirs)]
+    assert np.array_equal(counts[0], counts[1]), "not the same work"

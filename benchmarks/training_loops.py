@@ -1,9 +1,8 @@
 """The same training by hand and by libraries: one contestant in a process of its own.
 
-``python -m benchmarks.training_loops NAME ARRAYS.npz`` trains the multilayer perceptron (or, for
-``tabular``, our own module) on one thread for ``EPOCHS`` epochs of batches of ``BATCH``, measures
-the validation loss and RMSE after each, and prints the seconds that took, imports and arrays left
-out.
+``python -m benchmarks.training_loops NAME ARRAYS.npz EPOCHS`` trains the multilayer perceptron (or,
+for ``tabular``, our own module) on one thread in batches of ``BATCH`` rows, measures the validation
+loss and RMSE after each epoch, and prints the seconds that took, imports and arrays left out.
 """
 
 import copy
@@ -18,25 +17,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-EPOCHS, BATCH = 100, 256
+BATCH = 256
+"""Rows."""
 Arrays = dict[str, Any]
+"""``x`` and ``x_held`` are ``(rows, 20)``, ``y`` and ``y_held`` ``(rows, 1)``."""
 
 
 def mlp() -> nn.Module:
-    """20-64-64-1."""
+    """Return the perceptron 20-64-64-1."""
     return nn.Sequential(
         nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1)
     )
 
 
-def tight(data: Arrays) -> float:
+def tight(data: Arrays, epochs: int) -> float:
     """The tightest eager loop: slices of tensors, fused Adam, losses read once per epoch."""
     x, y, x_held, y_held = (torch.from_numpy(data[k]) for k in ("x", "y", "x_held", "y_held"))
     model = mlp()
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     loss_fn = nn.MSELoss()
     started = time.perf_counter()
-    for _ in range(EPOCHS):
+    for _ in range(epochs):
         model.train()
         order = torch.randperm(len(x))
         x_epoch, y_epoch, seen = x[order], y[order], []
@@ -54,7 +55,7 @@ def tight(data: Arrays) -> float:
     return time.perf_counter() - started
 
 
-def tabular(data: Arrays) -> float:
+def tabular(data: Arrays, epochs: int) -> float:
     """Our default module in a tight loop of its own: fused AdamW, cosine, moving average."""
     from app.ml.nn import modules
     from app.ml.specs import Inputs, TabularSpec
@@ -66,10 +67,10 @@ def tabular(data: Arrays) -> float:
     current: list[Tensor] = [*model.parameters()]
     averaged: list[Tensor] = [*average.parameters()]
     optimizer = torch.optim.AdamW(current, lr=2e-3, weight_decay=0.3, fused=True)
-    rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
+    rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     loss_fn = nn.MSELoss()
     started = time.perf_counter()
-    for _ in range(EPOCHS):
+    for _ in range(epochs):
         model.train()
         order = torch.randperm(len(x))
         x_epoch, y_epoch, seen = x[order], y[order], []
@@ -92,7 +93,7 @@ def tabular(data: Arrays) -> float:
     return time.perf_counter() - started
 
 
-def dataloader(data: Arrays) -> float:
+def dataloader(data: Arrays, epochs: int) -> float:
     """What tutorials show: a Dataset, a DataLoader, and ``item()`` every step."""
     from torch.utils.data import DataLoader, TensorDataset
 
@@ -103,7 +104,7 @@ def dataloader(data: Arrays) -> float:
     model, loss_fn = mlp(), nn.MSELoss()
     optimizer = torch.optim.Adam(model.parameters())
     started = time.perf_counter()
-    for _ in range(EPOCHS):
+    for _ in range(epochs):
         total = 0.0
         for x, y in batches:
             loss = loss_fn(model(x), y)
@@ -116,7 +117,7 @@ def dataloader(data: Arrays) -> float:
     return time.perf_counter() - started
 
 
-def lightning(data: Arrays) -> float:
+def lightning(data: Arrays, epochs: int) -> float:
     """A LightningModule in a Trainer without logger, bar and checkpoints."""
     import lightning as pl
     from torch.utils.data import DataLoader, TensorDataset
@@ -143,7 +144,7 @@ def lightning(data: Arrays) -> float:
     train = TensorDataset(torch.from_numpy(data["x"]), torch.from_numpy(data["y"]))
     held = TensorDataset(torch.from_numpy(data["x_held"]), torch.from_numpy(data["y_held"]))
     trainer = pl.Trainer(
-        max_epochs=EPOCHS,
+        max_epochs=epochs,
         accelerator="cpu",
         logger=False,
         enable_progress_bar=False,
@@ -157,7 +158,7 @@ def lightning(data: Arrays) -> float:
     return time.perf_counter() - started
 
 
-def skorch(data: Arrays) -> float:
+def skorch(data: Arrays, epochs: int) -> float:
     """A NeuralNetRegressor with its default callbacks but the printing."""
     from skorch import NeuralNetRegressor
     from skorch.dataset import Dataset
@@ -165,7 +166,7 @@ def skorch(data: Arrays) -> float:
 
     net = NeuralNetRegressor(
         mlp,
-        max_epochs=EPOCHS,
+        max_epochs=epochs,
         batch_size=BATCH,
         optimizer=torch.optim.Adam,
         lr=1e-3,
@@ -178,7 +179,7 @@ def skorch(data: Arrays) -> float:
     return time.perf_counter() - started
 
 
-def keras(data: Arrays) -> float:
+def keras(data: Arrays, epochs: int) -> float:
     """Keras on torch: ``compile`` and ``fit``."""
     import os
 
@@ -191,12 +192,12 @@ def keras(data: Arrays) -> float:
     held = (data["x_held"], data["y_held"])
     started = time.perf_counter()
     model.fit(
-        data["x"], data["y"], batch_size=BATCH, epochs=EPOCHS, validation_data=held, verbose=0
+        data["x"], data["y"], batch_size=BATCH, epochs=epochs, validation_data=held, verbose=0
     )
     return time.perf_counter() - started
 
 
-CONTESTANTS: dict[str, Callable[[Arrays], float]] = {
+CONTESTANTS: dict[str, Callable[[Arrays, int], float]] = {
     "tight": tight,
     "tabular": tabular,
     "dataloader": dataloader,
@@ -208,4 +209,5 @@ CONTESTANTS: dict[str, Callable[[Arrays], float]] = {
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    print(CONTESTANTS[sys.argv[1]](dict(np.load(sys.argv[2]))))
+    name, arrays, epochs = sys.argv[1:]
+    print(CONTESTANTS[name](dict(np.load(arrays)), int(epochs)))
