@@ -50,7 +50,7 @@ schema: setup
 	  && FITSERVE_DATA_DIR=$$folder $(BIN)/alembic check; code=$$?; rm -rf $$folder; exit $$code
 
 openapi: setup  ## rewrite tests/api/openapi.json after a change of the surface
-	$(BIN)/python -m tests.api.openapi
+	$(BIN)/python -m tests.support.openapi
 
 bench: $(VENV)/.bench $(PEERS)/.ready  ## measure against hand-written loops, other libraries and servers; an hour
 	$(BIN)/python -m benchmarks

@@ -36,7 +36,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from tests.server import Server
+from tests.support.server import Server
 
 Frame = Any
 ARROW = "application/vnd.apache.arrow.stream"

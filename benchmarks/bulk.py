@@ -28,7 +28,7 @@ from torch import nn
 from benchmarks.ingest import MIB, Watch
 from benchmarks.serving import FITSERVE, MODEL, ROW, train
 from benchmarks.serving_peers import forward
-from tests.server import Server
+from tests.support.server import Server
 
 ROWS, BATCH, SLICE = 1_000_000, 65_536, 8_192
 ROUNDS, RESTARTS = 5, 3

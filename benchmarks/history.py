@@ -24,7 +24,7 @@ from app.ml.specs import JobSpec
 from app.ml.training.events import EpochEnded, TrainEnded, TrainTask
 from app.services.jobs import queue
 from app.storage import Storage
-from tests.server import LINE_JOB, Json, Server
+from tests.support.server import LINE_JOB, Json, Server
 
 EPOCHS = 1_000_000
 NAMES = ("train_loss", "test_loss", "learning_rate")

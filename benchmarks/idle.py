@@ -13,7 +13,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from tests.server import LINE_JOB, Server
+from tests.support.server import LINE_JOB, Server
 
 ROUNDS = 5
 SETTLE = 6.0

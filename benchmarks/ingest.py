@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from tests.server import Server
+from tests.support.server import Server
 
 ROWS, FLOATS, CATEGORIES, LABELS = 1_000_000, 16, 4, 50
 ROUNDS = 7

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import line_loop
-from tests.server import LINE_JOB, Server
+from tests.support.server import LINE_JOB, Server
 
 ROUNDS = 40
 SCRIPT_ROUNDS = 5

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from app.db import engines
 from app.db.models import Base, Job
 from app.ids import new_id
-from tests.server import LINE_JOB, QUICK_JOB, Server
+from tests.support.server import LINE_JOB, QUICK_JOB, Server
 
 QUEUED = 10_000
 ROUNDS = 300

@@ -32,7 +32,7 @@ from rich.table import Table
 from app.ml.inference import card
 from benchmarks.load import CONNECTIONS, NO_WRK, Endpoint, Peer, Round, cpu_seconds, has_wrk
 from benchmarks.serving_peers import forward
-from tests.server import Server, free_port
+from tests.support.server import Server, free_port
 
 ROUNDS, SECONDS, WARM_SECONDS = 5, 5.0, 3.0
 IDLE_SECONDS = 3.0

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.training_loops import BATCH, CONTESTANTS, EPOCHS
-from tests.server import Server
+from tests.support.server import Server
 
 ROWS, COLUMNS = 50_000, 20
 TRAIN, HELD = 40_000, 5_000

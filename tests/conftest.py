@@ -8,8 +8,8 @@ import pytest
 
 from app.db import migrate
 from app.db.session import Database
-from tests.postgres import Postgres
-from tests.server import Server
+from tests.support.postgres import Postgres
+from tests.support.server import Server
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from app import __version__
-from tests.server import LINE_JOB, Json, Server, problem
+from tests.support.server import LINE_JOB, Json, Server, problem
 
 QUICK: Json = {**LINE_JOB, "epochs": 3}
 ROWS = {"rows": [{"x": 0.5}]}

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.server import Json, Server, problem
+from tests.support.server import Json, Server, problem
 
 
 @pytest.fixture(scope="module")

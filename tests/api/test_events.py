@@ -4,12 +4,11 @@ import json
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 import pytest
 
-from tests.server import LINE_JOB, QUICK_JOB, Json, Server, problem
+from tests.support.server import LINE_JOB, QUICK_JOB, Json, Server, problem
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +52,8 @@ def stream(
 
 
 def listed(server: Server, job_id: str, order: str = "asc") -> list[Json]:
-    """Every event, page by page."""
-    found: list[Json] = []
-    options: dict[str, Any] = {"order": order, "limit": 37}
-    while True:
-        page = server.ok("GET", f"/v1/jobs/{job_id}/events", params=options)
-        found += page["data"]
-        if not page["has_more"]:
-            return found
-        options["after"] = page["last_id"]
+    """Every event of a job."""
+    return server.everything(f"/v1/jobs/{job_id}/events", order, limit=37)
 
 
 def test_the_list_tells_the_whole_life(server: Server) -> None:

@@ -8,7 +8,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.server import QUICK_JOB, Json, Server, problem
+from tests.support.server import QUICK_JOB, Json, Server, problem
 
 MANY = 300_000
 

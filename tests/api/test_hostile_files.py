@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tests.server import Server, problem
+from tests.support.server import Server, problem
 
 CSV, NDJSON = "text/csv", "application/x-ndjson"
 PARQUET, ARROW = "application/vnd.apache.parquet", "application/vnd.apache.arrow.stream"

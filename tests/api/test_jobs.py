@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.server import LINE_JOB, LONG_JOB, Json, Server, problem
-from tests.server import QUICK_JOB as QUICK
+from tests.support.server import LINE_JOB, LONG_JOB, Json, Server, problem
+from tests.support.server import QUICK_JOB as QUICK
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.server import LINE_JOB, Json, Server, problem
+from tests.support.server import LINE_JOB, Json, Server, problem
 
 
 @pytest.fixture(scope="module")

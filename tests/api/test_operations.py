@@ -5,8 +5,8 @@ import re
 import httpx
 import pytest
 
-from tests.api.openapi import SNAPSHOT, document, render
-from tests.server import LINE_JOB, Server, problem
+from tests.support.openapi import SNAPSHOT, document, render
+from tests.support.server import LINE_JOB, Server, problem
 
 
 @pytest.fixture(scope="module")

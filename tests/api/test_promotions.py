@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import load
 
-from tests.server import LINE_JOB, LONG_JOB, Json, Server, problem
+from tests.support.server import LINE_JOB, LONG_JOB, Json, Server, problem
 
 ROWS = {"rows": [{"x": 0.5}]}
 
@@ -184,14 +184,7 @@ def test_sent_twice_with_one_key_it_is_done_once(server: Server, done: Json) -> 
 
 def everything(server: Server) -> list[Json]:
     """Every version of every model."""
-    names: list[str] = []
-    after: dict[str, str] = {}
-    while True:
-        page = server.ok("GET", "/v1/models", params={"limit": "100", **after})
-        names += [model["name"] for model in page["data"]]
-        if not page["has_more"]:
-            break
-        after = {"after": page["last_id"]}
+    names = [model["name"] for model in server.everything("/v1/models")]
     found = (server.ok("GET", f"/v1/models/{name}/versions?limit=100")["data"] for name in names)
     return [version for versions in found for version in versions]
 

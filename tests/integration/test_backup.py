@@ -26,11 +26,11 @@ from app.maintenance.backup import Copied, House
 from app.runtime.artifacts import Artifact
 from app.settings import load_settings
 from app.storage import KINDS, Storage
-from tests.faults import mounted
-from tests.integration.test_command_line import fitserve
-from tests.postgres import Postgres
-from tests.server import LINE_JOB, Json, Server
-from tests.soak import SOAK, rounds, soak_only
+from tests.support.command_line import fitserve
+from tests.support.faults import mounted
+from tests.support.postgres import Postgres
+from tests.support.server import LINE_JOB, Json, Server
+from tests.support.soak import SOAK, rounds, soak_only
 
 QUICK: Json = {**LINE_JOB, "epochs": 3, "register_as": None}
 ROWS = {"rows": [{"x": x / 10} for x in range(10)]}

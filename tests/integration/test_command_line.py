@@ -1,30 +1,15 @@
 """The ``fitserve`` command as a user runs it."""
 
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.server import free_port
-
-FITSERVE = Path(sys.executable).with_name("fitserve")
-
-
-def fitserve(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("FITSERVE_")}
-    return subprocess.run(
-        [FITSERVE, *arguments],
-        cwd=cwd,
-        env={**clean, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+from tests.support.command_line import FITSERVE, fitserve
+from tests.support.server import free_port
 
 
 @pytest.mark.parametrize("command", [(), ("serve",), ("migrate",), ("demo",)])

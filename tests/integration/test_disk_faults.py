@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import (
+from tests.support.faults import (
     SAVING,
     checkpoints,
     downloaded,
@@ -24,8 +24,8 @@ from tests.faults import (
     whole,
     works,
 )
-from tests.server import LINE_JOB, QUICK_JOB, Server, problem
-from tests.soak import SOAK, rounds, soak_only
+from tests.support.server import LINE_JOB, QUICK_JOB, Server, problem
+from tests.support.soak import SOAK, rounds, soak_only
 
 _DROP_BOUND = 24
 _DAC_OVERRIDE = 1

@@ -12,10 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.api.test_events import listed
-from tests.integration.test_soak import sound
-from tests.server import LONG_JOB, QUICK_JOB, Server
-from tests.soak import rounds, soak_only
+from tests.support.faults import sound
+from tests.support.server import LONG_JOB, QUICK_JOB, Server
+from tests.support.soak import rounds, soak_only
 
 RACERS = 4
 EPOCHS = 20
@@ -57,7 +56,7 @@ def race(server: Server, verb: str, times: int) -> list[tuple[str, int]]:
 def check_the_end(server: Server, job_id: str) -> str:
     """One end, told once; a model where it is success, and nowhere else. Returns the status."""
     job = server.ended(job_id)
-    events = listed(server, job_id)
+    events = server.everything(f"/v1/jobs/{job_id}/events")
     assert [event["id"] for event in events] == list(range(1, len(events) + 1))
     told = [event["data"]["status"] for event in events if event["type"] == "status"]
     assert [status for status in told if status in TERMINAL] == [job["status"]] == told[-1:]

@@ -18,8 +18,8 @@ from app.errors import ArtifactCorrupt, ConfigurationError
 from app.runtime.artifacts import Artifact, check
 from app.settings import load_settings
 from app.storage import MANIFEST, Storage
-from tests.integration.test_command_line import fitserve
-from tests.server import LINE_JOB, Server
+from tests.support.command_line import fitserve
+from tests.support.server import LINE_JOB, Server
 
 DATASETS = 10
 

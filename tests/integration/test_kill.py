@@ -1,7 +1,6 @@
 """Training killed at random moments, alone or with its server: what is left nobody would miss."""
 
 import contextlib
-import hashlib
 import os
 import random
 import signal
@@ -12,34 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.server import Json, Server
-from tests.soak import rounds, soak_only
-
-JOB: Json = {
-    "dataset": "waves",
-    "target": "y",
-    "model": {"kind": "mlp", "hidden": [32, 32], "dropout": 0.3, "norm": "batch"},
-    "optimizer": {"kind": "adamw", "lr": 0.003},
-    "scheduler": "cosine",
-    "batch_size": 32,
-    "epochs": 60,
-    "early_stopping": {"patience": 40},
-    "checkpoint": {"every_seconds": 0.05, "keep": 2},
-}
-
-
-def waves(server: Server) -> None:
-    source = {"kind": "synthetic", "generator": "regression", "rows": 1500, "seed": 3}
-    server.ok("POST", "/v1/datasets", json={"name": "waves", "source": source})
-
-
-def outcome(server: Server, job: Json) -> tuple[str, Json]:
-    """The hash of the weights, and the whole history."""
-    assert job["status"] == "succeeded", job["error"]
-    weights = server.client.get(f"/v1/models/{job['model']['ref']}/download")
-    assert weights.status_code == 200
-    history = server.ok("GET", f"/v1/jobs/{job['id']}/metrics")
-    return hashlib.sha256(weights.content).hexdigest(), history
+from tests.support.server import Json, Server
+from tests.support.soak import rounds, soak_only
+from tests.support.waves import JOB, outcome, waves
 
 
 def newest_checkpoint(server: Server, job_id: str) -> str | None:

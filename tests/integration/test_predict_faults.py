@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.faults import mounted
-from tests.server import LINE_JOB, Server, problem
-from tests.soak import rounds
-from tests.unit.ml.files import as_arrow, as_parquet
+from tests.support.faults import mounted
+from tests.support.files import as_arrow, as_parquet
+from tests.support.server import LINE_JOB, Server, problem
+from tests.support.soak import rounds
 
 ROWS = 700_000
 ARROW = "application/vnd.apache.arrow.stream"

@@ -14,9 +14,9 @@ from app.maintenance.housekeeper import Housekeeper
 from app.runtime.context import Context
 from app.settings import load_settings
 from app.storage import Storage
-from tests.integration.test_kill import JOB, waves
-from tests.postgres import Postgres
-from tests.server import LINE_JOB, Server
+from tests.support.postgres import Postgres
+from tests.support.server import LINE_JOB, Server
+from tests.support.waves import JOB, waves
 
 
 def artifacts(data_dir: Path, kind: str) -> set[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import (
+from tests.support.faults import (
     downloaded,
     jobs,
     mounted,
@@ -21,8 +21,8 @@ from tests.faults import (
     upload,
     works,
 )
-from tests.server import LINE_JOB, QUICK_JOB, Server, problem
-from tests.soak import rounds
+from tests.support.server import LINE_JOB, QUICK_JOB, Server, problem
+from tests.support.soak import rounds
 
 
 @pytest.fixture

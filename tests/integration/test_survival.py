@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.server import LINE_JOB, LONG_JOB, Server, free_port
-from tests.soak import soak_only
+from tests.support.server import LINE_JOB, LONG_JOB, Server, free_port
+from tests.support.soak import soak_only
 
 SHORT = {**LONG_JOB, "epochs": 3000}
 

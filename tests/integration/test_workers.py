@@ -13,12 +13,12 @@ import psutil
 import psycopg
 import pytest
 
-from tests.integration.test_command_line import fitserve
-from tests.integration.test_kill import JOB, outcome, waves
-from tests.postgres import Postgres
-from tests.server import LONG_JOB, QUICK_JOB, Json, Server, problem
-from tests.soak import SOAK, rounds, soak_only
-from tests.workers import LEASE_SECONDS, House, Worker
+from tests.support.command_line import fitserve
+from tests.support.postgres import Postgres
+from tests.support.server import LONG_JOB, QUICK_JOB, Json, Server, problem
+from tests.support.soak import SOAK, rounds, soak_only
+from tests.support.waves import JOB, outcome, waves
+from tests.support.workers import LEASE_SECONDS, House, Worker
 
 Outcome = tuple[str, Json]
 

@@ -12,7 +12,7 @@ import pytest
 from app.ml.features.encoder import Matrix
 from app.ml.inference.predictor import Predictor
 from app.services.predictions.batching import Batches
-from tests.unit.ml.workbench import Workbench, table_of
+from tests.support.workbench import Workbench, table_of
 
 POISON = -12345.0
 FEATURES = 3

@@ -23,9 +23,9 @@ from app.services.models.versions import Result
 from app.services.predictions.predictions import LoadedModel, ModelResolver, Predictors
 from app.settings import load_settings
 from app.storage import Storage
-from tests.postgres import Postgres
-from tests.unit.ml.workbench import LINE_REQUEST, Workbench, table_of
-from tests.unit.statements import counted
+from tests.support.postgres import Postgres
+from tests.support.statements import counted
+from tests.support.workbench import LINE_REQUEST, Workbench, table_of
 
 ROOMY = 1 << 30
 ALWAYS = Condition()

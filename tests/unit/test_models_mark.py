@@ -20,7 +20,7 @@ from app.services.models.aliases import Condition
 from app.services.models.versions import Result
 from app.settings import load_settings
 from app.storage import Storage
-from tests.postgres import Postgres
+from tests.support.postgres import Postgres
 
 ALWAYS = Condition()
 VERSIONS = 40

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, NullPool, create_engine, text
 
-from tests import postgres as module
-from tests.postgres import Postgres, find_programs
+from tests.support import postgres as module
+from tests.support.postgres import Postgres, find_programs
 
 
 def connect(url: str) -> Connection:
@@ -56,7 +56,7 @@ def test_it_listens_on_loopback_only(postgres: Postgres) -> None:
 
 def test_it_goes_with_its_folder_when_its_parent_is_killed() -> None:
     script = (
-        "import time; from tests.postgres import Postgres\n"
+        "import time; from tests.support.postgres import Postgres\n"
         "with Postgres() as postgres: print(postgres.folder, flush=True); time.sleep(600)"
     )
     command = [sys.executable, "-c", script]

@@ -17,7 +17,7 @@ from app.ml.tables.content import ARROW, CSV
 from app.ml.tables.csv_files import MISSING
 from app.ml.tables.ingest import Limits, store
 from app.storage import sha256_of
-from tests.unit.ml.files import (
+from tests.support.files import (
     Lists,
     as_arrow,
     as_arrow_csv,

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import psycopg
 
-from tests.server import READY_SECONDS, Json, Process, Server
+from tests.support.server import READY_SECONDS, Json, Process, Server
 
 LEASE_SECONDS = 2
 ENDED = ("succeeded", "failed", "cancelled")

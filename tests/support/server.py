@@ -191,6 +191,17 @@ class Server(Process):
         body: Json = response.json()
         return body
 
+    def everything(self, path: str, order: str = "asc", limit: int = 100) -> list[Json]:
+        """What a list has on all its pages, oldest first."""
+        found: list[Json] = []
+        options: Json = {"order": order, "limit": limit}
+        while True:
+            page = self.ok("GET", path, params=options)
+            found += page["data"]
+            if not page["has_more"]:
+                return found
+            options["after"] = page["last_id"]
+
     def train(self, **job: Any) -> Json:
         """A job that has succeeded."""
         options = {"json": job, "headers": {"Prefer": "wait=60"}}
