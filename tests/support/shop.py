@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from tests.support.files import as_arrow, as_csv, as_ndjson, as_parquet, rows_of
-from tests.support.server import Json, Server
+from tests.support.server import PATIENCE, Json, Server
 
 ARROW = "application/vnd.apache.arrow.stream"
 PARQUET = "application/vnd.apache.parquet"
@@ -45,7 +45,7 @@ GAPS: Lists = {name: [*values, None] for name, values in ASKED.items()}
 
 def left(server: Server) -> list[str]:
     """What is still in the scratch folder; a request that has just been answered may be tidying."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while (found := [path.name for path in (server.data_dir / "tmp").iterdir()]) and (
         time.monotonic() < deadline
     ):

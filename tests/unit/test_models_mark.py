@@ -21,6 +21,7 @@ from app.services.models.versions import Result
 from app.settings import load_settings
 from app.storage import Storage
 from tests.support.postgres import Postgres
+from tests.support.server import PATIENCE
 
 ALWAYS = Condition()
 VERSIONS = 40
@@ -138,7 +139,7 @@ def test_it_changes_in_other_processes_too(postgres: Postgres) -> None:
     for relay in (one, other):
         relay.start()
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while other.models_mark == 0:  # it listens, and takes it that something was missed
             assert time.monotonic() < deadline
             time.sleep(0.01)

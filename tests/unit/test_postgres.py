@@ -13,6 +13,7 @@ from sqlalchemy import Connection, NullPool, create_engine, text
 
 from tests.support import postgres as module
 from tests.support.postgres import Postgres, find_programs
+from tests.support.server import PATIENCE
 
 
 def connect(url: str) -> Connection:
@@ -66,9 +67,9 @@ def test_it_goes_with_its_folder_when_its_parent_is_killed() -> None:
         assert (folder / "data").is_dir()
         started = psutil.Process(parent.pid).children(recursive=True)
         parent.send_signal(signal.SIGKILL)
-    _, alive = psutil.wait_procs(started, timeout=20)
+    _, alive = psutil.wait_procs(started, timeout=PATIENCE)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while folder.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not folder.exists()

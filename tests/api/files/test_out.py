@@ -17,7 +17,7 @@ import torch
 
 from app.ml.tables.canonical import as_strings
 from tests.support.files import as_arrow, as_csv, as_parquet, rows_of
-from tests.support.server import Server, problem
+from tests.support.server import PATIENCE, Server, problem
 from tests.support.shop import (
     ARROW,
     ASKED,
@@ -323,7 +323,7 @@ def test_a_client_that_goes_while_it_sends_leaves_nothing(server: Server) -> Non
                 f"Content-Type: text/csv\r\nContent-Length: {len(body)}\r\n\r\n"
             )
             client.sendall(head.encode() + body[:sending])
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + PATIENCE
             while not (files := list((server.data_dir / "tmp").iterdir())):
                 assert time.monotonic() < deadline
                 time.sleep(0.005)

@@ -101,7 +101,7 @@ def test_everything_else_that_a_run_remembers(workbench: Workbench, fields: dict
     same_as_undisturbed(workbench, MIDDLE, **{**FIELDS, **fields})
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     stops=st.lists(
         st.tuples(st.integers(0, STEPS + 2), st.sampled_from(["cancel", "pause", "shutdown"])),

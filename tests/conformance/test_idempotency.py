@@ -12,11 +12,6 @@ from tests.support.server import LINE_JOB, QUICK_JOB, Json, Server, problem
 CSV = {"Content-Type": "text/csv"}
 
 
-@pytest.fixture(scope="module")
-def server(either_server: Server) -> Server:
-    return either_server
-
-
 def key() -> Json:
     return {"Idempotency-Key": str(uuid.uuid4())}
 
