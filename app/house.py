@@ -1,5 +1,6 @@
 """Putting the house together: one process that answers HTTP and trains in children."""
 
+import logging
 import os
 import signal
 import socket
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
-from typing import Self
+from typing import NoReturn, Self
 
 import uvicorn
 
@@ -141,8 +142,11 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ConfigurationError before anything is touched."""
+def run(settings: Settings) -> NoReturn:
+    """Serve until SIGTERM or SIGINT, then end the process with code 0.
+
+    Raises ConfigurationError before anything is touched.
+    """
     settings.require_safe_host()
     if not settings.max_parallel_jobs and settings.postgres_url is None:
         raise ConfigurationError(
@@ -173,6 +177,10 @@ def run(settings: Settings) -> None:
         _look_for_default_model(house.context)
         log.info("listening", url=where, data=str(house.context.storage.root))
         _Server(config, house.context, house.release).run(sockets=[listener])
+    # All is put away. The interpreter's own end would take torch apart, for seconds on a busy
+    # machine, and with it the timer that promises an end.
+    logging.shutdown()
+    os._exit(0)
 
 
 def work(settings: Settings) -> None:

@@ -32,7 +32,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from benchmarks.harness import Scale, console, has_module, running_server, table
-from tests.server import Server
+from tests.support.server import Server
 
 Frame = Any
 

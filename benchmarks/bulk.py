@@ -35,7 +35,7 @@ from benchmarks.harness import (
 from benchmarks.ingest import Watch
 from benchmarks.serving import FITSERVE, MODEL, NAMED_ROW, train
 from benchmarks.serving_peers import forward
-from tests.server import Server
+from tests.support.server import Server
 
 BATCH_ROWS, SLICE_ROWS = 65_536, 8_192
 ARROW = "application/vnd.apache.arrow.stream"

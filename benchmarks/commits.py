@@ -26,7 +26,7 @@ from benchmarks import serving, training
 from benchmarks.harness import Scale, console, milliseconds, rounds, table
 from benchmarks.line import PAUSE_SECONDS
 from benchmarks.load import Endpoint, require_wrk
-from tests.server import LINE_JOB, Server
+from tests.support.server import LINE_JOB, Server
 
 
 @dataclass(frozen=True)

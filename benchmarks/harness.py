@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from tests.server import Server
+from tests.support.server import Server
 
 console = Console(width=None if sys.stdout.isatty() else 120, soft_wrap=True)
 MIB_BYTES = 1024 * 1024

@@ -24,7 +24,7 @@ from app.services.jobs import queue
 from app.storage import Storage
 from benchmarks.harness import Scale, console, rounds, running_server, seconds, table
 from benchmarks.job_rows import copy_of
-from tests.server import LINE_JOB, Json, Server
+from tests.support.server import LINE_JOB, Json, Server
 
 NAMES = ("train_loss", "test_loss", "learning_rate")
 RECORD_EPOCHS = 700

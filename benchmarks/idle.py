@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import psutil
 
 from benchmarks.harness import Scale, console, rounds, table
-from tests.server import LINE_JOB, Server
+from tests.support.server import LINE_JOB, Server
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from benchmarks.harness import (
     seconds,
     table,
 )
-from tests.server import Server
+from tests.support.server import Server
 
 FLOATS, CATEGORIES, LABELS = 16, 4, 50
 THREADS = len(os.sched_getaffinity(0))

@@ -22,7 +22,7 @@ from app.db import engines
 from app.db.models import Base, Job
 from benchmarks.harness import Scale, console, milliseconds, rounds, table
 from benchmarks.job_rows import copy_of
-from tests.server import LINE_JOB, QUICK_JOB, Server
+from tests.support.server import LINE_JOB, QUICK_JOB, Server
 
 PAGE_JOBS = 20
 

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks import line_loop
 from benchmarks.harness import Scale, console, milliseconds, rounds, running_server, table
-from tests.server import LINE_JOB
+from tests.support.server import LINE_JOB
 
 PAUSE_SECONDS = 0.25
 """Between jobs, as a person sends them; the next spare process warms up meanwhile."""

@@ -28,7 +28,7 @@ from app.ml.inference import card
 from benchmarks.harness import Scale, console, has_module, has_peer, rounds, running_server, table
 from benchmarks.load import CONNECTIONS, Endpoint, Peer, Round, idle_cores, require_wrk
 from benchmarks.serving_peers import forward
-from tests.server import Server, free_port
+from tests.support.server import Server, free_port
 
 MODEL = "served"
 ROW = [0.4967, -0.1383, 0.6477, 1.523, -0.2342, -0.2341, 1.5792, 0.7674]

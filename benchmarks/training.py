@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.harness import Scale, console, has_module, rounds, running_server, table
 from benchmarks.training_loops import BATCH
-from tests.server import Server
+from tests.support.server import Server
 
 COLUMNS = 20
 LIBRARIES = {"dataloader": "torch", "lightning": "lightning", "skorch": "skorch", "keras": "keras"}

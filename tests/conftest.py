@@ -1,5 +1,6 @@
 """One real server for the tests that only talk to it; others start their own. One Postgres."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,8 @@ import pytest
 
 from app.db import migrate
 from app.db.session import Database
-from tests.postgres import Postgres
-from tests.server import Server
+from tests.support.postgres import Postgres
+from tests.support.server import Server
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +50,13 @@ def either_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 def data_dir(tmp_path: Path) -> Path:
     """For a server of the test's own."""
     return tmp_path / "data"
+
+
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    """A folder on a disk, also where TMPDIR lies in memory; for faults of disks."""
+    with tempfile.TemporaryDirectory(prefix="fitserve-", dir="/var/tmp") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

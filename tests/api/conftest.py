@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.api import zoo
+from tests.support import zoo
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from app.ml.tables import parquet, profile
 from app.ml.tables.canonical import column_type
 from app.ml.tables.typed import TypedTable
 from app.services.datasets import plots as dataset_plots
-from tests.server import Json, Server, problem
+from tests.support.server import Json, Server, problem
 
 ROWS: list[Json] = [
     {

@@ -1,6 +1,5 @@
 """The same rows in every dialect and format: the same predictions, to the last bit."""
 
-import io
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -11,11 +10,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pyarrow import csv as pacsv
-from pyarrow import parquet
 
-from tests.api.zoo import CITIES, COLORS, MIXED, NUMBERS, Zoo, mixed_row, number_row
-from tests.server import Json
+from tests.support.files import as_arrow, as_arrow_csv, as_parquet
+from tests.support.server import Json
+from tests.support.zoo import CITIES, COLORS, MIXED, NUMBERS, Zoo, mixed_row, number_row
 
 Rows = list[Json]
 _ARROW = {"new": pa.bool_(), "size": pa.float64(), **dict.fromkeys(NUMBERS, pa.float64())}
@@ -41,28 +39,8 @@ def table(rows: Rows) -> pa.Table:
     )
 
 
-def as_csv(rows: Rows) -> bytes:
-    """Missing values are empty cells without quotes."""
-    file = io.BytesIO()
-    pacsv.write_csv(table(rows), file)
-    return file.getvalue()
-
-
 def as_lines(rows: Rows) -> bytes:
     return "\n".join(json.dumps(row) for row in rows).encode()
-
-
-def as_parquet(rows: Rows) -> bytes:
-    file = io.BytesIO()
-    parquet.write_table(table(rows), file, row_group_size=33)
-    return file.getvalue()
-
-
-def as_arrow(rows: Rows) -> bytes:
-    file = io.BytesIO()
-    with pa.ipc.new_stream(file, table(rows).schema) as stream:
-        stream.write_table(table(rows), max_chunksize=33)
-    return file.getvalue()
 
 
 def as_dictionaries(rows: Rows) -> bytes:
@@ -73,17 +51,14 @@ def as_dictionaries(rows: Rows) -> bytes:
         for name, column in zip(whole.column_names, whole.columns, strict=True)
     }
     whole = pa.table(dict(reversed(columns.items())))
-    file = io.BytesIO()
-    with pa.ipc.new_stream(file, whole.schema) as stream:
-        stream.write_table(whole)
-    return file.getvalue()
+    return as_arrow(whole)
 
 
 FILES: dict[str, Callable[[Rows], bytes]] = {
-    "text/csv": as_csv,
+    "text/csv": lambda rows: as_arrow_csv(table(rows)),
     "application/x-ndjson": as_lines,
-    "application/vnd.apache.parquet": as_parquet,
-    "application/vnd.apache.arrow.stream": as_arrow,
+    "application/vnd.apache.parquet": lambda rows: as_parquet(table(rows), row_group_size=33),
+    "application/vnd.apache.arrow.stream": lambda rows: as_arrow(table(rows), 33),
 }
 
 
@@ -184,7 +159,9 @@ def mlflow(models: Zoo, rows: Rows) -> dict[str, list[Any]]:
             content = content.replace(b"null", b"NaN")
             answer = sent(models, "/invocations", content, "application/json")
             found[f"MLflow {key} with NaN"] = answer["predictions"]
-    found["MLflow CSV"] = sent(models, "/invocations", as_csv(rows), "text/csv")["predictions"]
+    found["MLflow CSV"] = sent(models, "/invocations", as_arrow_csv(table(rows)), "text/csv")[
+        "predictions"
+    ]
     return found
 
 

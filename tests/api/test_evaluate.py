@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from app.services.jobs import plots
-from tests.server import Json, Server, problem
+from tests.support.server import Json, Server, problem
 
 ROWS: list[Json] = [
     {"size": i / 10, "color": "rgb"[i % 3], "new": i % 2 == 0, "price": 10 * i + (i % 3)}

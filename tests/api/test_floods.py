@@ -2,13 +2,14 @@
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import psutil
 import pytest
 
-from tests.server import QUICK_JOB, Json, Server, problem
+from tests.support.server import PATIENCE, QUICK_JOB, Json, Server, problem
 
 MANY = 300_000
 
@@ -17,32 +18,33 @@ def inline(rows: list[Any]) -> Json:
     return {"source": {"kind": "inline", "rows": rows}}
 
 
-def floods() -> dict[str, tuple[str, Any]]:
-    job: Json = {**QUICK_JOB}
-    rows: list[Any] = [[]] * 3_000_000
-    return {
-        "unknown fields": ("/v1/jobs", {f"k{i}": 1 for i in range(MANY)}),
-        "features": ("/v1/jobs", {**job, "features": [1] * 1_000_000}),
-        "targets": ("/v1/jobs", {**job, "target": [1] * 1_000_000}),
-        "metadata": ("/v1/jobs", {**job, "metadata": {str(i): i for i in range(MANY)}}),
-        "hidden": ("/v1/jobs", {**job, "model": {"kind": "mlp", "hidden": ["x"] * 1_000_000}}),
-        "rows": ("/v1/datasets", inline(rows)),
-        "a key a row": ("/v1/datasets", inline([{f"k{i}": 1} for i in range(20_000)])),
-        "sparse": ("/v1/datasets", inline([{f"k{i}": 1 for i in range(9_999)}, *[{}] * 50_000])),
-        "instances": ("/v1/models/flood/predict", {"instances": [[]] * 3_000_000}),
-        "types": (
-            "/v1/datasets",
-            {
-                "source": {"kind": "inline", "rows": [{"a": 1}]},
-                "types": {f"k{i}": "q" for i in range(MANY)},
-            },
-        ),
-    }
+def job(**fields: Any) -> tuple[str, Json]:
+    return "/v1/jobs", {**QUICK_JOB, **fields}
 
 
-@pytest.mark.parametrize("kind", floods())
+FLOODS: dict[str, Callable[[], tuple[str, Any]]] = {
+    "unknown fields": lambda: ("/v1/jobs", {f"k{i}": 1 for i in range(MANY)}),
+    "features": lambda: job(features=[1] * 1_000_000),
+    "targets": lambda: job(target=[1] * 1_000_000),
+    "metadata": lambda: job(metadata={str(i): i for i in range(MANY)}),
+    "hidden": lambda: job(model={"kind": "mlp", "hidden": ["x"] * 1_000_000}),
+    "rows": lambda: ("/v1/datasets", inline([[]] * 3_000_000)),
+    "a key a row": lambda: ("/v1/datasets", inline([{f"k{i}": 1} for i in range(20_000)])),
+    "sparse": lambda: (
+        "/v1/datasets",
+        inline([{f"k{i}": 1 for i in range(9_999)}, *[{}] * 50_000]),
+    ),
+    "instances": lambda: ("/v1/models/flood/predict", {"instances": [[]] * 3_000_000}),
+    "types": lambda: (
+        "/v1/datasets",
+        {**inline([{"a": 1}]), "types": {f"k{i}": "q" for i in range(MANY)}},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
 def test_a_flood_of_errors_is_refused_without_cost(server: Server, kind: str) -> None:
-    path, body = floods()[kind]
+    path, body = FLOODS[kind]()
     if "models" in path:
         server.train(**QUICK_JOB, register_as="flood")
     process = psutil.Process(server.process.pid)
@@ -51,7 +53,7 @@ def test_a_flood_of_errors_is_refused_without_cost(server: Server, kind: str) ->
     flood = threading.Thread(target=lambda: answers.append(server.client.post(path, json=body)))
     flood.start()
     slowest = 0.0
-    with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as other:
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=PATIENCE) as other:
         while flood.is_alive():
             started = time.monotonic()
             assert other.get("/livez").status_code == 200

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tests.server import Server, problem
+from tests.support.server import PATIENCE, Server, problem
 
 CSV, NDJSON = "text/csv", "application/x-ndjson"
 PARQUET, ARROW = "application/vnd.apache.parquet", "application/vnd.apache.arrow.stream"
@@ -313,7 +313,7 @@ def _until_gone(processes: list[psutil.Process]) -> None:
 
 
 def _until(condition: Any) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

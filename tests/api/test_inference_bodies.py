@@ -9,7 +9,8 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.api.zoo import (
+from tests.support.server import Json, Server
+from tests.support.zoo import (
     DATATYPES,
     MIXED,
     MOST_DECODED,
@@ -21,7 +22,6 @@ from tests.api.zoo import (
     WHOLE,
     Zoo,
 )
-from tests.server import Json, Server
 
 
 def post(

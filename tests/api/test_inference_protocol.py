@@ -16,7 +16,8 @@ import tritonclient.http.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
 from app import __version__
-from tests.api.zoo import (
+from tests.support.server import Json, Server
+from tests.support.zoo import (
     DATATYPES,
     KINDS,
     MIXED,
@@ -27,7 +28,6 @@ from tests.api.zoo import (
     WHOLE,
     Zoo,
 )
-from tests.server import Json, Server
 
 
 @pytest.fixture(scope="module")

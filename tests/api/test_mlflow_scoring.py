@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from app import __version__
-from tests.api.zoo import MIXED, MOST_JSON, MOST_ROWS, Zoo, mixed_row
-from tests.server import Json, Server, problem
+from tests.support.server import Json, Server, problem
+from tests.support.zoo import MIXED, MOST_JSON, MOST_ROWS, Zoo, mixed_row
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of what MLflow imports

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.server import Json, Server, problem
+from tests.support.server import Json, Server, problem
 
 ROWS = 400
 CITIES = [f"city {i}" for i in range(80)]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server import Server, problem
+from tests.support.server import Server, problem
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 PATHS = ["/livez", "/v1/datasets", "/docs", "/openapi.json", "/metrics", "/nothing"]

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from app.ml.specs import LAYERS
-from tests.server import Json, Server, problem
+from tests.support.server import Json, Server, problem
 
 ROWS = 120
 

@@ -1,7 +1,6 @@
 """Files as datasets: every format in and out again, types, options, and the profile."""
 
 import gzip
-import io
 import json
 from datetime import date, datetime
 from typing import Any
@@ -9,11 +8,10 @@ from uuid import uuid4
 
 import httpx
 import pyarrow as pa
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 import pytest
 
-from tests.server import Json, Server, problem
+from tests.support.files import as_arrow, as_arrow_csv, as_parquet
+from tests.support.server import Json, Server, problem
 
 CSV, NDJSON = "text/csv", "application/x-ndjson"
 PARQUET, ARROW = "application/vnd.apache.parquet", "application/vnd.apache.arrow.stream"
@@ -26,6 +24,7 @@ COLUMNS: Json = {
     "seen": ["2024-02-29T10:20:30.5Z", None, "2024-03-01T00:00:00Z", "2024-03-01T02:00:00Z"],
     "note": ['a "quoted", odd\nvalue', "ünïcode 🙂", "plain", None],
 }
+AS_CSV = as_arrow_csv(pa.table(COLUMNS))
 ROWS: list[Json] = [
     dict(zip(COLUMNS, row, strict=True)) for row in zip(*COLUMNS.values(), strict=True)
 ]
@@ -38,12 +37,6 @@ TYPES = {
     "seen": "datetime",
     "note": "category",
 }
-
-
-def as_csv(columns: Json = COLUMNS) -> bytes:
-    sink = io.BytesIO()
-    pacsv.write_csv(pa.table(columns), sink)
-    return sink.getvalue()
 
 
 def as_ndjson() -> bytes:
@@ -65,19 +58,6 @@ def typed_table() -> pa.Table:
     )
 
 
-def as_parquet(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink)
-    return sink.getvalue()
-
-
-def as_arrow(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table, max_chunksize=2)
-    return sink.getvalue()
-
-
 def send(server: Server, content: bytes, media: str, **query: str) -> httpx.Response:
     headers = {"Content-Type": media}
     return server.client.post("/v1/datasets", content=content, headers=headers, params=query)
@@ -94,16 +74,19 @@ def types_of(dataset: Json) -> dict[str, str]:
 
 
 WAYS: dict[str, tuple[bytes, str]] = {
-    "csv": (as_csv(), CSV),
-    "csv with gzip": (gzip.compress(as_csv()), CSV),
-    "csv in UTF-16": (as_csv().decode().encode("utf-16"), CSV),
-    "csv with a BOM": (as_csv().decode().encode("utf-8-sig"), CSV),
-    "csv in UTF-16 with gzip": (gzip.compress(as_csv().decode().encode("utf-16-be")), CSV),
+    "csv": (AS_CSV, CSV),
+    "csv with gzip": (gzip.compress(AS_CSV), CSV),
+    "csv in UTF-16": (AS_CSV.decode().encode("utf-16"), CSV),
+    "csv with a BOM": (AS_CSV.decode().encode("utf-8-sig"), CSV),
+    "csv in UTF-16 with gzip": (
+        gzip.compress(AS_CSV.decode().encode("utf-16-be")),
+        CSV,
+    ),
     "ndjson": (as_ndjson(), NDJSON),
     "ndjson with gzip": (gzip.compress(as_ndjson()), NDJSON),
     "parquet of strings": (as_parquet(pa.table(COLUMNS)), PARQUET),
     "parquet with types": (as_parquet(typed_table()), PARQUET),
-    "arrow": (as_arrow(typed_table()), ARROW),
+    "arrow": (as_arrow(typed_table(), 2), ARROW),
 }
 
 
@@ -170,19 +153,23 @@ def test_content_of_long_tables_is_whole(server: Server, rows: int) -> None:
 @pytest.mark.parametrize(
     ("file_name", "media", "content"),
     [
-        ("a.csv", "", as_csv()),
-        ("a.CSV.GZ", "application/gzip", gzip.compress(as_csv())),
-        ("a.tsv", "text/plain", as_csv().replace(b",", b"\t").replace(b'd"",', b'd"",')),
+        ("a.csv", "", AS_CSV),
+        ("a.CSV.GZ", "application/gzip", gzip.compress(AS_CSV)),
+        (
+            "a.tsv",
+            "text/plain",
+            AS_CSV.replace(b",", b"\t").replace(b'd"",', b'd"",'),
+        ),
         ("a.jsonl", "application/octet-stream", as_ndjson()),
         ("a.parquet", "application/octet-stream", as_parquet(typed_table())),
         ("no ending", "application/octet-stream", as_parquet(typed_table())),
-        ("no ending", "application/octet-stream", as_arrow(typed_table())),
+        ("no ending", "application/octet-stream", as_arrow(typed_table(), 2)),
         ("misnamed.txt", PARQUET, as_parquet(typed_table())),
-        ("../../../etc/passwd", "", as_csv()),
-        ("..\\..\\x.csv", "", as_csv()),
-        ("/dev/null", "", as_csv()),
-        ("x" * 4096 + ".csv", "", as_csv()),
-        ("nul\0.csv", "", as_csv()),
+        ("../../../etc/passwd", "", AS_CSV),
+        ("..\\..\\x.csv", "", AS_CSV),
+        ("/dev/null", "", AS_CSV),
+        ("x" * 4096 + ".csv", "", AS_CSV),
+        ("nul\0.csv", "", AS_CSV),
     ],
 )
 def test_forms_are_told_by_type_name_or_content(
@@ -245,7 +232,7 @@ def test_options_that_would_be_ignored_are_refused(server: Server) -> None:
     refused = server.client.post("/v1/datasets?name=x", json=source)
     assert problem(refused, 422, "invalid_request")["errors"][0]["pointer"] == "/name"
     label = f"t-{uuid4().hex[:10]}"
-    form = server.client.post(f"/v1/datasets?name={label}", files={"file": ("a.csv", as_csv())})
+    form = server.client.post(f"/v1/datasets?name={label}", files={"file": ("a.csv", AS_CSV)})
     assert made(form)["name"] == label
 
 

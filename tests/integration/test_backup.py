@@ -26,11 +26,11 @@ from app.maintenance.backup import Copied, House
 from app.runtime.artifacts import Artifact
 from app.settings import load_settings
 from app.storage import KINDS, Storage
-from tests.faults import mounted
-from tests.integration.test_command_line import fitserve
-from tests.postgres import Postgres
-from tests.server import LINE_JOB, Json, Server
-from tests.soak import SOAK, rounds, soak_only
+from tests.support.command_line import fitserve
+from tests.support.faults import mounted
+from tests.support.postgres import Postgres
+from tests.support.server import LINE_JOB, PATIENCE, Json, Server
+from tests.support.soak import SOAK, rounds, soak_only
 
 QUICK: Json = {**LINE_JOB, "epochs": 3, "register_as": None}
 ROWS = {"rows": [{"x": x / 10} for x in range(10)]}
@@ -101,7 +101,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
         table = "x,y\n" + "".join(f"{random.random()},{random.random()}\n" for _ in range(BIG))
         csv = {"content": table, "headers": {"Content-Type": "text/csv"}}
         server.ok("POST", "/v1/datasets?name=big", **csv)
-        server.stop()
+        server.terminate()
     assert all(rows_of(folder / "fitserve.db").values()), "every table has rows"
     return folder
 
@@ -316,7 +316,7 @@ def interrupted(
         time.sleep(0.001)
     time.sleep(wait)
     process.send_signal(number)
-    return process.wait(30)
+    return process.wait(PATIENCE)
 
 
 def test_a_backup_that_was_ended_leaves_nothing_that_looks_whole(
@@ -360,7 +360,7 @@ def test_a_restore_that_was_killed_can_be_repeated(tmp_path: Path, full: Path) -
     assert restore(saved, data)
     assert rows_of(data / "fitserve.db") == rows_of(full / "fitserve.db")
     with Server(data) as server:  # removes from scratch what the killed ones left
-        server.stop()
+        server.terminate()
     print(f"\nrestores killed early: {sorted(codes)}; {fsck(data)}")
 
 

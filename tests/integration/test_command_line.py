@@ -5,26 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.server import free_port
-
-FITSERVE = Path(sys.executable).with_name("fitserve")
-
-
-def fitserve(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("FITSERVE_")}
-    return subprocess.run(
-        [FITSERVE, *arguments],
-        cwd=cwd,
-        env={**clean, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+from app.__main__ import main
+from tests.support.command_line import FITSERVE, fitserve
+from tests.support.server import PATIENCE, free_port
 
 
 @pytest.mark.parametrize("command", [(), ("serve",), ("migrate",), ("demo",)])
@@ -37,6 +26,18 @@ def test_help_teaches(tmp_path: Path, command: tuple[str, ...]) -> None:
 
 def test_version(tmp_path: Path) -> None:
     assert fitserve("--version", cwd=tmp_path).stdout.startswith("fitserve ")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty directory to run the command in within this process, which gets its signals back."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("FITSERVE_")]:
+        monkeypatch.delenv(name)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield tmp_path
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
@@ -52,11 +53,29 @@ def test_version(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_configuration_exits_78_with_the_remedy_in_one_line(
-    tmp_path: Path, arguments: tuple[str, ...], environment: dict[str, str], said: str
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    environment: dict[str, str],
+    said: str,
 ) -> None:
-    done = fitserve(*arguments, cwd=tmp_path, **environment)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["fitserve", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 78
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.strip().splitlines()) == 1
+    assert list(here.iterdir()) == [], "nothing may be left behind"
+
+
+def test_wrong_configuration_is_the_exit_code_of_the_command(tmp_path: Path) -> None:
+    done = fitserve("serve", "--host", "0.0.0.0", cwd=tmp_path)
     assert done.returncode == 78, done.stderr
-    assert said in done.stderr
+    assert "FITSERVE_API_KEY" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == [], "nothing may be left behind"
 
@@ -74,7 +93,7 @@ def test_a_taken_port_is_said(tmp_path: Path) -> None:
         assert done.returncode == 78
         assert "--port" in done.stderr
         running.send_signal(signal.SIGINT)
-        assert running.wait(15) == 0, "Ctrl-C is a clean end"
+        assert running.wait(PATIENCE) == 0, "Ctrl-C is a clean end"
     finally:
         running.kill()
         running.wait()
@@ -91,11 +110,11 @@ def test_nothing_is_imported_from_the_directory_it_starts_in(tmp_path: Path) -> 
         _wait(port)
     finally:
         running.terminate()
-        assert running.wait(15) == 0
+        assert running.wait(PATIENCE) == 0
 
 
 def _wait(port: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
             if httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).status_code == 200:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import (
+from tests.support.faults import (
     SAVING,
     checkpoints,
     downloaded,
@@ -24,11 +24,16 @@ from tests.faults import (
     whole,
     works,
 )
-from tests.server import LINE_JOB, QUICK_JOB, Server, problem
-from tests.soak import SOAK, rounds, soak_only
+from tests.support.server import LINE_JOB, PATIENCE, QUICK_JOB, Server, problem
+from tests.support.soak import SOAK, rounds, soak_only
 
 _DROP_BOUND = 24
 _DAC_OVERRIDE = 1
+
+
+@pytest.fixture
+def data_dir(disk: Path) -> Path:
+    return disk / "data"
 
 
 # ---------------------------------------------------------------- read-only
@@ -251,7 +256,7 @@ def test_a_result_that_cannot_be_recorded_is_recorded_when_it_can(
         server.until(job_id, lambda job: job["status"] == "running")
         wal, server_only = data_dir / "fitserve.db-wal", server.process.pid
         with failing(server, "fsync,fdatasync:error=EIO", wal, only=server_only):
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + PATIENCE
             while not list((data_dir / "models").glob("*/manifest.json")):
                 assert time.monotonic() < deadline
                 time.sleep(0.05)

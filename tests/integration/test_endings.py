@@ -3,19 +3,20 @@
 import os
 import random
 import signal
+import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import httpx
 import pytest
 
-from tests.api.test_events import listed
-from tests.integration.test_soak import sound
-from tests.server import LONG_JOB, QUICK_JOB, Server
-from tests.soak import rounds, soak_only
+from tests.support.faults import sound
+from tests.support.server import LONG_JOB, PATIENCE, QUICK_JOB, Server
+from tests.support.soak import rounds, soak_only
 
 RACERS = 4
 EPOCHS = 20
@@ -57,7 +58,7 @@ def race(server: Server, verb: str, times: int) -> list[tuple[str, int]]:
 def check_the_end(server: Server, job_id: str) -> str:
     """One end, told once; a model where it is success, and nowhere else. Returns the status."""
     job = server.ended(job_id)
-    events = listed(server, job_id)
+    events = server.everything(f"/v1/jobs/{job_id}/events")
     assert [event["id"] for event in events] == list(range(1, len(events) + 1))
     told = [event["data"]["status"] for event in events if event["type"] == "status"]
     assert [status for status in told if status in TERMINAL] == [job["status"]] == told[-1:]
@@ -73,7 +74,7 @@ def check_the_end(server: Server, job_id: str) -> str:
 
 def test_cancel_racing_completion(server: Server) -> None:
     ends: Counter[str] = Counter()
-    for job_id, answered in race(server, "cancel", rounds(40, 1000)):
+    for job_id, answered in race(server, "cancel", rounds(20, 1000)):
         status = check_the_end(server, job_id)
         assert status == ("cancelled" if answered == 202 else "succeeded")
         ends[status] += 1
@@ -101,6 +102,14 @@ def test_pause_racing_completion(server: Server) -> None:
 # ---------------------------------------------------------------- SIGTERM
 
 
+def status_of(server: Server, job_id: str) -> tuple[str, int]:
+    """A job's status and how often it crashed, as a server that has ended left it."""
+    with closing(sqlite3.connect(server.data_dir / "fitserve.db")) as database:
+        found = database.execute("SELECT status, crashes FROM jobs WHERE id = ?", [job_id])
+        status, crashes = found.fetchone()
+    return status, crashes
+
+
 class Follower:
     """A browser's EventSource: comes back with the last id it has seen, until the end."""
 
@@ -114,7 +123,7 @@ class Follower:
 
     def check(self) -> None:
         """All was told, once."""
-        self._thread.join(60)
+        self._thread.join(PATIENCE)
         assert self.kinds[-1:] == ["done"]
         assert self.ids == list(range(1, len(self.ids) + 1))
 
@@ -175,13 +184,14 @@ def test_sigterm_is_told_to_everybody(server: Server) -> None:
     job_id = server.start_long_job()
     follower = Follower(server, job_id)
     with ThreadPoolExecutor(2) as pool:
-        waiting = pool.submit(server.ended, job_id)
-        time.sleep(0.5)
+        waiting = server.waiting(pool, job_id)
+        while not follower.kinds:
+            time.sleep(0.01)
         started = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         looking = pool.submit(told_until_gone, lambda: server.client.get("/readyz"))
         posted = told_until_gone(lambda: server.client.post("/v1/jobs", json=QUICK_JOB))
-        assert server.process.wait(30) == 0, server.log.read_text()
+        assert server.process.wait(PATIENCE) == 0, server.log.read_text()
         assert time.monotonic() - started < 8
     ready = [answer.status_code for answer in looking.result()]
     taken = [answer.status_code for answer in posted]
@@ -190,14 +200,16 @@ def test_sigterm_is_told_to_everybody(server: Server) -> None:
     assert (taken[-1], set(taken) - {202}, taken) == (503, {503}, sorted(taken))
     assert posted[-1].json()["code"] == "shutting_down"
     assert "retry-after" in posted[-1].headers
-    assert waiting.result()["id"] == job_id
+    assert (waiting.result().status_code, waiting.result().json()["id"]) == (200, job_id)
     assert follower.kinds[-1] == "shutdown"
+    assert status_of(server, job_id) == ("queued", 0)
 
     server.restart()
     for answer in posted:
         if answer.status_code == 202:
             assert server.ended(answer.json()["id"])["status"] == "succeeded"
     assert server.ok("GET", f"/v1/jobs/{job_id}/checkpoints")["data"]
+    server.until(job_id, lambda job: (job["status"], job["attempt"]) == ("running", 2))
     server.ok("POST", f"/v1/jobs/{job_id}/cancel")
     assert check_the_end(server, job_id) == "cancelled"
     follower.check()
@@ -225,8 +237,8 @@ def test_others_run_while_a_job_kills_its_process(server: Server) -> None:
             job_id,
             lambda job, attempt=attempt: (job["status"], job["attempt"]) == ("running", attempt),
         )
-        time.sleep(0.5)
         os.kill(server.training_pid(), signal.SIGKILL)
         assert server.train(**QUICK_JOB)["attempt"] == 1
     assert server.ended(job_id)["error"]["code"] == "worker_crashed"
     assert check_the_end(server, job_id) == "failed"
+    assert server.client.get("/readyz").status_code == 200

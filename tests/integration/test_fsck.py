@@ -18,8 +18,8 @@ from app.errors import ArtifactCorrupt, ConfigurationError
 from app.runtime.artifacts import Artifact, check
 from app.settings import load_settings
 from app.storage import MANIFEST, Storage
-from tests.integration.test_command_line import fitserve
-from tests.server import LINE_JOB, Server
+from tests.support.command_line import fitserve
+from tests.support.server import LINE_JOB, Server
 
 DATASETS = 10
 
@@ -34,7 +34,7 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
             server.line(f"line{number}")
         for _ in range(2):
             server.train(**LINE_JOB)
-        server.stop()
+        server.terminate()
     return folder
 
 
@@ -166,7 +166,7 @@ def test_every_damage_is_named_and_healed_by_its_remedy(data: Path, healthy: Pat
         # as its client would: give it up
         connection.execute("DELETE FROM datasets WHERE sha256 = ?", ("0" * 64,))
     with Server(data) as server:  # removes the orphans
-        server.stop()
+        server.terminate()
     assert "all is well" in fsck(data, 0)
     print(f"\n{len(expected)} kinds of damage, {healed} healed from a backup")
 

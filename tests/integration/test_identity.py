@@ -17,8 +17,8 @@ from app.errors import ConfigurationError
 from app.house import own_data
 from app.settings import load_settings
 from app.storage import KINDS, Storage
-from tests.postgres import Postgres
-from tests.server import LINE_JOB, Server
+from tests.support.postgres import Postgres
+from tests.support.server import LINE_JOB, Server
 
 EX_CONFIG = 78
 DATABASE = "fitserve.db"

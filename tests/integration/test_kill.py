@@ -1,7 +1,6 @@
 """Training killed at random moments, alone or with its server: what is left nobody would miss."""
 
 import contextlib
-import hashlib
 import os
 import random
 import signal
@@ -12,34 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.server import Json, Server
-from tests.soak import rounds, soak_only
-
-JOB: Json = {
-    "dataset": "waves",
-    "target": "y",
-    "model": {"kind": "mlp", "hidden": [32, 32], "dropout": 0.3, "norm": "batch"},
-    "optimizer": {"kind": "adamw", "lr": 0.003},
-    "scheduler": "cosine",
-    "batch_size": 32,
-    "epochs": 60,
-    "early_stopping": {"patience": 40},
-    "checkpoint": {"every_seconds": 0.05, "keep": 2},
-}
-
-
-def waves(server: Server) -> None:
-    source = {"kind": "synthetic", "generator": "regression", "rows": 1500, "seed": 3}
-    server.ok("POST", "/v1/datasets", json={"name": "waves", "source": source})
-
-
-def outcome(server: Server, job: Json) -> tuple[str, Json]:
-    """The hash of the weights, and the whole history."""
-    assert job["status"] == "succeeded", job["error"]
-    weights = server.client.get(f"/v1/models/{job['model']['ref']}/download")
-    assert weights.status_code == 200
-    history = server.ok("GET", f"/v1/jobs/{job['id']}/metrics")
-    return hashlib.sha256(weights.content).hexdigest(), history
+from tests.support.server import PATIENCE, Json, Server
+from tests.support.soak import rounds, soak_only
+from tests.support.waves import JOB, outcome, waves
 
 
 def newest_checkpoint(server: Server, job_id: str) -> str | None:
@@ -78,40 +52,45 @@ def killed_at_random(server: Server, kill: Callable[[Server], None], times: int)
     return server.ended(job_id)
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """With one slot; a test that ends it starts it again."""
+    folder = tmp_path_factory.mktemp("kill") / "data"
+    with Server(folder, FITSERVE_MAX_PARALLEL_JOBS="1") as running:
+        waves(running)
+        yield running
+
+
 @pytest.mark.parametrize(
     ("kill", "times", "jobs"),
     [(kill_training, 3, rounds(2, 100)), pytest.param(kill_server, 2, 30, marks=soak_only)],
 )
 def test_weights_and_history_are_those_of_an_undisturbed_run(
-    data_dir: Path, kill: Callable[[Server], None], times: int, jobs: int
+    server: Server, kill: Callable[[Server], None], times: int, jobs: int
 ) -> None:
-    with Server(data_dir, FITSERVE_MAX_PARALLEL_JOBS="1") as server:
-        waves(server)
-        undisturbed = outcome(server, server.train(**JOB))
-        attempts = 0
-        for _ in range(jobs):
-            job = killed_at_random(server, kill, times)
-            assert outcome(server, job) == undisturbed, f"attempt {job['attempt']}"
-            attempts += job["attempt"]
-        print(f"\n{jobs} jobs, {attempts - jobs} kills hit: weights and history as undisturbed")
-        assert attempts > jobs, "no kill hit a running job"
+    undisturbed = outcome(server, server.train(**JOB))
+    attempts = 0
+    for _ in range(jobs):
+        job = killed_at_random(server, kill, times)
+        assert outcome(server, job) == undisturbed, f"attempt {job['attempt']}"
+        attempts += job["attempt"]
+    print(f"\n{jobs} jobs, {attempts - jobs} kills hit: weights and history as undisturbed")
+    assert attempts > jobs, "no kill hit a running job"
 
 
-def test_a_server_that_is_stopped_leaves_a_checkpoint_to_go_on_from(data_dir: Path) -> None:
+def test_a_server_that_is_stopped_leaves_a_checkpoint_to_go_on_from(server: Server) -> None:
     slow = {**JOB, "epochs": 120, "early_stopping": None, "checkpoint": {"every_seconds": 3600}}
-    with Server(data_dir) as server:
-        waves(server)
-        undisturbed = outcome(server, server.train(**slow))
-        job_id = str(server.ok("POST", "/v1/jobs", json=slow)["id"])
-        server.until(job_id, lambda job: job["progress"]["epoch"] > 3)
-        code, seconds = server.terminate()
-        assert code == 0
-        assert seconds < 8
-        server.restart()
-        assert newest_checkpoint(server, job_id) is not None
-        job = server.ended(job_id)
-        assert job["attempt"] == 2
-        assert outcome(server, job) == undisturbed
+    undisturbed = outcome(server, server.train(**slow))
+    job_id = str(server.ok("POST", "/v1/jobs", json=slow)["id"])
+    server.until(job_id, lambda job: job["progress"]["epoch"] > 3)
+    code, seconds = server.terminate()
+    assert code == 0
+    assert seconds < 8
+    server.restart()
+    assert newest_checkpoint(server, job_id) is not None
+    job = server.ended(job_id)
+    assert job["attempt"] == 2
+    assert outcome(server, job) == undisturbed
 
 
 # ---------------------------------------------------------------- memory
@@ -133,7 +112,7 @@ def small_memory() -> Iterator[Path]:
     try:
         yield group
     finally:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENCE
         while group.exists() and time.monotonic() < deadline:
             with contextlib.suppress(OSError):  # its last process may be ending
                 group.rmdir()

@@ -22,7 +22,7 @@ from app.errors import ConfigurationError
 from app.house import own_data
 from app.services.jobs import events, history
 from app.settings import load_settings
-from tests.postgres import Postgres
+from tests.support.postgres import Postgres
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 REVISIONS = [script.revision for script in ScriptDirectory(str(migrate.scripts())).walk_revisions()]

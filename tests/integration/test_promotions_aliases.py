@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from tests.integration.promotions import Clients, Meaning, predictions, train
-from tests.server import Server
-from tests.soak import rounds
+from tests.support.promotions import Clients, Meaning, predictions, train
+from tests.support.server import Server
+from tests.support.soak import rounds
 
 NAME = "moved"
 REF = f"{NAME}@champion"

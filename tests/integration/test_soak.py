@@ -8,31 +8,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.integration.test_command_line import fitserve
-from tests.server import QUICK_JOB, Json, Server
-from tests.soak import rounds
+from tests.support.faults import sound
+from tests.support.server import QUICK_JOB, Json, Server
+from tests.support.soak import rounds
 
 POSTERS = 4
 CALLERS = 50
 WRITERS = 64
 STARTING_SECONDS = 2.0
 """About as long as a server takes until it is ready."""
-
-
-def everything(server: Server, kind: str) -> Iterator[Json]:
-    """All pages of a list, oldest first."""
-    options: Json = {"limit": 100, "order": "asc"}
-    while True:
-        page = server.ok("GET", f"/v1/{kind}", params=options)
-        yield from page["data"]
-        if not page["has_more"]:
-            return
-        options["after"] = page["last_id"]
 
 
 @contextmanager
@@ -48,19 +36,6 @@ def clients(server: Server, count: int, work: Callable[[httpx.Client], None]) ->
         yield
     for one in working:
         one.result()
-
-
-@contextmanager
-def sound(server: Server) -> Iterator[Server]:
-    """The server, which ends well in the end and leaves no artifact without a row, nor a row
-    without its artifact."""
-    with server:
-        server.line()
-        yield server
-        code, _ = server.terminate()
-        assert code == 0, server.log.read_text()
-        checked = fitserve("fsck", "--data-dir", str(server.data_dir), cwd=Path("/"))
-        assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +110,7 @@ def test_kill_the_server_while_clients_post(server: Server) -> None:
                 server.wait_ready()
         finally:
             promises.over.set()
-    jobs = [server.ended(job["id"]) for job in everything(server, "jobs") if job["metadata"]]
+    jobs = [server.ended(job["id"]) for job in server.everything("/v1/jobs") if job["metadata"]]
     for job in jobs:
         check_whole(server, job)
     told = Counter(job["metadata"]["tag"] for job in jobs)
@@ -143,7 +118,7 @@ def test_kill_the_server_while_clients_post(server: Server) -> None:
     assert {job["metadata"]["tag"]: job["id"] for job in jobs}.items() >= promises.kept.items()
     unpromised = told.keys() - promises.kept.keys()
     assert unpromised <= promises.unanswered
-    models = Counter(model["job"] for model in everything(server, "models") if model["metadata"])
+    models = Counter(model["job"] for model in server.everything("/v1/models") if model["metadata"])
     assert models == Counter(job["id"] for job in jobs)
     begun_again = sum(job["attempt"] > 1 for job in jobs)
     print(
@@ -190,7 +165,7 @@ def test_one_key_of_many_callers_across_kills(server: Server) -> None:
             time.sleep(float(answer.headers["retry-after"]) * random.random())
 
     keys, first = rounds(1, 40), 0
-    before = len(list(everything(server, "jobs")))
+    before = len(server.everything("/v1/jobs"))
     for number in range(1, keys + 1):
         headers = {"Idempotency-Key": str(uuid.uuid4())}
         with clients(server, CALLERS, ask):
@@ -205,7 +180,7 @@ def test_one_key_of_many_callers_across_kills(server: Server) -> None:
         made = [answer for answer in answers if "idempotent-replayed" not in answer.headers]
         assert len(made) <= 1  # none where the kill came between the job and the answer
         assert server.ended(answers[0].json()["id"])["status"] == "succeeded"
-        assert len(list(everything(server, "jobs"))) == before + number
+        assert len(server.everything("/v1/jobs")) == before + number
         first += len(made)
         answers.clear()
     print(f"\n{keys} key(s), {2 * CALLERS} callers each: one job each, {first} answered first-hand")
@@ -255,15 +230,15 @@ class Writer:
 
 def test_many_writers_see_no_error(server: Server) -> None:
     def there_is() -> list[Json]:
-        return [thing for kind in ("datasets", "jobs") for thing in everything(server, kind)]
+        return server.everything("/v1/datasets") + server.everything("/v1/jobs")
 
     write, before = Writer(rounds(3, 60)), there_is()
-    models = len(list(everything(server, "models")))
+    models = len(server.everything("/v1/models"))
     with clients(server, WRITERS, write):
         pass
     assert write.ends.keys() <= {"succeeded", "cancelled"}
     assert there_is() == before
-    assert len(list(everything(server, "models"))) == models + write.ends["succeeded"]
+    assert len(server.everything("/v1/models")) == models + write.ends["succeeded"]
     took = sorted(write.took)
     print(
         f"\n{WRITERS} writers: {len(took):,} writes, none refused; {dict(write.ends)}; half within "

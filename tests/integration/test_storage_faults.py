@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import (
+from tests.support.faults import (
     downloaded,
     jobs,
     mounted,
@@ -21,8 +21,13 @@ from tests.faults import (
     upload,
     works,
 )
-from tests.server import LINE_JOB, QUICK_JOB, Server, problem
-from tests.soak import rounds
+from tests.support.server import LINE_JOB, PATIENCE, QUICK_JOB, Server, problem
+from tests.support.soak import rounds
+
+
+@pytest.fixture
+def data_dir(disk: Path) -> Path:
+    return disk / "data"
 
 
 @pytest.fixture
@@ -106,7 +111,7 @@ def test_a_job_on_a_disk_that_fills_up_keeps_its_checkpoint(small_disk: Path) ->
 
 def _does_not_start(server: Server) -> None:
     server.process = server._spawn()
-    assert server.process.wait(30) == 1
+    assert server.process.wait(PATIENCE) == 1
     said = server.log.read_text()
     assert "no room left" in said.splitlines()[-1]
     assert "Traceback" not in said
@@ -214,7 +219,7 @@ def test_a_read_only_data_directory_exits_78(small_disk: Path) -> None:
         (small_disk / "data" / rooms).mkdir(parents=True)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     server = Server(small_disk / "data")
-    assert server.process.wait(30) == 78
+    assert server.process.wait(PATIENCE) == 78
     said = server.log.read_text()
     assert "Read-only file system" in said
     assert "Traceback" not in said

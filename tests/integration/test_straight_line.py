@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.server import LINE_JOB, Server
+from tests.support.server import LINE_JOB, Server
 
 REFERENCE = {
     0: (0.3128814, 0.4810652),

@@ -13,14 +13,24 @@ import psutil
 import psycopg
 import pytest
 
-from tests.integration.test_command_line import fitserve
-from tests.integration.test_kill import JOB, outcome, waves
-from tests.postgres import Postgres
-from tests.server import LONG_JOB, QUICK_JOB, Json, Server, problem
-from tests.soak import SOAK, rounds, soak_only
-from tests.workers import LEASE_SECONDS, House, Worker
+from app.errors import ConfigurationError
+from app.house import own_data, work
+from app.settings import load_settings
+from tests.support.command_line import fitserve
+from tests.support.postgres import Postgres
+from tests.support.server import LONG_JOB, QUICK_JOB, Json, Server, problem
+from tests.support.soak import SOAK, rounds, soak_only
+from tests.support.waves import JOB, outcome, waves
+from tests.support.workers import LEASE_SECONDS, House, Worker
 
 Outcome = tuple[str, Json]
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """For these tests alone: one of them takes it away for a while."""
+    with Postgres() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -299,30 +309,31 @@ def test_jobs_of_another_process_are_cancelled_paused_and_resumed(
 # ---------------------------------------------------------------- the database goes
 
 
-def test_training_goes_on_while_the_database_is_away(data_dir: Path) -> None:
+def test_training_goes_on_while_the_database_is_away(
+    postgres: Postgres, house: House, crew: list[Worker]
+) -> None:
     """For longer than a lease: nobody takes the job from a worker that could not renew it."""
-    long = {**JOB, "epochs": rounds(60, 600), "early_stopping": None}
-    with Postgres() as database, House(data_dir, database.database(), lease_seconds=1) as house:
-        waves(house.server)
-        with house.workers(1) as (worker,):
-            running, queued = house.queue(**long), house.queue(**{**JOB, "epochs": 2})
-            for _ in range(rounds(1, 5)):
-                house.running(running)
-                before = processor_seconds(worker)
-                with database.away():
-                    cut_off = time.monotonic()
-                    is_cut_off(house.server, running)
-                    time.sleep(max(0.0, cut_off + 3 - time.monotonic()))
-                    trained = processor_seconds(worker) - before
-                house.server.wait_ready()
-                print(f"\naway for 3 s, in which the job had {trained:.1f} s of a processor")
-                assert trained > 0
-            done = house.ended(running)
-            assert (done["status"], done["attempt"]) == ("succeeded", 1), worker.log.read_text()
-            _, history = outcome(house.server, done)
-            assert history["series"]["train_loss"]["epoch"] == list(range(long["epochs"]))
-            for job_id in (queued, house.queue(**{**JOB, "epochs": 2})):
-                assert house.ended(job_id)["attempt"] == 1
+    worker, *others = crew
+    long = {**JOB, "epochs": rounds(150, 600), "early_stopping": None}
+    with frozen(*others):
+        running, queued = house.queue(**long), house.queue(**{**JOB, "epochs": 2})
+        for _ in range(rounds(1, 5)):
+            house.running(running)
+            before = processor_seconds(worker)
+            with postgres.away():
+                cut_off = time.monotonic()
+                is_cut_off(house.server, running)
+                time.sleep(max(0.0, cut_off + 1.5 * LEASE_SECONDS - time.monotonic()))
+                trained = processor_seconds(worker) - before
+            house.server.wait_ready()
+            print(f"\naway for 3 s, in which the job had {trained:.1f} s of a processor")
+            assert trained > 0
+        done = house.ended(running)
+        assert (done["status"], done["attempt"]) == ("succeeded", 1), worker.log.read_text()
+        _, history = outcome(house.server, done)
+        assert history["series"]["train_loss"]["epoch"] == list(range(long["epochs"]))
+        for job_id in (queued, house.queue(**{**JOB, "epochs": 2})):
+            assert house.ended(job_id)["attempt"] == 1
 
 
 def is_cut_off(server: Server, job_id: str) -> None:
@@ -346,16 +357,19 @@ def processor_seconds(worker: Worker) -> float:
 
 
 def test_a_worker_needs_postgres_and_a_data_directory_that_is_shared(
-    tmp_path: Path, house: House, sqlite_server: Server
+    tmp_path: Path, data_dir: Path, house: House
 ) -> None:
-    theirs = {"FITSERVE_DATABASE_URL": house.url}
-    for arguments, environment, said in (
-        ((), {}, "FITSERVE_DATABASE_URL"),
-        ((), {**theirs, "FITSERVE_MAX_PARALLEL_JOBS": "0"}, "FITSERVE_MAX_PARALLEL_JOBS"),
-        (("--data-dir", str(sqlite_server.data_dir)), theirs, sqlite_server.url),
+    for settings, said in (
+        ({}, "FITSERVE_DATABASE_URL"),
+        ({"database_url": house.url, "max_parallel_jobs": 0}, "FITSERVE_MAX_PARALLEL_JOBS"),
     ):
-        done = fitserve("worker", *arguments, cwd=tmp_path, **environment)
-        assert done.returncode == 78, done.stderr
-        assert said in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1
-        assert list(tmp_path.iterdir()) == []
+        with pytest.raises(ConfigurationError, match=said):
+            work(load_settings(data_dir=data_dir, **settings))
+    assert not data_dir.exists()
+    with own_data(load_settings(data_dir=data_dir), "fitserve, process 12, http://there"):
+        arguments = ("worker", "--data-dir", str(data_dir))
+        done = fitserve(*arguments, cwd=tmp_path, FITSERVE_DATABASE_URL=house.url)
+    assert done.returncode == 78, done.stderr
+    assert "fitserve, process 12, http://there" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == [data_dir]

@@ -12,7 +12,8 @@ import pytest
 from app.ml.features.encoder import Matrix
 from app.ml.inference.predictor import Predictor
 from app.services.predictions.batching import Batches
-from tests.unit.ml.workbench import Workbench, table_of
+from tests.support.server import PATIENCE
+from tests.support.workbench import Workbench, table_of
 
 POISON = -12345.0
 FEATURES = 3
@@ -33,7 +34,7 @@ class Counting(Predictor):
         assert self._at_once == 1, "two passes at a time"
         try:
             self.passes.append(len(x))
-            assert self.may_go.wait(30)
+            assert self.may_go.wait(PATIENCE)
             if (x == POISON).any():
                 raise ValueError("poisoned")
             return super().forward(x)

@@ -13,8 +13,8 @@ from app.runtime.context import Context
 from app.services.jobs import queue
 from app.settings import load_settings
 from app.storage import Storage
-from tests.unit.statements import counted
-from tests.unit.test_queue import claimed
+from tests.support.jobs import claimed
+from tests.support.statements import counted
 
 RECORDS, EPOCHS_EACH = 40, 25
 

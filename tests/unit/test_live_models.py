@@ -24,9 +24,10 @@ from app.services.predictions.predictors import Predictors
 from app.services.predictions.resolver import LoadedModel, ModelResolver
 from app.settings import load_settings
 from app.storage import Storage
-from tests.postgres import Postgres
-from tests.unit.ml.workbench import LINE_REQUEST, Workbench, line_spec, table_of
-from tests.unit.statements import counted
+from tests.support.postgres import Postgres
+from tests.support.server import PATIENCE
+from tests.support.statements import counted
+from tests.support.workbench import LINE_REQUEST, Workbench, line_spec, table_of
 
 ROOMY = 1 << 30
 ALWAYS = Condition()
@@ -249,7 +250,7 @@ def test_while_it_is_away_it_is_not_asked_for_each_answer(
         assert tries <= 5
         print(f"\n50 answers, {tries} tries to reach the database")
     house.version()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while asked(live, "m").version == 1:  # found again without a signal
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -20,8 +20,9 @@ from app.services.models.aliases import Condition
 from app.services.models.versions import Result
 from app.settings import load_settings
 from app.storage import Storage
-from tests.postgres import Postgres
-from tests.unit.ml.workbench import line_spec
+from tests.support.postgres import Postgres
+from tests.support.server import PATIENCE
+from tests.support.workbench import line_spec
 
 ALWAYS = Condition()
 VERSIONS = 40
@@ -139,7 +140,7 @@ def test_it_changes_in_other_processes_too(postgres: Postgres) -> None:
     for relay in (one, other):
         relay.start()
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while other.models_mark == 0:  # it listens, and takes it that something was missed
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -11,8 +11,9 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, NullPool, create_engine, text
 
-from tests import postgres as module
-from tests.postgres import Postgres, find_programs
+from tests.support import postgres as module
+from tests.support.postgres import Postgres, find_programs
+from tests.support.server import PATIENCE
 
 
 def connect(url: str) -> Connection:
@@ -56,7 +57,7 @@ def test_it_listens_on_loopback_only(postgres: Postgres) -> None:
 
 def test_it_goes_with_its_folder_when_its_parent_is_killed() -> None:
     script = (
-        "import time; from tests.postgres import Postgres\n"
+        "import time; from tests.support.postgres import Postgres\n"
         "with Postgres() as postgres: print(postgres.folder, flush=True); time.sleep(600)"
     )
     command = [sys.executable, "-c", script]
@@ -66,9 +67,9 @@ def test_it_goes_with_its_folder_when_its_parent_is_killed() -> None:
         assert (folder / "data").is_dir()
         started = psutil.Process(parent.pid).children(recursive=True)
         parent.send_signal(signal.SIGKILL)
-    _, alive = psutil.wait_procs(started, timeout=20)
+    _, alive = psutil.wait_procs(started, timeout=PATIENCE)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while folder.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not folder.exists()

@@ -29,10 +29,9 @@ from app.ids import new_id
 from app.ml.training.events import Best, CheckpointSaved, EpochEnded, TrainEnded
 from app.services.jobs import events, history, positions, queue
 from app.services.jobs.queue import Claim, ClaimLost, Lease, Verb
-from tests.soak import rounds
-from tests.unit.ml.workbench import line_spec
+from tests.support.jobs import add, claimed
+from tests.support.soak import rounds
 
-SPEC = line_spec(register_as="m")
 ENDED = TrainEnded(
     features=[], parameters=2, best=Best(epoch=0, values={}), test=None, baseline=None, versions={}
 )
@@ -41,30 +40,6 @@ ENDED = TrainEnded(
 @pytest.fixture
 def lease(database: Database) -> Lease | None:
     return Lease("one", 15) if database.shared else None
-
-
-def add(session: Session, **values: Any) -> str:
-    """A queued job."""
-    job = Job(
-        id=new_id("job"),
-        spec=SPEC,
-        split={},
-        dataset_id="ds",
-        dataset_sha256="0",
-        warnings=[],
-        metadata_={},
-        **values,
-    )
-    queue.enqueue(session, job)
-    return job.id
-
-
-def claimed(database: Database, lease: Lease | None = None) -> Claim:
-    with database.write() as session:
-        add(session)
-        claim = queue.claim(session, lease or (Lease("one", 15) if database.shared else None))
-    assert claim is not None
-    return claim
 
 
 def in_state(database: Database, status: str) -> str:

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.api.files.shop import (
+from tests.support.files import as_csv
+from tests.support.server import Json, Server
+from tests.support.shop import (
     CSV,
     SHOP,
     left,
     media,
 )
-from tests.server import Json, Server
-from tests.unit.ml.files import as_csv
 
 
 @pytest.fixture(scope="module")

@@ -8,22 +8,21 @@ import httpx
 import pyarrow as pa
 import pytest
 
-from tests.api.files.shop import (
+from tests.support.files import as_arrow, as_csv, as_ndjson, as_parquet
+from tests.support.server import Server, problem
+from tests.support.shop import (
     ARROW,
     ASKED,
     CSV,
     GAPS,
     NDJSON,
     PARQUET,
-    batches,
     by_json,
     iso,
     media,
     sent,
     told,
 )
-from tests.server import Server, problem
-from tests.unit.ml.files import as_arrow, as_csv, as_ndjson, as_parquet
 
 
 def test_every_format_gets_the_answer_that_json_gets(server: Server) -> None:
@@ -116,12 +115,12 @@ def test_shapes_of_arrow_streams(server: Server) -> None:
     nan = [1.5, -3.25, 0.1, 1e6, 2.0, math.nan]
     nans = table.set_column(0, "size", pa.array(nan, pa.float64()))
     for shape, content in {
-        "batches of one row": batches(table, 1),
-        "batches of two rows": batches(table, 2),
+        "batches of one row": as_arrow(table, 1),
+        "batches of two rows": as_arrow(table, 2),
         "large strings": as_arrow(table.set_column(1, "color", cast["color"])),
         "views": as_arrow(table.set_column(1, "color", table["color"].cast(pa.string_view()))),
         "a dictionary": as_arrow(dictionary),
-        "a dictionary in batches": batches(dictionary, 2),
+        "a dictionary in batches": as_arrow(dictionary, 2),
         "dictionaries that differ": as_arrow(
             pa.concat_tables(
                 dictionary.slice(i, 1).set_column(
@@ -174,7 +173,7 @@ def test_a_column_without_a_value(server: Server, name: str, kind: Any) -> None:
     table = pa.table({**ASKED, name: pa.nulls(5, kind or pa.null())})
     for content, media_type in (
         (as_arrow(table), ARROW),
-        (batches(table, 2), ARROW),
+        (as_arrow(table, 2), ARROW),
         (as_parquet(table), PARQUET),
         (as_csv(values), CSV),
         (as_ndjson(values), NDJSON),

@@ -16,7 +16,9 @@ import pytest
 import torch
 
 from app.ml.tables.canonical import as_strings
-from tests.api.files.shop import (
+from tests.support.files import as_arrow, as_csv, as_parquet, rows_of
+from tests.support.server import PATIENCE, Server, problem
+from tests.support.shop import (
     ARROW,
     ASKED,
     CSV,
@@ -27,7 +29,6 @@ from tests.api.files.shop import (
     PARQUET,
     SHOP,
     Lists,
-    batches,
     by_json,
     columns_of,
     iso,
@@ -36,8 +37,6 @@ from tests.api.files.shop import (
     told,
     written,
 )
-from tests.server import Server, problem
-from tests.unit.ml.files import as_arrow, as_csv, as_parquet, rows_of
 
 # ---------------------------------------------------------------- out
 
@@ -246,8 +245,8 @@ def test_large_files_get_the_answers_that_json_gets(server: Server) -> None:
     dictionary = table.set_column(1, "color", table["color"].dictionary_encode())
     for content, kind, accept in (
         (as_arrow(table.combine_chunks()), ARROW, JSON),
-        (batches(table, 777), ARROW, ARROW),
-        (batches(dictionary, 5_000), ARROW, CSV),
+        (as_arrow(table, 777), ARROW, ARROW),
+        (as_arrow(dictionary, 5_000), ARROW, CSV),
         (as_parquet(table), PARQUET, ARROW),
         (text.getvalue(), CSV, CSV),
     ):
@@ -276,7 +275,7 @@ def test_pieces_of_wide_files_change_no_result(server: Server) -> None:
     table = pa.table({name: random.integers(-99, 99, 50_000) / 64 for name in names})
     expected = told(sent(server, as_arrow(table), ARROW, ref))
     assert told(sent(server, as_parquet(table), PARQUET, ref)) == expected
-    assert told(sent(server, batches(table, 999), ARROW, ref)) == expected
+    assert told(sent(server, as_arrow(table, 999), ARROW, ref)) == expected
     start = 40_960  # a group ends 982 rows later
     part: Lists = table.slice(start, 2_000).to_pydict()
     path = f"/v1/models/{ref}/predict"
@@ -324,7 +323,7 @@ def test_a_client_that_goes_while_it_sends_leaves_nothing(server: Server) -> Non
                 f"Content-Type: text/csv\r\nContent-Length: {len(body)}\r\n\r\n"
             )
             client.sendall(head.encode() + body[:sending])
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + PATIENCE
             while not (files := list((server.data_dir / "tmp").iterdir())):
                 assert time.monotonic() < deadline
                 time.sleep(0.005)

@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.api.files.shop import (
+from tests.support.files import as_arrow, as_csv, as_parquet, rows_of
+from tests.support.server import Server, problem
+from tests.support.shop import (
     ARROW,
     ASKED,
     CSV,
@@ -21,15 +23,12 @@ from tests.api.files.shop import (
     NDJSON,
     PARQUET,
     Lists,
-    batches,
     by_json,
     left,
     sent,
     told,
     written,
 )
-from tests.server import Server, problem
-from tests.unit.ml.files import as_arrow, as_csv, as_parquet, rows_of
 
 # ---------------------------------------------------------------- wrong columns and cells
 
@@ -83,13 +82,7 @@ def test_a_number_beyond_float32_is_named_by_its_row_in_the_file(server: Server,
     size = np.full(rows, 1.5)
     size[wrong] = 1e300
     values = {name: ASKED[name][:1] * rows for name in ASKED} | {"size": size.tolist()}
-    table = pa.table(values)
-    content = {PARQUET: as_parquet, ARROW: as_arrow}.get(kind)
-    body = problem(
-        sent(server, content(table) if content else written(values, kind), kind),
-        422,
-        "invalid_data",
-    )
+    body = problem(sent(server, written(values, kind), kind), 422, "invalid_data")
     assert body["errors"][0]["pointer"] == f"/rows/{wrong}/size"
 
 
@@ -255,7 +248,7 @@ def test_one_row_too_many(small: Server, kind: str, accept: str) -> None:
                 )
             ]
         if kind == ARROW:
-            bodies.append(batches(pa.table(values), 7))
+            bodies.append(as_arrow(pa.table(values), 7))
         for body in bodies:
             response = sent(small, body, kind, accept=accept)
             assert response.status_code == status, response.text

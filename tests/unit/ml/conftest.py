@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.ml.workbench import Workbench
+from tests.support.workbench import Workbench
 
 
 @pytest.fixture

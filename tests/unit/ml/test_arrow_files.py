@@ -12,7 +12,7 @@ import pytest
 
 from app.errors import InvalidData, InvalidInput, TooLarge
 from app.ml.tables.ingest import Format
-from tests.unit.ml.files import as_arrow, as_parquet, ingested, pointers, refusal
+from tests.support.files import as_arrow, as_parquet, ingested, pointers, refusal
 
 MEGABYTE = 1 << 20
 BOTH: list[Format] = ["parquet", "arrow"]

@@ -11,8 +11,8 @@ from torch import nn
 from app.ml.data.batches import Rows, batches
 from app.ml.inference import forward
 from app.ml.training.ema import EMA
-from tests.unit.ml.test_resume import FIELDS, MIDDLE, same_as_undisturbed
-from tests.unit.ml.workbench import Run, Workbench, table_of
+from tests.support.resume import FIELDS, MIDDLE, same_as_undisturbed
+from tests.support.workbench import Run, Workbench, table_of
 
 _RANDOM = np.random.default_rng(2)
 X = _RANDOM.normal(size=(40, 2)).round(3)

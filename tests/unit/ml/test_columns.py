@@ -14,7 +14,7 @@ from app.ml.tables.canonical import ColumnType, column_type
 from app.ml.tables.csv_files import CSVOptions, read_csv
 from app.ml.tables.text_parsing import datetimes, moments
 from app.ml.tables.typed import assemble
-from tests.unit.ml.files import as_arrow, as_parquet, column_of, csv_of, ingested, pointers, refusal
+from tests.support.files import as_arrow, as_parquet, column_of, csv_of, ingested, pointers, refusal
 
 ZONED = pa.timestamp("us", tz="UTC")
 NAIVE = pa.timestamp("us")

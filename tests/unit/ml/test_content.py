@@ -18,7 +18,7 @@ from app.ml.tables.csv_files import MISSING
 from app.ml.tables.ingest import Limits, store
 from app.ml.tables.typed import TypedTable
 from app.storage import sha256_of
-from tests.unit.ml.files import (
+from tests.support.files import (
     Lists,
     as_arrow,
     as_arrow_csv,

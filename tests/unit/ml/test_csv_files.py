@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import InvalidData
-from tests.unit.ml.files import csv_of, pointers
+from tests.support.files import csv_of, pointers
 
 MEGABYTE = 1 << 20
 

@@ -14,7 +14,7 @@ from app.ml.data.preparation import Prepared, prepare, row_hashes, split_of
 from app.ml.data.splits import Split
 from app.ml.features.arrays import as_dictionary
 from app.ml.specs import SplitSpec
-from tests.unit.ml.workbench import spec_for, table_of
+from tests.support.workbench import spec_for, table_of
 
 BY_COLUMN = {"strategy": "column", "column": "part"}
 HALVES = {"train": 0.5, "validation": 0.0, "test": 0.5, "strategy": "sequential"}

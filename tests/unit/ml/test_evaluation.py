@@ -18,7 +18,7 @@ from app.ml.evaluation import metrics
 from app.ml.evaluation.evaluate import MOST_CLASSES, Evaluation, evaluate, require_columns
 from app.ml.inference import model_files
 from app.ml.inference.predictor import Predictor
-from tests.unit.ml.workbench import Run, Workbench, table_of
+from tests.support.workbench import Run, Workbench, table_of
 
 COUNT = 120
 X = [float(i) for i in range(COUNT)]

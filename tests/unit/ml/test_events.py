@@ -13,7 +13,7 @@ from app.ml.training.events import (
     TrainStopped,
     TrainTask,
 )
-from tests.unit.ml.workbench import Workbench, table_of
+from tests.support.workbench import Workbench, table_of
 
 
 def test_every_event_survives_json() -> None:

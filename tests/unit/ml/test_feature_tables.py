@@ -10,7 +10,7 @@ from app.errors import InvalidData, InvalidRequest
 from app.ml.features.encoder import FeatureEncoder, fit_features
 from app.ml.features.feature_tables import FeatureTables
 from app.ml.specs import PreprocessingSpec
-from tests.unit.ml.workbench import table_of
+from tests.support.workbench import table_of
 
 TRAINED = table_of(
     {

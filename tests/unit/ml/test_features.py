@@ -25,7 +25,7 @@ from app.ml.features.encoder import (
     fit_features,
 )
 from app.ml.specs import Inputs, PreprocessingSpec
-from tests.unit.ml.workbench import table_of
+from tests.support.workbench import table_of
 
 
 def how(**preprocessing: Any) -> PreprocessingSpec:

@@ -13,8 +13,8 @@ import torch
 
 from app.errors import InvalidData, StorageFull, TooLarge, UnsupportedMediaType
 from app.ml.tables.ingest import Format, Limits, Options, ingest, sniff
-from tests.unit.ml.files import as_arrow, as_parquet, ingested, pointers, refusal
-from tests.unit.ml.workbench import table_of
+from tests.support.files import as_arrow, as_parquet, ingested, pointers, refusal
+from tests.support.workbench import table_of
 
 TABLE = table_of({"a": [1, 2, 3], "b": ["x", "y", None]})
 FORMATS: list[Format] = ["csv", "ndjson", "parquet", "arrow"]

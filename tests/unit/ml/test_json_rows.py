@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidData, InvalidJSON, TooLarge
 from app.ml.tables import json_rows
-from tests.unit.ml.files import as_ndjson, ingested, pointers, refusal
+from tests.support.files import as_ndjson, ingested, pointers, refusal
 
 BLOCK = 20_000
 """Lines that are made columns of at once."""

@@ -11,7 +11,7 @@ from torch import nn
 from app.ml.inference import forward
 from app.ml.nn import modules
 from app.ml.specs import LAYERS, Inputs, JobRequest, LayerMismatch, SequentialSpec, size_of
-from tests.unit.ml.workbench import planned, request, spec_for, table_of
+from tests.support.workbench import planned, request, spec_for, table_of
 
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "Linear": [{}, {"out_features": 7}, {"in_features": 5, "out_features": 3}, {"bias": False}],

@@ -22,7 +22,7 @@ from app.ml.tables import parquet
 from app.ml.training.best_weights import BestWeights
 from app.ml.training.events import CheckpointSaved, EpochEnded, Event, StopReason, TrainStopped
 from app.ml.training.loop import train
-from tests.unit.ml.workbench import LINE_REQUEST, Run, Workbench, spec_for, stop_after, table_of
+from tests.support.workbench import LINE_REQUEST, Run, Workbench, spec_for, stop_after, table_of
 
 LINE = table_of(
     {"x": np.arange(0, 1, 0.02).tolist(), "y": (0.7 * np.arange(0, 1, 0.02) + 0.3).tolist()}

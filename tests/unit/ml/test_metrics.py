@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 from app.ml.evaluation import metrics
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets
 from app.ml.finite import Metrics
-from tests.unit.ml.workbench import table_of
+from tests.support.workbench import table_of
 
 
 def column(*values: float) -> Any:

@@ -17,7 +17,7 @@ from app.ml.specs import (
     MSESpec,
     TabularSpec,
 )
-from tests.unit.ml.workbench import planned, spec_for, table_of
+from tests.support.workbench import planned, spec_for, table_of
 
 ROWS = 100
 TABLE = table_of(

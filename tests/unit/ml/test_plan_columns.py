@@ -11,7 +11,7 @@ from app.ml.data.preparation import prepare
 from app.ml.nn import modules
 from app.ml.specs import Inputs
 from app.ml.tables import json_rows, profile
-from tests.unit.ml.workbench import planned, request, table_of
+from tests.support.workbench import planned, request, table_of
 
 ROWS = 120
 COLUMNS: dict[str, list[Any]] = {

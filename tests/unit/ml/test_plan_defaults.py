@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.ml.plan import training
 from app.ml.specs import AdamWSpec, CosineSpec, EarlyStoppingSpec, SGDSpec, TabularSpec
-from tests.unit.ml.workbench import request, spec_for, table_of
+from tests.support.workbench import request, spec_for, table_of
 
 ROWS = 100
 TABLE = table_of(

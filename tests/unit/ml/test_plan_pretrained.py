@@ -7,8 +7,8 @@ import pytest
 
 from app.errors import InvalidRequest
 from app.ml.specs import MLPSpec, PretrainedSpec
-from tests.unit.ml.transfer import NAMES, TABLE, clouds, planned
-from tests.unit.ml.workbench import Run, Workbench, table_of
+from tests.support.transfer import NAMES, TABLE, clouds, planned
+from tests.support.workbench import Run, Workbench, table_of
 
 BATCH_NORM = {"kind": "mlp", "hidden": [4], "norm": "batch"}
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from app.errors import FitserveError, InvalidData, InvalidRequest
-from tests.unit.ml.workbench import planned, request, spec_for, table_of
+from tests.support.workbench import planned, request, spec_for, table_of
 
 ROWS = 100
 TABLE = table_of(

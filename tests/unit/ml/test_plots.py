@@ -68,16 +68,14 @@ def test_predicted_against_true(image: Format) -> None:
     check(plots.predicted_against_true(clouds, "line", "y", image), image)
 
 
-@pytest.mark.parametrize("image", FORMATS)
-@pytest.mark.parametrize("count", [1, 2, 30])
+@pytest.mark.parametrize(("count", "image"), [(1, "svg"), (2, "png"), (30, "svg")])
 def test_class_counts(count: int, image: Format) -> None:
     labels = [f"class {i}" for i in range(count)]
     bars = {"true": ([3.0] * count, GREY), "predicted": ([2.0] * count, GREEN)}
     check(plots.class_counts(labels, bars, "flowers", "kind", image), image)
 
 
-@pytest.mark.parametrize("image", FORMATS)
-@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize(("count", "image"), [(1, "png"), (5, "svg")])
 def test_residuals(count: int, image: Format) -> None:
     clouds = {f"residuals of {i}": (points(40), plots.color(i)) for i in range(count)}
     check(plots.residuals(clouds, "line", "y", image), image)
@@ -91,8 +89,10 @@ def squares(count: int, rows: int = 0) -> tuple[Any, Any]:
         return counts, counts / counts.sum(axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("image", FORMATS)
-@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 2), (12, 12), (31, 31), (31, 4)])
+@pytest.mark.parametrize(
+    ("rows", "columns", "image"),
+    [(1, 1, "svg"), (2, 2, "png"), (12, 12, "svg"), (31, 31, "svg"), (31, 4, "svg")],
+)
 @pytest.mark.filterwarnings("error")
 def test_confusion(rows: int, columns: int, image: Format) -> None:
     counts, shares = squares(columns, rows)
@@ -115,10 +115,9 @@ def test_a_confusion_writes_shares_where_there_is_room() -> None:
     assert b"<!-- 7% -->" not in many
 
 
-@pytest.mark.parametrize("image", FORMATS)
-def test_a_loss_that_spans_decades_is_drawn_on_a_log_scale(image: Format) -> None:
+def test_a_loss_that_spans_decades_is_drawn_on_a_log_scale() -> None:
     series = {"train_loss": (np.arange(4), np.array([1e30, 1.0, 1e-3, 1e-8]))}
-    check(plots.loss_curve(series, "t", "mse", image), image)
+    check(plots.loss_curve(series, "t", "mse", "svg"), "svg")
 
 
 def test_many_points_are_thinned_out() -> None:
@@ -175,16 +174,14 @@ def test_dates_are_told_as_dates() -> None:
     assert b"<!-- 2025 -->" in image
 
 
-@pytest.mark.parametrize("image", FORMATS)
-@pytest.mark.parametrize("count", [1, 2, 12])
+@pytest.mark.parametrize(("count", "image"), [(1, "svg"), (2, "png"), (12, "svg")])
 @pytest.mark.filterwarnings("error")
 def test_value_counts(count: int, image: Format) -> None:
     groups = {"values": [(ODD_NAMES[i], 10 - i) for i in range(count)], "rest": [("missing", 2)]}
     check(plots.value_counts(groups, ODD_NAMES[2], ODD_NAMES[2], image), image)
 
 
-@pytest.mark.parametrize("image", FORMATS)
-@pytest.mark.parametrize("count", [2, 12, 30])
+@pytest.mark.parametrize(("count", "image"), [(2, "png"), (12, "svg"), (30, "svg")])
 @pytest.mark.filterwarnings("error")
 def test_heatmap(count: int, image: Format) -> None:
     values = np.eye(count)
@@ -210,18 +207,16 @@ def test_odd_titles_and_axes_do_not_break_a_plot(name: str) -> None:
     check(plots.scatter({"data": (points(5), BLUE)}, name, name, name, "svg"), "svg")
 
 
-@pytest.mark.parametrize("image", FORMATS)
-def test_odd_titles_and_axes_do_not_break_the_other_plots(image: Format) -> None:
+def test_odd_titles_and_axes_do_not_break_the_other_plots() -> None:
     name = "$\\frac{$ 50 % <b>"
     clouds = {"trained": (points(5), BLUE)}
-    check(plots.predicted_against_true(clouds, name, name, image), image)
-    check(plots.loss_curve({"train_loss": points(5)}, name, name, image), image)
+    check(plots.predicted_against_true(clouds, name, name, "svg"), "svg")
+    check(plots.loss_curve({"train_loss": points(5)}, name, name, "svg"), "svg")
 
 
-@pytest.mark.parametrize("image", FORMATS)
-def test_odd_class_labels_do_not_break_a_plot(image: Format) -> None:
+def test_odd_class_labels_do_not_break_a_plot() -> None:
     bars = {"true": ([1.0] * len(ODD_NAMES), BLUE)}
-    check(plots.class_counts(ODD_NAMES, bars, "t", "y", image), image)
+    check(plots.class_counts(ODD_NAMES, bars, "t", "y", "svg"), "svg")
 
 
 @pytest.mark.parametrize("name", ["$x$", "$\\frac{$", "_hidden", "<b>&amp;"])
@@ -243,10 +238,9 @@ ALL_NAN: Points = (np.array([np.nan, np.nan]), np.array([np.nan, np.nan]))
 ONE: Points = (np.array([1.0]), np.array([1.0]))
 
 
-@pytest.mark.parametrize("image", FORMATS)
 @pytest.mark.parametrize("values", [NOTHING, ODD, ALL_NAN, ONE])
-def test_empty_and_odd_values_do_not_break_a_scatter(values: Points, image: Format) -> None:
-    check(plots.scatter({"data": (values, BLUE)}, "t", "x", "y", image), image)
+def test_empty_and_odd_values_do_not_break_a_scatter(values: Points) -> None:
+    check(plots.scatter({"data": (values, BLUE)}, "t", "x", "y", "svg"), "svg")
 
 
 @pytest.mark.parametrize("values", [NOTHING, ODD, ALL_NAN, ONE])

@@ -11,7 +11,7 @@ import pytest
 from app.errors import InvalidData, InvalidRequest
 from app.ml.data.preparation import split_of
 from app.ml.inference.predictor import Predictor
-from tests.unit.ml.workbench import Run, Workbench, table_of
+from tests.support.workbench import Run, Workbench, table_of
 
 ROWS = 90
 _random = np.random.default_rng(2)

@@ -8,7 +8,7 @@ import pytest
 
 from app.errors import InvalidRequest
 from app.ml.inference.predictor import Predictor
-from tests.unit.ml.workbench import Run, Workbench, table_of
+from tests.support.workbench import Run, Workbench, table_of
 
 ROWS = 160
 TABLE = table_of(

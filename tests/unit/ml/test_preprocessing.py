@@ -14,7 +14,7 @@ from app.ml.data.preparation import Prepared
 from app.ml.features import preprocessing
 from app.ml.features.encoder import ONE_HOT_LIMIT, NumberFeature
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets, Preprocessing
-from tests.unit.ml.workbench import spec_for, table_of
+from tests.support.workbench import spec_for, table_of
 
 HALVES = {"train": 0.5, "validation": 0.0, "test": 0.5, "strategy": "sequential"}
 """The first half of the rows trains, the second tests."""

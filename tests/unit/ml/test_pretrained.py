@@ -15,7 +15,7 @@ from app.ml.inference.model_files import StateDict
 from app.ml.nn import modules
 from app.ml.specs import Inputs, PretrainedSpec
 from app.ml.training import loop
-from tests.unit.ml.transfer import (
+from tests.support.transfer import (
     NAMES,
     TABLE,
     answers,
@@ -24,7 +24,7 @@ from tests.unit.ml.transfer import (
     transferred,
     weights,
 )
-from tests.unit.ml.workbench import Run, Workbench
+from tests.support.workbench import Run, Workbench
 
 MODELS: dict[str, Any] = {
     "linear": {"kind": "linear"},

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from app.ml.tables import json_rows, profile
 from app.ml.tables.canonical import ColumnType
 from app.ml.tables.typed import TypedTable
-from tests.unit.ml.files import column_of, csv_of
-from tests.unit.ml.workbench import profile_of, table_of
+from tests.support.files import column_of, csv_of
+from tests.support.workbench import profile_of, table_of
 
 FRACTIONS = [0.05, 0.25, 0.5, 0.75, 0.95]
 

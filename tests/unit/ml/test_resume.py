@@ -2,18 +2,14 @@
 
 from typing import Any, get_args
 
-import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.ids import new_id
 from app.ml.specs import OptimizerSpec, SchedulerSpec
-from app.ml.training.events import CheckpointSaved, EpochEnded, Event, StopReason, TrainEnded
-from app.ml.training.loop import train
-from app.storage import sha256_of
-from tests.unit.ml.workbench import Workbench, stop_after, table_of
+from app.ml.training.events import StopReason
+from tests.support.resume import FIELDS, MIDDLE, Interrupted, same_as_undisturbed
+from tests.support.workbench import Workbench
 
 
 def kinds(union: Any) -> list[str]:
@@ -37,85 +33,6 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
 }
 STEPS = 6 * 4
 """Of every run here: six epochs of four batches, or of one."""
-
-
-def clouds(rows: int = 80) -> pa.Table:
-    """Numbers, categories and gaps; a number ``y``, a class ``kind`` and weights."""
-    random = np.random.default_rng(5)
-    a, b = random.normal(size=rows), random.normal(size=rows)
-    gaps = [None if i % 9 == 0 else float(v) for i, v in enumerate(b)]
-    return table_of(
-        {
-            "a": a.tolist(),
-            "b": gaps,
-            "c": [["x", "y", "z"][i % 3] for i in range(rows)],
-            "weight": (random.random(rows) + 0.1).tolist(),
-            "kind": [["no", "yes"][int(v > 0)] for v in a],
-            "y": (np.sin(a) + b).tolist(),
-        }
-    )
-
-
-DROPOUT = {"kind": "mlp", "hidden": [6, 6], "dropout": 0.4, "norm": "batch", "residual": True}
-FIELDS: dict[str, Any] = {
-    "features": ["a", "b", "c"],
-    "model": DROPOUT,
-    "batch_size": 16,
-    "epochs": 6,
-    "optimizer": {"kind": "adamw", "lr": 0.02},
-}
-
-
-class Interrupted:
-    """One job, run again and again until it ends; every attempt starts from what the last left."""
-
-    def __init__(self, workbench: Workbench, **fields: Any) -> None:
-        self._workbench = workbench
-        self._task = workbench.task(clouds(), **fields)
-        self.history: dict[int, dict[str, float]] = {}
-        self.ended: TrainEnded | None = None
-
-    def attempt(self, stops_after: int, reason: StopReason) -> None:
-        """Until it has been asked ``stops_after`` times; ``cancel`` leaves no checkpoint, as a
-        crash does not."""
-        self._task = self._task.model_copy(update={"model_id": new_id("mdl")})
-        for event in train(self._task, stop_after(stops_after, reason)):
-            self._note(event)
-
-    def _note(self, event: Event) -> None:
-        match event:
-            case EpochEnded(epoch=epoch, values=values):
-                assert self.history.setdefault(epoch, values) == values, "replayed epochs are equal"
-            case CheckpointSaved(checkpoint_id=newest):
-                known = (newest, *self._task.checkpoints)
-                self._task = self._task.model_copy(update={"checkpoints": known})
-            case TrainEnded():
-                self.ended = event
-
-    @property
-    def weights(self) -> str:
-        folder = self._workbench.storage.verified("models", self._task.model_id)
-        return sha256_of(folder / "weights.safetensors")
-
-
-def same_as_undisturbed(
-    workbench: Workbench, stops: list[tuple[int, StopReason]], **fields: Any
-) -> None:
-    whole = Interrupted(workbench, **fields)
-    whole.attempt(10**9, "cancel")
-    stopped = Interrupted(workbench, **fields)
-    for after, reason in stops:
-        if stopped.ended is None:
-            stopped.attempt(after, reason)
-    if stopped.ended is None:
-        stopped.attempt(10**9, "cancel")
-    assert stopped.history == whole.history
-    assert sorted(whole.history) == list(range(len(whole.history)))
-    assert stopped.ended == whole.ended
-    assert stopped.weights == whole.weights
-
-
-MIDDLE: list[tuple[int, StopReason]] = [(2, "shutdown"), (4, "pause"), (7, "shutdown")]
 
 
 @pytest.mark.parametrize("optimizer", kinds(OptimizerSpec))
@@ -184,7 +101,7 @@ def test_everything_else_that_a_run_remembers(workbench: Workbench, fields: dict
     same_as_undisturbed(workbench, MIDDLE, **{**FIELDS, **fields})
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     stops=st.lists(
         st.tuples(st.integers(0, STEPS + 2), st.sampled_from(["cancel", "pause", "shutdown"])),

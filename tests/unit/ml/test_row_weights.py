@@ -25,7 +25,7 @@ from app.ml.specs import (
     MSESpec,
     MultiMarginSpec,
 )
-from tests.unit.ml.workbench import Run, Workbench, planned, spec_for, table_of
+from tests.support.workbench import Run, Workbench, planned, spec_for, table_of
 
 ROWS = 60
 _RANDOM = np.random.default_rng(3)

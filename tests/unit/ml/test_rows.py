@@ -18,7 +18,7 @@ from app.ml.features.preprocessing import NumberTargets
 from app.ml.features.row_encoder import RowEncoder
 from app.ml.inference.predictor import Predictor
 from app.ml.specs import PreprocessingSpec
-from tests.unit.ml.workbench import Workbench, table_of
+from tests.support.workbench import Workbench, table_of
 
 # ---------------------------------------------------------------- features, fitted to anything
 

@@ -13,7 +13,7 @@ from torch.optim import Optimizer, lr_scheduler
 from app.ml.data.batches import Rows, batches
 from app.ml.specs import OptimizerSpec, SchedulerSpec
 from app.ml.training import optimizers
-from tests.unit.ml.workbench import Run, Workbench, spec_for, table_of
+from tests.support.workbench import Run, Workbench, spec_for, table_of
 
 EPOCHS, STEPS, RATE = 7, 4, 0.05
 _RANDOM = np.random.default_rng(2)

@@ -22,7 +22,7 @@ from app.ml.specs import (
     field_names,
     size_of,
 )
-from tests.unit.ml.workbench import request, spec_for, table_of
+from tests.support.workbench import request, spec_for, table_of
 
 
 def refused(fields: dict[str, Any]) -> list[tuple[str, str]]:

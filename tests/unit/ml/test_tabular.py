@@ -24,7 +24,7 @@ from app.ml.specs import (
     TabularSpec,
     size_of,
 )
-from tests.unit.ml.workbench import Run, Workbench, table_of
+from tests.support.workbench import Run, Workbench, table_of
 
 SMALL = TabularSpec(members=3, width=5, embedding=2, bins=4)
 

@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from app.storage import KINDS, Storage
-from tests.server import LINE_JOB, Json, Server
+from tests.support.command_line import fitserve
+from tests.support.server import LINE_JOB, Json, Server
 
 TABLE = "a,y\n" + "".join(f"{i},{2 * i}\n" for i in range(50))
 CSV = {"Content-Type": "text/csv"}
@@ -146,6 +147,19 @@ def settled(server: Server) -> int:
 def _named(database: Path, table: str) -> set[str]:
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
         return {str(row[0]) for row in connection.execute(f"SELECT id FROM {table}")}
+
+
+@contextmanager
+def sound(server: Server) -> Iterator[Server]:
+    """The server, which ends well in the end and leaves no artifact without a row, nor a row
+    without its artifact."""
+    with server:
+        server.line()
+        yield server
+        code, _ = server.terminate()
+        assert code == 0, server.log.read_text()
+        checked = fitserve("fsck", "--data-dir", str(server.data_dir), cwd=Path("/"))
+        assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 # ---------------------------------------------------------------- asking the server

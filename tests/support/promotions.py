@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import httpx
 
-from tests.server import LINE_JOB, Server
+from tests.support.server import LINE_JOB, Server
 
 CLIENTS = 8
 ROWS = {"rows": [{"x": x} for x in (0.5, -2.0, 7.25, 100.0)]}

@@ -1,4 +1,4 @@
-"""The committed OpenAPI document: ``python -m tests.api.openapi`` rewrites it."""
+"""The committed OpenAPI document: ``python -m tests.support.openapi`` rewrites it."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from app.runtime.context import Context
 from app.settings import load_settings
 from app.storage import Storage
 
-SNAPSHOT = Path(__file__).with_name("openapi.json")
+SNAPSHOT = Path(__file__).parents[1] / "api" / "openapi.json"
 
 
 def document() -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.server import Json, Server
+from tests.support.server import Json, Server
 
 MOST_ROWS = 2_200
 MOST_JSON = 256 * 1024

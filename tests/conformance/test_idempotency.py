@@ -7,14 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.server import LINE_JOB, QUICK_JOB, Json, Server, problem
+from tests.support.server import LINE_JOB, QUICK_JOB, Json, Server, problem
 
 CSV = {"Content-Type": "text/csv"}
-
-
-@pytest.fixture(scope="module")
-def server(either_server: Server) -> Server:
-    return either_server
 
 
 def key() -> Json:
@@ -31,23 +26,13 @@ def same(first: httpx.Response, second: httpx.Response) -> None:
         assert second.headers.get(name) == first.headers.get(name)
 
 
-def count(server: Server, kind: str) -> int:
-    options = {"limit": 100}
-    found = server.ok("GET", f"/v1/{kind}", params=options)
-    total = len(found["data"])
-    while found["has_more"]:
-        found = server.ok("GET", f"/v1/{kind}", params={**options, "after": found["last_id"]})
-        total += len(found["data"])
-    return total
-
-
 def test_a_job(server: Server) -> None:
     headers = key()
-    before = count(server, "jobs")
+    before = len(server.everything("/v1/jobs"))
     answers = [server.client.post("/v1/jobs", json=QUICK_JOB, headers=headers) for _ in range(3)]
     for again in answers[1:]:
         same(answers[0], again)
-    assert count(server, "jobs") == before + 1
+    assert len(server.everything("/v1/jobs")) == before + 1
     server.ended(answers[0].json()["id"])
     same(answers[0], server.client.post("/v1/jobs", json=QUICK_JOB, headers=headers))
 
@@ -80,13 +65,13 @@ def test_a_dataset(server: Server, way: str) -> None:
             return server.client.post(path, content=content, headers={**headers, **CSV})
         return server.client.post(path, files={"file": ("t.csv", content)}, headers=headers)
 
-    before = count(server, "datasets")
+    before = len(server.everything("/v1/datasets"))
     first = send()
     same(first, send())
     problem(send(text + "3,z\n"), 422, "idempotency_key_reused")
     if way != "json":
         problem(send(query="?header=false"), 422, "idempotency_key_reused")
-    assert count(server, "datasets") == before + 1
+    assert len(server.everything("/v1/datasets")) == before + 1
 
 
 def test_a_key_belongs_to_one_request(server: Server) -> None:
@@ -122,7 +107,7 @@ def test_a_key_that_is_none(server: Server, bad: str) -> None:
 
 
 def test_fifty_at_once_make_one_job(server: Server) -> None:
-    headers, before = key(), count(server, "jobs")
+    headers, before = key(), len(server.everything("/v1/jobs"))
 
     def post(_: int) -> httpx.Response:
         return httpx.post(
@@ -140,5 +125,5 @@ def test_fifty_at_once_make_one_job(server: Server) -> None:
             assert "retry-after" in answer.headers
     made = {answer.content for answer in answers if answer.status_code == 202}
     assert len(made) == 1
-    assert count(server, "jobs") == before + 1
+    assert len(server.everything("/v1/jobs")) == before + 1
     assert server.client.post("/v1/jobs", json=LINE_JOB, headers=headers).content in made

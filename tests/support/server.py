@@ -1,19 +1,24 @@
 """A real fitserve process on a free port of loopback, and a client for it."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 
-READY_SECONDS = 60
+READY_SECONDS = 120
+PATIENCE = 120
+"""Seconds until a test gives up on what takes one or two where nothing else runs."""
 Json = dict[str, Any]
 
 LINE_JOB: Json = {
@@ -88,7 +93,7 @@ class Process:
         """Again, after its end; does not wait until it is ready."""
         self.process = self._spawn()
 
-    def logged(self, text: str, seconds: float = 10) -> bool:
+    def logged(self, text: str, seconds: float = PATIENCE) -> bool:
         """Whether a line with ``text`` comes; a request's line follows its answer."""
         deadline = time.monotonic() + seconds
         while text not in self.log.read_text():
@@ -102,7 +107,7 @@ class Process:
         children = psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
         self.process.wait()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while any(map(_lives, children)):
             assert time.monotonic() < deadline, children
             time.sleep(0.01)
@@ -111,31 +116,36 @@ class Process:
         """SIGTERM; ``(exit code, seconds it took)``."""
         started = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30), time.monotonic() - started
+        return self.process.wait(PATIENCE), time.monotonic() - started
 
     def training_pid(self) -> int:
-        """The process that trains: the busiest child of the fork server."""
+        """The process that trains: the child of the fork server that is busy, when no other is.
+
+        A spare child rehearses for a while; raises ValueError where there is none at all.
+        """
         (forkserver,) = self.forkservers()
-        children = forkserver.children()
-        return int(max(children, key=lambda child: child.cpu_times().user).pid)
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            children = forkserver.children()
+            if len(children) <= 1:
+                (child,) = children
+                return int(child.pid)
+            before = {child: _processor_seconds(child) for child in children}
+            time.sleep(0.2)
+            busy = [child for child in children if _processor_seconds(child) > before[child]]
+            if len(busy) == 1:
+                return int(busy[0].pid)
+        raise AssertionError(f"not one trains, or several: {children}")
 
     def forkservers(self, work: str = "training") -> list[psutil.Process]:
         """The fork server whose children do that ``work``; none while there is none."""
         alive = filter(_lives, psutil.Process(self.process.pid).children())
         return [child for child in alive if f"app.executors.{work}" in child.cmdline()]
 
-    def stop(self) -> None:
-        """End it if it still runs."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(15)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        """End it at once if it still runs: how it ends when asked is for tests that ask."""
+        if self.process.poll() is None:
+            self.kill()
         self.log.unlink(missing_ok=True)
 
 
@@ -191,6 +201,17 @@ class Server(Process):
         body: Json = response.json()
         return body
 
+    def everything(self, path: str, order: str = "asc", limit: int = 100) -> list[Json]:
+        """What a list has on all its pages, oldest first."""
+        found: list[Json] = []
+        options: Json = {"order": order, "limit": limit}
+        while True:
+            page = self.ok("GET", path, params=options)
+            found += page["data"]
+            if not page["has_more"]:
+                return found
+            options["after"] = page["last_id"]
+
     def train(self, **job: Any) -> Json:
         """A job that has succeeded."""
         options = {"json": job, "headers": {"Prefer": "wait=60"}}
@@ -204,7 +225,7 @@ class Server(Process):
         self.until(job_id, lambda job: job["progress"]["epoch"] > 0)
         return job_id
 
-    def until(self, job_id: str, condition: Any, seconds: float = 60) -> Json:
+    def until(self, job_id: str, condition: Any, seconds: float = PATIENCE) -> Json:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             job = self.ok("GET", f"/v1/jobs/{job_id}")
@@ -213,8 +234,29 @@ class Server(Process):
             time.sleep(0.02)
         raise AssertionError(f"did not happen in {seconds} s: {job}")
 
+    def waiting(self, pool: Executor, job_id: str) -> "Future[httpx.Response]":
+        """Somebody who waits for the job's end in a thread of ``pool``, and has been heard."""
+        sent = threading.Event()
+
+        def trace(event: str, _info: Json) -> None:
+            if event == "http11.receive_response_headers.started":
+                sent.set()
+
+        options: Json = {"params": {"wait": "60"}, "extensions": {"trace": trace}}
+        answer = pool.submit(self.client.get, f"/v1/jobs/{job_id}", **options)
+        assert sent.wait(PATIENCE)
+        assert self.client.get("/livez").status_code == 200  # what came before has been read
+        return answer
+
     def ended(self, job_id: str) -> Json:
         return self.ok("GET", f"/v1/jobs/{job_id}", params={"wait": "60"})
+
+
+def _processor_seconds(process: psutil.Process) -> float:
+    """User time so far; none of one that has ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return float(process.cpu_times().user)
+    return 0.0
 
 
 def _lives(process: psutil.Process) -> bool:

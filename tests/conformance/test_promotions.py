@@ -7,14 +7,9 @@ from typing import Any
 import pytest
 from safetensors.numpy import load
 
-from tests.server import LINE_JOB, LONG_JOB, Json, Server, problem
+from tests.support.server import LINE_JOB, LONG_JOB, Json, Server, problem
 
 ROWS = {"rows": [{"x": 0.5}]}
-
-
-@pytest.fixture(scope="module")
-def server(either_server: Server) -> Server:
-    return either_server
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +135,7 @@ def test_of_a_job_that_runs_rests_and_was_cancelled(server: Server) -> None:
 
 def test_versions_are_listed_in_their_order_though_ids_have_another(server: Server) -> None:
     every = {"every_seconds": 0.05, "keep": 1}
-    body = {**LINE_JOB, "register_as": "ordered", "epochs": 20_000, "checkpoint": every}
+    body = {**LINE_JOB, "register_as": "ordered", "epochs": 6_000, "checkpoint": every}
     job_id = server.ok("POST", "/v1/jobs", json=body)["id"]
     server.until(job_id, lambda _: checkpoints(server, job_id))
     while server.client.post(path_of(server, job_id)).status_code == 404:
@@ -184,14 +179,7 @@ def test_sent_twice_with_one_key_it_is_done_once(server: Server, done: Json) -> 
 
 def everything(server: Server) -> list[Json]:
     """Every version of every model."""
-    names: list[str] = []
-    after: dict[str, str] = {}
-    while True:
-        page = server.ok("GET", "/v1/models", params={"limit": "100", **after})
-        names += [model["name"] for model in page["data"]]
-        if not page["has_more"]:
-            break
-        after = {"after": page["last_id"]}
+    names = [model["name"] for model in server.everything("/v1/models")]
     found = (server.ok("GET", f"/v1/models/{name}/versions?limit=100")["data"] for name in names)
     return [version for versions in found for version in versions]
 

@@ -11,12 +11,10 @@ from typing import Any
 import psutil
 import psycopg
 
-from tests.server import READY_SECONDS, Json, Process, Server
+from tests.support.server import PATIENCE, READY_SECONDS, Json, Process, Server
 
 LEASE_SECONDS = 2
 ENDED = ("succeeded", "failed", "cancelled")
-PATIENCE = 180
-"""Seconds for what may take a lease or two, on a machine that does much else."""
 
 
 class Worker(Process):
@@ -37,11 +35,6 @@ class Worker(Process):
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.02)
         return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.go_on()  # or it would not hear that it is to end
-        super().__exit__()
 
     def freeze(self) -> None:
         """SIGSTOP for it and all its children."""

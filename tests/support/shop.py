@@ -9,8 +9,8 @@ import httpx
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from tests.server import Json, Server
-from tests.unit.ml.files import as_arrow, as_csv, as_ndjson, as_parquet, rows_of
+from tests.support.files import as_arrow, as_csv, as_ndjson, as_parquet, rows_of
+from tests.support.server import PATIENCE, Json, Server
 
 ARROW = "application/vnd.apache.arrow.stream"
 PARQUET = "application/vnd.apache.parquet"
@@ -45,7 +45,7 @@ GAPS: Lists = {name: [*values, None] for name, values in ASKED.items()}
 
 def left(server: Server) -> list[str]:
     """What is still in the scratch folder; a request that has just been answered may be tidying."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while (found := [path.name for path in (server.data_dir / "tmp").iterdir()]) and (
         time.monotonic() < deadline
     ):
@@ -103,14 +103,6 @@ def by_json(server: Server, values: Lists, ref: str = "files", query: str = "") 
     return server.ok(
         "POST", path, json={"rows": rows_of(iso(values) if "sold" in values else values)}
     )
-
-
-def batches(table: pa.Table, rows: int) -> bytes:
-    """An Arrow stream of many small batches."""
-    with io.BytesIO() as sink:
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table, max_chunksize=rows)
-        return sink.getvalue()
 
 
 def written(values: Lists, kind: str) -> bytes:
