@@ -9,7 +9,7 @@ import pytest
 
 from app.errors import InvalidRequest
 from app.ml import plots
-from app.ml.tables import parquet, profile
+from app.ml.tables import parquet, profile, summaries
 from app.ml.tables.canonical import column_type
 from app.ml.tables.typed import TypedTable
 from app.services.datasets import plots as dataset_plots
@@ -131,7 +131,7 @@ def test_correlations_are_those_of_complete_pairs(tmp_path: Path) -> None:
     gaps = random.random(values.shape) < [[0.0], [0.1], [0.5], [0.0]]
     columns = {str(i): pa.array(values[i], mask=gaps[i]) for i in range(4)}
     stored = source(tmp_path, **columns)
-    found = dataset_plots.pearson(stored.path, stored.columns)
+    found = summaries.correlations(stored.path, stored.columns)
     for i in range(4):
         for j in range(4):
             both = ~gaps[i] & ~gaps[j]
@@ -149,7 +149,7 @@ def test_correlations_of_what_does_not_vary_are_missing(tmp_path: Path) -> None:
         constant_with_other=np.where(half, 0.1, np.arange(1000)),
         other=pa.array(np.arange(1000.0), mask=~half),
     )
-    found = dataset_plots.pearson(stored.path, stored.columns)
+    found = summaries.correlations(stored.path, stored.columns)
     assert found[0, :2] == pytest.approx([1, -1])
     assert np.isnan(found[2]).all()
     assert np.isnan(found[3, 4])
@@ -172,8 +172,8 @@ def test_histograms_without_a_stored_one_are_the_same(
     stored = source(tmp_path, **columns)
     bare = source(tmp_path, detailed=False, **columns)
     for name in columns:
-        edges, counts = dataset_plots._bins(stored, stored.column(name, "/x"))
-        again = dataset_plots._bins(bare, bare.column(name, "/x"))
+        edges, counts = summaries.histogram(stored.path, stored.column(name, "/x"))
+        again = summaries.histogram(bare.path, bare.column(name, "/x"))
         assert edges.tolist() == again[0].tolist()
         assert counts.tolist() == again[1].tolist()
         assert counts.sum() == count - stored.column(name, "/x")["missing"]
@@ -185,7 +185,7 @@ def test_few_whole_numbers_have_a_bar_each(tmp_path: Path) -> None:
     days = np.array(stars, dtype="datetime64[D]")
     stored = source(tmp_path, stars=stars, days=days)
     for column in stored.columns:
-        edges, counts = dataset_plots._bins(stored, column)
+        edges, counts = summaries.histogram(stored.path, column)
         assert edges.tolist() == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5]
         assert counts.tolist() == [1, 2, 3, 0, 1]
 
@@ -203,7 +203,7 @@ def test_points_are_spaced_over_all_rows(tmp_path: Path) -> None:
     count = 300_000
     rows = np.arange(count)
     stored = source(tmp_path, x=rows, y=pa.array(rows * 2.0, mask=rows < 1000))
-    x, y = dataset_plots._spaced(stored, "x", "y", plots.MAX_POINTS)
+    x, y = summaries.spaced_pairs(stored.path, stored.rows, "x", "y", plots.MAX_POINTS)
     assert plots.MAX_POINTS - 20 < len(x) < plots.MAX_POINTS
     assert (x.min(), x.max()) == (pytest.approx(1000, abs=60), count - 1)
     assert set(np.diff(x)) == {60, 61} or set(np.diff(x)) == {59, 60}

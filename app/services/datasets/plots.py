@@ -3,36 +3,23 @@
 ``app.ml.plots`` draws them and imports matplotlib, so it is imported on first use.
 """
 
-import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
-
 from app.errors import InvalidRequest
 from app.ml.plan import unknown
-from app.ml.tables import parquet
-from app.ml.tables.canonical import WHOLE_BELOW
-from app.ml.tables.profile import BINS, Column, bin_edges
+from app.ml.tables import summaries
+from app.ml.tables.profile import Column
 from app.runtime.context import Context
 from app.services.datasets import datasets
 
 if TYPE_CHECKING:
-    from app.ml.plots import Format, Points
+    from app.ml.plots import Format
 
 Plot = Literal["scatter", "histogram", "correlation"]
 
 _MOST_CORRELATED = 30
-_MICROSECOND = timedelta(microseconds=1)
-_DAY = timedelta(days=1)
-_EPOCH = datetime(1970, 1, 1)
-_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -90,7 +77,7 @@ def scatter(source: Source, x: str | None, y: str | None, image: "Format") -> by
     from app.ml import plots
 
     x, y = _axes(source, x, y)
-    points = _spaced(source, x, y, plots.MAX_POINTS)
+    points = summaries.spaced_pairs(source.path, source.rows, x, y, plots.MAX_POINTS)
     shown = len(points[0])
     label = f"{shown:,} rows" if shown == source.rows else f"{shown:,} of {source.rows:,} rows"
     title = source.title(f"{_short(y)} against {_short(x)}")
@@ -112,20 +99,6 @@ def _axes(source: Source, x: str | None, y: str | None) -> tuple[str, str]:
     )
 
 
-def _spaced(source: Source, x: str, y: str, most: int) -> "Points":
-    """Of at most ``most`` rows, evenly spaced, those that have both values."""
-    picked = np.linspace(0, source.rows - 1, min(most, source.rows)).astype(np.int64)
-    start, parts = 0, []
-    for group in parquet.groups(source.path, list(dict.fromkeys([x, y]))):
-        first, last = np.searchsorted(picked, [start, start + group.num_rows])
-        taken = group.take(picked[first:last] - start)
-        parts.append(np.stack([_floats(taken[x]), _floats(taken[y])]))
-        start += group.num_rows
-    both = np.concatenate(parts, axis=1)
-    both = both[:, np.isfinite(both).all(axis=0)]
-    return both[0], both[1]
-
-
 # ---------------------------------------------------------------- histogram
 
 
@@ -139,7 +112,7 @@ def histogram(source: Source, x: str | None, image: "Format") -> bytes:
     title = source.title(f"{_short(name)}{missing}")
     if column["type"] not in ("number", "datetime"):
         return plots.value_counts(_bars(column, source.rows), title, name, image)
-    edges, counts = _bins(source, column)
+    edges, counts = summaries.histogram(source.path, column)
     if column["type"] == "number":
         return plots.histogram(edges, counts, title, name, image)
     label = f"{name} ({column['zone']})" if column.get("zone") else name
@@ -181,55 +154,6 @@ def _label(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _bins(source: Source, column: Column) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Edges and counts of a number or, in days since 1970, of a datetime column."""
-    dated = column["type"] == "datetime"
-    low, high = (_number(column[end]) for end in ("min", "max"))
-    edges = _edges(low, high)
-    stored = column.get("histogram")
-    counts = np.array(stored["counts"]) if stored else _counted(source, column["name"], edges)
-    if dated:
-        edges = edges / (_DAY / _MICROSECOND)
-    whole = not column["time"] if dated else column["integer"]
-    return _by_value(edges, counts) if whole else (edges, counts)
-
-
-def _edges(low: float, high: float) -> NDArray[Any]:
-    """As those of the profile; of datetimes the profile shows rounded ones."""
-    return np.array([low, high]) if low == high else bin_edges(low, high)
-
-
-def _counted(source: Source, name: str, edges: NDArray[Any]) -> NDArray[Any]:
-    counts = np.zeros(len(edges) - 1, dtype=np.int64)
-    for group in parquet.groups(source.path, [name]):
-        values = _floats(group[name].drop_null())
-        counts += np.bincount(
-            np.searchsorted(edges[1:-1], values, side="right"), minlength=len(counts)
-        )
-    return counts
-
-
-def _by_value(edges: NDArray[Any], counts: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """One bin around each whole number where no bin holds two of them; else as they are."""
-    low, high = edges[0], edges[-1]
-    if high - low >= BINS or max(abs(low), abs(high)) >= WHOLE_BELOW:
-        return edges, counts
-    heights = np.zeros(round(high - low) + 1, dtype=np.int64)
-    held = np.minimum(np.ceil(edges[:-1]), high) - low
-    np.add.at(heights, held.astype(int), counts)
-    return np.arange(len(heights) + 1) + (low - 0.5), heights
-
-
-def _number(value: float | str) -> float:
-    """A profile's value; a moment as microseconds since 1970."""
-    if not isinstance(value, str):
-        return float(value)
-    moment = datetime.fromisoformat(value)
-    if moment.tzinfo:
-        moment = moment.astimezone(UTC).replace(tzinfo=None)
-    return float((moment - _EPOCH) // _MICROSECOND)
-
-
 # ---------------------------------------------------------------- correlation
 
 
@@ -246,66 +170,11 @@ def correlation(source: Source, image: "Format") -> bytes:
     of = f"the first {len(shown)} number columns, {left_out:,} left out" if left_out > 0 else ""
     title = source.title(f"correlation of {of}" if of else "correlation")
     return plots.heatmap(
-        pearson(source.path, shown), [_short(c["name"]) for c in shown], title, image
+        summaries.correlations(source.path, shown), [_short(c["name"]) for c in shown], title, image
     )
 
 
-def pearson(path: Path, columns: Sequence[Column]) -> NDArray[Any]:
-    """Correlations on pairwise complete rows in one pass; NaN where a column does not vary.
-
-    Row ``i`` and column ``j`` of each sum tell of column ``i`` in the rows where ``j`` is there.
-    """
-    count, total, squares, products = (np.zeros((len(columns),) * 2) for _ in range(4))
-    for values in _centred(path, columns):
-        there = ~np.isnan(values)
-        values[~there] = 0.0
-        has = there.astype(np.float64)
-        count += has @ has.T
-        total += values @ has.T
-        products += values @ values.T
-        squares += np.square(values, out=values) @ has.T
-    with np.errstate(divide="ignore", invalid="ignore"):
-        variance = squares - total**2 / count
-        # what rounding leaves of a column that is constant in those rows
-        variance[variance <= _ROUNDING * squares] = np.nan
-        covariance = products - total * total.T / count
-        return np.clip(covariance / np.sqrt(variance) / np.sqrt(variance.T), -1, 1)
-
-
-def _centred(path: Path, columns: Sequence[Column]) -> Iterator[NDArray[Any]]:
-    """One row per column, group after group, each value near 0 and below 2, with NaN for missing.
-
-    Scaled by a power of two, which is exact, so that no square of a value overflows.
-    """
-    names = [column["name"] for column in columns]
-    scales = [_scale(column) for column in columns]
-    for group in parquet.groups(path, names):
-        values = np.empty((len(names), group.num_rows))
-        for row, name, (factor, shift) in zip(values, names, scales, strict=True):
-            np.multiply(_floats(group[name]), factor, out=row)
-            row -= shift
-        yield values
-
-
-def _scale(column: Column) -> tuple[float, float]:
-    """What to multiply a column with, and what to subtract then."""
-    low, high = float(column["min"] or 0), float(column["max"] or 0)
-    _, exponent = math.frexp(max(abs(low), abs(high)))
-    factor = math.ldexp(1.0, min(-exponent, 1023))
-    mean = column["mean"]
-    if mean is None or not math.isfinite(mean):  # it overflowed
-        return factor, (low * factor + high * factor) / 2
-    return factor, mean * factor
-
-
 # ---------------------------------------------------------------- small things
-
-
-def _floats(column: pa.ChunkedArray) -> NDArray[Any]:
-    """Values as they are drawn: NaN for missing, moments as microseconds since 1970."""
-    if pa.types.is_temporal(column.type):
-        column = pc.cast(pc.cast(column, pa.timestamp("us")), pa.int64())
-    return np.asarray(column.to_numpy(), dtype=np.float64)
 
 
 def _short(name: str, length: int = 25) -> str:
