@@ -1,4 +1,4 @@
-"""How a model does on rows whose targets are known, beside a guess that knows no features.
+"""How a model does on rows whose targets are known, beside a baseline that knows no features.
 
 ::
 
@@ -33,11 +33,12 @@ from app.ml.nn import losses
 from app.ml.tables.canonical import ColumnType, column_type, objects
 
 MOST_CLASSES = 200
-"""A confusion of more classes is left out: its size is their square."""
+"""Classes of a confusion; one of more is left out, since its size is their square."""
 
 _MOST_ERRORS = 20
-_WORST = 10
-_NAMED = 5
+_WORST_ROWS = 10
+_MOST_NAMES = 5
+"""Columns or classes that a message names."""
 _ROWS_A_SLICE = 8 * ROWS_AT_ONCE
 _ARROW = {
     "number": pa.float64(),
@@ -49,25 +50,29 @@ _ARROW = {
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What ``evaluate`` found; fit for JSON, what is not known or not finite is ``None``."""
+    """How a model did; fit for JSON: what is not known or not finite is ``None``."""
 
     rows: int
-    """Those with a target; all else is about them."""
+    """Rows that have a target; all else is about them."""
     skipped: int
+    """Rows without a target."""
     loss: float | None
-    """The model's own, on average, in the units it was computed in."""
+    """The mean of the model's own loss, in the units it was trained in."""
     metrics: Metrics
     baseline: Metrics | None
-    """The same for always answering the guess on the card; ``None`` where the card has none."""
+    """The metrics of the baseline on the card; ``None`` where the card has none."""
     better_than_baseline: dict[str, bool] | None
+    """Whether each metric beats the baseline's, by its name."""
     confusion: dict[str, Any] | None
+    """``labels``, and ``matrix``: counts by true and predicted class, or a square for each label.
+    Regression has none."""
     worst: list[dict[str, Any]]
-    """Up to 10 rows of the highest loss, which tell their place in the table."""
+    """Up to 10 rows of the highest loss, each with its number in the table."""
     warnings: list[str]
 
 
 def evaluate(predictor: Predictor, table: pa.Table) -> Evaluation:
-    """The metrics that a job reports, on the rows of ``table`` that have a target.
+    """Return the metrics that a job reports, on the rows of ``table`` that have a target.
 
     ``table`` has the model's features and targets, in any order, maybe among other columns.
     Raises InvalidRequest where one is missing or of another type, InvalidData where no row has a
@@ -79,13 +84,15 @@ def evaluate(predictor: Predictor, table: pa.Table) -> Evaluation:
     outputs = _outputs(predictor, rows)
     each = _losses(predictor, rows, outputs)
     scores = metrics.score(target, rows, outputs)
-    guesses = None if card.guess is None else metrics.baseline(target, card.guess, rows)
+    baseline = None
+    if card.baseline is not None:
+        baseline = metrics.baseline_scores(target, card.baseline, rows)
     warnings = [*_unseen(predictor, rows), *_not_finite(outputs)]
-    if guesses is not None:
-        warnings += metrics.no_better(target, scores, guesses)
+    if baseline is not None:
+        warnings += metrics.baseline_warnings(target, scores, baseline)
     if isinstance(target, ClassTarget) and len(target.classes) > MOST_CLASSES:
-        said = f"{len(target.classes):,} classes; at most {MOST_CLASSES} are shown"
-        warnings.append(f"the confusion is left out: the model has {said}")
+        count = f"{len(target.classes):,} classes; at most {MOST_CLASSES} are shown"
+        warnings.append(f"the confusion is left out: the model has {count}")
     known = each[~np.isnan(each)]
     mean = float(known.mean()) if len(known) else np.nan
     return Evaluation(
@@ -93,8 +100,8 @@ def evaluate(predictor: Predictor, table: pa.Table) -> Evaluation:
         skipped=table.num_rows - rows.num_rows,
         loss=finite(mean),
         metrics=scores,
-        baseline=guesses,
-        better_than_baseline=None if guesses is None else metrics.better(scores, guesses),
+        baseline=baseline,
+        better_than_baseline=None if baseline is None else metrics.better(scores, baseline),
         confusion=_confusion(predictor, rows, outputs),
         worst=_worst(predictor, numbers, rows, outputs, each),
         warnings=warnings,
@@ -105,7 +112,7 @@ def evaluate(predictor: Predictor, table: pa.Table) -> Evaluation:
 
 
 def columns_of(card: Card) -> dict[str, ColumnType]:
-    """The features and targets that evaluating takes, and their types."""
+    """Return the type of each feature and target that evaluating takes, by name."""
     target = card.preprocessing.target
     return card.preprocessing.features.types | dict.fromkeys(target.names, _type_of_target(card))
 
@@ -123,7 +130,7 @@ def _type_of_target(card: Card) -> ColumnType:
 
 
 def types_of(table: pa.Table) -> dict[str, ColumnType | None]:
-    """Each column's type, ``None`` where it has no value."""
+    """Return the type of each column by name, ``None`` where it has no value."""
     return {
         name: None if column.null_count == len(column) else column_type(column.type)
         for name, column in zip(table.column_names, table.columns, strict=True)
@@ -137,7 +144,7 @@ def require_columns(card: Card, types: Mapping[str, ColumnType | None]) -> None:
     """
     targets = card.preprocessing.target.names
     errors = []
-    for name, wanted in columns_of(card).items():
+    for name, expected in columns_of(card).items():
         role = f"{'the target' if name in targets else 'a feature'} of the model"
         if name not in types:
             close = get_close_matches(name, [other for other in types if other], n=1)
@@ -149,13 +156,13 @@ def require_columns(card: Card, types: Mapping[str, ColumnType | None]) -> None:
             errors.append(FieldError("/dataset", detail, "unknown_column"))
             continue
         given = "category" if types[name] == "text" else types[name]
-        if given not in (None, wanted):
+        if given not in (None, expected):
             errors.append(
                 FieldError(
                     "/dataset",
-                    f"the column '{name[:64]}', {role}, holds {wanted} values in training and "
+                    f"the column '{name[:64]}', {role}, holds {expected} values in training and "
                     f"{given} values here; upload it again with types "
-                    f'{{"{name[:64]}": "{wanted}"}}',
+                    f'{{"{name[:64]}": "{expected}"}}',
                     "wrong_type",
                 )
             )
@@ -164,23 +171,23 @@ def require_columns(card: Card, types: Mapping[str, ColumnType | None]) -> None:
 
 
 def _with_target(card: Card, table: pa.Table) -> tuple[NDArray[np.int64], pa.Table]:
-    """Numbers and values of the rows that have a target, of the columns that are needed."""
+    """The numbers and values of the rows that have a target, with the model's columns alone."""
     numbers = preprocessing.complete_rows(card.spec, table)
     if not len(numbers):
-        names = ", ".join(f"'{name[:64]}'" for name in card.spec.targets[:_NAMED])
+        names = ", ".join(f"'{name[:64]}'" for name in card.spec.targets[:_MOST_NAMES])
         raise InvalidData.at(
             "/dataset",
             f"none of the {table.num_rows} rows has a value of {names}; "
             "send rows whose outcome is known, or use predict",
             "no_target",
         )
-    wanted = columns_of(card)
+    types = columns_of(card)
     columns = []
-    for name, kind in wanted.items():
+    for name, kind in types.items():
         column = table[name]
         empty = column.null_count == len(column)
         columns.append(column.cast(_ARROW[kind]) if empty else as_dictionary(column))
-    needed = pa.table(columns, names=list(wanted))
+    needed = pa.table(columns, names=list(types))
     return numbers, needed if len(numbers) == table.num_rows else needed.take(numbers)
 
 
@@ -219,8 +226,8 @@ def _unseen(predictor: Predictor, rows: pa.Table) -> list[str]:
     if not unseen.any():
         return []
     values = rows[target.names[0]].filter(pa.array(unseen)).unique().to_pylist()
-    named = ", ".join(f"'{preprocessing.label(value)[:64]}'" for value in values[:_NAMED])
-    more = f" and {len(values) - _NAMED:,} more" if len(values) > _NAMED else ""
+    named = ", ".join(f"'{preprocessing.label(value)[:64]}'" for value in values[:_MOST_NAMES])
+    more = f" and {len(values) - _MOST_NAMES:,} more" if len(values) > _MOST_NAMES else ""
     count = int(unseen.sum())
     return [
         f"{count:,} of {rows.num_rows:,} rows are of classes the model has never seen "
@@ -273,13 +280,13 @@ def _worst(
     each: Floats,
 ) -> list[dict[str, Any]]:
     """The rows of the highest loss, those whose loss overflows first."""
-    order = np.argsort(-each, kind="stable")[:_WORST]  # NaN, no loss, comes last
+    order = np.argsort(-each, kind="stable")[:_WORST_ROWS]  # NaN, no loss, comes last
     order = order[~np.isnan(each[order])]
     chosen, names = rows.take(order), predictor.target.names
     features = predictor.tables.names
-    told = outputs[order]
-    known = np.asarray(np.isfinite(told).all(axis=1))
-    predicted = predictor.predictions(np.where(known[:, None], told, 0))
+    worst = outputs[order]
+    known = np.asarray(np.isfinite(worst).all(axis=1))
+    predicted = predictor.predictions(np.where(known[:, None], worst, 0))
     true = chosen.select(names).to_pylist()
     return [
         {

@@ -1,4 +1,8 @@
-"""Task metrics in the target's own units, by scikit-learn, beside a baseline that only guesses."""
+"""Task metrics in the target's own units, by scikit-learn, beside those of a baseline.
+
+The baseline is a constant prediction that knows no features, as that of scikit-learn's
+``DummyRegressor`` and of its ``DummyClassifier`` with the strategy ``prior``.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,8 +24,8 @@ _NAMES = {
     "labels": ("accuracy", "f1_macro", "auc", "log_loss"),
 }
 _ERRORS = ("mae", "rmse", "log_loss")
-"""The less the better."""
-_GUESSES = {
+"""Metrics that are better the less they are; the others are better the more they are."""
+_BASELINES = {
     "numbers": "always answering the mean of the training part",
     "classes": "always answering the shares of the classes in the training part",
     "labels": "always answering the shares of the labels in the training part",
@@ -29,7 +33,7 @@ _GUESSES = {
 
 
 def score(target: TargetEncoder, table: pa.Table, outputs: Matrix) -> Metrics:
-    """Task metrics of a module's ``outputs`` against the targets in ``table``.
+    """Return the task metrics of a module's ``outputs`` against the targets in ``table``.
 
     Where an output is not finite (it can overflow on a row that no loss has seen) all are ``None``.
     """
@@ -45,9 +49,11 @@ def score(target: TargetEncoder, table: pa.Table, outputs: Matrix) -> Metrics:
     return finite_values(found)
 
 
-def guess(target: TargetEncoder, train: pa.Table) -> list[float]:
-    """What one would answer without features: the mean of each target in its own units, or the
-    share of each class or label, in the training part."""
+def constant_prediction(target: TargetEncoder, train: pa.Table) -> list[float]:
+    """Return what one would predict without features, learnt from the training part ``train``.
+
+    It is the mean of each target in its own units, or the share of each class or label.
+    """
     match target:
         case NumberTargets():
             means: Floats = preprocessing.numbers(train, target.names).mean(axis=0)
@@ -58,46 +64,46 @@ def guess(target: TargetEncoder, train: pa.Table) -> list[float]:
     return [float(mean) for mean in means]
 
 
-def baseline(target: TargetEncoder, guess: Sequence[float], table: pa.Table) -> Metrics:
-    """The same metrics for always answering ``guess``, against the targets in ``table``."""
-    always = np.tile(np.array(guess, dtype=np.float64), (table.num_rows, 1))
+def baseline_scores(target: TargetEncoder, prediction: Sequence[float], table: pa.Table) -> Metrics:
+    """Return the metrics of ``score`` for one ``prediction`` on all rows of ``table``."""
+    constant = np.tile(np.array(prediction, dtype=np.float64), (table.num_rows, 1))
     match target:
         case NumberTargets():
-            found = regression(preprocessing.numbers(table, target.names), always)
+            found = regression(preprocessing.numbers(table, target.names), constant)
         case ClassTarget():
-            found = classification(target.codes(table), always)
+            found = classification(target.codes(table), constant)
         case LabelTargets():
-            found = multilabel(target.encode(table).astype(float), always)
+            found = multilabel(target.encode(table).astype(float), constant)
     return finite_values(found)
 
 
-def better(scores: Metrics, guesses: Metrics) -> dict[str, bool]:
-    """Whether each metric beats the same one of a guess; those not known of both are left out."""
+def better(scores: Metrics, baseline: Metrics) -> dict[str, bool]:
+    """Return whether each metric beats the baseline's; those not known of both are left out."""
     found = {}
     for name, score in scores.items():
-        guessed = guesses.get(name)
-        if score is not None and guessed is not None:
-            found[name] = score < guessed if name in _ERRORS else score > guessed
+        other = baseline.get(name)
+        if score is not None and other is not None:
+            found[name] = score < other if name in _ERRORS else score > other
     return found
 
 
-def no_better(target: TargetEncoder, scores: Metrics, guesses: Metrics) -> list[str]:
-    """At most one warning: which metrics do not beat those of a guess, with the numbers.
+def baseline_warnings(target: TargetEncoder, scores: Metrics, baseline: Metrics) -> list[str]:
+    """Return at most one warning: which metrics do not beat the baseline's, with the numbers.
 
-    R² says what RMSE says and is not told.
+    R² is left out: it says what RMSE says.
     """
-    verdict = {name: won for name, won in better(scores, guesses).items() if name != "r2"}
+    verdict = {name: won for name, won in better(scores, baseline).items() if name != "r2"}
     beaten = [name for name, won in verdict.items() if not won]
     if not beaten:
         return []
-    told = ", ".join(f"{name} {scores[name]:.4g} against {guesses[name]:.4g}" for name in beaten)
+    pairs = ", ".join(f"{name} {scores[name]:.4g} against {baseline[name]:.4g}" for name in beaten)
     won = [name for name in verdict if name not in beaten]
     by, better_by = (" by some metrics", f"; better by {', '.join(won)}") if won else ("", "")
-    return [f"no better than guessing{by}: {told} of {_GUESSES[target.kind]}{better_by}"]
+    return [f"no better than guessing{by}: {pairs} of {_BASELINES[target.kind]}{better_by}"]
 
 
 def regression(true: Floats, predicted: Floats) -> Metrics:
-    """MAE, RMSE and R² of ``(rows, targets)``; averaged over targets."""
+    """Return MAE, RMSE and R² of ``(rows, targets)``, averaged over targets."""
     return {
         "mae": float(sk.mean_absolute_error(true, predicted)),
         "rmse": float(sk.root_mean_squared_error(true, predicted)),
@@ -106,9 +112,10 @@ def regression(true: Floats, predicted: Floats) -> Metrics:
 
 
 def classification(true: NDArray[np.int64], probabilities: Floats) -> Metrics:
-    """Accuracy, macro F1, AUC (one against rest) and log loss of ``(rows, classes)``.
+    """Return accuracy, macro F1, AUC (one against rest) and log loss of ``(rows, classes)``.
 
-    A ``true`` of -1 is a class that the model does not know: whatever is answered there is wrong.
+    ``true`` is ``(rows,)`` class numbers; -1 is a class that the model does not know, where
+    whatever is predicted is wrong.
     AUC and log loss, which ask for its probability, are those of the other rows.
     """
     labels = np.arange(probabilities.shape[1])
@@ -128,7 +135,7 @@ def classification(true: NDArray[np.int64], probabilities: Floats) -> Metrics:
 
 
 def multilabel(true: Floats, probabilities: Floats) -> Metrics:
-    """The same over ``(rows, labels)``: accuracy per label on average, macro F1, mean AUC."""
+    """Return the metrics of ``classification`` over ``(rows, labels)``, averaged over labels."""
     predicted = probabilities > 0.5
     clipped = np.clip(probabilities, 1e-15, 1 - 1e-15)
     losses = true * np.log(clipped) + (1 - true) * np.log(1 - clipped)
@@ -160,7 +167,7 @@ def _auc(true: NDArray[np.int64], probabilities: Floats, labels: NDArray[np.int6
 
 
 def _shares(codes: NDArray[np.int64], classes: Sequence[Any]) -> Floats:
-    """How frequent each class is: what a baseline that only counts would answer."""
+    """``(classes,)`` how frequent each class is."""
     counts = np.bincount(codes, minlength=len(classes)).astype(np.float64)
     frequencies: Floats = counts / counts.sum()
     return frequencies

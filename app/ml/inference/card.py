@@ -1,9 +1,12 @@
-"""``model.json``: what explains the weights beside it; importable without torch."""
+"""The card of a model, ``model.json``: what explains the weights beside it.
+
+Importable without torch.
+"""
 
 import math
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from safetensors import safe_open
 
 from app.ml.features.preprocessing import Preprocessing
@@ -14,7 +17,7 @@ WEIGHTS = "weights.safetensors"
 
 
 class Card(BaseModel):
-    """The architecture, the preprocessing and where they came from; all that predicting takes."""
+    """The architecture, the preprocessing and where they came from: all that predicting takes."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -25,18 +28,19 @@ class Card(BaseModel):
     outputs: int
     epoch: int
     weights: list[str]
-    """Names of the parameters, without what is only kept beside them."""
+    """Names of the parameters, without the buffers that are stored beside them."""
     versions: dict[str, str]
-    guess: list[float] | None = None
-    """What one would answer without features (``metrics.guess``); older models do not say."""
+    baseline: list[float] | None = Field(None, validation_alias=AliasChoices("baseline", "guess"))
+    """The prediction that knows no features (``metrics.constant_prediction``); older models call it
+    ``guess``, still older ones have none."""
 
 
 def read(folder: Path) -> Card:
-    """The card of a model or checkpoint; ``folder`` has been verified by ``storage``."""
+    """Return the card of a model or checkpoint; ``folder`` has been verified by ``storage``."""
     return Card.model_validate_json((folder / CARD).read_bytes())
 
 
 def parameters(folder: Path, card: Card) -> int:
-    """How many numbers training may change, by the header of the weights alone."""
+    """Return how many trainable numbers there are, by the header of the weights alone."""
     with safe_open(folder / WEIGHTS, framework="numpy") as tensors:
         return sum(math.prod(tensors.get_slice(name).get_shape()) for name in card.weights)

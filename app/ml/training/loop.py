@@ -181,7 +181,7 @@ def _model(
         epoch=0,
         weights=[name for name, _ in model.named_parameters()],
         versions=model_files.library_versions(),
-        guess=metrics.guess(prepared.preprocessing.target, prepared.train.table),
+        baseline=metrics.constant_prediction(prepared.preprocessing.target, prepared.train.table),
     )
     return model, about
 
@@ -220,12 +220,12 @@ def _ended(
     model: nn.Module, card: Card, prepared: preparation.Prepared, best: BestWeights
 ) -> TrainEnded:
     target, test = prepared.preprocessing.target, prepared.test
-    scores = guesses = None
+    scores = baseline = None
     warnings: list[str] = []
-    if len(test) and card.guess is not None:
+    if len(test) and card.baseline is not None:
         scores = metrics.score(target, test.table, forward.outputs_of(model, test.x))
-        guesses = metrics.baseline(target, card.guess, test.table)
-        beaten = metrics.no_better(target, scores, guesses)
+        baseline = metrics.baseline_scores(target, card.baseline, test.table)
+        beaten = metrics.baseline_warnings(target, scores, baseline)
         warnings = [f"on the test part the model is {warning}" for warning in beaten]
     types = card.preprocessing.features.types
     return TrainEnded(
@@ -233,7 +233,7 @@ def _ended(
         parameters=sum(weight.numel() for weight in model.parameters()),
         best=Best(epoch=best.epoch, values=best.values),
         test=scores,
-        baseline=guesses,
+        baseline=baseline,
         warnings=warnings,
         versions=card.versions,
     )

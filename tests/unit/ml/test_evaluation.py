@@ -1,7 +1,9 @@
 """Evaluating against scikit-learn, by hand, and against what jobs say of the same rows."""
 
 import json
+import shutil
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from app.ml.data import preparation
 from app.ml.evaluation import metrics
 from app.ml.evaluation.evaluate import MOST_CLASSES, Evaluation, evaluate, require_columns
 from app.ml.inference import model_files
+from app.ml.inference.card import CARD
 from app.ml.inference.predictor import Predictor
 from tests.support.workbench import Run, Workbench, table_of
 
@@ -33,7 +36,7 @@ def held_out(run: Run, table: pa.Table) -> pa.Table:
 
 
 def linear(workbench: Workbench, **fields: Any) -> Predictor:
-    """y = 2 x + 1, exactly, with the means of the training part as guess."""
+    """y = 2 x + 1, exactly, with the means of the training part as baseline."""
     table = table_of({"x": X, "y": [2 * x + 1 for x in X]})
     plain = {"numbers": "none", "target": "none"}
     job = {"epochs": 1, "model": {"kind": "linear"}, "preprocessing": plain, **ALL}
@@ -104,7 +107,7 @@ def test_numbers_by_hand(workbench: Workbench) -> None:
     assert found.metrics["mae"] == pytest.approx(8 / 3)
     assert found.metrics["rmse"] == pytest.approx(8 / np.sqrt(3))
     mean = float(np.mean([2 * x + 1 for x in X]))
-    assert predictor.card.guess == [mean]
+    assert predictor.card.baseline == [mean]
     assert found.baseline is not None
     assert found.baseline["mae"] == pytest.approx(mean - 19 / 3)
     assert found.better_than_baseline == {"mae": True, "rmse": True, "r2": True}
@@ -257,7 +260,7 @@ def test_an_older_model_gives_no_verdict(workbench: Workbench) -> None:
     table = table_of({"x": X, "y": X})
     predictor = workbench.train(table, **QUICK).predictor
     told = json.loads(predictor.card.model_dump_json())
-    del told["guess"]
+    del told["baseline"]
     old = type(predictor.card).model_validate_json(json.dumps(told))
     found = evaluate(Predictor(old, predictor.module), table)
     assert found.baseline is None
@@ -265,10 +268,25 @@ def test_an_older_model_gives_no_verdict(workbench: Workbench) -> None:
     assert found.metrics == evaluate(predictor, table).metrics
 
 
-def test_the_guess_travels_exactly(workbench: Workbench) -> None:
+def test_a_card_that_calls_its_baseline_a_guess_is_read(
+    workbench: Workbench, tmp_path: Path
+) -> None:
+    """As models were made before the name changed."""
+    table = table_of({"x": X, "y": X})
+    run = workbench.train(table, **QUICK)
+    old = Path(shutil.copytree(run.folder, tmp_path / "old"))
+    fields = json.loads((old / CARD).read_bytes())
+    fields["guess"] = fields.pop("baseline")
+    (old / CARD).write_text(json.dumps(fields))
+    found = evaluate(Predictor.load(old), table)
+    assert found == evaluate(run.predictor, table)
+    assert found.baseline is not None
+
+
+def test_the_baseline_travels_exactly(workbench: Workbench) -> None:
     run = workbench.train(table_of({"x": X, "y": [x / 3 for x in X]}), **QUICK)
     train = run.prepared().train.table["y"].to_numpy()
-    assert model_files.load(run.folder)[0].guess == [train.mean()]
+    assert model_files.load(run.folder)[0].baseline == [train.mean()]
 
 
 def test_columns_without_a_value_are_missing_values(workbench: Workbench) -> None:

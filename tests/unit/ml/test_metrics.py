@@ -137,7 +137,7 @@ def test_the_baseline_of_numbers_guesses_the_training_parts_mean() -> None:
     target = NumberTargets(names=["y", "z"], center=[9.0, 9.0], scale=[9.0, 9.0])
     train = table_of({"y": [1.0, 3.0], "z": [0.0, 10.0]})
     test = table_of({"y": [2.0, 5.0, 0.0], "z": [5.0, 6.0, 7.0]})
-    found = metrics.baseline(target, metrics.guess(target, train), test)
+    found = metrics.baseline_scores(target, metrics.constant_prediction(target, train), test)
     assert found["mae"] == pytest.approx(((0 + 3 + 2) / 3 + (0 + 1 + 2) / 3) / 2)
 
 
@@ -145,7 +145,7 @@ def test_the_baseline_of_classes_guesses_the_training_parts_shares() -> None:
     target = ClassTarget(names=["y"], classes=["a", "b", "c"], outputs=3)
     train = table_of({"y": ["a", "a", "b", "c"]})
     test = table_of({"y": ["a", "b", "a", "a"]})
-    found = metrics.baseline(target, metrics.guess(target, train), test)
+    found = metrics.baseline_scores(target, metrics.constant_prediction(target, train), test)
     assert found["accuracy"] == 0.75
     assert found["log_loss"] == pytest.approx(-np.log([0.5, 0.25, 0.5, 0.5]).mean())
     assert found["auc"] is None
@@ -154,7 +154,7 @@ def test_the_baseline_of_classes_guesses_the_training_parts_shares() -> None:
 def test_the_baseline_of_two_classes_has_the_auc_of_a_coin() -> None:
     target = ClassTarget(names=["y"], classes=[False, True], outputs=1)
     train = table_of({"y": [True, True, False]})
-    found = metrics.baseline(target, metrics.guess(target, train), train)
+    found = metrics.baseline_scores(target, metrics.constant_prediction(target, train), train)
     assert found["auc"] == 0.5
 
 
@@ -162,7 +162,7 @@ def test_the_baseline_knows_a_class_that_training_did_not_see() -> None:
     target = ClassTarget(names=["y"], classes=["a", "b"], outputs=2)
     train = table_of({"y": ["a", "a"]})
     test = table_of({"y": ["a", "b"]})
-    found = metrics.baseline(target, metrics.guess(target, train), test)
+    found = metrics.baseline_scores(target, metrics.constant_prediction(target, train), test)
     assert found["accuracy"] == 0.5
     assert found["log_loss"] is not None
     assert np.isfinite(found["log_loss"])
@@ -171,7 +171,7 @@ def test_the_baseline_knows_a_class_that_training_did_not_see() -> None:
 def test_the_baseline_of_labels_guesses_their_shares() -> None:
     target = LabelTargets(names=["a", "b"])
     table = pa.table({"a": [True, True, True, False], "b": [False, False, False, True]})
-    found = metrics.baseline(target, metrics.guess(target, table), table)
+    found = metrics.baseline_scores(target, metrics.constant_prediction(target, table), table)
     assert found["accuracy"] == 0.75
     assert found["auc"] == 0.5
     assert found["log_loss"] == pytest.approx(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25)))
@@ -195,13 +195,16 @@ def test_what_does_not_beat_a_guess_is_said_with_numbers() -> None:
     target = ClassTarget(names=["y"], classes=["a", "b"], outputs=1)
     guesses: Metrics = {"accuracy": 0.9, "f1_macro": 0.47, "auc": 0.5, "log_loss": 0.325}
     scores: Metrics = {"accuracy": 0.9, "f1_macro": 0.6, "auc": 0.75, "log_loss": 0.4}
-    assert metrics.no_better(target, scores, guesses) == [
+    assert metrics.baseline_warnings(target, scores, guesses) == [
         "no better than guessing by some metrics: accuracy 0.9 against 0.9, log_loss 0.4 against "
         "0.325 of always answering the shares of the classes in the training part; better by "
         "f1_macro, auc"
     ]
-    assert metrics.no_better(target, {**scores, "accuracy": 0.95, "log_loss": 0.3}, guesses) == []
-    assert metrics.no_better(target, dict.fromkeys(scores), guesses) == []
+    assert (
+        metrics.baseline_warnings(target, {**scores, "accuracy": 0.95, "log_loss": 0.3}, guesses)
+        == []
+    )
+    assert metrics.baseline_warnings(target, dict.fromkeys(scores), guesses) == []
 
 
 def test_a_class_that_the_model_does_not_know_is_wrong() -> None:
