@@ -61,7 +61,7 @@ def test_it_goes_with_its_folder_when_its_parent_is_killed() -> None:
         "with Postgres() as postgres: print(postgres.folder, flush=True); time.sleep(600)"
     )
     command = [sys.executable, "-c", script]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as parent:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]) as parent:
         assert parent.stdout is not None
         folder = Path(parent.stdout.readline().decode().strip())
         assert (folder / "data").is_dir()
