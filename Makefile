@@ -35,7 +35,7 @@ SOAK := kill soak endings survival workers backup migrations disk_faults storage
 soak: setup  ## the tests of what jobs survive, a hundred times as often; an hour or more
 	FITSERVE_SOAK=1 $(BIN)/python -m pytest -s $(SOAK:%=tests/integration/test_%.py)
 
-check: setup lint types layers schema test  ## everything that CI runs
+check: setup lint types layers schema test bench-tiny  ## everything that CI runs
 
 lint: setup
 	$(BIN)/ruff format --check .

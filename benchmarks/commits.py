@@ -13,7 +13,7 @@ checkout is the quicker one. Target: at least 0.95.
 import contextlib
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -23,7 +23,7 @@ from typing import Annotated
 import typer
 
 from benchmarks import serving, training
-from benchmarks.harness import Scale, console, milliseconds, rounds, table
+from benchmarks.harness import Scale, console, milliseconds, rounds, running_server, table
 from benchmarks.line import PAUSE_SECONDS
 from benchmarks.load import Endpoint, require_wrk
 from tests.support.server import LINE_JOB, Server
@@ -49,19 +49,23 @@ class Side:
     """One of the two commits, with its server running."""
 
     server: Server
+    line_id: str
+    """Of a straight line's dataset."""
     endpoint: Endpoint
     folder: Path
     size: Size
 
-    def line(self, dataset: bool) -> float:
-        """Return the milliseconds from the first POST to ``succeeded``."""
+    def line(self) -> float:
+        """Return the milliseconds from POST to ``succeeded``."""
+        return self._line(lambda: self.line_id)
 
+    def line_with_dataset(self) -> float:
+        """Return the milliseconds from the dataset's POST to ``succeeded``."""
+        return self._line(lambda: new_line(self.server))
+
+    def _line(self, dataset_id: Callable[[], str]) -> float:
         def job() -> None:
-            if dataset:
-                created = self.server.line(name=f"line-{time.monotonic_ns()}")
-                self.server.train(**{**LINE_JOB, "dataset": created["id"]})
-            else:
-                self.server.train(**LINE_JOB)
+            self.server.train(**{**LINE_JOB, "dataset": dataset_id()})
 
         times = []
         for _ in range(self.size.line_jobs):
@@ -97,32 +101,38 @@ class Measure:
 
 
 MEASURES = (
-    Measure("straight line, POST to succeeded (ms)", lambda side: side.line(False), 1, True),
-    Measure("the same with its dataset (ms)", lambda side: side.line(True), 1, True),
+    Measure("straight line, POST to succeeded (ms)", Side.line, 1, True),
+    Measure("the same with its dataset (ms)", Side.line_with_dataset, 1, True),
     Measure("predictions, 16 connections (requests/s)", Side.predictions, 0, False),
     Measure("prediction, one connection, p50 (ms)", Side.prediction, 3, True),
     Measure("MLP 64-64, a whole job (samples/s)", Side.training, 0, False),
 )
 
 
-@contextlib.contextmanager
-def running(checkout: Path, folder: Path, size: Size) -> Iterator[Side]:
-    """Run the checkout's server with what will be measured in it; stop it in the end."""
-    folder.mkdir()
+def new_line(server: Server) -> str:
+    """Make a dataset of a straight line; return its id."""
+    return str(server.line(name=f"line-{time.monotonic_ns()}")["id"])
+
+
+def running_in(checkout: Path, folder: Path) -> Server:
+    """Return a server that starts from the checkout; ``with`` it."""
     with contextlib.chdir(checkout):  # `python -m app` takes the app of its working directory
-        server = Server(folder / "data", **serving.FITSERVE)
-    with server:
-        server.line()
-        serving.train(server)
-        training.upload(server, size.training.rows)
-        endpoint, *_ = serving.of_fitserve(server)
-        side = Side(server, endpoint, folder, size)
-        for measure in MEASURES[:-1]:  # warm
-            measure.of(side)
-        yield side
+        return Server(folder / "data", **serving.FITSERVE)
 
 
-def compare(checkout: Path, size: Size) -> None:
+def side_of(server: Server, folder: Path, size: Size) -> Side:
+    """Put into the server what will be measured, and measure it once to warm up."""
+    serving.train(server)
+    training.upload(server, size.training.rows)
+    endpoint, *_ = serving.of_fitserve(server)
+    endpoint.prediction()  # loads the model
+    side = Side(server, new_line(server), endpoint, folder, size)
+    for measure in MEASURES[:-1]:
+        measure.of(side)
+    return side
+
+
+def compare(checkout: Path, scale: Scale, size: Size) -> None:
     """Alternate this checkout with the other one; print medians and ratios."""
     here = Path.cwd()
     rows = table(
@@ -131,9 +141,10 @@ def compare(checkout: Path, size: Size) -> None:
     )
     with (
         TemporaryDirectory() as name,
-        running(here, Path(name) / "ours", size) as ours,
-        running(checkout, Path(name) / "theirs", size) as theirs,
+        running_server(scale, **serving.FITSERVE) as our_server,
+        running_in(checkout, Path(name)) as their_server,
     ):
+        ours, theirs = (side_of(server, Path(name), size) for server in (our_server, their_server))
         for measure in MEASURES:
             pairs = []
             for turn in rounds(size.pairs, measure.name):
@@ -161,7 +172,7 @@ def commit(checkout: Path) -> str:
 def run(scale: Scale) -> None:
     """Compare this checkout with itself."""
     require_wrk(scale)
-    compare(Path.cwd(), SIZES[scale])
+    compare(Path.cwd(), scale, SIZES[scale])
 
 
 def main(
@@ -171,7 +182,7 @@ def main(
     """Compare this checkout with another one."""
     require_wrk(Scale.FULL)
     full = SIZES[Scale.FULL]
-    compare(checkout, Size(pairs, full.line_jobs, full.load_seconds, full.training))
+    compare(checkout, Scale.FULL, Size(pairs, full.line_jobs, full.load_seconds, full.training))
 
 
 if __name__ == "__main__":

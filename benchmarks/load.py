@@ -1,6 +1,7 @@
 """Servers in processes of their own, and ``wrk`` to load them."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -84,7 +85,8 @@ class Endpoint:
     def _by_wrk(self, folder: Path, seconds: float, connections: int) -> dict[str, float]:
         body = folder / "body.json"
         body.write_bytes(self.body)
-        options = ["-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(WRK_SCRIPT)]
+        whole = math.ceil(seconds)  # wrk knows no fractions
+        options = ["-t1", f"-c{connections}", f"-d{whole}s", "-s", str(WRK_SCRIPT)]
         done = subprocess.run(
             ["wrk", *options, self.url],
             env={**os.environ, "WRK_BODY": str(body)},

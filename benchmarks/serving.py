@@ -33,7 +33,8 @@ from tests.support.server import Server, free_port
 MODEL = "served"
 ROW = [0.4967, -0.1383, 0.6477, 1.523, -0.2342, -0.2341, 1.5792, 0.7674]
 NAMED_ROW = dict(zip(forward.NAMES, ROW, strict=True))
-BENTOML = Path(".venv-peers/bentoml/bin/python").absolute()
+BENTOML = Path(".venv-peers/bentoml").absolute()
+"""Its environment; ``make`` leaves ``.ready`` in it once it is whole."""
 FITSERVE = {"FITSERVE_LOG_LEVEL": "warning", "FITSERVE_DEFAULT_MODEL": MODEL}
 
 
@@ -70,7 +71,7 @@ class Kind:
     def is_installed(self, scale: Scale) -> bool:
         """Return whether it can be started; otherwise as ``harness.has_peer``."""
         if self.needs == "bentoml":
-            return has_peer(scale, self.needs, found=BENTOML.exists())
+            return has_peer(scale, self.needs, found=(BENTOML / ".ready").exists())
         return has_module(scale, self.needs)
 
     def command(self, port: int) -> list[str]:
@@ -78,7 +79,14 @@ class Kind:
         if self.needs != "bentoml":
             return [sys.executable, "-m", where]
         options = ["--host", "127.0.0.1", "--port", str(port)]
-        return [str(BENTOML), "-m", "bentoml", "serve", f"{where}:Regression", *options]
+        return [
+            str(BENTOML / "bin" / "python"),
+            "-m",
+            "bentoml",
+            "serve",
+            f"{where}:Regression",
+            *options,
+        ]
 
 
 KINDS = (
