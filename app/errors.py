@@ -52,7 +52,7 @@ class FieldError:
 
 
 def escape(name: str) -> str:
-    """A name as one part of a JSON pointer (RFC 6901)."""
+    """Return a name as one part of a JSON pointer (RFC 6901)."""
     return name.replace("~", "~0").replace("/", "~1")
 
 
@@ -68,7 +68,7 @@ class FitserveError(Exception):
 
     @classmethod
     def at(cls, pointer: str, detail: str, code: str = "invalid") -> Self:
-        """The error of one field: its detail doubles as the summary."""
+        """Return the error of one field; its detail doubles as the summary."""
         return cls(detail, [FieldError(pointer, detail, code)])
 
 

@@ -21,7 +21,7 @@ def _encode(number: int) -> str:
 
 
 def new_id(prefix: Prefix) -> str:
-    """A fresh id; within one process a later one always sorts after an earlier one."""
+    """Return a fresh id; within one process a later one always sorts after an earlier one."""
     global _last
     with _lock:
         _last = max(_last + 1, time.time_ns() // 1000)  # microseconds, 60 bits
@@ -29,7 +29,7 @@ def new_id(prefix: Prefix) -> str:
 
 
 def is_id(text: str) -> bool:
-    """Whether ``text`` has the form of one of our ids, and so can be nobody's name."""
+    """Return whether ``text`` has the form of one of our ids, and so can be nobody's name."""
     return _PATTERN.fullmatch(text) is not None
 
 

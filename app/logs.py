@@ -8,7 +8,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""Of the request that is being answered; on each of its log lines."""
+"""The id of the request that is being answered, on each of its log lines."""
 
 
 def _with_request_id(_logger: object, _name: str, event: EventDict) -> EventDict:
@@ -70,11 +70,11 @@ def _console() -> Processor:
 
 
 def get(name: str) -> FilteringBoundLogger:
-    """The logger of one module."""
+    """Return the logger of one module."""
     logger: FilteringBoundLogger = structlog.get_logger(name)
     return logger
 
 
-def tells(level: int) -> bool:
-    """Whether lines of a ``logging`` level are written: to ask first is cheaper than to try."""
+def is_enabled(level: int) -> bool:
+    """Return whether lines of a ``logging`` level are written: cheaper than to write in vain."""
     return logging.getLogger().isEnabledFor(level)

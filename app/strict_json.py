@@ -15,8 +15,11 @@ _BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def parse_strict(body: bytes) -> Any:
-    """JSON without its traps. Raises InvalidJSON for duplicate keys, NaN, numbers that overflow,
-    lone surrogates, integers beyond 63 bits and nesting deeper than 64."""
+    """Return the value of a JSON body.
+
+    Raises InvalidJSON for duplicate keys, NaN, numbers that overflow, lone surrogates, integers
+    beyond 63 bits and nesting deeper than 64.
+    """
     if not body:
         raise InvalidJSON("the body is empty; send a JSON object")
     try:

@@ -22,29 +22,29 @@ class Handle(Protocol):
     """One running task."""
 
     def events(self, timeout: float) -> list[Event] | None:
-        """What happened since the last call, after at most ``timeout`` seconds.
+        """Return what happened since the last call, after at most ``timeout`` seconds.
 
-        ``None`` once the process has ended and all it said has been given out.
+        Returns ``None`` once the process has ended and all its events have been returned.
         """
 
     def stop(self, reason: StopReason) -> None:
         """Ask training to end before its next step; it answers with ``TrainStopped``."""
 
     def end(self) -> Ending:
-        """Kill what still runs, release it and say how it ended."""
+        """Kill what still runs, release it and return how it ended."""
 
 
 class Executor(Protocol):
     """A place where tasks run."""
 
     def prepare(self) -> None:
-        """Make ready for the next ``start``, so that it does not wait; may block."""
+        """Get ready for the next ``start``, so that it does not wait; may block."""
 
     def start(self, task: TrainTask) -> Handle:
-        """Begin to train ``task``."""
+        """Begin to train ``task`` and return its handle."""
 
     def alive(self) -> bool:
-        """Whether tasks can be started."""
+        """Return whether tasks can be started."""
 
     def close(self) -> None:
-        """Give back everything; running tasks are killed."""
+        """Release everything; running tasks are killed."""

@@ -1,4 +1,4 @@
-"""A process that has imported what children need and forks one whenever it is asked.
+"""A process that has imported what children need, and forks one on request.
 
 Forking from a small single-threaded process is safe where forking from a server full of threads
 is not, and gives a child with torch imported in milliseconds. The fork server only imports and
@@ -25,8 +25,8 @@ from pathlib import Path
 
 import app
 
-_PR_SET_PDEATHSIG = 1
-_OOM_SCORE = "500"
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
+_OOM_SCORE = "500"  # of 1000: where memory runs out, the kernel kills a child before its server
 _READY = b"ready"
 
 
@@ -56,7 +56,10 @@ class ForkServer:
         self._ready = False
 
     def fork(self) -> "Child":
-        """A new child, about 5 ms after the first. Raises OSError where the fork server is gone."""
+        """Return a new child; each after the first takes about 5 ms.
+
+        Raises OSError where the fork server is gone.
+        """
         ours, theirs = socket.socketpair()
         with theirs, self._lock:
             self._wait_until_ready()
@@ -65,12 +68,13 @@ class ForkServer:
         return Child(self, pid, Connection(ours.detach()))
 
     def reap(self, pid: int) -> int:
-        """The wait status of a child that has ended or is about to."""
+        """Return the wait status of a child that has ended or is about to."""
         with self._lock:
             self._socket.sendall(f"reap {pid}".encode())
             return int(self._answer())
 
     def alive(self) -> bool:
+        """Return whether the fork server runs."""
         return self._process.poll() is None
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ _NICENESS = 5  # whoever waits for an answer goes first
 class LocalExecutor:
     """Forks a child per task from a fork server that has torch imported.
 
-    One spare child is kept ready, so that a task does not wait for the fork.
+    One spare child stands ready, so that a task does not wait for the fork.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class LocalExecutor:
                 self._spare = self._fork()
 
     def start(self, task: TrainTask) -> "LocalHandle":
-        """Hand ``task`` to the spare child, or to a new one."""
+        """Hand ``task`` to the spare child, or to a new one, and return its handle."""
         with self._lock:
             spare = self._spare if self._has_spare() else None
             child, self._spare = spare or self._fork(), None
@@ -47,14 +47,16 @@ class LocalExecutor:
         return LocalHandle(child)
 
     def alive(self) -> bool:
+        """Return whether tasks can be started."""
         return not self._closed and self._server.alive()
 
     def close(self) -> None:
+        """Release everything; running tasks are killed."""
         self._closed = True
         self._server.close()  # not under the lock: a thread may hold it and wait for the server
 
     def _has_spare(self) -> bool:
-        """A spare dies with its fork server."""
+        """Whether there is a spare child; it dies with its fork server."""
         return self._spare is not None and self._server.alive()
 
     def _fork(self) -> Child:
@@ -72,6 +74,10 @@ class LocalHandle:
         self._kills_before = out_of_memory_kills()
 
     def events(self, timeout: float) -> list[Event] | None:
+        """Return what happened since the last call, after at most ``timeout`` seconds.
+
+        Returns ``None`` once the child has ended and all its events have been returned.
+        """
         if self._ended:
             return None
         try:
@@ -83,10 +89,12 @@ class LocalHandle:
             return None
 
     def stop(self, reason: StopReason) -> None:
+        """Ask training to end before its next step; it answers with ``TrainStopped``."""
         with contextlib.suppress(OSError):
             self._child.connection.send_bytes(reason.encode())
 
     def end(self) -> Ending:
+        """Kill the child if it still runs, release it and return how it ended."""
         self._child.kill()
         try:
             code = self._child.reap()

@@ -1,4 +1,4 @@
-"""Whether the kernel has ended processes for want of memory: its own count, not a guess."""
+"""Processes that the kernel has killed for want of memory, by its own count."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,8 +7,8 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def out_of_memory_kills() -> int:
-    """Processes of our cgroup (or, where that does not count, of the machine) that the kernel has
-    killed for want of memory so far; 0 where nobody counts."""
+    """Return how many processes of our cgroup (or, where that does not count, of the machine) the
+    kernel has killed for want of memory so far; 0 where nobody counts."""
     for path in _counters():
         try:
             lines = path.read_text().splitlines()

@@ -15,16 +15,16 @@ from app.executors.parsing import REPLY, ParseTask, Reply
 from app.ml.tables.ingest import Limits, Options, Summary
 
 _MODULE = "app.executors.parsing"
-_TICK = 0.2
+_POLL_SECONDS = 0.2
 _BASE_BYTES = 1536 * 1024 * 1024  # Arrow's allocator reserves 1 GiB at once, and it counts
 
 
 class _ServerGone(Unavailable):
-    """The fork server died, and every child with it."""
+    """Raised where the fork server died, and every child with it."""
 
 
 class Parsers:
-    """A few warm children; ``memory_bytes`` and ``seconds`` bound each file."""
+    """Warm children that read files; ``memory_bytes`` and ``seconds`` bound each file."""
 
     def __init__(
         self, memory_bytes: int, seconds: float, stopping: Callable[[], bool] = lambda: False
@@ -39,7 +39,7 @@ class Parsers:
         self._idle: list[Child] = []
         self._closed = False
         self.at_once = len(os.sched_getaffinity(0))
-        """Files that are worth reading at the same time."""
+        """How many files are worth reading at the same time."""
 
     def prepare(self) -> None:
         """Have a child ready for the next file."""
@@ -48,7 +48,7 @@ class Parsers:
                 self._idle.append(self._fork())
 
     def parse(self, source: Path, folder: Path, options: Options, limits: Limits) -> Summary:
-        """Read ``source`` into ``folder``; blocks.
+        """Read ``source`` into ``folder`` and return the table's summary; blocks.
 
         Raises InvalidInput of any kind (also where the limits end it), StorageFull, Unavailable
         or ShuttingDown.
@@ -69,7 +69,7 @@ class Parsers:
         return reply.summary()
 
     def close(self) -> None:
-        """Give back everything; files that are being read are given up."""
+        """Release everything; files that are being read are given up."""
         self._closed = True
         if self._server is not None:
             self._server.close()
@@ -116,7 +116,7 @@ class Parsers:
 
     def _wait(self, child: Child) -> Reply:
         deadline = time.monotonic() + self._seconds
-        while not child.connection.poll(_TICK):
+        while not child.connection.poll(_POLL_SECONDS):
             if self._stopping():
                 raise ShuttingDown("the server is stopping; send the file again in a moment")
             if time.monotonic() > deadline:

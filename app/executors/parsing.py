@@ -21,7 +21,8 @@ from app.errors import FieldError, FitserveError
 from app.ml.tables.ingest import Limits, Options, Summary, ingest
 from app.storage import explain_os_errors
 
-_REUSED_BELOW = 192 * 1024 * 1024
+_REUSED_BELOW_BYTES = 192 * 1024 * 1024
+"""Memory up to which a child may read another file."""
 
 
 class _Message(BaseModel):
@@ -39,7 +40,7 @@ class ParseTask(_Message):
 
 
 class Parsed(_Message):
-    """The table is in its folder."""
+    """The answer where the table is in its folder."""
 
     type: Literal["parsed"] = "parsed"
     rows: int
@@ -49,11 +50,12 @@ class Parsed(_Message):
     """Whether the child has stayed small enough to read another file."""
 
     def summary(self) -> Summary:
+        """Return the stored table in brief."""
         return Summary(self.rows, self.columns, self.warnings)
 
 
 class Refused(_Message):
-    """What was wrong, as one of our errors."""
+    """The answer where something was wrong: one of our errors, ``kind`` its class."""
 
     type: Literal["refused"] = "refused"
     kind: str
@@ -62,6 +64,7 @@ class Refused(_Message):
     reusable: bool
 
     def error(self) -> FitserveError:
+        """Return the error, to be raised where the file was sent."""
         kind: type[FitserveError] = getattr(errors, self.kind)
         return kind(self.detail, self.places)
 
@@ -123,7 +126,7 @@ def _refused(
 
 
 def _is_small() -> bool:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < _REUSED_BELOW
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < _REUSED_BELOW_BYTES
 
 
 def _rehearse() -> None:

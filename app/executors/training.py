@@ -25,8 +25,8 @@ _JOB_CODES = {"diverged", "out_of_memory", "time_limit", "storage_full", "invali
 
 
 def warm_up() -> None:
-    """What the fork server does once: no backward pass, no CUDA, nothing that starts threads,
-    since children would inherit their locks without them."""
+    """Do once in the fork server what every child would: no backward pass, no CUDA, nothing that
+    starts threads, since children would inherit their locks without them."""
     torch.set_num_threads(1)
     for optimizer in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW):
         weight = torch.nn.Parameter(torch.zeros(2))

@@ -23,21 +23,25 @@ MAX_POINTS = 5_000
 """Points drawn of one series; more only make a darker blot and a larger file."""
 
 _HUGE = 1e150
+"""Numbers from here on overflow when matplotlib makes axes of them."""
 _MOST_WRITTEN = 12
+"""Rows or columns of cells in which numbers have room."""
 _UNITS = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
 _TINY = 1e-290
+"""A distance that no axis has."""
 _CALENDAR = (-719_162.0, 2_932_896.999)  # the years 1 to 9999 in days since 1970
 BLUE, GREEN, RED, GREY = "#1f5fbf", "#2a9d3a", "#d62728", "#9a9a9a"
 _lock = threading.Lock()
 
 
 def color(number: int) -> str:
-    """Of the series with that number, where one is like the other."""
+    """Return the colour of the series with that number, where one is like the other."""
     return (RED, BLUE, GREEN, GREY)[number % 4]
 
 
 def loss_curve(series: Mapping[str, Points], title: str, loss: str, format: Format) -> bytes:  # noqa: A002
-    """Losses by epoch, one line each; a log scale where they span more than a factor of 100."""
+    """Draw losses by epoch, one line each, on a log scale where they span more than a factor of
+    100."""
     figure, axes = _figure(title)
     colors = {"train_loss": BLUE, "validation_loss": RED, "test_loss": RED}
     for name, (epochs, values) in series.items():
@@ -58,7 +62,7 @@ def scatter(
     y: str,
     format: Format,  # noqa: A002
 ) -> bytes:
-    """Named clouds of points, each with its colour."""
+    """Draw named clouds of points, each in its colour."""
     figure, axes = _figure(title)
     for name, (points, color) in series.items():
         _points(axes, points, color, name)
@@ -72,7 +76,7 @@ def predicted_against_true(
     target: str,
     format: Format,  # noqa: A002
 ) -> bytes:
-    """Predictions over the true values, with the identity line on which perfect ones lie."""
+    """Draw predictions over true values, with the identity line on which perfect ones lie."""
     figure, axes = _figure(title)
     for name, (points, color) in clouds.items():
         _points(axes, points, color, name)
@@ -90,9 +94,9 @@ def residuals(
     target: str,
     format: Format,  # noqa: A002
 ) -> bytes:
-    """Residuals over predictions around the zero line, and beside them how many are how large."""
+    """Draw residuals over predictions around the zero line, and beside them their histogram."""
     figure = Figure(figsize=(9.5, 5), dpi=120, layout="constrained")
-    figure.suptitle(_shown(title, 100), parse_math=False)
+    figure.suptitle(_as_label(title, 100), parse_math=False)
     axes, beside = figure.subplots(1, 2, sharey=True, width_ratios=[4, 1])
     for name, (points, color) in clouds.items():
         _points(axes, points, color, name)
@@ -111,7 +115,8 @@ def residuals(
 
 
 def _edges(values: NDArray[Any]) -> NDArray[Any]:
-    """Of up to 40 bins over the finite values; of one where an axis could not tell them apart."""
+    """Edges of up to 40 bins over the finite values, of one where an axis could not tell them
+    apart."""
     finite = values[np.isfinite(values)]
     if not len(finite):
         return np.array([-0.5, 0.5])
@@ -129,14 +134,14 @@ def class_counts(
     target: str,
     format: Format,  # noqa: A002
 ) -> bytes:
-    """Bars per class side by side: how often each is true and how often predicted."""
+    """Draw bars per class side by side: how often each is true and how often predicted."""
     figure, axes = _figure(title)
     places = np.arange(len(labels))
     width = 0.8 / len(counts)
     for i, (name, (heights, color)) in enumerate(counts.items()):
-        axes.bar(places + i * width, heights, width, color=color, label=_shown(name))
+        axes.bar(places + i * width, heights, width, color=color, label=_as_label(name))
     axes.set_xticks(
-        places + 0.4 - width / 2, [_shown(label, 16) for label in labels], parse_math=False
+        places + 0.4 - width / 2, [_as_label(label, 16) for label in labels], parse_math=False
     )
     if len(labels) > 6:
         axes.tick_params(axis="x", rotation=45)
@@ -151,12 +156,12 @@ def histogram(
     x: str,
     format: Format,  # noqa: A002
 ) -> bytes:
-    """Bars between the edges of their bins."""
+    """Draw bars between the edges of their bins, ``(bins + 1,)`` for ``(bins,)`` counts."""
     figure, axes = _figure(title)
     largest = float(np.abs(edges).max())
     if largest >= _HUGE:
         power = int(np.log10(largest))
-        edges, x = edges / 10.0**power, f"{_shown(x)} (1e{power})"
+        edges, x = edges / 10.0**power, f"{_as_label(x)} (1e{power})"
     size = 0.05 * abs(float(edges[0]))
     _bins(axes, edges, counts, size if size > _TINY else 0.5)
     _name_axes(axes, x, "rows")
@@ -170,7 +175,7 @@ def date_histogram(
     x: str,
     format: Format,  # noqa: A002
 ) -> bytes:
-    """Bars between edges that are days since 1970."""
+    """Draw bars between edges that are days since 1970."""
     figure, axes = _figure(title)
     _bins(axes, days, counts, 0.5)
     ends = np.clip(axes.get_xlim(), *_CALENDAR)
@@ -189,14 +194,14 @@ def value_counts(
     x: str,
     format: Format,  # noqa: A002
 ) -> bytes:
-    """Lying bars, from the top: ``values`` in blue, then all else in grey."""
+    """Draw lying bars, from the top: ``values`` in blue, then all else in grey."""
     figure, axes = _figure(title)
     bars = [(*bar, BLUE if name == "values" else GREY) for name in groups for bar in groups[name]]
     labels, counts, colors = zip(*bars, strict=True)
     places = np.arange(len(bars))
     drawn = axes.barh(places, counts, height=0.75, color=colors)
     axes.bar_label(drawn, fmt="{:,.0f}", padding=4)
-    axes.set_yticks(places, [_shown(label) for label in labels], parse_math=False)
+    axes.set_yticks(places, [_as_label(label) for label in labels], parse_math=False)
     axes.set_ylim(max(len(bars), 4) - 0.4, -0.6)
     axes.margins(x=0.12)
     axes.grid(visible=False, axis="y")
@@ -211,14 +216,14 @@ def heatmap(
     title: str,
     format: Format,  # noqa: A002
 ) -> bytes:
-    """A square of values from -1 to 1, NaN in grey, with numbers where there is room."""
+    """Draw a square of values from -1 to 1, NaN in grey, with numbers where there is room."""
     size = len(names)
     figure, axes = _figure(title, (8, 6.8) if size <= _MOST_WRITTEN else (11, 9.6))
     axes.grid(visible=False)
     colors = colormaps["RdBu_r"].with_extremes(bad="#cfcfcf")
     edges = np.arange(size + 1) - 0.5
     mesh = axes.pcolormesh(edges, edges, np.ma.masked_invalid(values), cmap=colors, vmin=-1, vmax=1)
-    labels = [_shown(name) for name in names]
+    labels = [_as_label(name) for name in names]
     _name_cells(axes, labels, labels)
     axes.set_aspect("equal")
     if size <= _MOST_WRITTEN:
@@ -242,8 +247,8 @@ def confusion(
     title: str,
     format: Format,  # noqa: A002
 ) -> bytes:
-    """Cells coloured by ``shares`` from 0 to 1 (NaN in grey), with their counts and, where there is
-    room, shares; ``names`` of rows and columns."""
+    """Draw cells coloured by ``shares`` from 0 to 1 (NaN in grey), with their counts and, where
+    there is room, shares; both are ``(rows, columns)``. ``names`` are those of rows and columns."""
     rows, columns = names
     most = max(len(rows), len(columns))
     figure, axes = _figure(title, (8, 6.8) if most <= _MOST_WRITTEN else (11, 9.6))
@@ -251,7 +256,7 @@ def confusion(
     colors = colormaps["Blues"].with_extremes(bad="#e5e5e5")
     places = (np.arange(len(columns) + 1) - 0.5, np.arange(len(rows) + 1) - 0.5)
     mesh = axes.pcolormesh(*places, np.ma.masked_invalid(shares), cmap=colors, vmin=0, vmax=1)
-    _name_cells(axes, [_shown(n, 24) for n in rows], [_shown(n, 24) for n in columns])
+    _name_cells(axes, [_as_label(n, 24) for n in rows], [_as_label(n, 24) for n in columns])
     for (row, column), count in np.ndenumerate(counts):
         share = shares[row, column]
         color = "white" if share > 0.6 else "black"
@@ -268,10 +273,10 @@ def _written(count: int, share: float, rows: int, columns: int) -> str:
     zeros."""
     if columns > _MOST_WRITTEN:
         return _briefly(count, 1_000) if count else ""
-    told = _briefly(count, 100_000)
+    brief = _briefly(count, 100_000)
     if not np.isfinite(share):
-        return told
-    return f"{told}  ({share:.0%})" if rows > _MOST_WRITTEN else f"{told}\n{share:.0%}"
+        return brief
+    return f"{brief}  ({share:.0%})" if rows > _MOST_WRITTEN else f"{brief}\n{share:.0%}"
 
 
 def _briefly(count: int, short: int) -> str:
@@ -317,7 +322,7 @@ def _count_ticks(axis: Axis) -> None:
 def _figure(title: str, size: tuple[float, float] = (8, 5)) -> tuple[Figure, Axes]:
     figure = Figure(figsize=size, dpi=120, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(_shown(title, 100), parse_math=False)
+    axes.set_title(_as_label(title, 100), parse_math=False)
     axes.grid(alpha=0.25)
     return figure, axes
 
@@ -331,13 +336,13 @@ def _points(axes: Axes, points: Points, color: str, name: str) -> None:
         s=14 if len(x) < 500 else 6,
         color=color,
         alpha=faint,
-        label=_shown(name),
+        label=_as_label(name),
         linewidths=0,
     )
 
 
 def _drawable(values: NDArray[Any]) -> NDArray[Any]:
-    """Without what overflows when matplotlib makes axes of it."""
+    """The values, NaN where they would overflow when matplotlib makes axes of them."""
     return np.where(np.abs(values) < _HUGE, values, np.nan)
 
 
@@ -352,12 +357,12 @@ def _label(axes: Axes, x: str, y: str) -> None:
 
 
 def _name_axes(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(_shown(x, 80), parse_math=False)
-    axes.set_ylabel(_shown(y, 80), parse_math=False)
+    axes.set_xlabel(_as_label(x, 80), parse_math=False)
+    axes.set_ylabel(_as_label(y, 80), parse_math=False)
 
 
-def _shown(text: str, length: int = 60) -> str:
-    """Somebody's text as a label: short, and without what SVG cannot hold."""
+def _as_label(text: str, length: int = 60) -> str:
+    """Any text as a label of at most ``length`` letters, without what SVG cannot hold."""
     if len(text) > length:  # names that begin alike often end differently
         text = f"{text[: length // 2 - 1]}…{text[len(text) - length // 2 :]}"
     clean = "".join(letter if letter.isprintable() else " " for letter in text)

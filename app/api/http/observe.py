@@ -69,7 +69,7 @@ class Observe:
         route = getattr(scope.get("route"), "path", "unmatched")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.observe(method, route, status, seconds)
-        if logs.tells(logging.INFO):
+        if logs.is_enabled(logging.INFO):
             path, ms = scope["path"][:200], round(seconds * 1000, 2)
             log.info("request", method=method, path=path, status=status, ms=ms)
 

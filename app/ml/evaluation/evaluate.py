@@ -209,7 +209,7 @@ def _losses(predictor: Predictor, rows: pa.Table, outputs: Matrix) -> Floats:
     if not known.all():
         rows, outputs = rows.filter(pa.array(known)), outputs[known]
     y = torch.from_numpy(target.encode(rows))
-    found = losses.of_each_row(predictor.card.spec.loss, torch.from_numpy(outputs), y)
+    found = losses.by_row(predictor.card.spec.loss, torch.from_numpy(outputs), y)
     each = np.full(len(known), np.nan)
     each[known] = np.nan_to_num(found.numpy().astype(np.float64), nan=np.inf, posinf=np.inf)
     return each

@@ -1,4 +1,4 @@
-"""Columns of a table as numpy arrays."""
+"""Columns of a table as numpy arrays of shape ``(rows,)``."""
 
 import numpy as np
 import pyarrow as pa
@@ -9,13 +9,13 @@ Floats = NDArray[np.float64]
 
 
 def floats(column: pa.ChunkedArray) -> Floats:
-    """A numeric column as float64, missing as NaN; integers beyond 2**53 are rounded."""
+    """Return a numeric column as float64, missing as NaN; integers beyond 2**53 are rounded."""
     filled: Floats = pc.cast(column, pa.float64(), safe=False).to_numpy()
     return filled
 
 
 def microseconds(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """A datetime column without gaps as microseconds since 1970 in UTC."""
+    """Return a datetime column without gaps as microseconds since 1970 in UTC."""
     if pa.types.is_date32(column.type):
         column = pc.cast(column, pa.timestamp("us"))
     found: NDArray[np.int64] = pc.cast(column, pa.int64()).to_numpy()
@@ -23,14 +23,14 @@ def microseconds(column: pa.ChunkedArray) -> NDArray[np.int64]:
 
 
 def as_dictionary(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column of strings as dictionaries, all chunks with one; others stay as they are."""
+    """Return a column of strings as dictionaries, one for all chunks; others stay as they are."""
     if pa.types.is_string(column.type):
         column = column.dictionary_encode()
     return column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column
 
 
 def codes(column: pa.ChunkedArray, values: pa.Array) -> NDArray[np.int64]:
-    """The position of each value among ``values``; -1 where it is missing or unknown."""
+    """Return the position of each value among ``values``; -1 where it is missing or unknown."""
     if pa.types.is_dictionary(column.type):
         pieces = [_codes_of_chunk(chunk, values) for chunk in column.chunks]
         return np.concatenate([np.empty(0, np.int64), *pieces])
@@ -40,7 +40,7 @@ def codes(column: pa.ChunkedArray, values: pa.Array) -> NDArray[np.int64]:
 
 
 def _codes_of_chunk(chunk: pa.DictionaryArray, values: pa.Array) -> NDArray[np.int64]:
-    """Only the dictionary is looked up; -1, its last place, is for missing."""
+    """``codes`` of one chunk: only the dictionary is looked up; -1, its last place, is missing."""
     found = pc.index_in(chunk.dictionary, value_set=values, skip_nulls=True)
     of_dictionary = pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
     indices = pc.fill_null(chunk.indices, len(of_dictionary)).to_numpy(zero_copy_only=False)
@@ -49,6 +49,6 @@ def _codes_of_chunk(chunk: pa.DictionaryArray, values: pa.Array) -> NDArray[np.i
 
 
 def mask(column: pa.ChunkedArray) -> NDArray[np.bool_]:
-    """A boolean column without gaps as an array."""
+    """Return a boolean column without gaps as an array."""
     found: NDArray[np.bool_] = column.to_numpy()
     return found

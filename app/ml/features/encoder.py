@@ -24,22 +24,22 @@ from app.ml.tables.canonical import ColumnType, column_type
 Matrix = NDArray[np.float32]
 
 ONE_HOT_AUTO = 64
-"""``auto``: columns with more categories get an embedding."""
+"""Categories up to which ``auto`` is one-hot; columns with more get an embedding."""
 ONE_HOT_LIMIT = 1_000
 EMBEDDING_LIMIT = 100_000
 """Categories with a place of their own, most frequent first; the rest share that of unseen ones."""
 
 ROWS_AT_ONCE = 8_192
-"""What a module computes at once; pieces of a table are multiples of it and so change no result."""
+"""Rows a module computes at once; pieces of a table are multiples of it and so change no result."""
 
-_KNOTS = 1_000
+_MOST_KNOTS = 1_000
 _CHUNK_CELLS = 1 << 19  # encoded at once: as much as caches hold
-_DAY = 86_400_000_000
+_DAY_MICROSECONDS = 86_400_000_000
 UNKNOWN_CODE, MISSING_CODE, FIRST_CODE = 0, 1, 2  # of an embedding
 
 
 class FittedPart(BaseModel):
-    """A piece of what travels with a model."""
+    """A fitted piece of what travels with a model, as JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -147,7 +147,7 @@ class DatetimeFeature(FittedPart):
     def encode(self, column: pa.ChunkedArray, out: Matrix) -> None:
         """Fill ``out`` (rows, width), which holds zeros, from dates or timestamps."""
         moments = microseconds(pc.fill_null(column, 0))
-        parts = [(moments / _DAY - self.center) / self.scale]
+        parts = [(moments / _DAY_MICROSECONDS - self.center) / self.scale]
         for share in _cycles(moments, time=self.time):
             parts += [np.sin(2 * np.pi * share), np.cos(2 * np.pi * share)]
         for place, part in enumerate(parts):
@@ -165,7 +165,7 @@ Feature = Annotated[
 
 
 def datetime_width(time: bool) -> int:
-    """Columns of a datetime without gaps."""
+    """Return how many columns a datetime without gaps has."""
     return 1 + 2 * (4 if time else 3)
 
 
@@ -179,7 +179,7 @@ def _cycles(moments: NDArray[np.int64], *, time: bool) -> list[Floats]:
         shares.append((days - start.astype("datetime64[D]")) / length)
     weekday = (days.astype(np.int64) + 3) % 7  # 1970 began on a Thursday
     shares.append(weekday / 7)
-    return [*shares, moments % _DAY / _DAY] if time else shares
+    return [*shares, moments % _DAY_MICROSECONDS / _DAY_MICROSECONDS] if time else shares
 
 
 class FeatureEncoder(FittedPart):
@@ -194,20 +194,23 @@ class FeatureEncoder(FittedPart):
 
     @property
     def types(self) -> dict[str, ColumnType]:
-        """Of the features by name, in order."""
+        """The features' types by name, in order."""
         return {feature.name: feature.type for feature in self.features}
 
     @property
     def inputs(self) -> Inputs:
-        """What a module is given: dense columns, and codes to look up."""
+        """The columns of the matrix as a module reads them: dense ones, and codes to look up."""
         embedded = [item for item in self.features if _embedded(item)]
         sizes = tuple((len(item.categories) + FIRST_CODE, item.embedding) for item in embedded)  # type: ignore[union-attr]
         dense = self.width - len(embedded)
         return Inputs(dense, sizes, numbers_among(self.features))  # type: ignore[arg-type]
 
     def encode(self, table: pa.Table, first_row: int = 0) -> Matrix:
-        """``(rows, width)`` float32. Raises InvalidData, which counts from ``first_row``, where a
-        number leaves float32's range."""
+        """Return the ``(rows, width)`` matrix of a table.
+
+        Raises InvalidData, which counts rows from ``first_row``, where a number leaves float32's
+        range.
+        """
         out: Matrix = np.zeros((table.num_rows, self.width), dtype=np.float32)
         places = self.places()
         step = max(1, _CHUNK_CELLS // max(1, self.width))
@@ -222,7 +225,7 @@ class FeatureEncoder(FittedPart):
         return out
 
     def places(self) -> list[tuple[int, int]]:
-        """First column and the one behind the last, of each feature."""
+        """Return each feature's first column of the matrix and the one behind its last."""
         dense, coded = 0, self.inputs.dense
         places = []
         for feature in self.features:
@@ -248,7 +251,7 @@ class FeatureEncoder(FittedPart):
 
 
 def numbers_among(features: Sequence[Feature]) -> tuple[int, ...]:
-    """The dense columns that hold numbers: not marks of categories, booleans and gaps."""
+    """Return the dense columns that hold numbers: not marks of categories, booleans and gaps."""
     found: list[int] = []
     place = 0
     for feature in features:
@@ -279,7 +282,7 @@ def _fit(name: str, column: pa.ChunkedArray, spec: PreprocessingSpec) -> Feature
             share = pc.mean(pc.cast(column, pa.int8())).as_py() or 0.0
             return BooleanFeature(name=name, fill=float(share > 0.5), indicator=missing)
         case "datetime":
-            days = microseconds(column.drop_null()) / _DAY
+            days = microseconds(column.drop_null()) / _DAY_MICROSECONDS
             center, scale = _standard(days) if len(days) else (0.0, 1.0)
             time = pa.types.is_timestamp(column.type)
             return DatetimeFeature(
@@ -327,9 +330,12 @@ def _fit_category(
     )
 
 
-def embedding_size(wanted: str, categories: int) -> int | None:
-    """Dimensions for so many categories, by fastai's rule; ``None`` where they are one-hot."""
-    if wanted == "one_hot" or (wanted == "auto" and categories <= ONE_HOT_AUTO):
+def embedding_size(encoding: str, categories: int) -> int | None:
+    """Return the dimensions of an embedding of so many categories, by fastai's rule.
+
+    ``encoding`` is the ``categories`` of a preprocessing; returns ``None`` where it is one-hot.
+    """
+    if encoding == "one_hot" or (encoding == "auto" and categories <= ONE_HOT_AUTO):
         return None
     size: float = 1.6 * min(categories, EMBEDDING_LIMIT) ** 0.56
     return min(64, max(1, round(size)))
@@ -353,12 +359,13 @@ SCALERS: dict[str, Callable[[Floats], tuple[float, float]]] = {
     "robust": _robust,
     "none": lambda values: (0.0, 1.0),
 }
-"""Present values to ``(center, scale)``."""
+"""By name: values ``(rows,)`` without gaps to ``(center, scale)``."""
 
 
 def _normal_scores(values: Floats) -> tuple[list[float], list[float]]:
-    """Up to 1,000 quantiles, and the normal score of each one's place; repeated values once."""
-    count = min(_KNOTS, len(values))
+    """``(knots, scores)``: up to 1,000 quantiles, repeated ones once, and the normal score of each
+    one's place."""
+    count = min(_MOST_KNOTS, len(values))
     places = (np.arange(count) + 0.5) / count
     quantiles = np.quantile(values, places)
     knots, index, repeats = np.unique(quantiles, return_inverse=True, return_counts=True)

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from app.errors import FieldError, InvalidRequest, escape
 from app.ml.features.encoder import Feature
 from app.ml.features.row_encoder import LARGEST
-from app.ml.tables.columns import typed
+from app.ml.tables.columns import typed_column
 from app.ml.tables.text_parsing import moments
 
 _MOST_ERRORS = 20
@@ -35,7 +35,7 @@ _Place = Callable[[str, int], str]
 class FeatureTables:
     """Makes tables of ``features``; columns called ``targets`` may be there and are ignored.
 
-    Everything raises InvalidRequest that points at up to 20 wrong places.
+    Every method raises InvalidRequest that points at up to 20 wrong places.
     """
 
     def __init__(self, features: Sequence[Feature], targets: Sequence[str]) -> None:
@@ -44,13 +44,13 @@ class FeatureTables:
 
     @property
     def names(self) -> list[str]:
-        """Of the features, in order."""
+        """The names of the features, in order."""
         return list(self._features)
 
     # ------------------------------------------------------------ JSON
 
     def of_rows(self, rows: Sequence[Any], at: str = "/rows") -> pa.Table:
-        """``[{"x": 0.5}]``; ``at`` is where the list stands in the request."""
+        """Return the table of ``[{"x": 0.5}]``; ``at`` is where the list stands in the request."""
         errors: list[FieldError] = []
         known = self._features.keys()
         for i, row in enumerate(rows):
@@ -65,7 +65,7 @@ class FeatureTables:
         return self._table(columns, lambda name, i: f"{at}/{i}/{escape(name)}")
 
     def of_columns(self, columns: dict[str, Any], at: str = "/columns") -> pa.Table:
-        """``{"x": [0.5]}``."""
+        """Return the table of ``{"x": [0.5]}``, which stands ``at`` a place of the request."""
         errors = self._wrong_names(columns, at)
         errors += [
             FieldError(f"{at}/{escape(name)}", "a column is a list of values")
@@ -80,13 +80,13 @@ class FeatureTables:
                 detail = f"{length} values where another has {most}"
                 errors.append(FieldError(f"{at}/{escape(name)}", detail))
         _raise(errors)
-        wanted = {name: columns[name] for name in self._features}
-        return self._table(wanted, lambda name, i: f"{at}/{escape(name)}/{i}")
+        ordered = {name: columns[name] for name in self._features}
+        return self._table(ordered, lambda name, i: f"{at}/{escape(name)}/{i}")
 
     def of_instances(
         self, instances: Sequence[Any], at: str = "/instances", names: Sequence[str] | None = None
     ) -> pa.Table:
-        """``[[0.5]]``, values in the order of the features, or of ``names``."""
+        """Return the table of ``[[0.5]]``, values in the order of the features, or of ``names``."""
         if names is None:
             names = self.names
         else:
@@ -129,7 +129,7 @@ class FeatureTables:
         for name, values in columns.items():
             kind = self._features[name].type
             for i in islice(_misfits(kind, values), _MOST_ERRORS - len(errors)):
-                detail = f"'{name[:64]}' wants {_EXAMPLES[kind]} or null, got {_shown(values[i])}"
+                detail = f"'{name[:64]}' wants {_EXAMPLES[kind]} or null, got {_quoted(values[i])}"
                 if type(values[i]) in (int, float):
                     detail += "; the largest is 1e300" if kind == "number" else ""
                 errors.append(FieldError(place(name, i), detail, "wrong_type"))
@@ -141,7 +141,7 @@ class FeatureTables:
     # ------------------------------------------------------------ tables
 
     def check_columns(self, names: Sequence[str]) -> None:
-        """Refuse a table without all features, or with columns of another name."""
+        """Raise InvalidRequest where names lack a feature, have another column or stand twice."""
         _raise(self._wrong_names(names, "/columns"))
         twice = next((name for name, count in Counter(names).items() if count > 1), None)
         if twice is not None:
@@ -149,7 +149,7 @@ class FeatureTables:
             raise InvalidRequest.at(f"/columns/{escape(twice)}", detail)
 
     def of_table(self, table: pa.Table, first_row: int = 0) -> pa.Table:
-        """The features among the columns of a table whose names have been checked.
+        """Return the features among the columns of a table whose names have been checked.
 
         ``first_row`` is the number of its first row, for errors.
         """
@@ -166,7 +166,9 @@ class FeatureTables:
             elif column.null_count == len(column):
                 columns[name] = pa.chunked_array([pa.nulls(len(column), _EMPTY[feature.type])])
             else:
-                columns[name] = typed(name, column, feature.type, place, has_types=True).values
+                columns[name] = typed_column(
+                    name, column, feature.type, place, has_types=True
+                ).values
         return pa.table(columns)
 
 
@@ -174,7 +176,7 @@ _EMPTY = {**_ARROW, "datetime": pa.timestamp("us", "UTC")}
 
 
 def no_rows(at: str | None = None) -> InvalidRequest:
-    """Nothing was sent to predict from, ``at`` a place of the request where that is known."""
+    """Return the error of a request without rows; ``at`` is its place where that is known."""
     detail = "there are no rows to predict; send at least one"
     return InvalidRequest(detail) if at is None else InvalidRequest.at(at, detail)
 
@@ -211,7 +213,7 @@ def _fits(kind: str, value: Any) -> bool:
     return isinstance(value, bool if kind == "boolean" else str)
 
 
-def _shown(value: Any) -> str:
+def _quoted(value: Any) -> str:
     if isinstance(value, str):
         return f"'{value[:64]}'"
     if isinstance(value, dict | list):

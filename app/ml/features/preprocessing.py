@@ -35,11 +35,14 @@ class NumberTargets(FittedPart):
         return len(self.names)
 
     def like(self, other: "TargetEncoder") -> bool:
-        """Whether it is of the same columns; their scales may differ."""
+        """Return whether ``other`` is of the same columns; their scales may differ."""
         return isinstance(other, NumberTargets) and other.names == self.names
 
     def encode(self, table: pa.Table) -> Matrix:
-        """``(rows, targets)`` in training units."""
+        """Return the targets ``(rows, targets)`` of a table in training units.
+
+        Raises InvalidData where one leaves float32's range.
+        """
         values = numbers(table, self.names)
         with np.errstate(over="ignore"):
             scaled: Matrix = ((values - self.center) / self.scale).astype(np.float32)
@@ -48,7 +51,7 @@ class NumberTargets(FittedPart):
         return scaled
 
     def decode(self, outputs: Matrix) -> Floats:
-        """``(rows, targets)`` back in the target's own units."""
+        """Return outputs ``(rows, targets)`` in the target's own units."""
         decoded: Floats = outputs.astype(np.float64) * self.scale + self.center
         return decoded
 
@@ -62,17 +65,17 @@ class ClassTarget(FittedPart):
     outputs: int
 
     def like(self, other: "TargetEncoder") -> bool:
-        """Whether it is of the same classes, of the same type: 1 is not true."""
+        """Return whether ``other`` is of the same classes, of the same type: 1 is not true."""
         same = isinstance(other, ClassTarget) and other == self
         return same and [*map(type, other.classes)] == [*map(type, self.classes)]  # type: ignore[union-attr]
 
     def encode(self, table: pa.Table) -> NDArray[Any]:
-        """``(rows,)`` int64 class numbers, or ``(rows, 1)`` float32 for a single logit."""
+        """Return ``(rows,)`` int64 class numbers, or ``(rows, 1)`` float32 for a single logit."""
         found = self.codes(table)
         return found.astype(np.float32)[:, None] if self.outputs == 1 else found
 
     def codes(self, table: pa.Table) -> NDArray[np.int64]:
-        """``(rows,)`` the number of each row's class; -1 where it is none of them."""
+        """Return ``(rows,)`` the number of each row's class; -1 where it is none of them."""
         column = table[self.names[0]]
         fractions = any(isinstance(value, float) for value in self.classes)
         if pa.types.is_floating(column.type) != fractions and column_type(column.type) == "number":
@@ -82,7 +85,7 @@ class ClassTarget(FittedPart):
         return codes(column, _array_like(column, self.classes))
 
     def probabilities(self, outputs: Matrix) -> Floats:
-        """``(rows, classes)`` from logits."""
+        """Return probabilities ``(rows, classes)`` of logits ``(rows, outputs)``."""
         logits = outputs.astype(np.float64)
         if self.outputs == 1:
             logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
@@ -102,17 +105,17 @@ class LabelTargets(FittedPart):
         return len(self.names)
 
     def like(self, other: "TargetEncoder") -> bool:
-        """Whether it is of the same columns."""
+        """Return whether ``other`` is of the same columns."""
         return other == self
 
     def encode(self, table: pa.Table) -> Matrix:
-        """``(rows, labels)`` of 0 and 1."""
+        """Return ``(rows, labels)`` of 0 and 1."""
         return np.column_stack(
             [floats(pc.cast(table[name], pa.int8())) for name in self.names]
         ).astype(np.float32)
 
     def probabilities(self, outputs: Matrix) -> Floats:
-        """``(rows, labels)`` from logits."""
+        """Return probabilities ``(rows, labels)`` of logits of that shape."""
         with np.errstate(over="ignore"):  # far below zero the quotient is 0, which is right
             shares: Floats = 1 / (1 + np.exp(-outputs.astype(np.float64)))
         return shares
@@ -122,7 +125,10 @@ TargetEncoder = Annotated[NumberTargets | ClassTarget | LabelTargets, Field(disc
 
 
 def fit_target(spec: JobSpec, train: pa.Table, classes: Sequence[Any]) -> TargetEncoder:
-    """Learn the target's scale from the training part; ``classes`` are those of all rows."""
+    """Return the encoder of the job's targets, with its scale learnt from the training part.
+
+    ``classes`` are those of all rows.
+    """
     names = spec.targets
     if spec.classifies:
         outputs = 1 if spec.loss.kind == "bce_with_logits" else len(classes)
@@ -135,17 +141,17 @@ def fit_target(spec: JobSpec, train: pa.Table, classes: Sequence[Any]) -> Target
 
 
 def label(value: Any) -> str:
-    """A class as the key of a JSON object."""
+    """Return a class as the key of a JSON object."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def classes_of(column: pa.ChunkedArray) -> list[Any]:
-    """The distinct values of a target column in their natural order."""
+    """Return the distinct values of a target column in their natural order."""
     return sorted(pc.unique(column.drop_null()).to_pylist())
 
 
 def class_codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """``(rows,)`` the number of each row's class among ``classes_of(column)``."""
+    """Return ``(rows,)`` the number of each row's class among ``classes_of(column)``."""
     return codes(column, _array_like(column, classes_of(column)))
 
 
@@ -155,7 +161,7 @@ def _array_like(column: pa.ChunkedArray, values: Sequence[Any]) -> pa.Array:
 
 
 def numbers(table: pa.Table, names: Sequence[str]) -> Floats:
-    """``(rows, names)`` float64 of numeric columns, missing as NaN."""
+    """Return ``(rows, names)`` float64 of numeric columns, missing as NaN."""
     return np.column_stack([floats(table[name]) for name in names])
 
 
@@ -171,7 +177,10 @@ class Preprocessing(FittedPart):
 
 
 def complete_rows(spec: JobSpec, table: pa.Table) -> NDArray[np.int64]:
-    """Row numbers whose targets are all present; the others cannot be learnt from."""
+    """Return the numbers of the rows whose targets are all present.
+
+    The others cannot be learnt from.
+    """
     present = np.ones(table.num_rows, dtype=bool)
     for name in spec.targets:
         present &= mask(pc.is_valid(table[name]))

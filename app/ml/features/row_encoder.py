@@ -29,9 +29,9 @@ from app.ml.tables.text_parsing import moments
 LARGEST = 1e300
 """What a number in a request may be at most; beyond it differences overflow."""
 
-_FLOAT32 = 3.4028234e38
+_LARGEST_FLOAT32 = 3.4028234e38
 _Put = Callable[[Any, list[float]], bool]
-"""Writes one value into the row, or says that it cannot."""
+"""Writes one value into the row and returns whether it could."""
 
 
 class RowEncoder:
@@ -46,7 +46,7 @@ class RowEncoder:
         ]
 
     def of_object(self, row: Any) -> Matrix | None:
-        """``{"x": 0.5}`` as ``(1, width)``; ``None`` where the table path is to look at it."""
+        """Return ``{"x": 0.5}`` as ``(1, width)``; ``None`` where it is left to the table path."""
         if type(row) is not dict or len(row) != len(self.names):
             return None
         try:
@@ -55,7 +55,8 @@ class RowEncoder:
             return None
 
     def of_values(self, values: Sequence[Any]) -> Matrix | None:
-        """Values in the order of the features as ``(1, width)``; ``None`` as in ``of_object``."""
+        """Return values in the order of the features as ``(1, width)``; ``None`` as in
+        ``of_object``."""
         if len(values) != len(self._puts):
             return None
         out = self._zeros.copy()
@@ -98,7 +99,7 @@ def _number(feature: NumberFeature, at: int) -> _Put:
             value = float(np.interp(value, knots, scores))
         scaled: float = (value - center) / scale
         out[at] = scaled
-        return -_FLOAT32 < scaled < _FLOAT32
+        return -_LARGEST_FLOAT32 < scaled < _LARGEST_FLOAT32
 
     return put
 
@@ -148,7 +149,7 @@ def _category(feature: CategoryFeature, at: int) -> _Put:
 
 
 def _datetime(feature: DatetimeFeature, at: int) -> _Put:
-    """Calendars are Arrow's and numpy's affair: a column of one."""
+    """Encodes a column of one: calendars are Arrow's and numpy's affair."""
 
     def put(value: Any, out: list[float]) -> bool:
         if value is not None and type(value) is not str:

@@ -13,7 +13,10 @@ Step = Callable[[Tensor], Tensor]
 
 
 def in_slices(model: Step, x: Tensor) -> Tensor:
-    """Outputs ``(rows, outputs)``, computed slice by slice; the caller sets the modes."""
+    """Return the outputs ``(rows, outputs)`` of ``x`` ``(rows, inputs)``, slice by slice.
+
+    The caller sets evaluation and inference mode.
+    """
     if x.shape[0] <= ROWS_AT_ONCE:
         return model(x)
     starts = range(0, len(x), ROWS_AT_ONCE)
@@ -21,7 +24,7 @@ def in_slices(model: Step, x: Tensor) -> Tensor:
 
 
 def outputs_of(model: nn.Module, x: Matrix) -> Matrix:
-    """A module's outputs for a feature matrix, as an array."""
+    """Return a module's outputs ``(rows, outputs)`` for a feature matrix ``(rows, inputs)``."""
     device = next(model.parameters()).device
     model.eval()
     with torch.inference_mode():
@@ -30,7 +33,7 @@ def outputs_of(model: nn.Module, x: Matrix) -> Matrix:
 
 
 def chained(model: nn.Module) -> Step:
-    """A module in evaluation mode as one function, the same operations with the same weights.
+    """Return a module in evaluation mode as one function of the same operations and weights.
 
     What ``nn.Module.__call__`` adds for hooks that nobody has set takes as long as the arithmetic
     on one row of a small network.

@@ -26,7 +26,7 @@ def state_dict_of(module: nn.Module) -> StateDict:
 
 
 def build(card: Card) -> nn.Module:
-    """The module as it was before its first step; torch's random state stays as it is."""
+    """Return the module as its seed makes it; torch's random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
         return modules.build(
             card.spec.model,
@@ -44,7 +44,7 @@ def save(folder: Path, card: Card, state: StateDict) -> None:
 
 
 def load(folder: Path) -> tuple[Card, nn.Module]:
-    """The card and the module with its weights; ``folder`` has been verified by ``storage``."""
+    """Return the card and the module with its weights; ``storage`` has verified ``folder``."""
     card = cards.read(folder)
     module = build(card)
     module.load_state_dict(weights(folder))
@@ -52,13 +52,13 @@ def load(folder: Path) -> tuple[Card, nn.Module]:
 
 
 def weights(folder: Path) -> StateDict:
-    """Every tensor of a module by name."""
+    """Return every tensor of a module by name; ``storage`` has verified ``folder``."""
     state: StateDict = load_file(folder / WEIGHTS)
     return state
 
 
 def parameters(module: nn.Module, limit: int) -> list[dict[str, Any]]:
-    """Every parameter: name, shape, dtype, and values up to ``limit`` numbers in all."""
+    """Return every parameter: name, shape, dtype, and values up to ``limit`` numbers in all."""
     named = list(module.named_parameters())
     small = sum(parameter.numel() for _, parameter in named) <= limit
     return [
@@ -73,7 +73,7 @@ def parameters(module: nn.Module, limit: int) -> list[dict[str, Any]]:
 
 
 def library_versions() -> dict[str, str]:
-    """What computed the weights."""
+    """Return the versions of the libraries that compute the weights, by name."""
     import numpy
 
     from app import __version__

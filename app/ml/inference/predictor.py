@@ -1,4 +1,4 @@
-"""Rows in, predictions out, under ``torch.inference_mode``."""
+"""A trained model that predicts: rows in, predictions out."""
 
 import time
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from app.ml.inference.card import CARD, Card
 from app.ml.nn import modules
 
 _QUICK_SECONDS = 0.0005
-_TRIES = 5
+_TRIES = 5  # forward passes whose fastest is taken
 
 
 class Predictor:
@@ -37,22 +37,22 @@ class Predictor:
         self.row = RowEncoder(card.preprocessing.features)
         self.card_bytes = 0
         self.is_quick = False
-        """Whether one row takes so little time that nobody minds waiting for it."""
+        """Whether a row takes less than half a millisecond, as ``rehearse`` found out."""
 
     @classmethod
     def load(cls, folder: Path) -> "Predictor":
-        """From a published model's directory, whose hashes have been checked."""
+        """Return the model of a published directory, whose hashes have been checked."""
         predictor = cls(*model_files.load(folder))
         predictor.card_bytes = (folder / CARD).stat().st_size
         return predictor
 
     def untrained(self) -> "Predictor":
-        """The same model as its seed makes it; a pretrained one without its source's weights."""
+        """Return the model as its seed makes it; a pretrained one without its source's weights."""
         return Predictor(self.card, model_files.build(self.card))
 
     @property
     def size_bytes(self) -> int:
-        """Memory of the weights, and about that of categories and quantiles."""
+        """Memory in bytes of the weights, and about that of categories and quantiles."""
         tensors = self.module.state_dict().values()
         weights: int = sum(t.numel() * t.element_size() for t in tensors)
         return weights + 4 * self.card_bytes
@@ -68,17 +68,17 @@ class Predictor:
         self.is_quick = min(taken) < _QUICK_SECONDS
 
     def parameters(self, limit: int = 10_000) -> list[dict[str, Any]]:
-        """Every parameter by name; values only up to ``limit`` numbers in all."""
+        """Return every parameter by name; values only up to ``limit`` numbers in all."""
         return model_files.parameters(self.module, limit)
 
     def summary(self) -> list[dict[str, Any]]:
-        """Every layer with its output shape and parameter count."""
+        """Return every layer with its output shape and parameter count."""
         return modules.summary(self.module, self.card.inputs)
 
     # ------------------------------------------------------------ predicting
 
     def encode(self, table: pa.Table, first_row: int = 0) -> Matrix:
-        """A table of the features as what the module reads, ``(rows, inputs)``.
+        """Return a table of the features as the matrix ``(rows, inputs)`` that the module reads.
 
         ``first_row`` is the number of its first row, for errors: raises InvalidData where a number
         leaves float32's range.
@@ -86,17 +86,21 @@ class Predictor:
         return self.card.preprocessing.features.encode(table, first_row)
 
     def forward(self, x: Matrix) -> Matrix:
-        """The module's raw outputs ``(rows, outputs)`` for ``(rows, inputs)``."""
+        """Return the module's raw outputs ``(rows, outputs)`` for ``x`` ``(rows, inputs)``."""
         with torch.inference_mode():
             result: Matrix = forward.in_slices(self._run, torch.from_numpy(x)).numpy()
         return result
 
     def outputs(self, table: pa.Table) -> Matrix:
-        """The module's raw outputs ``(rows, outputs)`` for a table of the features."""
+        """Return the module's raw outputs ``(rows, outputs)`` for a table of the features."""
         return self.forward(self.encode(table))
 
     def predictions(self, outputs: Matrix) -> list[Any]:
-        """One answer per row in the target's own units, labels or booleans."""
+        """Return one prediction per row of ``outputs`` ``(rows, outputs)``.
+
+        They are numbers in the target's own units, classes, or booleans; of several targets an
+        object by name.
+        """
         match self.target:
             case NumberTargets(names=[_], center=[center], scale=[scale]) if len(outputs) == 1:
                 return [outputs.item() * scale + center]  # as ``decode``, without its arrays
@@ -113,12 +117,15 @@ class Predictor:
                 return [dict(zip(names, row, strict=True)) for row in rows]
 
     def probabilities(self, outputs: Matrix) -> list[dict[str, float]]:
-        """One object per row: class (or label) to probability. Regression has none."""
+        """Return one object per row: class (or label) to probability.
+
+        Raises InvalidRequest for regression, which has none.
+        """
         shares = self.shares(outputs)
         return [dict(zip(self.labels, row, strict=True)) for row in shares.tolist()]
 
     def shares(self, outputs: Matrix) -> Floats:
-        """Probabilities ``(rows, labels)``. Raises InvalidRequest where there are none."""
+        """Return probabilities ``(rows, labels)``. Raises InvalidRequest for regression."""
         if isinstance(self.target, NumberTargets):
             raise InvalidRequest.at(
                 "/probabilities", "a regression model has no probabilities; leave it out"
@@ -127,16 +134,18 @@ class Predictor:
 
     @property
     def labels(self) -> list[str]:
-        """What probabilities are of: the classes as strings, or the names of boolean targets."""
+        """What has a probability: the classes as strings, or the names of boolean targets."""
         if isinstance(self.target, ClassTarget):
             return [label(value) for value in self.target.classes]
         return self.target.names if isinstance(self.target, LabelTargets) else []
 
     def answers(self, outputs: Matrix, *, probabilities: bool = False) -> pa.Table:
-        """Predictions as a table: one column ``prediction``, or one for each of several targets,
-        then ``probability_<label>`` where asked for. What is not finite is missing.
+        """Return the predictions of ``outputs`` as a table, what is not finite as missing.
 
-        Raises InvalidRequest."""
+        There is one column ``prediction``, or one for each of several targets, then with
+        ``probabilities`` one ``probability_<label>`` each. Raises InvalidRequest where a regression
+        is to give probabilities.
+        """
         match self.target:
             case ClassTarget(classes=classes):
                 chosen = pa.array(self.target.probabilities(outputs).argmax(axis=1))

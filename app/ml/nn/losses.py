@@ -1,30 +1,31 @@
-"""Losses by the names of ``torch.nn``, for rows that count differently and for ensembles."""
+"""Losses of ``torch.nn``, for rows that count differently and for ensembles."""
 
 from torch import Tensor, nn
 
 from app.ml.specs import CrossEntropySpec, LossSpec
 
 
-def of_each_row(spec: LossSpec, outputs: Tensor, y: Tensor) -> Tensor:
-    """``(rows,)`` the loss of each row, the mean over its outputs; nothing is weighed or smoothed.
+def by_row(spec: LossSpec, outputs: Tensor, y: Tensor) -> Tensor:
+    """Return ``(rows,)`` losses, each the mean over its outputs; nothing is weighed or smoothed.
 
     ``outputs`` are ``(rows, outputs)``; ``y`` is as ``TargetEncoder.encode`` gives it.
     """
-    plain = {"label_smoothing": 0.0} if isinstance(spec, CrossEntropySpec) else {}
-    losses: Tensor = Objective(spec.model_copy(update=plain)).each(outputs, y)
+    unsmoothed = {"label_smoothing": 0.0} if isinstance(spec, CrossEntropySpec) else {}
+    losses: Tensor = Objective(spec.model_copy(update=unsmoothed)).each(outputs, y)
     return losses.mean(1) if losses.dim() == 2 else losses
 
 
 class Objective:
     """The mean of a loss over the elements of a batch, times each row's weight where one is given.
 
-    Weights are on average 1 over a part of the split, so a batch of light rows counts less than
-    one of heavy rows, as in Keras. A module may answer each row several times, ``(rows, members,
-    outputs)``: every answer is held against the row's target.
+    Weights ``(rows,)`` are on average 1 over a part of the split, so a batch of light rows counts
+    less than one of heavy rows, as in Keras. An ensemble gives ``(rows, members, outputs)``: each
+    member is held against the row's target.
     """
 
     def __init__(self, spec: LossSpec, smoothing: float = 0.0) -> None:
-        """``smoothing`` draws targets of class losses that much towards all classes alike."""
+        """``smoothing`` draws the targets of class losses that far, from 0 to 1, towards all
+        classes alike (label smoothing, Szegedy et al., 2016), unless the spec has its own."""
         build, options = getattr(nn, spec.torch_class), spec.torch_options()
         self._binary_smoothing = smoothing if spec.kind == "bce_with_logits" else 0.0
         if spec.kind == "cross_entropy":

@@ -23,7 +23,7 @@ from app.ml.specs import (
 
 
 class Residual(nn.Sequential):
-    """Adds what comes in to what goes out."""
+    """Layers whose input is added to their output (He et al., 2016)."""
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
@@ -31,7 +31,7 @@ class Residual(nn.Sequential):
 
 
 class Embedded(nn.Module):
-    """Looks up the codes in the last columns, and gives the body all columns as numbers."""
+    """Looks up the codes in the last columns in embeddings, and gives the body numbers alone."""
 
     def __init__(self, inputs: Inputs, body: nn.Module) -> None:
         super().__init__()
@@ -51,8 +51,10 @@ class Embedded(nn.Module):
 
 
 def build(spec: ModelSpec, inputs: Inputs, outputs: int, seed: int, loss: str = "mse") -> nn.Module:
-    """A freshly initialised module; the same arguments give the same weights. ``loss`` says what
-    an ensemble's answers are."""
+    """Return a freshly initialised module; the same arguments give the same weights.
+
+    ``loss`` is the kind of the loss that it is trained with: it says how an ensemble averages.
+    """
     torch.manual_seed(seed)
     architecture = architecture_of(spec)
     if isinstance(architecture, TabularSpec):
@@ -63,14 +65,14 @@ def build(spec: ModelSpec, inputs: Inputs, outputs: int, seed: int, loss: str = 
 
 
 def fit(module: nn.Module, x: Tensor) -> None:
-    """Let a new module that has need of it look at the training part ``(rows, inputs)`` once."""
+    """Fit a new module's buffers, where it has such, to the training part ``(rows, inputs)``."""
     body = module.body if isinstance(module, Embedded) else module
     if isinstance(body, Tabular):
         body.fit(x)  # its numbers stand before the codes
 
 
 def smoothing(spec: ModelSpec) -> float:
-    """How far the model wants the targets of classes smoothed in training."""
+    """Return how far, from 0 to 1, the model's targets of classes are smoothed in training."""
     architecture = architecture_of(spec)
     return architecture.label_smoothing if isinstance(architecture, TabularSpec) else 0.0
 
@@ -119,12 +121,12 @@ def _linear(spec: LinearSpec, inputs: int, outputs: int, seed: int) -> nn.Linear
 def start_from(module: nn.Module, weights: Mapping[str, Tensor], *, with_head: bool) -> None:
     """Load another model's weights; without its head the last ``Linear`` stays as it is."""
     new = () if with_head else _head(module)
-    taken = {name: tensor for name, tensor in weights.items() if not name.startswith(new)}
-    module.load_state_dict(taken, strict=with_head)
+    old = {name: tensor for name, tensor in weights.items() if not name.startswith(new)}
+    module.load_state_dict(old, strict=with_head)
 
 
 def _head(module: nn.Module) -> tuple[str, ...]:
-    """What the names of those parameters begin with that belong to the target."""
+    """Prefixes of the names of those parameters that belong to the target."""
     if isinstance(module, Embedded):
         return tuple(f"body.{name}" for name in _head(module.body))
     if isinstance(module, Tabular):
@@ -134,14 +136,14 @@ def _head(module: nn.Module) -> tuple[str, ...]:
 
 
 def freeze(module: nn.Module, spec: PretrainedSpec) -> None:
-    """The parameters that ``spec`` freezes are not trained."""
+    """Exclude the parameters that ``spec`` freezes from training."""
     for name, parameter in module.named_parameters():
         if spec.freezes(name):
             parameter.requires_grad_(False)
 
 
 def training_mode(module: nn.Module) -> None:
-    """``module.train()``, but batch norms that are frozen keep their running statistics."""
+    """Call ``module.train()``, but let frozen batch norms keep their running statistics."""
     module.train()
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm1d) and layer.affine and not layer.weight.requires_grad:
@@ -152,8 +154,10 @@ def training_mode(module: nn.Module) -> None:
 
 
 def summary(module: nn.Module, inputs: int) -> list[dict[str, Any]]:
-    """One entry per layer: name, type, output shape and its own parameters, found by one forward
-    pass."""
+    """Return one entry per layer, found by one forward pass of a row of ``inputs`` columns.
+
+    An entry has ``name``, ``type``, ``output_shape`` and the count of its own ``parameters``.
+    """
     layers: list[dict[str, Any]] = []
 
     def record(name: str, layer: nn.Module) -> Any:
@@ -171,12 +175,12 @@ def summary(module: nn.Module, inputs: int) -> list[dict[str, Any]]:
 
         return layer.register_forward_hook(hook)
 
-    telling = [
+    named = [
         (name, layer)
         for name, layer in module.named_modules()
         if not [*layer.children()] or [*layer.parameters(recurse=False)]
     ]
-    handles = [record(name, layer) for name, layer in telling]
+    handles = [record(name, layer) for name, layer in named]
     try:
         with torch.inference_mode():
             module.eval()(torch.zeros(1, inputs))

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from app.ml.specs import TabularSpec
 
-_CLIP = 3.0  # in standard deviations: what no number exceeds
+_CLIP = 3.0  # standard deviations, which no number exceeds
 
 
 def _uniform(*shape: int, fan_in: int) -> nn.Parameter:
@@ -51,8 +51,8 @@ class PiecewiseLinear(nn.Module):
         self.bias = _uniform(columns, 1, size, fan_in=1)
 
     def fit(self, columns: Tensor) -> None:
-        """Put the intervals between the quantiles of ``columns`` (rows, places); where one has no
-        more values than that, between its values."""
+        """Place the intervals between the quantiles of ``columns`` ``(rows, places)``, or between
+        the values of one that has no more values than intervals."""
         bins = self.low.shape[2]
         shares = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=columns.device)
         for i, column in enumerate(columns.double().T):
@@ -65,14 +65,14 @@ class PiecewiseLinear(nn.Module):
             self.slope[i, 0, : len(edges) - 1] = (1 / edges.diff()).clamp_max(steepest)
 
     def forward(self, x: Tensor) -> Tensor:
-        z = x[:, self.places].T[:, :, None]  # columns, rows, 1
-        bends = ((z - self.low) * self.slope).clamp_(0, 1)
-        y = torch.baddbmm(self.bias + z * self.line, bends, self.weight)
+        z = x[:, self.places].T[:, :, None]  # (columns, rows, 1)
+        bends = ((z - self.low) * self.slope).clamp_(0, 1)  # (columns, rows, bins)
+        y = torch.baddbmm(self.bias + z * self.line, bends, self.weight)  # (columns, rows, size)
         return functional.relu(y, inplace=True).transpose(0, 1).flatten(1)
 
 
 def _quantiles(values: Tensor, shares: Tensor) -> Tensor:
-    """``torch.quantile`` for any number of values; it stops at 16 million."""
+    """``torch.quantile`` for any number of values ``(rows,)``; torch's stops at 16 million."""
     ordered = values.sort().values
     at = shares * (len(values) - 1)
     low = at.floor().long()
@@ -85,11 +85,11 @@ class Tabular(nn.Module):
 
     The columns ``numbers`` of ``inputs`` are standardised numbers, the others are taken as they
     are. ``fit`` sets the buffers from the training part once, before the first step. ``loss`` says
-    how the members' answers are averaged: as probabilities where they are logits.
+    how the members' outputs are averaged: as probabilities where they are logits.
     """
 
     heads = ("head", "offset", "direct.")
-    """Parameters that belong to the target; the others to the features."""
+    """Prefixes of the parameters that belong to the target; the others belong to the features."""
 
     def __init__(
         self, spec: TabularSpec, inputs: int, numbers: Sequence[int], outputs: int, loss: str
@@ -115,20 +115,21 @@ class Tabular(nn.Module):
         nn.init.zeros_(self.direct.bias)
 
     def fit(self, x: Tensor) -> None:
-        """Look at the training part ``(rows, inputs)``, or at its dense columns alone."""
+        """Set the buffers from the training part ``(rows, inputs)``, or its dense columns alone."""
         self.embed.fit(_clipped(x[:, self.embed.places]))
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.where(self.numeric, _clipped(x), x)
-        z = torch.cat([x, self.embed(x)], dim=1)
-        h = torch.addcmul(self.shift, self.first(z), self.scale)  # members, rows, width
+        z = torch.cat([x, self.embed(x)], dim=1)  # (rows, columns)
+        h = torch.addcmul(self.shift, self.first(z), self.scale)  # (members, rows, width)
         h = functional.relu(h, inplace=True)
         h = functional.relu(h @ self.hidden + self.bias, inplace=True)
         y = torch.baddbmm(self.offset, h, self.head).transpose(0, 1) + self.direct(z)[:, None]
         return y if self.training else self._averaged(y)
 
     def _averaged(self, y: Tensor) -> Tensor:
-        """The members' mean opinion: of values, or of probabilities, as logits again."""
+        """The mean ``(rows, outputs)`` of the members' values, or of their probabilities, as logits
+        again; ``y`` is ``(rows, members, outputs)``."""
         match self.loss:
             case "bce_with_logits":
                 return functional.logsigmoid(y).logsumexp(1) - functional.logsigmoid(-y).logsumexp(

@@ -36,12 +36,14 @@ class SplitSpec(Spec):
         return data
 
     @model_serializer(mode="wrap")
-    def _without_a_column_it_has_not(self, dump: Any) -> dict[str, Any]:
-        told: dict[str, Any] = dump(self)
-        return told if self.column is not None else {k: told[k] for k in told if k != "column"}
+    def _without_an_empty_column(self, dump: Any) -> dict[str, Any]:
+        fields: dict[str, Any] = dump(self)
+        if self.column is None:
+            del fields["column"]
+        return fields
 
     @model_validator(mode="after")
-    def _has_its_column(self) -> "SplitSpec":
+    def _has_a_column_where_it_needs_one(self) -> "SplitSpec":
         if (self.strategy in ("column", "group")) != (self.column is not None):
             raise PydanticCustomError(
                 "column",

@@ -86,13 +86,14 @@ class _JobFields(Spec):
 
     @property
     def targets(self) -> list[str]:
+        """The columns to predict."""
         return [self.target] if isinstance(self.target, str) else self.target
 
     @property
     def planning_columns(self) -> list[str]:
-        """What a job is planned by: the targets, and the columns of split and weights."""
-        told = [*self.targets, self.split.column, self.sample_weight]
-        return list(dict.fromkeys(name for name in told if name is not None))
+        """The columns that planning reads: the targets, and those of the split and the weights."""
+        columns = [*self.targets, self.split.column, self.sample_weight]
+        return list(dict.fromkeys(name for name in columns if name is not None))
 
 
 class JobRequest(_JobFields):
@@ -138,12 +139,12 @@ class JobSpec(_JobFields):
         return self.task in ("binary", "multiclass")
 
     @field_serializer("loss")
-    def _plain_name_where_it_says_all(self, loss: LossSpec) -> str | dict[str, Any]:
+    def _short_form_where_it_says_all(self, loss: LossSpec) -> str | dict[str, Any]:
         return loss.kind if loss == type(loss)() else loss.model_dump()
 
 
 def field_names(model: type[BaseModel]) -> set[str]:
-    """Every field name of a spec and of all it contains (for did-you-mean)."""
+    """Return every field name of a spec and of all it contains (for did-you-mean)."""
     schema = model.model_json_schema()
     objects = [schema, *schema.get("$defs", {}).values()]
     return {name for part in objects for name in part.get("properties", {})}

@@ -18,7 +18,7 @@ from app.ml.tables.typed import TypedTable, assemble, check_names, no_row, too_m
 _ROWS_AT_ONCE = 65_536
 _BYTES_A_VALUE = 8
 _EXTENSION = b"ARROW:extension:name"
-_DICTIONARY, _BATCH = 2, 3  # kinds of messages
+_DICTIONARY, _BATCH = 2, 3  # kinds of messages: MessageHeader in format/Message.fbs
 _OF_ANY_LENGTH = (
     pa.types.is_string,
     pa.types.is_large_string,
@@ -30,7 +30,10 @@ _OF_ANY_LENGTH = (
 def read_parquet(
     path: Path, types: dict[str, ColumnType], most_bytes: int, threads: int = 1
 ) -> TypedTable:
-    """A Parquet file. Raises InvalidData, or TooLarge where it decodes to more than allowed."""
+    """Return the table of a Parquet file.
+
+    Raises InvalidData, or TooLarge where it decodes to more than ``most_bytes``.
+    """
     with explained("Parquet file"), pq.ParquetFile(path) as file:
         _check_schema(file.schema_arrow)
         batches = file.iter_batches(_ROWS_AT_ONCE, use_threads=threads > 1)
@@ -41,7 +44,10 @@ def read_parquet(
 def read_arrow(
     path: Path, types: dict[str, ColumnType], most_bytes: int, threads: int = 1
 ) -> TypedTable:
-    """An Arrow IPC stream. Raises InvalidData, or TooLarge where it is more than allowed."""
+    """Return the table of an Arrow IPC stream.
+
+    Raises InvalidData, or TooLarge where it decodes to more than ``most_bytes``.
+    """
     with (
         explained("Arrow stream"),
         pa.OSFile(str(path)) as file,
@@ -57,13 +63,13 @@ class Stream(NamedTuple):
 
     names: list[str]
     rows: int
-    """As many as its batches say they have."""
+    """As many as its batches claim to have."""
     pieces: Iterator[pa.Table]
 
 
 @contextmanager
 def stream(path: Path, rows: int, most_bytes: int) -> Iterator[Stream]:
-    """An IPC stream in pieces of so many rows, mapped, not copied.
+    """Open an IPC stream as pieces of ``rows`` rows, mapped, not copied.
 
     Compressed streams are refused: they could unpack to anything. Raises InvalidData, or TooLarge
     where a piece takes more than ``most_bytes`` once its dictionaries are written out.
@@ -93,7 +99,7 @@ def _pieces(batches: pa.RecordBatchReader, rows: int, most_bytes: int) -> Iterat
 
 
 def _validated(batches: pa.RecordBatchReader) -> Iterator[pa.Table]:
-    """Without empty ones: millions of them fit into a file, and would be kept."""
+    """The batches without empty ones, of which millions fit into a file."""
     for batch in batches:
         if batch.num_rows:
             for name, column in zip(batches.schema.names, batch.columns, strict=True):
@@ -186,7 +192,7 @@ def _check_extensions(schema: pa.Schema) -> None:
 
 def _checked(batches: Iterable[pa.RecordBatch], schema: pa.Schema, most_bytes: int) -> pa.Table:
     """The batches as a table, once their claims hold and while they are not too much."""
-    kept: list[pa.RecordBatch] = []
+    checked: list[pa.RecordBatch] = []
     size = 0
     for batch in batches:
         for name, column in zip(schema.names, batch.columns, strict=True):
@@ -194,8 +200,8 @@ def _checked(batches: Iterable[pa.RecordBatch], schema: pa.Schema, most_bytes: i
             size += _decoded_bytes(column)
         if size > most_bytes:
             raise too_much(most_bytes)
-        kept.append(batch)
-    return pa.Table.from_batches(kept, schema)
+        checked.append(batch)
+    return pa.Table.from_batches(checked, schema)
 
 
 def _validate(name: str, column: pa.Array) -> None:
@@ -215,7 +221,7 @@ def _decoded_bytes(column: pa.Array) -> int:
     kind, rows = column.type, len(column)
     if pa.types.is_dictionary(kind):
         values = column.dictionary
-        if not any(told(values.type) for told in _OF_ANY_LENGTH):
+        if not any(is_of_kind(values.type) for is_of_kind in _OF_ANY_LENGTH):
             return _BYTES_A_VALUE * rows
         lengths = pc.take(pc.binary_length(values), column.indices)
         return _BYTES_A_VALUE * rows + int(pc.sum(lengths).as_py() or 0)
@@ -238,13 +244,13 @@ def _assembled(table: pa.Table, types: dict[str, ColumnType], threads: int) -> T
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """What Arrow cannot read is InvalidData; memory that ran out stays what it is."""
+    """Raise what Arrow cannot read as InvalidData; memory that ran out stays a MemoryError."""
     try:
         yield
     except MemoryError:  # Arrow's is an ArrowException too
         raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        message = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise InvalidData(
-            f"this {what} cannot be read; it is damaged or cut off: {said}"
+            f"this {what} cannot be read; it is damaged or cut off: {message}"
         ) from error

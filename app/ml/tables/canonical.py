@@ -23,15 +23,12 @@ ColumnType = Literal["number", "category", "boolean", "datetime", "text"]
 WHOLE_BELOW = 2**53
 ZONED = pa.timestamp("us", tz="UTC")
 MOMENT = pa.timestamp("us")
-_MICROSECONDS = 86_400_000_000
-_FIRST_DAY, _LAST_DAY = (
-    -719_162,
-    2_932_896,
-)  # 0001-01-01 and 9999-12-31, from 1970
+_DAY_MICROSECONDS = 86_400_000_000
+_FIRST_DAY, _LAST_DAY = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31, from 1970
 
 
 def column_type(values: pa.DataType) -> ColumnType:
-    """The contract's name of the Arrow type of a canonical column (text is told as category)."""
+    """Return the contract's name of the Arrow type of a canonical column (text is a category)."""
     if pa.types.is_boolean(values):
         return "boolean"
     if pa.types.is_temporal(values):
@@ -42,8 +39,8 @@ def column_type(values: pa.DataType) -> ColumnType:
 
 
 def whole_as_integers(column: pa.ChunkedArray, *, small: bool = False) -> pa.ChunkedArray:
-    """float64 as int64 where that loses nothing; minus zero is zero. ``small`` values are known to
-    be below 2**53."""
+    """Return float64 as int64 where that loses nothing; minus zero is zero. ``small`` values are
+    known to be below 2**53."""
     column = pc.add(column, 0.0)
     if not small:
         spread = pc.min_max(column)
@@ -57,15 +54,15 @@ def whole_as_integers(column: pa.ChunkedArray, *, small: bool = False) -> pa.Chu
 
 
 def canonical_datetime(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """date32, or timestamp[us]; finer parts than microseconds are cut off.
+    """Return dates or timestamps as date32 or timestamp[us]; finer parts are cut off.
 
     Raises ArrowInvalid outside the years 1 to 9999.
     """
     if pa.types.is_date32(column.type):
         return _within_years(column, 1)
     if pa.types.is_timestamp(column.type) and column.type.tz is not None:
-        return _within_years(_cut(column, ZONED), _MICROSECONDS)
-    moments = _within_years(_cut(column, MOMENT), _MICROSECONDS)
+        return _within_years(_cut(column, ZONED), _DAY_MICROSECONDS)
+    moments = _within_years(_cut(column, MOMENT), _DAY_MICROSECONDS)
     days = pc.cast(moments, pa.date32())
     at_midnight = pc.all(pc.equal(pc.cast(days, MOMENT), moments), min_count=0).as_py()
     return days if at_midnight else moments
@@ -87,7 +84,7 @@ def _within_years(column: pa.ChunkedArray, per_day: int) -> pa.ChunkedArray:
 
 
 def as_strings(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Every value as CSV and JSON would write it; datetimes in ISO 8601."""
+    """Return every value as CSV and JSON would write it; datetimes in ISO 8601."""
     if not pa.types.is_temporal(column.type) or pa.types.is_date32(column.type):
         return pc.cast(column, pa.string())
     suffix = "Z" if column.type.tz else ""
@@ -96,7 +93,7 @@ def as_strings(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def objects(table: pa.Table) -> list[dict[str, Any]]:
-    """Rows as JSON objects."""
+    """Return the rows of a canonical table as JSON objects."""
     dated = [item.name for item in table.schema if pa.types.is_temporal(item.type)]
     rows: list[dict[str, Any]] = table.to_pylist()
     for name in dated:
@@ -106,5 +103,5 @@ def objects(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def iso(value: date | datetime | None) -> str | None:
-    """ISO 8601 as all our answers write it: UTC as ``Z``."""
+    """Return ISO 8601 as all our answers write it: UTC as ``Z``."""
     return value.isoformat().replace("+00:00", "Z") if value is not None else None

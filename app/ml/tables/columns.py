@@ -30,13 +30,14 @@ Place = Callable[[str, int], tuple[str, str]]
 """``(column, row)`` to how people and programs find the cell: ``("line 3", "/line/3/price")``."""
 
 _TEXT_WORDS = 5
+"""Words that cells have on average where they are text rather than labels."""
 _PATTERNS: dict[ColumnType, str] = {
     "boolean": r"^\s*(?i:true|false)\s*$",
     "number": r"^\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$",
     "datetime": r"^\s*[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.]+(Z|[+-][0-9:]+)?)?\s*$",
 }
-_ASKED: dict[ColumnType, text_parsing.Reader] = {
-    "boolean": text_parsing.booleans_if_asked,
+_READERS_BY_REQUEST: dict[ColumnType, text_parsing.Reader] = {
+    "boolean": text_parsing.lenient_booleans,
     "number": text_parsing.numbers,
     "datetime": text_parsing.datetimes,
 }
@@ -61,7 +62,7 @@ _EXAMPLES: dict[ColumnType, str] = {
 
 
 @dataclass(frozen=True)
-class Typed:
+class TypedColumn:
     """A canonical column, and what a person should know of how its type was found."""
 
     values: pa.ChunkedArray
@@ -69,10 +70,15 @@ class Typed:
     note: str | None = None
 
 
-def typed(
-    name: str, column: pa.ChunkedArray, wanted: ColumnType | None, place: Place, *, has_types: bool
-) -> Typed:
-    """``column`` in its canonical form, as ``wanted`` or as what all of its values are.
+def typed_column(
+    name: str,
+    column: pa.ChunkedArray,
+    requested: ColumnType | None,
+    place: Place,
+    *,
+    has_types: bool,
+) -> TypedColumn:
+    """Return ``column`` in its canonical form, as ``requested`` or as what all of its values are.
 
     Raises InvalidData naming the first cell that does not fit, or the Arrow type that no table has.
     """
@@ -80,15 +86,15 @@ def typed(
     if column.null_count == len(column):  # the same, whatever a format called it
         column = pc.cast(column, pa.string())
     if pa.types.is_string(column.type):
-        if wanted is None:
+        if requested is None:
             return _inferred(name, column, place, has_types)
         _refuse_nul(name, column, place)
-        return Typed(_parsed(name, column, wanted, place), wanted)
+        return TypedColumn(_parsed(name, column, requested, place), requested)
     kind = column_type(column.type)
-    if wanted in (None, kind):
-        return Typed(column, kind)
-    assert wanted is not None
-    return Typed(_converted(name, column, wanted, place), wanted)
+    if requested in (None, kind):
+        return TypedColumn(column, kind)
+    assert requested is not None
+    return TypedColumn(_converted(name, column, requested, place), requested)
 
 
 # ---------------------------------------------------------------- from Arrow's types
@@ -164,20 +170,20 @@ def _canonical_number(name: str, column: pa.ChunkedArray, place: Place) -> pa.Ch
 
 
 def _converted(
-    name: str, column: pa.ChunkedArray, wanted: ColumnType, place: Place
+    name: str, column: pa.ChunkedArray, requested: ColumnType, place: Place
 ) -> pa.ChunkedArray:
-    """A column that has a type as another one that was asked for."""
+    """A column that has a type as the one that was requested."""
     kind = column_type(column.type)
-    if wanted in ("category", "text"):
+    if requested in ("category", "text"):
         return as_strings(column)
-    if kind == "boolean" and wanted == "number":
+    if kind == "boolean" and requested == "number":
         return pc.cast(pc.cast(column, pa.int8()), pa.int64())
-    if kind == "number" and wanted == "boolean":
-        return _parsed(name, pc.cast(column, pa.string()), wanted, place)
+    if kind == "number" and requested == "boolean":
+        return _parsed(name, pc.cast(column, pa.string()), requested, place)
     raise InvalidData.at(
         f"/types/{escape(name[:64])}",
-        f"column '{name[:64]}' is a {kind} and cannot be read as {wanted}; "
-        f"a {wanted} is {_EXAMPLES[wanted]}",
+        f"column '{name[:64]}' is a {kind} and cannot be read as {requested}; "
+        f"a {requested} is {_EXAMPLES[requested]}",
         "wrong_type",
     )
 
@@ -185,34 +191,35 @@ def _converted(
 # ---------------------------------------------------------------- from strings
 
 
-def _inferred(name: str, column: pa.ChunkedArray, place: Place, has_types: bool) -> Typed:
+def _inferred(name: str, column: pa.ChunkedArray, place: Place, has_types: bool) -> TypedColumn:
     first = first_present(column)
     if first is None:
-        return Typed(column, "category")
+        return TypedColumn(column, "category")
     candidates: tuple[ColumnType, ...] = ("boolean", "number", "datetime")
     for kind in candidates[2:] if has_types else candidates:
         if re.match(_PATTERNS[kind], first):  # else not all can be
             values = READERS[kind](column)
             if values is not None:
-                return Typed(values, kind, _lost_digits(name, values, column))
+                return TypedColumn(values, kind, _lost_digits(name, values, column))
     return _label_or_text(name, column, place, has_types)
 
 
 def _parsed(
-    name: str, column: pa.ChunkedArray, wanted: ColumnType, place: Place
+    name: str, column: pa.ChunkedArray, requested: ColumnType, place: Place
 ) -> pa.ChunkedArray:
-    """Strings as what they were asked to be. Raises InvalidData naming the first that is not."""
-    if wanted in ("category", "text"):
+    """Strings as the type that was requested. Raises InvalidData naming the first that is not."""
+    if requested in ("category", "text"):
         return column
-    read = _ASKED[wanted]
+    read = _READERS_BY_REQUEST[requested]
     values = read(column)
     if values is None:
         row = first_misfit(column, read)
         where, pointer = place(name, row)
         cell = column[row].as_py()
         raise InvalidData(
-            detail := f"column '{name[:64]}' holds '{cell[:64]}' in {where}, which is no {wanted}; "
-            f"a {wanted} is {_EXAMPLES[wanted]}",
+            detail
+            := f"column '{name[:64]}' holds '{cell[:64]}' in {where}, which is no {requested}; "
+            f"a {requested} is {_EXAMPLES[requested]}",
             [FieldError(pointer, detail, "wrong_type")],
         )
     return values
@@ -241,7 +248,9 @@ def _refuse_nul(name: str, column: pa.ChunkedArray, place: Place) -> None:
         raise InvalidData.at(pointer, f"column '{name[:64]}' holds a NUL character in {where}")
 
 
-def _label_or_text(name: str, column: pa.ChunkedArray, place: Place, has_types: bool) -> Typed:
+def _label_or_text(
+    name: str, column: pa.ChunkedArray, place: Place, has_types: bool
+) -> TypedColumn:
     counted = column.value_counts()
     values, counts = counted.field(0), counted.field(1).to_numpy()
     if pc.any(pc.match_substring(values, "\0")).as_py():
@@ -255,14 +264,14 @@ def _label_or_text(name: str, column: pa.ChunkedArray, place: Place, has_types: 
     kinds: tuple[ColumnType, ...] = ("number", "datetime")
     for kind in kinds:
         if fits(_PATTERNS[kind]):
-            return Typed(column, "category", _almost(name, column, kind, place, has_types))
+            return TypedColumn(column, "category", _almost(name, column, kind, place, has_types))
     if note := _other_notation(name, values, fits):
-        return Typed(column, "category", note)
+        return TypedColumn(column, "category", note)
     words = pc.add(pc.count_substring(values, " "), 1)
     wordy = np.dot(pc.fill_null(words, 0).to_numpy(zero_copy_only=False), counts)
     if 2 * len(values) > present and wordy >= _TEXT_WORDS * present:
-        return Typed(column, "text")
-    return Typed(column, "category")
+        return TypedColumn(column, "text")
+    return TypedColumn(column, "category")
 
 
 def _other_notation(name: str, values: pa.Array, fits: Fits) -> str | None:
@@ -281,20 +290,20 @@ def _almost(
     name: str, column: pa.ChunkedArray, kind: ColumnType, place: Place, has_types: bool
 ) -> str | None:
     """Why a column that is mostly numbers or datetimes is a category."""
-    shown, remedy = name[:64], f'send types={{"{name[:64]}":"{kind}"}} to make it a {kind}'
+    short, remedy = name[:64], f'send types={{"{name[:64]}":"{kind}"}} to make it a {kind}'
     if has_types and kind == "number":
         if text_parsing.numbers(column) is None:
             return None
-        return f"column '{shown}' holds numbers written as strings and is a category; {remedy}"
+        return f"column '{short}' holds numbers written as strings and is a category; {remedy}"
     row = first_misfit(column, READERS[kind])
     where, _ = place(name, row)
     cell = column[row].as_py()[:64]
     if kind == "number" and text_parsing.numbers(column) is not None:
         return (
-            f"column '{shown}' is a category, since {where} holds '{cell}' with leading zeros; "
+            f"column '{short}' is a category, since {where} holds '{cell}' with leading zeros; "
             f"{remedy}"
         )
     return (
-        f"column '{shown}' is a category although most of its cells are {kind}s: {where} holds "
+        f"column '{short}' is a category although most of its cells are {kind}s: {where} holds "
         f"'{cell}'; mend that cell, or leave it empty where the value is unknown"
     )

@@ -21,8 +21,11 @@ MEDIA = {CSV: "csv", PARQUET: "parquet", ARROW: "arrows"}
 
 
 def stream(path: Path, media: str) -> Iterator[bytes]:
-    """The table at ``path`` as ``media``, piece by piece; the file is open before the first piece
-    is asked for, so that a damaged one is refused in time. Raises ArtifactCorrupt."""
+    """Return the table at ``path`` as ``media``, piece by piece.
+
+    The first group is read before this returns, so that a damaged file is refused in time: raises
+    ArtifactCorrupt.
+    """
     groups = parquet.groups(path)
     first = next(groups)
     return _pieces(first, groups, media)

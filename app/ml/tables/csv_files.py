@@ -18,17 +18,17 @@ MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "null", "NULL"]
 """Cells that stand for a missing value."""
 
 DELIMITERS = ",;\t|"
-"""What is looked for in the header line where no delimiter was named."""
+"""The delimiters that are looked for in the first line where none was named."""
 
-_BLOCK = 8 * 1024 * 1024
-_TAIL = 4096
+_BLOCK_BYTES = 8 * 1024 * 1024
+_TAIL_BYTES = 4096
 
-csv.field_size_limit(_BLOCK)
+csv.field_size_limit(_BLOCK_BYTES)
 
 
 @dataclass(frozen=True)
 class CSVOptions:
-    """How to read a CSV file; ``delimiter`` left out: the most frequent one of the first line."""
+    """How to read a CSV file; without a ``delimiter`` it is the most frequent of the first line."""
 
     delimiter: str | None = None
     header: bool = True
@@ -62,7 +62,7 @@ class _File:
     def _first_line(self) -> str:
         """The first line that is not empty, without what stands in quotes."""
         with self.path.open("rb") as file:
-            head = file.read(_BLOCK).removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
+            head = file.read(_BLOCK_BYTES).removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
         if not head:
             raise InvalidData("the file is empty; send a header line and at least one row")
         plain = head if b'"' not in head else b"".join(head.split(b'"')[::2])
@@ -125,7 +125,7 @@ class _File:
         return pacsv.ReadOptions(
             autogenerate_column_names=not self.header,
             # no larger than the file: a block's memory is touched whole
-            block_size=min(_BLOCK, self.path.stat().st_size + 1),
+            block_size=min(_BLOCK_BYTES, self.path.stat().st_size + 1),
             use_threads=threads > 1,
         )
 
@@ -138,8 +138,8 @@ class _File:
 
     def place(self, name: str, row: int) -> tuple[str, str]:
         """The line of a cell; the file is read once more, since quoted cells may span lines."""
-        wanted = row + self.header
-        line = next(line for i, (line, _) in enumerate(self._records()) if i == wanted)
+        record = row + self.header
+        line = next(line for i, (line, _) in enumerate(self._records()) if i == record)
         return f"line {line}", f"/line/{line}/{escape(name)}"
 
     def _records(self, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
@@ -169,7 +169,7 @@ class _File:
         """Arrow ends an open quote at the end of the file without a word."""
         cell = table.columns[-1][-1].as_py() or ""
         with self.path.open("rb") as file:
-            file.seek(max(0, self.path.stat().st_size - _TAIL))
+            file.seek(max(0, self.path.stat().st_size - _TAIL_BYTES))
             tail = file.read()
         if tail.endswith((b"\n", b"\r")):
             closed = not cell.endswith(("\n", "\r"))
@@ -184,7 +184,7 @@ class _File:
 
     def _refuse_open_quote(self) -> None:
         bad = self._bad_record(strict=True)
-        if bad is not None and "end of data" in bad.said:
+        if bad is not None and "end of data" in bad.reason:
             detail = f"the record of line {bad.line} opens a quote that is never closed"
             raise InvalidData.at(f"/line/{bad.line}", detail, "unclosed_quote")
 
@@ -192,8 +192,8 @@ class _File:
         line, found = self._first_of_other_width(expected)
         detail = f"line {line} has {found} fields, expected {expected}"
         if self.guessed:
-            shown = "a tab" if self.delimiter == "\t" else f"'{self.delimiter}'"
-            detail += f" between {shown}; if another character separates them, name it as delimiter"
+            mark = "a tab" if self.delimiter == "\t" else f"'{self.delimiter}'"
+            detail += f" between {mark}; if another character separates them, name it as delimiter"
         return InvalidData(
             f"the CSV is ragged: {detail}", [FieldError(f"/line/{line}", detail, "ragged")]
         )
@@ -206,38 +206,38 @@ class _File:
         return 1, expected
 
     def _explained(self, error: Exception) -> InvalidData:
-        said = str(error)
-        if "Empty CSV" in said:
+        message = str(error)
+        if "Empty CSV" in message:
             self._refuse_open_quote()
             return no_row()
-        if "straddling" in said:
+        if "straddling" in message:
             return self._too_long()
-        if isinstance(error, UnicodeError) or "UTF8" in said:
+        if isinstance(error, UnicodeError) or "UTF8" in message:
             return not_utf8(self.path)
-        return InvalidData(f"the file is no CSV: {said.splitlines()[0][:200]}")
+        return InvalidData(f"the file is no CSV: {message.splitlines()[0][:200]}")
 
     def _too_long(self) -> InvalidData:
-        """A cell larger than a block; often a quote that was never closed."""
+        """The error of a cell larger than a block; often a quote that was never closed."""
         bad = self._bad_record(strict=False)
         where = f"line {bad.line}" if bad else "a line"
         return InvalidData.at(
             f"/line/{bad.line}" if bad else "",
-            f"{where} holds a cell or record longer than {_BLOCK >> 20} MiB; shorten it, "
+            f"{where} holds a cell or record longer than {_BLOCK_BYTES >> 20} MiB; shorten it, "
             "or close the quote that it opens",
             "too_long",
         )
 
 
 class _BadRecord(Exception):
-    """What Python's reader cannot read, and the line where it begins."""
+    """Raised at a record that Python's reader cannot read; ``line`` is where it begins."""
 
-    def __init__(self, line: int, said: str) -> None:
-        super().__init__(said)
-        self.line, self.said = line, said
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(reason)
+        self.line, self.reason = line, reason
 
 
 def not_utf8(path: Path) -> InvalidData:
-    """Names the first line that is no UTF-8."""
+    """Return the error that names the first line that is no UTF-8."""
     line = 1
     with path.open("rb") as file:
         for text in file:

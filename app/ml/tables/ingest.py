@@ -25,7 +25,7 @@ from app.storage import require_room
 
 Format = Literal["csv", "ndjson", "parquet", "arrow"]
 
-_CHUNK = 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024
 _GZIP = b"\x1f\x8b"
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -66,7 +66,7 @@ _ENCODINGS = re.compile(
 
 
 class Options(BaseModel):
-    """How to read a file, as the client told it."""
+    """How to read a file, as the client says."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -78,20 +78,20 @@ class Options(BaseModel):
 
 
 class Limits(BaseModel):
-    """What one file may take."""
+    """What one file may take of the machine."""
 
     model_config = ConfigDict(frozen=True)
 
     decoded_bytes: int
-    """Of the file once it is unpacked."""
+    """Size of the file once it is unpacked."""
     free_disk_bytes: int | None = None
-    """To stay free on the disk; ``app.storage.require_room`` has the default."""
+    """Bytes to stay free on the disk; ``app.storage.require_room`` has the default."""
     threads: int = 1
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A stored table as its dataset's row tells it."""
+    """A stored table in brief: what the row of its dataset holds."""
 
     rows: int
     columns: list[dict[str, Any]]
@@ -99,9 +99,9 @@ class Summary:
 
 
 def ingest(source: Path, folder: Path, options: Options, limits: Limits) -> Summary:
-    """Read ``source`` and write its table into ``folder``; both are on the data disk.
+    """Read ``source``, write its table into ``folder`` and return its summary.
 
-    Raises InvalidInput of any kind, or StorageFull.
+    Both are on the data disk. Raises InvalidInput of any kind, or StorageFull.
     """
     check_options(options)
     refuse_foreign(source, options.format)
@@ -110,7 +110,7 @@ def ingest(source: Path, folder: Path, options: Options, limits: Limits) -> Summ
 
 
 def store(table: TypedTable, folder: Path, limits: Limits) -> Summary:
-    """Write a table into ``folder`` and profile it meanwhile."""
+    """Write a table into ``folder``, profile it meanwhile and return its summary."""
 
     def write() -> None:
         check = lambda: require_room(folder, limits.free_disk_bytes)  # noqa: E731
@@ -132,7 +132,7 @@ def store(table: TypedTable, folder: Path, limits: Limits) -> Summary:
 
 
 def check_options(options: Options) -> None:
-    """Refuse an encoding or delimiter that no file is written in."""
+    """Raise InvalidData at an encoding or delimiter that no file is written in."""
     if options.encoding is not None and not _is_encoding_of_files(options.encoding):
         detail = f"unknown encoding '{options.encoding[:64]}'; try utf-8 or latin-1"
         raise InvalidData.at("/encoding", detail)
@@ -152,31 +152,34 @@ def _is_encoding_of_files(name: str) -> bool:
 
 
 def format_of(name: str) -> Format | None:
-    """What the end of a file's name tells; ``.gz`` behind it is passed over."""
+    """Return the format by the end of a file's name; ``.gz`` behind it is passed over."""
     name = name.lower().removesuffix(".gz")
     return next((kind for end, kind in _ENDINGS.items() if name.endswith(end)), None)
 
 
 def sniff(head: bytes) -> Format | None:
-    """The binary format that a file's first bytes tell."""
+    """Return the binary format by a file's first bytes."""
     return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
 
 
-def refuse_foreign(source: Path, told: Format) -> None:
-    """Refuse what is plainly something else than was told; nothing is ever unpickled."""
+def refuse_foreign(source: Path, declared: Format) -> None:
+    """Raise UnsupportedMediaType where a file is plainly not what it was declared as.
+
+    Nothing is ever unpickled. Raises InvalidData where the file is empty.
+    """
     with source.open("rb") as file:
         head = file.read(16)
     if not head:
         raise InvalidData("the file is empty; send a header line and at least one row")
     what = next((what for magic, what in _FOREIGN if head.startswith(magic)), None)
     found = sniff(head)
-    if what is None and found not in (None, told):
+    if what is None and found not in (None, declared):
         what = f"an {found} file" if found == "arrow" else f"a {found} file"
-    if what is None and head.startswith(_GZIP) and told in ("parquet", "arrow"):
+    if what is None and head.startswith(_GZIP) and declared in ("parquet", "arrow"):
         what = "gzip, which is for the text formats only"
     if what is not None:
         raise UnsupportedMediaType(
-            f"the content is {what}, not {told}; send CSV, NDJSON, Parquet or an Arrow stream "
+            f"the content is {what}, not {declared}; send CSV, NDJSON, Parquet or an Arrow stream "
             "under its own media type"
         )
 
@@ -230,10 +233,10 @@ def _of_text(
     return read(source)
 
 
-def _encoding(told: str | None, head: bytes) -> str:
+def _encoding(declared: str | None, head: bytes) -> str:
     """Python's name of the encoding; a BOM says more than "utf-8"."""
     by_bom = next((name for bom, name in _BOMS if head.startswith(bom)), None)
-    name = codecs.lookup(told or by_bom or "utf-8").name
+    name = codecs.lookup(declared or by_bom or "utf-8").name
     return by_bom or name if name == "utf-8" else name
 
 
@@ -288,17 +291,17 @@ def _gunzipped(file: BinaryIO) -> Iterator[bytes]:
     head = file.read(len(_GZIP))
     file.seek(0)
     if head != _GZIP:
-        while chunk := file.read(_CHUNK):
+        while chunk := file.read(_CHUNK_BYTES):
             yield chunk
         return
     unpack = zlib.decompressobj(wbits=31)
     try:
-        while packed := unpack.unconsumed_tail or unpack.unused_data or file.read(_CHUNK):
+        while packed := unpack.unconsumed_tail or unpack.unused_data or file.read(_CHUNK_BYTES):
             if unpack.eof:
                 if not packed.strip(b"\0"):  # padding, as tape and some tools leave it
                     return
                 unpack = zlib.decompressobj(wbits=31)
-            if chunk := unpack.decompress(packed, _CHUNK):
+            if chunk := unpack.decompress(packed, _CHUNK_BYTES):
                 yield chunk
     except zlib.error as error:
         raise InvalidData(f"the gzip content is damaged: {error}") from error
@@ -323,8 +326,8 @@ def _refuse_nul(path: Path) -> None:
 
 
 def _until(content: mmap.mmap, end: int) -> Iterator[bytes]:
-    for start in range(0, end, _CHUNK):
-        yield content[start : min(end, start + _CHUNK)]
+    for start in range(0, end, _CHUNK_BYTES):
+        yield content[start : min(end, start + _CHUNK_BYTES)]
 
 
 # ---------------------------------------------------------------- binary formats

@@ -24,7 +24,7 @@ from app.strict_json import parse_strict
 Types = dict[str, ColumnType]
 
 _MOST_CELLS = 10_000_000
-_LONGEST_LINE = 8 * 1024 * 1024
+_LONGEST_LINE_BYTES = 8 * 1024 * 1024
 _ROWS_AT_ONCE = 20_000
 _BYTES_A_GAP = 8
 _MEMBER = re.compile(rb'"\s*:')
@@ -35,7 +35,10 @@ _BEYOND = 2**63
 
 
 def from_rows(rows: Sequence[dict[str, Any]], types: Types | None = None) -> TypedTable:
-    """A table of JSON objects; columns in order of first appearance, absent keys are missing."""
+    """Return the table of JSON objects.
+
+    Columns are in order of first appearance, absent keys are missing values. Raises InvalidData.
+    """
     if not rows:
         raise InvalidData.at("/source/rows", "there are no rows; send at least one")
     for i, row in enumerate(rows):
@@ -68,7 +71,7 @@ def _all_names(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def from_columns(columns: dict[str, list[Any]], types: Types | None = None) -> TypedTable:
-    """A table of named lists, all of one length."""
+    """Return the table of named lists, all of one length. Raises InvalidData."""
     for name, values in columns.items():
         if not isinstance(values, list):
             pointer = f"/source/columns/{escape(name)}"
@@ -102,7 +105,7 @@ def _assembled(columns: dict[str, list[Any]], types: Types, place: Place) -> Typ
 
 
 def read_ndjson(path: Path, types: Types, most_bytes: int, threads: int = 1) -> TypedTable:
-    """A UTF-8 file with one JSON object a line; empty lines are passed over.
+    """Return the table of a UTF-8 file with one JSON object a line; empty lines are passed over.
 
     ``most_bytes`` bounds what gaps may take: rows of which each has keys of its own are many cells.
     Raises InvalidJSON, InvalidData or TooLarge naming the line.
@@ -145,11 +148,12 @@ def _widen(
 
 def _objects(file: BinaryIO, empty_before: list[int]) -> Iterator[dict[str, Any]]:
     count = line = 0
-    while text := file.readline(_LONGEST_LINE + 1):
+    while text := file.readline(_LONGEST_LINE_BYTES + 1):
         line += 1
-        if len(text) > _LONGEST_LINE:
+        if len(text) > _LONGEST_LINE_BYTES:
             raise InvalidData.at(
-                f"/line/{line}", f"line {line} is longer than {_LONGEST_LINE >> 20} MiB; split it"
+                f"/line/{line}",
+                f"line {line} is longer than {_LONGEST_LINE_BYTES >> 20} MiB; split it",
             )
         if text.isspace():
             empty_before.append(count)
@@ -196,10 +200,10 @@ def _needs_care(text: bytes, row: dict[str, Any]) -> bool:
 
 
 def _array(
-    name: str, values: list[Any], start: int, wanted: ColumnType | None, place: Place
+    name: str, values: list[Any], start: int, requested: ColumnType | None, place: Place
 ) -> pa.Array:
     """JSON values, the first of them in row ``start``, as an Arrow array of one type."""
-    if wanted in ("category", "text"):
+    if requested in ("category", "text"):
         return _texts(name, values, start, place)
     try:
         array = pa.array(values)
@@ -247,7 +251,7 @@ def _mixed(name: str, expected: str | None, value: Any, row: int, place: Place) 
     return InvalidData.at(
         pointer,
         f"column '{name[:64]}' wants a {expected or 'number, string or boolean'}, "
-        f"got {_shown(value)} in {where}; {remedy}",
+        f"got {_described(value)} in {where}; {remedy}",
         "wrong_type",
     )
 
@@ -273,7 +277,7 @@ def _kind(values: pa.DataType) -> str:
 
 
 def _texts(name: str, values: list[Any], start: int, place: Place) -> pa.Array:
-    """Values of any type as the category that was asked for; floats as CSV would have them."""
+    """Values of any type as the strings of a category; floats as CSV would have them."""
     for row, value in enumerate(values, start):
         if isinstance(value, dict | list):
             raise _mixed(name, None, value, row, place)
@@ -286,11 +290,11 @@ def _text(value: str | int | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _shown(value: Any) -> str:
+def _described(value: Any) -> str:
     kinds = {
         dict: "an object",
         list: "a list",
         bool: f"the boolean {str(value).lower()}",
     }
-    shown = f"the string '{value[:64]}'" if isinstance(value, str) else f"the number {value}"
-    return kinds.get(type(value), shown)
+    text = f"the string '{value[:64]}'" if isinstance(value, str) else f"the number {value}"
+    return kinds.get(type(value), text)

@@ -72,9 +72,9 @@ def _opened(path: Path, **options: Any) -> Iterator[pq.ParquetFile]:
 
 
 def read(path: Path, columns: Sequence[str] | None = None, *, encoded: bool = False) -> pa.Table:
-    """A stored table, or only some of its columns; ``encoded`` gives strings as dictionaries.
+    """Return a stored table, or only some of its columns.
 
-    Raises ArtifactCorrupt.
+    ``encoded`` gives strings as dictionaries. Raises ArtifactCorrupt.
     """
     texts: list[str] = []
     if encoded:
@@ -86,36 +86,39 @@ def read(path: Path, columns: Sequence[str] | None = None, *, encoded: bool = Fa
 
 
 def names(path: Path) -> list[str]:
-    """Of a stored table's columns. Raises ArtifactCorrupt."""
+    """Return the names of a stored table's columns. Raises ArtifactCorrupt."""
     with _opened(path) as file:
         return list(file.schema_arrow.names)
 
 
 def groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """A stored table piece by piece, in memory one at a time. Raises ArtifactCorrupt."""
+    """Yield a stored table by groups of rows, one in memory at a time. Raises ArtifactCorrupt."""
     with _opened(path) as file:
         for group in range(file.num_row_groups):
             yield file.read_row_group(group, list(columns) if columns is not None else None)
 
 
 def cut(pieces: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """The same rows in tables of ``rows`` (the last may have fewer), nothing copied."""
-    kept: list[pa.Table] = []
+    """Yield the same rows in tables of ``rows`` (the last may have fewer), nothing copied."""
+    begun: list[pa.Table] = []
     size = 0
     for piece in pieces:
         while size + piece.num_rows >= rows:
-            yield pa.concat_tables([*kept, piece.slice(0, rows - size)])
+            yield pa.concat_tables([*begun, piece.slice(0, rows - size)])
             piece = piece.slice(rows - size)
-            kept, size = [], 0
+            begun, size = [], 0
         if piece.num_rows:
-            kept.append(piece)
+            begun.append(piece)
             size += piece.num_rows
-    if kept:
-        yield pa.concat_tables(kept)
+    if begun:
+        yield pa.concat_tables(begun)
 
 
 def read_rows(path: Path, offset: int, limit: int) -> list[dict[str, Any]]:
-    """``limit`` rows from ``offset`` as JSON objects; only the groups they lie in are read."""
+    """Return ``limit`` rows from ``offset`` as JSON objects; only their groups are read.
+
+    Raises ArtifactCorrupt.
+    """
     with _opened(path) as file:
         found: list[dict[str, Any]] = []
         for group, skip in _groups_from(file, offset):

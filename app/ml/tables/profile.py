@@ -21,17 +21,18 @@ and datetimes have ``min``, ``max``, ``quantiles`` and a ``histogram``, numbers 
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 BINS = 20
-_TOP = 10
-_LONGEST_TOP = 256
-_DETAILED = 1_000
+_TOP_VALUES = 10
+_LONGEST_TOP = 256  # characters of a frequent value
+_MOST_DETAILED = 1_000  # columns
 _MOST_WARNINGS = 100
 _EPOCH = datetime(1970, 1, 1)
 
 
 def profile(typed: TypedTable, threads: int = 1) -> list[Column]:
-    """Of every column; tables wider than 1,000 columns go without quantiles and histograms."""
+    """Return the profile of every column; tables wider than 1,000 columns go without quantiles and
+    histograms."""
     table = typed.table
-    detailed = table.num_columns <= _DETAILED
+    detailed = table.num_columns <= _MOST_DETAILED
 
     def one(name: str) -> Column:
         return _column(name, table[name], typed.types[name], detailed)
@@ -73,8 +74,7 @@ def _numbers(column: pa.ChunkedArray, detailed: bool) -> Column:
     if detailed:
         facts["quantiles"] = finite_values({f"{q:g}": _quantile(values, q) for q in QUANTILES})
         edges, counts = _histogram(values)
-        shown = [finite(edge) for edge in edges]
-        facts["histogram"] = {"edges": shown, "counts": counts}
+        facts["histogram"] = {"edges": [finite(edge) for edge in edges], "counts": counts}
     return facts
 
 
@@ -86,7 +86,7 @@ def _datetimes(column: pa.ChunkedArray, detailed: bool) -> Column:
         pc.cast(pc.cast(column.drop_null(), pa.timestamp("us")), pa.int64()).to_numpy()
     )
 
-    def shown(microseconds: int) -> str | None:
+    def text(microseconds: int) -> str | None:
         moment = _EPOCH + timedelta(microseconds=microseconds)
         value: date | datetime = moment.replace(tzinfo=UTC) if zoned else moment
         return iso(moment.date() if days else value)
@@ -95,15 +95,15 @@ def _datetimes(column: pa.ChunkedArray, detailed: bool) -> Column:
         "distinct": _distinct(values),
         "time": not days,
         "zone": "UTC" if zoned else None,
-        "min": shown(int(values[0])) if len(values) else None,
-        "max": shown(int(values[-1])) if len(values) else None,
+        "min": text(int(values[0])) if len(values) else None,
+        "max": text(int(values[-1])) if len(values) else None,
     }
     if detailed and len(values):
         first = int(values[0])  # counted from here, floats are exact for 285 years
         since = values - first
 
         def near(microseconds: float) -> str | None:
-            return shown(first + min(round(microseconds), int(since[-1])))
+            return text(first + min(round(microseconds), int(since[-1])))
 
         facts["quantiles"] = {f"{q:g}": near(_quantile(since, q) or 0) for q in QUANTILES}
         edges, counts = _histogram(since)
@@ -129,7 +129,8 @@ def _quantile(ordered: NDArray[Any], q: float) -> float | None:
 
 
 def bin_edges(low: float, high: float) -> NDArray[np.float64]:
-    """Of ``BINS`` bins of equal width; they never fall."""
+    """Return the ``BINS`` + 1 edges of bins of equal width from ``low`` to ``high``, which never
+    fall."""
     if np.isfinite(high - low):
         edges = np.linspace(low, high, BINS + 1)
     else:
@@ -165,7 +166,7 @@ def _labels(column: pa.ChunkedArray, kind: ColumnType) -> Column:
     if kind == "boolean":
         counted = counted.set_column(0, "values", pc.cast(counted["values"], pa.string()))
     order = [("counts", "descending"), ("values", "ascending")]
-    best = pc.select_k_unstable(counted, k=min(_TOP, counted.num_rows), sort_keys=order)
+    best = pc.select_k_unstable(counted, k=min(_TOP_VALUES, counted.num_rows), sort_keys=order)
     top = counted.take(best).to_pylist()
     facts["top"] = [[_label(item["values"], kind), item["counts"]] for item in top]
     return facts
@@ -179,12 +180,12 @@ def _label(value: str, kind: ColumnType) -> str | bool:
 
 
 def warnings(columns: Sequence[Column], rows: int, notes: Sequence[str] = ()) -> list[str]:
-    """``notes`` of the typing and what the profile shows; at most 100."""
+    """Return ``notes`` of the typing and what the profile warns of; at most 100 in all."""
     found = list(notes)
     if len(columns) == 1 and (mark := next((c for c in ";\t|" if c in columns[0]["name"]), None)):
-        shown = "a tab" if mark == "\t" else f"'{mark}'"
+        quoted = "a tab" if mark == "\t" else f"'{mark}'"
         found.append(
-            f"there is one column only; if {shown} separates columns, send it as delimiter"
+            f"there is one column only; if {quoted} separates columns, send it as delimiter"
         )
     for column in columns:
         name = column["name"]
@@ -205,7 +206,8 @@ def warnings(columns: Sequence[Column], rows: int, notes: Sequence[str] = ()) ->
 
 
 def is_constant(column: Column) -> bool:
-    """Whether all rows are alike; one value and gaps are two, since a gap can tell something."""
+    """Return whether all rows are alike; one value and gaps are two, since a gap can mean
+    something."""
     return bool(column["distinct"] + (column["missing"] > 0) <= 1)
 
 
@@ -223,7 +225,7 @@ _IDENTIFIER_NAMES = {
 
 
 def is_identifier(column: Column, rows: int) -> bool:
-    """Whether every row has its own value and the value says nothing: names, row numbers."""
+    """Return whether every row has its own value and the value says nothing: names, row numbers."""
     kind = column["type"]
     if kind not in ("number", "category") or rows < 20:
         return False

@@ -27,12 +27,12 @@ Reader = Callable[[pa.ChunkedArray], pa.ChunkedArray | None]
 
 
 def booleans(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """``true`` and ``false`` in letters of any size."""
+    """Read ``true`` and ``false`` in letters of any case."""
     return _two_words(column, ["true"], ["false"])
 
 
-def booleans_if_asked(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """Also ``yes`` and ``no``, their first letters, 1 and 0."""
+def lenient_booleans(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Read also ``yes`` and ``no``, the first letters of all four words, 1 and 0."""
     return _two_words(column, _TRUE, _FALSE)
 
 
@@ -43,12 +43,12 @@ def _two_words(
     known = pc.is_in(words, value_set=pa.array([*true, *false]))
     if not pc.all(pc.or_(known, pc.is_null(words))).as_py():
         return None
-    told = pc.is_in(words, value_set=pa.array(true))
-    return pc.if_else(pc.is_valid(words), told, pa.scalar(None, pa.bool_()))
+    is_true = pc.is_in(words, value_set=pa.array(true))
+    return pc.if_else(pc.is_valid(words), is_true, pa.scalar(None, pa.bool_()))
 
 
 def numbers(column: pa.ChunkedArray, *, codes: bool = True) -> pa.ChunkedArray | None:
-    """``codes``: whether ``001`` is a number as well; it loses its zeros."""
+    """Read numbers; ``codes``: whether ``001`` is one as well, which loses its zeros."""
     values = _floats(column)
     if values is None:
         column = pc.utf8_trim_whitespace(column)
@@ -74,7 +74,7 @@ def _floats(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 
 def datetimes(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """Strings in ISO 8601 as a canonical datetime column; ``None`` where one of them is not."""
+    """Read ISO 8601 as a canonical datetime column."""
     for cells in (column, pc.utf8_trim_whitespace(column)):
         for kind in (pa.date32(), MOMENT, ZONED):
             try:
@@ -86,7 +86,10 @@ def datetimes(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 
 def moments(texts: Sequence[str | None]) -> pa.Array | None:
-    """ISO 8601 strings, with zones or without, as timestamps in UTC; ``None`` where one is not."""
+    """Return ISO 8601 strings, with zones or without, as timestamps in UTC.
+
+    Returns ``None`` where one is something else.
+    """
     cells = pa.array(texts, pa.string())
     zoned = pc.fill_null(pc.match_substring_regex(cells, _HAS_ZONE), False)
     parts = (cells.filter(zoned), cells.filter(pc.invert(zoned)))
@@ -103,10 +106,11 @@ READERS: dict[ColumnType, Reader] = {
     "number": partial(numbers, codes=False),
     "datetime": datetimes,
 }
-"""What an inferred column is tried as."""
+"""How a column is read whose type is not known, in the order in which types are tried."""
 
 
 def first_present(column: pa.ChunkedArray) -> str | None:
+    """Return the first cell that is not missing; ``None`` where all are."""
     for chunk in column.chunks:
         if chunk.null_count < len(chunk):
             found: str = chunk[pc.index(chunk.is_valid(), True).as_py()].as_py()
@@ -115,7 +119,8 @@ def first_present(column: pa.ChunkedArray) -> str | None:
 
 
 def first_misfit(column: pa.ChunkedArray, read: Reader) -> int:
-    """The row whose cell makes ``read`` give up, by bisection: prefixes before it can be read."""
+    """Return the row whose cell makes ``read`` give up, by bisection: prefixes before it can be
+    read."""
     good, bad = 0, len(column)
     while bad - good > 1:
         middle = (good + bad) // 2

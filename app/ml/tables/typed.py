@@ -11,12 +11,13 @@ import pyarrow as pa
 
 from app.errors import InvalidData, TooLarge, escape
 from app.ml.tables.canonical import ColumnType
-from app.ml.tables.columns import Place, Typed, typed
+from app.ml.tables.columns import Place, TypedColumn, typed_column
 
 MAX_COLUMNS = 10_000
 MAX_NAME = 256
 """Characters in the name of a column."""
 _CELLS_WORTH_THREADS = 100_000
+"""Cells from which several threads are faster than one."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,10 @@ def assemble(
     has_types: bool,
     threads: int = 1,
 ) -> TypedTable:
-    """Type every column (``app.ml.tables.columns``); ``columns`` is emptied on the way.
+    """Return the table with every column typed by ``app.ml.tables.columns``.
+
+    ``columns`` is emptied on the way, so that no column is in memory twice. ``place`` says where a
+    cell stands in its file; ``has_types`` whether the file's format has types.
 
     Raises InvalidData naming the column, and the cell where there is one.
     """
@@ -47,8 +51,8 @@ def assemble(
     if rows == 0:
         raise no_row()
 
-    def one(name: str) -> Typed:
-        return typed(name, columns.pop(name), types.get(name), place, has_types=has_types)
+    def one(name: str) -> TypedColumn:
+        return typed_column(name, columns.pop(name), types.get(name), place, has_types=has_types)
 
     if threads > 1 and rows * len(names) >= _CELLS_WORTH_THREADS:
         with ThreadPoolExecutor(threads) as pool:
@@ -63,10 +67,12 @@ def assemble(
 
 
 def no_row() -> InvalidData:
+    """Return the error of a table without a row."""
     return InvalidData("there is a header but no row; send at least one")
 
 
 def too_much(most_bytes: int) -> TooLarge:
+    """Return the error of a file that decodes to more than ``most_bytes``."""
     return TooLarge(
         f"the file decodes to more than {most_bytes} bytes, which is more than a file of "
         "its size may; send it in parts, or raise FITSERVE_MAX_DECODED_BYTES"
@@ -74,11 +80,12 @@ def too_much(most_bytes: int) -> TooLarge:
 
 
 def too_wide(columns: int) -> InvalidData:
+    """Return the error of a table with too many ``columns``."""
     return InvalidData(f"{columns} columns are too many; at most {MAX_COLUMNS}")
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Refuse names that are empty, too long, or stand twice."""
+    """Raise InvalidData where names are too many, empty, too long, or stand twice."""
     if len(names) > MAX_COLUMNS:
         raise too_wide(len(names))
     seen: set[str] = set()
@@ -96,7 +103,7 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def check_types(types: dict[str, ColumnType], names: Sequence[str]) -> None:
-    """Refuse types of columns that are not there."""
+    """Raise InvalidData where ``types`` names columns that are not there."""
     for name in types:
         if name not in names:
             detail = f"there is no column '{name[:64]}'"

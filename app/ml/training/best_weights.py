@@ -1,4 +1,4 @@
-"""Which weights are kept, and when to stop."""
+"""The weights that a job ends with, and when it ends (early stopping)."""
 
 import math
 from dataclasses import dataclass, field, fields
@@ -12,7 +12,11 @@ from app.ml.specs import JobSpec
 
 @dataclass
 class BestWeights:
-    """The weights to keep: of the lowest validation loss, or the last where there is none."""
+    """The weights of the lowest validation loss, or the last where there is no validation part.
+
+    ``watch`` names the value that is watched; ``patience`` counts epochs, ``None`` for no early
+    stopping.
+    """
 
     watch: str | None
     patience: int | None
@@ -26,7 +30,7 @@ class BestWeights:
 
     @classmethod
     def of(cls, spec: JobSpec) -> "BestWeights":
-        """Before the first epoch of a job."""
+        """Return what a job has before its first epoch."""
         stopping = spec.early_stopping
         return cls(
             watch="validation_loss" if spec.split.validation > 0 else None,
@@ -35,7 +39,7 @@ class BestWeights:
         )
 
     def update(self, epoch: int, values: dict[str, float], model: nn.Module) -> None:
-        """Look at the values of one epoch."""
+        """Compare one epoch's values with the lowest, and copy the model's weights if they fell."""
         if self.watch is None:
             self.epoch, self.values = epoch, values
             return
@@ -49,15 +53,16 @@ class BestWeights:
 
     @property
     def exhausted(self) -> bool:
+        """Whether the watched value has not fallen for ``patience`` epochs."""
         return self.patience is not None and self.waited >= self.patience
 
-    def told(self) -> dict[str, Any]:
-        """All but the weights, as plain data."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the weights as plain data, for JSON."""
         names = [item.name for item in fields(self) if item.name != "state"]
         return {name: getattr(self, name) for name in names}
 
-    def restore(self, told: dict[str, Any], state: StateDict | None) -> None:
-        """As it was when it told."""
-        for name, value in told.items():
+    def restore(self, values: dict[str, Any], state: StateDict | None) -> None:
+        """Take over what ``to_dict`` returned, and the weights."""
+        for name, value in values.items():
             setattr(self, name, value)
         self.state = state

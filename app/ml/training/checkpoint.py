@@ -29,7 +29,7 @@ _PLAIN = int | float | str | bool | None
 
 @dataclass
 class TrainState:
-    """Everything that changes while a module is trained."""
+    """Everything that changes while a module is trained; ``epoch`` counts those that are done."""
 
     model: nn.Module
     ema: EMA
@@ -40,22 +40,22 @@ class TrainState:
     step: int = 0
     """Batches of the epoch that are done."""
     seen: list[Tensor] = field(default_factory=list)
-    """Their losses."""
+    """The losses ``()`` of those batches."""
     seconds: float = 0.0
-    """Spent by all attempts before this one."""
+    """Time spent by all attempts before this one."""
     finished: bool = False
 
     def save(self, folder: Path, seconds: float) -> None:
         """Write what ``restore`` reads into ``folder``, beside the module's own state."""
-        slots, options = _told(self.optimizer)
-        # only what was kept is wanted once training has ended
+        slots, options = _split(self.optimizer)
+        # a finished run needs its best weights alone, and those are the module's own
         tensors = {} if self.finished else self._tensors(slots)
         place = {
             "epoch": self.epoch,
             "step": self.step,
             "seconds": seconds,
             "finished": self.finished,
-            "best": self.best.told(),
+            "best": self.best.to_dict(),
             "optimizer": options,
             "scheduler": _plain(self.scheduler.rates.state_dict() if self.scheduler.rates else {}),
         }
@@ -75,7 +75,7 @@ class TrainState:
         return tensors
 
     def restore(self, folder: Path) -> None:
-        """Stand where ``save`` stood; ``folder`` has been verified by ``storage``."""
+        """Take over what ``save`` wrote; ``folder`` has been verified by ``storage``."""
         place = json.loads((folder / _PLACE).read_bytes())
         tensors = load_file(folder / _TENSORS)
         self.ema.module.load_state_dict(model_files.weights(folder))
@@ -86,7 +86,7 @@ class TrainState:
             return
         if self.ema.module is not self.model:
             self.model.load_state_dict(_under("model.", tensors))
-        _restore(self.optimizer, _under("optimizer.", tensors), place["optimizer"])
+        _join(self.optimizer, _under("optimizer.", tensors), place["optimizer"])
         if self.scheduler.rates is not None:
             self.scheduler.rates.load_state_dict(place["scheduler"])
         device = next(self.model.parameters()).device
@@ -98,19 +98,20 @@ def _under(prefix: str, tensors: StateDict) -> StateDict:
     return {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
 
 
-def _told(optimizer: Optimizer) -> tuple[StateDict, dict[str, Any]]:
-    """Its slots as tensors, its options as plain data."""
-    told = optimizer.state_dict()
+def _split(optimizer: Optimizer) -> tuple[StateDict, dict[str, Any]]:
+    """The optimizer's state as tensors, by weight and slot, and its options as plain data."""
+    state = optimizer.state_dict()
     tensors: StateDict = {}
     plain: dict[str, Any] = {}
-    for number, slots in told["state"].items():
+    for number, slots in state["state"].items():
         for name, value in slots.items():
             place = tensors if isinstance(value, Tensor) else plain
             place[f"{number}.{name}"] = value
-    return tensors, {"groups": told["param_groups"], "plain": plain}
+    return tensors, {"groups": state["param_groups"], "plain": plain}
 
 
-def _restore(optimizer: Optimizer, tensors: StateDict, options: dict[str, Any]) -> None:
+def _join(optimizer: Optimizer, tensors: StateDict, options: dict[str, Any]) -> None:
+    """Load what ``_split`` gave into the optimizer."""
     slots: dict[int, dict[str, Any]] = {}
     for place, value in [*tensors.items(), *options["plain"].items()]:
         number, _, name = place.partition(".")

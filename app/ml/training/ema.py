@@ -1,4 +1,4 @@
-"""A moving average of the weights, which is measured and kept in their place."""
+"""An exponential moving average of the weights, which is measured and published in their place."""
 
 import copy
 
@@ -8,9 +8,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class EMA:
-    """``decay`` of what was, the rest of what is; in the first steps more of what is.
+    """The average ``decay * average + (1 - decay) * weights``, with less decay in the first steps.
 
-    Without a decay the module itself is what is kept.
+    ``module`` has the averaged weights; without a decay it is the model itself.
     """
 
     def __init__(self, model: nn.Module, decay: float | None) -> None:
@@ -21,7 +21,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, steps: int) -> None:
-        """After step number ``steps``, counted from 1."""
+        """Take in the weights after step number ``steps``, counted from 1."""
         if self._decay is not None:
             decay = min(self._decay, (1 + steps) / (10 + steps))  # as TensorFlow warms it up
             average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
@@ -29,7 +29,7 @@ class EMA:
 
     @torch.no_grad()
     def take_buffers(self) -> None:
-        """Running statistics are those of the newest weights."""
+        """Copy the buffers: running statistics are those of the newest weights."""
         if self._decay is not None:
-            for kept, newest in zip(self.module.buffers(), self._model.buffers(), strict=True):
-                kept.copy_(newest)
+            for averaged, newest in zip(self.module.buffers(), self._model.buffers(), strict=True):
+                averaged.copy_(newest)

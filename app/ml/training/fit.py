@@ -34,10 +34,11 @@ def fit(
     on_event: Callable[[Event], object] | None = None,
     **job: Any,
 ) -> Predictor:
-    """Train on ``source``, a CSV, NDJSON, Parquet or Arrow file or columns by name.
+    """Train on ``source`` and return the model.
 
-    ``job`` takes the fields of a job's request (``model``, ``epochs``, …); what is left out is
-    filled in as the service does. Dataset, checkpoints and model are published under ``folder``.
+    ``source`` is a CSV, NDJSON, Parquet or Arrow file, or columns by name. ``job`` takes the fields
+    of a job's request (``model``, ``epochs``, …); what is left out is filled in as the service
+    does. Dataset, checkpoints and model are published under ``folder``.
     Raises what is wrong with the data or the request as an InvalidInput, and what ends training.
     """
     storage = Storage(folder)
@@ -63,8 +64,8 @@ def _task(storage: Storage, source: Path | Columns, request: JobRequest) -> Trai
             found = ingest.store(made, draft, limits)
     path = storage.path("datasets", dataset_id) / parquet.FILE
     names = {column["name"] for column in found.columns}
-    present = [name for name in request.planning_columns if name in names]
-    ready = plan(request, found.columns, found.rows, parquet.read(path, present))
+    columns = [name for name in request.planning_columns if name in names]
+    ready = plan(request, found.columns, found.rows, parquet.read(path, columns))
     return TrainTask(
         root=storage.root,
         dataset_id=dataset_id,
