@@ -286,21 +286,6 @@ def test_a_floor_of_free_disk_is_kept(data_dir: Path) -> None:
         assert [*(data_dir / "datasets").iterdir()] == []
 
 
-def test_a_full_queue_says_so(data_dir: Path) -> None:
-    limits = {"FITSERVE_MAX_QUEUED_JOBS": "2", "FITSERVE_MAX_PARALLEL_JOBS": "1"}
-    with Server(data_dir, **limits) as server:
-        server.line()
-        running = server.start_long_job()
-        job = {"dataset": "line", "target": "y", "epochs": 1}
-        waiting = [server.ok("POST", "/v1/jobs", json=job)["id"] for _ in range(2)]
-        refused = server.client.post("/v1/jobs", json=job)
-        problem(refused, 429, "queue_full")
-        assert refused.headers["retry-after"]
-        server.ok("POST", f"/v1/jobs/{running}/cancel")
-        assert [server.ended(job_id)["status"] for job_id in waiting] == ["succeeded"] * 2
-        server.ok("POST", "/v1/jobs", json=job)
-
-
 def _datasets(server: Server) -> tuple[int, int]:
     rows = server.ok("GET", "/v1/datasets", params={"limit": "100"})["data"]
     return len(rows), len([*(server.data_dir / "datasets").iterdir()])
