@@ -30,10 +30,12 @@ IN_MEMORY := $(shell df -kP /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4000000
 test: setup  ## run the tests, two files at a time: most of them wait for processes they started
 	$(IN_MEMORY) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20
 
-SOAK := kill soak endings survival workers backup migrations disk_faults storage_faults promotions promotions_aliases predict_faults
+SOAK := $(patsubst %,tests/integration/test_%.py,kill soak endings survival workers backup migrations \
+	disk_faults storage_faults predict_faults) tests/conformance/test_versions_meanwhile.py \
+	tests/conformance/test_aliases_meanwhile.py tests/conformance/test_queue.py
 
 soak: setup  ## the tests of what jobs survive, a hundred times as often; an hour or more
-	FITSERVE_SOAK=1 $(BIN)/python -m pytest -s $(SOAK:%=tests/integration/test_%.py)
+	FITSERVE_SOAK=1 $(BIN)/python -m pytest -s $(SOAK)
 
 check: setup lint types layers schema test bench-tiny  ## everything that CI runs
 

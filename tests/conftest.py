@@ -1,16 +1,22 @@
 """One real server for the tests that only talk to it; others start their own. One Postgres."""
 
+import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import xdist.remote
+from xdist.scheduler import LoadFileScheduling
 
 from app.db import migrate
 from app.db.session import Database
 from tests.support.postgres import Postgres
 from tests.support.server import Server
+
+FOLDERS_OF_ONE_SERVER = {"tests/api/files", "tests/api/serving", "tests/conformance"}
 
 
 @pytest.fixture(scope="session")
@@ -59,14 +65,30 @@ def disk() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.fixture
-def postgres_database(postgres: Postgres) -> Iterator[Database]:
-    """An empty database of the newest schema on a real Postgres."""
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: Postgres) -> str:
+    """The URL of an empty database of the newest schema, to be copied."""
     url = postgres.database()
-    database = Database(url)
-    migrate.upgrade(database)
-    yield database
-    database.close()
+    with closing(Database(url)) as database:
+        migrate.upgrade(database)
+    return url
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in a file."""
+    path = tmp_path_factory.mktemp("migrated") / "fitserve.db"
+    with closing(Database(path)) as database:
+        migrate.upgrade(database)
+    return path
+
+
+@pytest.fixture
+def postgres_database(postgres: Postgres, migrated_postgres: str) -> Iterator[Database]:
+    """An empty database of the newest schema on a real Postgres."""
+    url = postgres.database(like=migrated_postgres)
+    with closing(Database(url)) as database:
+        yield database
     postgres.drop(url)
 
 
@@ -76,7 +98,21 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     if request.param == "postgres":
         yield request.getfixturevalue("postgres_database")
         return
-    database = Database(tmp_path / "fitserve.db")
-    migrate.upgrade(database)
-    yield database
-    database.close()
+    migrated = request.getfixturevalue("migrated_sqlite")
+    with closing(Database(shutil.copy(migrated, tmp_path / "fitserve.db"))) as database:
+        yield database
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(
+    config: pytest.Config, log: xdist.remote.Producer
+) -> LoadFileScheduling:
+    """Have a file's tests run in one process, and a whole folder's where they share a server."""
+    return _ByServer(config, log)
+
+
+class _ByServer(LoadFileScheduling):  # type: ignore[misc]  # xdist says no types
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        folder = file.rpartition("/")[0]
+        return folder if folder in FOLDERS_OF_ONE_SERVER else file

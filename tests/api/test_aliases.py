@@ -67,9 +67,9 @@ JSON = {"Content-Type": "application/json"}
 @pytest.mark.parametrize(
     ("ref", "said"),
     [
-        ("aliased@99", "'aliased' has no version 99; its newest is "),
-        ("aliased@nobody", "model 'aliased' has no alias 'nobody'; PUT "),
-        ("alaised", "there is no model 'alaised'; did you mean 'aliased'?"),
+        ("known@99", "'known' has no version 99; its newest is "),
+        ("known@nobody", "model 'known' has no alias 'nobody'; PUT "),
+        ("knwon", "there is no model 'knwon'; did you mean 'known'?"),
         ("zzz@1", "there is no model 'zzz@1'; a job that succeeds makes one"),
         ("@", "there is no model '@'; "),
     ],

@@ -117,7 +117,7 @@ def test_numbers_at_the_edge(server: Server) -> None:
         "POST",
         "/v1/jobs",
         json={"dataset": made["id"], "target": "y"},
-        headers={"Prefer": "wait=30"},
+        headers={"Prefer": "wait=60"},
     )
     assert job["error"]["code"] == "invalid_data"
     assert "'x'" in job["error"]["message"]

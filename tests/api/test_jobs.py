@@ -109,7 +109,8 @@ def test_tasks(server: Server) -> None:
 
 
 def test_cancel_while_queued_and_queue_order(data_dir: Path) -> None:
-    with Server(data_dir, FITSERVE_MAX_PARALLEL_JOBS="1") as server:
+    limits = {"FITSERVE_MAX_QUEUED_JOBS": "4", "FITSERVE_MAX_PARALLEL_JOBS": "1"}
+    with Server(data_dir, **limits) as server:
         server.line()
         running = server.start_long_job()
         waiting = [server.ok("POST", "/v1/jobs", json=QUICK)["id"] for _ in range(3)]
@@ -119,6 +120,9 @@ def test_cancel_while_queued_and_queue_order(data_dir: Path) -> None:
             for job_id in (urgent, *waiting)
         }
         assert list(positions.values()) == [1, 2, 3, 4]
+        refused = server.client.post("/v1/jobs", json=QUICK)
+        problem(refused, 429, "queue_full")
+        assert refused.headers["retry-after"]
         queued = server.ok("GET", "/v1/jobs", params={"status": "queued"})
         assert len(queued["data"]) == 4
         cancelled = server.client.post(f"/v1/jobs/{waiting[0]}/cancel")
@@ -131,10 +135,11 @@ def test_cancel_while_queued_and_queue_order(data_dir: Path) -> None:
         assert [job["status"] for job in ended] == ["succeeded"] * 3
         starts = [job["started_at"] for job in ended]
         assert starts == sorted(starts)
+        server.ok("POST", "/v1/jobs", json=QUICK)
 
 
 def test_max_seconds(server: Server) -> None:
     body = {**LONG_JOB, "max_seconds": 0.5}
-    job = server.ok("POST", "/v1/jobs", json=body, headers={"Prefer": "wait=30"})
+    job = server.ok("POST", "/v1/jobs", json=body, headers={"Prefer": "wait=60"})
     assert (job["status"], job["error"]["code"]) == ("failed", "time_limit")
     assert server.ok("GET", f"/v1/jobs/{job['id']}/checkpoints")["data"]

@@ -38,7 +38,7 @@ def test_a_job(server: Server) -> None:
 
 
 def test_a_job_that_was_waited_for(server: Server) -> None:
-    headers = {**key(), "Prefer": "wait=30"}
+    headers = {**key(), "Prefer": "wait=60"}
     first = server.client.post("/v1/jobs", json=QUICK_JOB, headers=headers)
     assert (first.status_code, first.json()["status"]) == (201, "succeeded")
     same(first, server.client.post("/v1/jobs", json=QUICK_JOB, headers=headers))

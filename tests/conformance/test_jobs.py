@@ -53,9 +53,9 @@ def test_only_dataset_and_target_are_required(server: Server) -> None:
 
 
 def test_prefer_wait(server: Server) -> None:
-    waited = server.client.post("/v1/jobs", json=QUICK, headers={"Prefer": "wait=30"})
+    waited = server.client.post("/v1/jobs", json=QUICK, headers={"Prefer": "wait=60"})
     assert waited.status_code == 201
-    assert waited.headers["preference-applied"] == "wait=30"
+    assert waited.headers["preference-applied"] == "wait=60"
     assert waited.json()["status"] == "succeeded"
     capped = server.client.post("/v1/jobs", json=QUICK, headers={"Prefer": "wait=600"})
     assert capped.headers["preference-applied"] == "wait=60"

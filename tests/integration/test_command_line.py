@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from app.__main__ import main
+from app.cli import demo
 from tests.support.command_line import FITSERVE, fitserve
 from tests.support.server import PATIENCE, free_port
 
@@ -125,12 +126,16 @@ def _wait(port: int) -> None:
     raise AssertionError("not ready")
 
 
-def test_demo_shows_the_whole_path_twice(tmp_path: Path) -> None:
-    for version in (1, 2):
-        done = fitserve("demo", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr + done.stdout
-        assert f"version {version}" in done.stdout
-        assert done.stdout.count("curl") == 3
-        for picture in ("loss.png", "predictions.png"):
-            image = (tmp_path / "fitserve-demo" / picture).read_bytes()
-            assert image.startswith(b"\x89PNG")
+def test_demo_shows_the_whole_path_twice(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second time on what the first has left, with fewer epochs."""
+    done = fitserve("demo", cwd=here)
+    assert done.returncode == 0, done.stderr + done.stdout
+    monkeypatch.setitem(demo.JOB, "epochs", 2)
+    demo.run(here / "fitserve-demo")
+    for version, said in ((1, done.stdout), (2, capsys.readouterr().out)):
+        assert f"version {version}" in said
+        assert said.count("curl") == 3
+    for picture in ("loss.png", "predictions.png"):
+        assert (here / "fitserve-demo" / picture).read_bytes().startswith(b"\x89PNG")

@@ -4,6 +4,7 @@ import ctypes
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -136,29 +137,42 @@ def _refused_and_recovered(
 # ---------------------------------------------------------------- fsync, rename, write
 
 
-def test_a_dataset_whose_files_cannot_be_synced_is_not_there(data_dir: Path) -> None:
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Server]:
+    with (
+        tempfile.TemporaryDirectory(prefix="fitserve-", dir="/var/tmp") as disk,
+        Server(Path(disk) / "data") as running,
+    ):
+        running.line()
+        yield running
+
+
+@pytest.fixture
+def server(shared: Server) -> Server:
+    """On a disk, started again where a test has ended it."""
+    return shared if shared.process.poll() is None else shared.restart()
+
+
+def test_a_dataset_whose_files_cannot_be_synced_is_not_there(server: Server) -> None:
     """The n-th sync of a thread fails: of the table, the manifest, the folder, or its parent."""
     faults = [f"fsync,fdatasync:error=EIO:when={n}" for n in (1, 2, 3, 4)]
     faults += ["rename,renameat,renameat2:error=ENOSPC", "rename,renameat,renameat2:error=EIO"]
     refused = 0
-    with Server(data_dir) as server:
-        server.line()
-        for number, fault in enumerate(faults * rounds(1, 5)):
-            name = f"d{number}"
-            with failing(server, fault) as calls:
-                answer = upload(server, name)
-            made = answer.status_code == 201
-            if not made:
-                assert calls.failed, "refused without a fault"
-                full = "ENOSPC" in fault
-                problem(answer, *((507, "storage_full") if full else (503, "unavailable")))
-            assert (name in names(server)) == made
-            assert list((data_dir / "tmp").iterdir()) == []
-            refused += not made
-        assert refused == len(faults) * rounds(1, 5)
-        works(server, "again")
-        assert not any(whole(data_dir).values())
-        server.kill()
+    for number, fault in enumerate(faults * rounds(1, 5)):
+        name = f"d{number}"
+        with failing(server, fault) as calls:
+            answer = upload(server, name)
+        made = answer.status_code == 201
+        if not made:
+            assert calls.failed, "refused without a fault"
+            full = "ENOSPC" in fault
+            problem(answer, *((507, "storage_full") if full else (503, "unavailable")))
+        assert (name in names(server)) == made
+        assert list((server.data_dir / "tmp").iterdir()) == []
+        refused += not made
+    assert refused == len(faults) * rounds(1, 5)
+    works(server, "again")
+    assert not any(whole(server.data_dir).values())
     print(f"{refused} uploads refused, nothing left of them")
 
 
@@ -195,24 +209,22 @@ def test_what_was_answered_503_is_absent_or_whole_also_after_a_crash(data_dir: P
     print(f"{refused} refused; {returned} back after a crash, whole; {removed} artifacts swept")
 
 
-def test_a_checkpoint_that_cannot_be_published_leaves_the_one_before(data_dir: Path) -> None:
+def test_a_checkpoint_that_cannot_be_published_leaves_the_one_before(server: Server) -> None:
     """Only the training child is hit."""
     faults = ["fsync,fdatasync:error=EIO", "rename,renameat,renameat2:error=ENOSPC"]
     if SOAK:
         faults += ["mkdir,mkdirat:error=EROFS", "fsync,fdatasync:error=EIO:when=4"]
     read = 0
-    with Server(data_dir) as server:
-        server.line()
-        for fault in faults * rounds(1, 10):
-            job_id = saving_job(server)
-            with failing(server, fault, only=server.training_pid()) as calls:
-                failed = server.until(job_id, lambda job: job["status"] != "running")
-            assert calls.failed
-            assert (failed["status"], failed["error"]["code"]) == ("failed", "storage_full")
-            read += downloaded(server, job_id)
-            assert list((data_dir / "tmp").iterdir()) == []
-            works(server, f"works-{read}")
-        removed = settled(server)
+    for fault in faults * rounds(1, 10):
+        job_id = saving_job(server)
+        with failing(server, fault, only=server.training_pid()) as calls:
+            failed = server.until(job_id, lambda job: job["status"] != "running")
+        assert calls.failed
+        assert (failed["status"], failed["error"]["code"]) == ("failed", "storage_full")
+        read += downloaded(server, job_id)
+        assert list((server.data_dir / "tmp").iterdir()) == []
+        works(server, f"works-{read}")
+    removed = settled(server)
     assert read >= len(faults)
     print(f"{read} checkpoints of {len(faults)} failed jobs read; {removed} artifacts swept")
 

@@ -184,7 +184,7 @@ from sqlalchemy import event
 from app.db import migrate
 from app.db.session import Database
 
-seen, last = 0, int(sys.argv[2])
+seen = last = 0
 
 def count(*_):
     global seen
@@ -206,16 +206,34 @@ class Watched(Database):
                 return manager.__exit__(*a)
         return Manager()
 
-migrate.upgrade(Watched(Path(sys.argv[1])))
-print(seen)
+for path, at in zip(sys.argv[1::2], sys.argv[2::2]):
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+        continue
+    last = int(at)
+    migrate.upgrade(Watched(Path(path)))
+    print(seen, flush=True)
+    os._exit(0)
 """
+"""Migrates each database in a child of its own that is killed before its statement of that number;
+prints how many there were, where it lives, and the exit codes."""
+
+
+def killed(*places: tuple[Path, int]) -> list[int]:
+    arguments = [str(part) for place in places for part in place]
+    run = [sys.executable, "-c", _KILLED, *arguments]
+    return [
+        int(line) for line in subprocess.run(run, capture_output=True, check=True).stdout.split()
+    ]
 
 
 @pytest.fixture(scope="module", params=OLDER)
 def statements(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     path = older(tmp_path_factory.mktemp("count"), request.param)
-    run = [sys.executable, "-c", _KILLED, str(path), "0"]
-    return request.param, int(subprocess.run(run, capture_output=True, check=True).stdout)
+    count, _ = killed((path, 0))
+    return request.param, count
 
 
 def test_killed_in_the_middle_leaves_the_old_schema_or_the_new(
@@ -223,18 +241,18 @@ def test_killed_in_the_middle_leaves_the_old_schema_or_the_new(
 ) -> None:
     revision, count = statements
     outcomes = []
-    for at in sorted({1, 2, *range(3, count, max(1, count // 6)), count}):
-        path = older(tmp_path / str(at), revision)
-        before = content(path), schema(path)
-        killed = subprocess.run([sys.executable, "-c", _KILLED, str(path), str(at)])
-        assert killed.returncode == -signal.SIGKILL
-        old = (content(path), schema(path)) == before
+    moments = sorted({1, 2, *range(3, count, max(1, count // 6)), count})
+    places = [(older(tmp_path / str(at), revision), at) for at in moments]
+    whole = content(places[0][0]), schema(places[0][0])
+    assert killed(*places) == [-signal.SIGKILL] * len(places)
+    for path, _ in places:
+        old = (content(path), schema(path)) == whole
         database = Database(path)
         with database.read() as session:
             found = session.connection().exec_driver_sql("SELECT version_num FROM alembic_version")
             assert old == (found.scalar_one() == revision)
         migrate.upgrade(database)
-        assert len(content(path)["jobs"]) == len(before[0]["jobs"])
+        assert len(content(path)["jobs"]) == len(whole[0]["jobs"])
         database.close()
         outcomes.append("old" if old else "new")
     print(f"killed at {len(outcomes)} of {count} statements: {outcomes}")

@@ -36,30 +36,43 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield disk
 
 
-def test_a_full_disk_is_said_and_recovered_from(small_disk: Path) -> None:
-    with Server(small_disk / "data") as server:
-        server.line()
-        server.train(**LINE_JOB)
-        rows = {"rows": [{"x": 0.5}]}
-        before = server.ok("POST", "/v1/models/line/predict", json=rows)
-        filler = small_disk / "filler"
-        _fill(filler, leaving=600_000)
-        wide = {**QUICK_JOB, "model": {"kind": "mlp", "hidden": [512, 512]}}
-        job = server.ok("POST", "/v1/jobs", json=wide, headers={"Prefer": "wait=30"})
-        assert (job["status"], job["error"]["code"]) == ("failed", "storage_full")
-        _fill(filler, leaving=0)
-        assert server.client.get("/readyz").status_code == 503
-        table = "a,b\n" + "".join(f"{i},{i * 7919 % 1000003}\n" for i in range(50_000))
-        refused = server.client.post(
-            "/v1/datasets", content=table, headers={"Content-Type": "text/csv"}
-        )
-        problem(refused, 507, "storage_full")
-        assert server.ok("POST", "/v1/models/line/predict", json=rows) == before
-        assert list((small_disk / "data" / "tmp").iterdir()) == []
-        filler.unlink()
-        assert server.client.get("/readyz").status_code == 200
-        again = server.train(**wide)
-        assert again["status"] == "succeeded"
+@pytest.fixture(scope="module")
+def cramped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server on a small disk."""
+    folder = tmp_path_factory.mktemp("cramped")
+    with mounted(folder, megabytes=12) as disk, Server(disk / "data") as running:
+        running.line()
+        yield running
+
+
+@pytest.fixture
+def server(cramped: Server) -> Server:
+    """That one, started again where a test has ended it."""
+    return cramped if cramped.process.poll() is None else cramped.restart()
+
+
+def test_a_full_disk_is_said_and_recovered_from(server: Server) -> None:
+    server.train(**LINE_JOB)
+    rows = {"rows": [{"x": 0.5}]}
+    before = server.ok("POST", "/v1/models/line/predict", json=rows)
+    filler = server.data_dir.parent / "filler"
+    _fill(filler, leaving=600_000)
+    wide = {**QUICK_JOB, "model": {"kind": "mlp", "hidden": [512, 512]}}
+    job = server.ok("POST", "/v1/jobs", json=wide, headers={"Prefer": "wait=60"})
+    assert (job["status"], job["error"]["code"]) == ("failed", "storage_full")
+    _fill(filler, leaving=0)
+    assert server.client.get("/readyz").status_code == 503
+    table = "a,b\n" + "".join(f"{i},{i * 7919 % 1000003}\n" for i in range(50_000))
+    refused = server.client.post(
+        "/v1/datasets", content=table, headers={"Content-Type": "text/csv"}
+    )
+    problem(refused, 507, "storage_full")
+    assert server.ok("POST", "/v1/models/line/predict", json=rows) == before
+    assert list((server.data_dir / "tmp").iterdir()) == []
+    filler.unlink()
+    assert server.client.get("/readyz").status_code == 200
+    again = server.train(**wide)
+    assert again["status"] == "succeeded"
 
 
 def _fill(path: Path, leaving: int) -> None:
@@ -69,43 +82,41 @@ def _fill(path: Path, leaving: int) -> None:
         file.write(bytes(max(0, free - leaving)))
 
 
-def test_a_job_on_a_disk_that_fills_up_keeps_its_checkpoint(small_disk: Path) -> None:
+def test_a_job_on_a_disk_that_fills_up_keeps_its_checkpoint(server: Server) -> None:
     """How it ended is written once there is room; a server that is killed meanwhile says why it
     does not start again, and goes on from the checkpoint when it can."""
-    filler = small_disk / "filler"
+    filler = server.data_dir.parent / "filler"
     refused = 0
-    with Server(small_disk / "data") as server:
-        server.line()
-        for number in range(rounds(1, 10)):
-            job_id = saving_job(server)
-            _fill_up(filler)
-            before = jobs(server)
-            for _ in range(5):
-                problem(server.client.post("/v1/jobs", json=QUICK_JOB), 507, "storage_full")
-                problem(upload(server, "no"), 507, "storage_full")
-                form = {"file": ("a.csv", "a,y\n" + "1,2\n" * 600_000)}
-                problem(server.client.post("/v1/datasets", files=form), 507, "storage_full")
-                refused += 3
-            assert jobs(server) == before
-            read = downloaded(server, job_id)
-            filler.unlink()
-            job = server.ended(job_id)
-            assert (job["status"], job["error"]["code"]) == ("failed", "storage_full")
-            assert downloaded(server, job_id) >= read >= 1
+    for number in range(rounds(1, 10)):
+        job_id = saving_job(server)
+        _fill_up(filler)
+        before = jobs(server)
+        for _ in range(5):
+            problem(server.client.post("/v1/jobs", json=QUICK_JOB), 507, "storage_full")
+            problem(upload(server, "no"), 507, "storage_full")
+            form = {"file": ("a.csv", "a,y\n" + "1,2\n" * 600_000)}
+            problem(server.client.post("/v1/datasets", files=form), 507, "storage_full")
+            refused += 3
+        assert jobs(server) == before
+        read = downloaded(server, job_id)
+        filler.unlink()
+        job = server.ended(job_id)
+        assert (job["status"], job["error"]["code"]) == ("failed", "storage_full")
+        assert downloaded(server, job_id) >= read >= 1
 
-            job_id = saving_job(server)
-            _fill_up(filler)
-            read = downloaded(server, job_id)
-            server.kill()
-            _does_not_start(server)
-            filler.unlink()
-            server.restart()
-            server.until(job_id, lambda job: (job["status"], job["attempt"]) == ("running", 2))
-            assert downloaded(server, job_id) >= read >= 1
-            server.ok("POST", f"/v1/jobs/{job_id}/cancel")
-            server.ended(job_id)
-            works(server, f"works{number}")
-        removed = settled(server)
+        job_id = saving_job(server)
+        _fill_up(filler)
+        read = downloaded(server, job_id)
+        server.kill()
+        _does_not_start(server)
+        filler.unlink()
+        server.restart()
+        server.until(job_id, lambda job: (job["status"], job["attempt"]) == ("running", 2))
+        assert downloaded(server, job_id) >= read >= 1
+        server.ok("POST", f"/v1/jobs/{job_id}/cancel")
+        server.ended(job_id)
+        works(server, f"works{number}")
+    removed = settled(server)
     print(f"{refused} requests refused, {read} checkpoints read, {removed} artifacts swept")
 
 
@@ -130,7 +141,7 @@ def test_a_limit_of_file_size_is_a_full_disk(data_dir: Path) -> None:
         server.ok("POST", f"/v1/jobs/{job_id}/cancel")
         server.ended(job_id)
         wide = {**QUICK_JOB, "model": {"kind": "mlp", "hidden": [512, 512]}}
-        failed = server.ok("POST", "/v1/jobs", json=wide, headers={"Prefer": "wait=30"})
+        failed = server.ok("POST", "/v1/jobs", json=wide, headers={"Prefer": "wait=60"})
         assert (failed["status"], failed["error"]["code"]) == ("failed", "storage_full")
         _limit(server, resource.RLIM_INFINITY)
         job_id = saving_job(server)
@@ -194,7 +205,7 @@ def test_damaged_and_missing_files_are_said(data_dir: Path) -> None:
                 problem(server.client.get(path), 503, "artifact_corrupt")
         problem(server.client.post("/v1/jobs", json=QUICK_JOB), 503, "artifact_corrupt")
         table.write_bytes(_flipped(whole))  # in a column that making a job does not read
-        failed = server.ok("POST", "/v1/jobs", json=QUICK_JOB, headers={"Prefer": "wait=30"})
+        failed = server.ok("POST", "/v1/jobs", json=QUICK_JOB, headers={"Prefer": "wait=60"})
         assert failed["status"] == "failed"
         assert "restore it from a backup" in failed["error"]["message"]
         kept = weights.read_bytes()

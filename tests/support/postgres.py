@@ -77,10 +77,15 @@ class Postgres:
     def __exit__(self, *_: object) -> None:
         self._ending.close()
 
-    def database(self) -> str:
-        """The URL of a new, empty database."""
+    def database(self, like: str | None = None) -> str:
+        """The URL of a new database, empty or a copy of one that nobody is connected to."""
         name = f"test_{next(self._numbers)}"
-        self._command(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        template = make_url(like).database if like else None
+        self._command(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                sql.Identifier(name), sql.Identifier(template or "template1")
+            )
+        )
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
 
     def drop(self, url: str) -> None:

@@ -216,6 +216,8 @@ class Server(Process):
         """A job that has succeeded."""
         options = {"json": job, "headers": {"Prefer": "wait=60"}}
         done = self.ok("POST", "/v1/jobs", **options)
+        if not done["finished_at"]:
+            done = self.ended(done["id"])
         assert done["status"] == "succeeded", done["error"]
         return done
 
@@ -249,7 +251,12 @@ class Server(Process):
         return answer
 
     def ended(self, job_id: str) -> Json:
-        return self.ok("GET", f"/v1/jobs/{job_id}", params={"wait": "60"})
+        """The job, at its end or after a few minutes."""
+        for _ in range(5):
+            job = self.ok("GET", f"/v1/jobs/{job_id}", params={"wait": "60"})
+            if job["finished_at"]:
+                break
+        return job
 
 
 def _processor_seconds(process: psutil.Process) -> float:

@@ -1,4 +1,4 @@
-"""Fixtures of the tests over HTTP."""
+"""The models that every dialect serves."""
 
 from collections.abc import Iterator
 

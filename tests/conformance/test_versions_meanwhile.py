@@ -1,17 +1,10 @@
 """Predictions go on while new versions are trained: each answer is of one version that was live."""
 
-import pytest
-
 from tests.support.promotions import Clients, Meaning, predictions, train
 from tests.support.server import Server
 from tests.support.soak import rounds
 
 NAME = "busy"
-
-
-@pytest.fixture(scope="module")
-def server(either_server: Server) -> Server:
-    return either_server
 
 
 def test_versions_that_are_trained_meanwhile(server: Server) -> None:

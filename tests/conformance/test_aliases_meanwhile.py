@@ -3,8 +3,6 @@
 import random
 import time
 
-import pytest
-
 from tests.support.promotions import Clients, Meaning, predictions, train
 from tests.support.server import Server
 from tests.support.soak import rounds
@@ -12,11 +10,6 @@ from tests.support.soak import rounds
 NAME = "moved"
 REF = f"{NAME}@champion"
 VERSIONS = 4
-
-
-@pytest.fixture(scope="module")
-def server(either_server: Server) -> Server:
-    return either_server
 
 
 def promote(server: Server, version: int) -> None:
