@@ -62,6 +62,7 @@ class NumberFeature(FittedPart):
 
     @property
     def width(self) -> int:
+        """Columns of the matrix."""
         return 1 + self.indicator
 
     def encode(self, column: pa.ChunkedArray, out: Matrix) -> None:
@@ -87,6 +88,7 @@ class BooleanFeature(FittedPart):
 
     @property
     def width(self) -> int:
+        """Columns of the matrix."""
         return 1 + self.indicator
 
     def encode(self, column: pa.ChunkedArray, out: Matrix) -> None:
@@ -114,6 +116,7 @@ class CategoryFeature(FittedPart):
 
     @property
     def width(self) -> int:
+        """Columns of the matrix."""
         return 1 if self.embedding else len(self.categories) + self.indicator
 
     def encode(self, column: pa.ChunkedArray, out: Matrix) -> None:
@@ -142,6 +145,7 @@ class DatetimeFeature(FittedPart):
 
     @property
     def width(self) -> int:
+        """Columns of the matrix."""
         return datetime_width(self.time) + self.indicator
 
     def encode(self, column: pa.ChunkedArray, out: Matrix) -> None:

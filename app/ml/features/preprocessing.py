@@ -32,6 +32,7 @@ class NumberTargets(FittedPart):
 
     @property
     def outputs(self) -> int:
+        """Outputs of the module."""
         return len(self.names)
 
     def like(self, other: "TargetEncoder") -> bool:
@@ -102,6 +103,7 @@ class LabelTargets(FittedPart):
 
     @property
     def outputs(self) -> int:
+        """Outputs of the module."""
         return len(self.names)
 
     def like(self, other: "TargetEncoder") -> bool:

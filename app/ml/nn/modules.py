@@ -26,6 +26,7 @@ class Residual(nn.Sequential):
     """Layers whose input is added to their output (He et al., 2016)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(rows, width)`` to ``(rows, width)``."""
         y: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return x + y
 
@@ -44,6 +45,7 @@ class Embedded(nn.Module):
         self.body = body
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(rows, inputs)`` to ``(rows, outputs)``."""
         codes = x[:, self.dense :].long()
         found = [embedding(codes[:, i]) for i, embedding in enumerate(self.embeddings)]
         y: Tensor = self.body(torch.cat([x[:, : self.dense], *found], dim=1))

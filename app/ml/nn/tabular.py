@@ -65,6 +65,7 @@ class PiecewiseLinear(nn.Module):
             self.slope[i, 0, : len(edges) - 1] = (1 / edges.diff()).clamp_max(steepest)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(rows, inputs)`` to ``(rows, places * size)``."""
         z = x[:, self.places].T[:, :, None]  # (columns, rows, 1)
         bends = ((z - self.low) * self.slope).clamp_(0, 1)  # (columns, rows, bins)
         y = torch.baddbmm(self.bias + z * self.line, bends, self.weight)  # (columns, rows, size)
@@ -119,6 +120,7 @@ class Tabular(nn.Module):
         self.embed.fit(_clipped(x[:, self.embed.places]))
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(rows, inputs)`` to ``(rows, members, outputs)``, averaged outside training."""
         x = torch.where(self.numeric, _clipped(x), x)
         z = torch.cat([x, self.embed(x)], dim=1)  # (rows, columns)
         h = torch.addcmul(self.shift, self.first(z), self.scale)  # (members, rows, width)

@@ -13,11 +13,16 @@ Features = Annotated[int, Field(ge=1, le=1000)]
 Noise = Annotated[float, Field(ge=0)]
 
 MAX_CELLS = 50_000_000
+"""Rows times features of one table."""
 
 
 class _Synthetic(Spec):
     kind: Literal["synthetic"] = "synthetic"
     seed: Seed = 0
+
+    def columns(self) -> dict[str, Any]:
+        """Return the columns ``(rows,)`` by name; the same seed gives the same values."""
+        raise NotImplementedError
 
 
 class Line(_Synthetic):
