@@ -59,16 +59,16 @@ def own_data(settings: Settings, holder: str) -> Iterator[tuple[Storage, Databas
             )
         database = open_database(settings, storage)
         try:
-            _require_whole(database)
-            identity.require_no_strangers(storage, database)
+            _require_undamaged(database)
+            identity.refuse_empty_database(storage, database)
             migrate.upgrade(database)
-            identity.meet(storage, database)
+            identity.pair(storage, database)
             yield storage, database
         finally:
             database.close()
 
 
-def _require_whole(database: Database) -> None:
+def _require_undamaged(database: Database) -> None:
     """Raise ConfigurationError for a SQLite file that is damaged; a large one is looked at for a
     few seconds only."""
     if database.path is None or not database.path.exists():
@@ -120,7 +120,7 @@ class _Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self._context = context
-        self._give_back = release
+        self._release = release
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._context.stopping.is_set():
@@ -136,7 +136,7 @@ class _Server(uvicorn.Server):
     def _wind_down(self, notice: float) -> None:
         self._context.signals.wake_all()
         until = time.monotonic() + notice
-        self._give_back()
+        self._release()
         time.sleep(max(0.0, until - time.monotonic()))
         # not uvicorn's own handler: it would raise the signal again before we have put things away
         self.should_exit = True
@@ -161,7 +161,7 @@ def run(settings: Settings) -> NoReturn:
             if ":" in settings.host
             else (f"http://{settings.host}:{port}")
         )
-        house = stack.enter_context(_House(settings, f"fitserve, process {os.getpid()}, {where}"))
+        house = stack.enter_context(_Process(settings, f"fitserve, process {os.getpid()}, {where}"))
         config = uvicorn.Config(
             create_app(house.context, house.worker_alive),
             log_config=None,
@@ -174,7 +174,7 @@ def run(settings: Settings) -> NoReturn:
         house.start()
         threading.Thread(target=_import_torch, args=[house.context], daemon=True).start()
         threading.Thread(target=house.context.parsers.prepare, daemon=True).start()
-        _look_for_default_model(house.context)
+        _warn_without_default_model(house.context)
         log.info("listening", url=where, data=str(house.context.storage.root))
         _Server(config, house.context, house.release).run(sockets=[listener])
     # All is put away. The interpreter's own end would take torch apart, for seconds on a busy
@@ -192,7 +192,7 @@ def work(settings: Settings) -> None:
         )
     if not settings.max_parallel_jobs:
         raise ConfigurationError("FITSERVE_MAX_PARALLEL_JOBS: a worker wants 1 or more")
-    with _House(settings, f"fitserve worker, process {os.getpid()}") as house:
+    with _Process(settings, f"fitserve worker, process {os.getpid()}") as house:
         stopping = house.context.stopping
 
         def stop(number: int, _frame: FrameType | None) -> None:
@@ -209,7 +209,7 @@ def work(settings: Settings) -> None:
             pass
 
 
-class _House:
+class _Process:
     """What serving and working have in common: the executor, the database, worker and keeper."""
 
     def __init__(self, settings: Settings, holder: str) -> None:
@@ -235,13 +235,13 @@ class _House:
             if settings.postgres_url is not None:
                 from app.runtime.postgres_signals import PostgresSignals
 
-                signals = relay = PostgresSignals(settings.postgres_url)
-                relay.start()
-                stack.callback(relay.close)
+                signals = postgres_signals = PostgresSignals(settings.postgres_url)
+                postgres_signals.start()
+                stack.callback(postgres_signals.close)
             self.context = Context(settings, storage, database, parsers, signals, stopping)
-            self._keeper = Housekeeper(self.context)
+            self._housekeeper = Housekeeper(self.context)
             if executor is not None:
-                self._worker = Worker(self.context, executor, self._keeper.lease)
+                self._worker = Worker(self.context, executor, self._housekeeper.lease)
             stack.callback(self.release)
             self._stack = stack.pop_all()
         return self
@@ -251,7 +251,7 @@ class _House:
 
     def start(self) -> None:
         """Take back and sweep what was left, then begin to train."""
-        self._keeper.start()
+        self._housekeeper.start()
         if self._worker is not None:
             self._worker.start()
 
@@ -283,7 +283,7 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _look_for_default_model(context: Context) -> None:
+def _warn_without_default_model(context: Context) -> None:
     """It may be trained later; a name that is wrong should be noticed now."""
     ref = context.settings.default_model
     if ref is not None:

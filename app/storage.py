@@ -26,10 +26,10 @@ Kind = Literal["datasets", "models", "checkpoints"]
 KINDS: tuple[Kind, ...] = ("datasets", "models", "checkpoints")
 
 MANIFEST = "manifest.json"
-_CHUNK = 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024
 _PROBE_BYTES = 64 * 1024
-_LEAST_FREE = 64 * 1024 * 1024
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LEAST_FREE_BYTES = 64 * 1024 * 1024
+_DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def explain_os_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno in _DISK_FULL_ERRORS:
             raise StorageFull("no room left on the data disk; free some and try again") from error
         if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}:
             raise Unavailable(f"the data directory cannot be written: {error.strerror}") from error
@@ -49,17 +49,17 @@ def explain_os_errors() -> Iterator[None]:
         raise
 
 
-def require_room(folder: Path, least: int | None = None) -> None:
-    """Raise StorageFull where the disk of ``folder`` has fewer than ``least`` bytes free.
+def require_room(folder: Path, least_bytes: int | None = None) -> None:
+    """Raise StorageFull where the disk of ``folder`` has fewer than ``least_bytes`` free.
 
     Left out: 64 MiB, or a hundredth of a small disk; the job table must always find room.
     """
     with explain_os_errors():
         disk = shutil.disk_usage(folder)
-    least = min(_LEAST_FREE, disk.total // 100) if least is None else least
-    if disk.free < least:
+    least_bytes = min(_LEAST_FREE_BYTES, disk.total // 100) if least_bytes is None else least_bytes
+    if disk.free < least_bytes:
         raise StorageFull(
-            f"{disk.free} bytes are free on the data disk, and {least} are to stay so; "
+            f"{disk.free} bytes are free on the data disk, and {least_bytes} are to stay so; "
             "free some and try again"
         )
 
@@ -68,7 +68,7 @@ def sha256_of(path: Path) -> str:
     """Hex SHA-256 of a file, read in chunks."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
+        while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
 
@@ -211,12 +211,12 @@ class Storage:
 
         One that the disk does not let go of is nobody's any more; the next start sweeps it.
         """
-        grave = self.scratch / f"{artifact_id}.{secrets.token_hex(4)}.deleted"
+        deleted = self.scratch / f"{artifact_id}.{secrets.token_hex(4)}.deleted"
         try:
-            os.rename(self.path(kind, artifact_id), grave)
+            os.rename(self.path(kind, artifact_id), deleted)
         except OSError:
             return
-        _discard(grave)
+        _discard(deleted)
 
     def replace(self, path: Path, content: bytes) -> None:
         """Write a file under its name, whole or not at all. Raises OSError."""
@@ -231,14 +231,16 @@ class Storage:
             draft.unlink(missing_ok=True)
         sync(path.parent)
 
-    def sweep(self, kind: Kind, known: Collection[str], least_age: float = 0.0) -> list[str]:
+    def sweep(
+        self, kind: Kind, known: Collection[str], least_age_seconds: float = 0.0
+    ) -> list[str]:
         """Move artifacts of ``kind`` that no database row names to quarantine; returns their ids.
 
-        Where others may be publishing, ``least_age`` seconds must have passed since they did. The
+        Where others may be publishing, ``least_age_seconds`` must have passed since they did. The
         caller has made sure that the database is this directory's.
         """
         orphans = [path for path in (self.root / kind).iterdir() if path.name not in known]
-        old = [path for path in orphans if self._is_older(path, least_age)]
+        old = [path for path in orphans if self._is_older(path, least_age_seconds)]
         if old:
             folder = self.quarantine / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.{kind}"
             folder = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}") / kind
@@ -249,22 +251,22 @@ class Storage:
                 sync(folder)
         return [path.name for path in old]
 
-    def empty_quarantine(self, least_age: float) -> int:
-        """Remove what sweeps moved away at least so many seconds ago; returns how many artifacts.
+    def empty_quarantine(self, least_age_seconds: float) -> int:
+        """Remove what sweeps moved away at least so long ago; return how many artifacts.
 
         By the clock of the file system.
         """
         removed = 0
         for sweep in self.quarantine.iterdir():
-            if self._is_older(sweep, least_age):
+            if self._is_older(sweep, least_age_seconds):
                 removed += sum(1 for _ in sweep.glob("*/*"))
                 _discard(sweep)
         return removed
 
-    def empty_scratch(self, least_age: float = 0.0) -> None:
+    def empty_scratch(self, least_age_seconds: float = 0.0) -> None:
         """Drop the drafts and uploads that a crash left, those last written so long ago."""
         for path in self.scratch.iterdir():
-            if self._is_older(path, least_age):
+            if self._is_older(path, least_age_seconds):
                 _discard(path)
 
     def _is_older(self, path: Path, seconds: float) -> bool:

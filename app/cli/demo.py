@@ -33,7 +33,7 @@ JOB: dict[str, Any] = {
     "register_as": "diamonds",
 }
 _READY_SECONDS = 60
-_LOOK_EVERY = 0.15
+_POLL_SECONDS = 0.15
 _STOP_SECONDS = 15
 
 console = Console(highlight=False, soft_wrap=True)
@@ -116,7 +116,7 @@ def _wait_ready(client: httpx.Client, process: subprocess.Popen[bytes], log: Pat
     raise FitserveError(f"the server was not ready after {_READY_SECONDS} s; see {log}")
 
 
-def _ask(client: httpx.Client, method: str, path: str, **options: Any) -> Any:
+def _request(client: httpx.Client, method: str, path: str, **options: Any) -> Any:
     """One request; its JSON, or the problem it was answered with as an error."""
     response = client.request(method, path, **options)
     if response.is_error:
@@ -129,7 +129,7 @@ def _ask(client: httpx.Client, method: str, path: str, **options: Any) -> Any:
 
 def _upload(client: httpx.Client) -> None:
     table = gzip.decompress((files("app") / "data" / "diamonds.csv.gz").read_bytes())
-    dataset = _ask(
+    dataset = _request(
         client,
         "POST",
         "/v1/datasets",
@@ -142,8 +142,8 @@ def _upload(client: httpx.Client) -> None:
 
 
 def _train(client: httpx.Client) -> Any:
-    job = _ask(client, "POST", "/v1/jobs", json=JOB)
-    split = _ask(client, "GET", f"/v1/jobs/{job['id']}/split")
+    job = _request(client, "POST", "/v1/jobs", json=JOB)
+    split = _request(client, "GET", f"/v1/jobs/{job['id']}/split")
     console.print(
         f"[bold]Training[/] {job['id']} on {split['train']:,} rows, "
         f"{split['validation']:,} to validate, {split['test']:,} to test"
@@ -158,7 +158,7 @@ def _train(client: httpx.Client) -> Any:
         nan = float("nan")
         bar = progress.add_task("train", total=JOB["epochs"], train=nan, validation=nan)
         while True:
-            job = _ask(client, "GET", f"/v1/jobs/{job['id']}")
+            job = _request(client, "GET", f"/v1/jobs/{job['id']}")
             if last := job["metrics"]["last"]:
                 progress.update(
                     bar,
@@ -169,7 +169,7 @@ def _train(client: httpx.Client) -> Any:
             if job["status"] in ("succeeded", "failed", "cancelled"):
                 progress.update(bar, total=job["progress"]["epoch"])
                 break
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_POLL_SECONDS)
     if job["status"] != "succeeded":
         raise FitserveError(f"the job ended as {job['status']}: {job['error']}")
     if job["progress"]["epoch"] < JOB["epochs"]:
@@ -193,15 +193,17 @@ def _draw(client: httpx.Client, job: Any, folder: Path) -> None:
 
 
 def _predict(client: httpx.Client, job: Any) -> None:
-    numbers = _ask(client, "GET", f"/v1/jobs/{job['id']}/split/test", params={"limit": 3})["rows"]
+    numbers = _request(client, "GET", f"/v1/jobs/{job['id']}/split/test", params={"limit": 3})[
+        "rows"
+    ]
     rows = [
-        _ask(client, "GET", "/v1/datasets/diamonds/rows", params={"offset": n, "limit": 1})["rows"][
-            0
-        ]
+        _request(client, "GET", "/v1/datasets/diamonds/rows", params={"offset": n, "limit": 1})[
+            "rows"
+        ][0]
         for n in numbers
     ]
     features = [{k: v for k, v in row.items() if k != "price"} for row in rows]
-    answer = _ask(client, "POST", "/v1/models/diamonds/predict", json={"rows": features})
+    answer = _request(client, "POST", "/v1/models/diamonds/predict", json={"rows": features})
     table = Table(title=f"Predictions of {answer['model']}, version {answer['version']}")
     for column in ("carat", "cut", "color", "clarity", "price", "predicted"):
         table.add_column(

@@ -18,9 +18,9 @@ from app.db.session import Database
 from app.errors import ConfigurationError
 from app.maintenance import backup as copying
 from app.maintenance import fsck as checking
-from app.maintenance.backup import Copied, House
+from app.maintenance.backup import CopyReport, House
 from app.runtime import identity
-from app.runtime.artifacts import Artifact, Finding, Track
+from app.runtime.artifacts import Artifact, Finding, Progress
 from app.settings import Settings
 from app.storage import Storage
 
@@ -33,13 +33,13 @@ def fsck(settings: Settings) -> bool:
         closing(house.open_database(settings, storage, frozen=True)) as database,
     ):
         migrate.require_current(database)
-        report = checking.fsck(storage, database, _track("checking"))
-    _tell(report.findings)
+        report = checking.fsck(storage, database, _progress("checking"))
+    _print(report.findings)
     found = len(report.findings)
-    said = "all is well" if not found else f"{found} finding{'s' if found > 1 else ''}"
+    result = "all is well" if not found else f"{found} finding{'s' if found > 1 else ''}"
     if report.quarantined:
-        said += f"; {report.quarantined} artifacts in quarantine, removed a day after they came"
-    typer.echo(f"checked {report.artifacts} artifacts, {decimal(report.bytes)}: {said}")
+        result += f"; {report.quarantined} artifacts in quarantine, removed a day after they came"
+    typer.echo(f"checked {report.artifacts} artifacts, {decimal(report.bytes)}: {result}")
     return not found
 
 
@@ -66,7 +66,7 @@ def backup(settings: Settings, folder: Path) -> bool:
     with closing(house.open_database(settings, storage)) as database:
         migrate.require_current(database)
         source = House(storage, database)
-        copied = copying.backup(source, folder, _holder("backup"), _track("saving"))
+        copied = copying.backup(source, folder, _holder("backup"), _progress("saving"))
     return _summarise(
         copied,
         f"saved in {folder}",
@@ -85,7 +85,7 @@ def restore(settings: Settings, folder: Path) -> bool:
         closing(house.open_database(settings, target)) as own,
     ):
         shared = own if own.shared else None
-        copied = copying.restore(House(source, database), target, shared, _track("restoring"))
+        copied = copying.restore(House(source, database), target, shared, _progress("restoring"))
     where = f"{settings.data_dir}" + (f" and {own}" if own.shared else "")
     start = f"start it with `fitserve serve --data-dir {settings.data_dir}`"
     if own.shared:
@@ -121,7 +121,7 @@ def _holder(command: str) -> str:
     return f"fitserve {command}, process {os.getpid()}"
 
 
-def _track(doing: str) -> Track:
+def _progress(doing: str) -> Progress:
     """A bar on a terminal, nothing elsewhere."""
     console = Console(stderr=True)
 
@@ -132,9 +132,9 @@ def _track(doing: str) -> Track:
     return show
 
 
-def _summarise(copied: Copied, done: str, started: float, what_next: str) -> bool:
+def _summarise(copied: CopyReport, done: str, started: float, what_next: str) -> bool:
     rows, took = copied.rows, f"{decimal(copied.bytes)} in {time.monotonic() - started:.1f} s"
-    _tell(copied.lost)
+    _print(copied.lost)
     if copied.lost:
         what_next = f"{len(copied.lost)} artifacts could not be copied, see above"
     typer.echo(
@@ -144,6 +144,6 @@ def _summarise(copied: Copied, done: str, started: float, what_next: str) -> boo
     return not copied.lost
 
 
-def _tell(findings: list[Finding]) -> None:
+def _print(findings: list[Finding]) -> None:
     for finding in findings:
         typer.echo(str(finding))

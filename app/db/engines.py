@@ -14,12 +14,12 @@ _READERS = 8
 _CONNECTIONS = 8
 _POOL_SECONDS = 30
 _WAL_BYTES = 16 * 1024 * 1024
-_PATIENCE = (
+_TIMEOUTS = (
     "-c lock_timeout=10s -c statement_timeout=60s -c idle_in_transaction_session_timeout=15s"
 )
-_NO_ROOM = "53100"
+_DISK_FULL = "53100"
 # connection, transaction rollback (deadlock), resources, operator intervention, lock not available
-_PASSING = ("08", "40", "53", "57", "55P03")
+_TRANSIENT = ("08", "40", "53", "57", "55P03")
 
 
 def sqlite(
@@ -73,30 +73,30 @@ def postgres(url: URL, *, patient: bool = False) -> Engine:
     """Connections to a Postgres; a ``patient`` engine waits for locks as long as it takes."""
     pool: type[Pool] = NullPool if patient else QueuePool
     sizes = {} if patient else {"pool_size": _CONNECTIONS, "max_overflow": _CONNECTIONS}
-    told: dict[str, Any] = {"connect_timeout": 10}
+    arguments: dict[str, Any] = {"connect_timeout": 10}
     if not patient and "options" not in url.query:
-        told["options"] = _PATIENCE
-    return create_engine(url, poolclass=pool, pool_pre_ping=True, connect_args=told, **sizes)
+        arguments["options"] = _TIMEOUTS
+    return create_engine(url, poolclass=pool, pool_pre_ping=True, connect_args=arguments, **sizes)
 
 
-def explained(error: DBAPIError) -> FitserveError | None:
+def explain(error: DBAPIError) -> FitserveError | None:
     """What a driver's error means to a client; ``None`` where it is our own mistake."""
-    said = str(error.orig)
+    message = str(error.orig)
     if isinstance(error.orig, sqlite3.Error):
-        if "full" in said:
+        if "full" in message:
             return StorageFull("no room left for the database; free some disk")
-        if "malformed" in said or "not a database" in said:
+        if "malformed" in message or "not a database" in message:
             return Unavailable(
-                f"the database is damaged ({said}); stop fitserve and look with `fitserve fsck`"
+                f"the database is damaged ({message}); stop fitserve and look with `fitserve fsck`"
             )
-        if any(word in said for word in ("disk I/O", "readonly", "locked", "unable to open")):
-            return Unavailable(f"the database cannot be used now: {said}")
+        if any(word in message for word in ("disk I/O", "readonly", "locked", "unable to open")):
+            return Unavailable(f"the database cannot be used now: {message}")
         return None
-    if "NUL (0x00)" in said:
+    if "NUL (0x00)" in message:
         return InvalidRequest("text cannot hold the NUL character; leave it out")
     state = getattr(error.orig, "sqlstate", None)
-    if state == _NO_ROOM:
+    if state == _DISK_FULL:
         return StorageFull("no room left for the database; free some disk")
-    if error.connection_invalidated or state is None or state.startswith(_PASSING):
-        return Unavailable(f"the database cannot be used now: {said.splitlines()[0][:200]}")
+    if error.connection_invalidated or state is None or state.startswith(_TRANSIENT):
+        return Unavailable(f"the database cannot be used now: {message.splitlines()[0][:200]}")
     return None

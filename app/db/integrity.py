@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 _MOST_FAULTS = 5
-_INSTRUCTIONS_A_LOOK = 20_000
+_INSTRUCTIONS_PER_LOOK = 20_000
 """Of SQLite's virtual machine between two looks at the clock; well below a millisecond."""
 
 
@@ -22,7 +22,7 @@ def quick_check(path: Path, seconds: float) -> list[str] | None:
     deadline = time.monotonic() + seconds
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
-        connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS_A_LOOK)
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS_PER_LOOK)
         found = connection.execute(f"PRAGMA quick_check({_MOST_FAULTS})").fetchall()
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:

@@ -28,14 +28,14 @@ class Database:
     ``frozen``: a SQLite file that nobody can be writing, read without leaving anything beside it.
     """
 
-    def __init__(self, where: Path | str, *, frozen: bool = False) -> None:
-        self.path = where if isinstance(where, Path) else None
-        self.url = None if isinstance(where, Path) else make_url(where)
-        if isinstance(where, Path):
-            self._writer = engines.sqlite(where)
-            self._reader = engines.sqlite(where, read_only=True, frozen=frozen)
+    def __init__(self, location: Path | str, *, frozen: bool = False) -> None:
+        self.path = location if isinstance(location, Path) else None
+        self.url = None if isinstance(location, Path) else make_url(location)
+        if isinstance(location, Path):
+            self._writer = engines.sqlite(location)
+            self._reader = engines.sqlite(location, read_only=True, frozen=frozen)
         else:
-            self._writer = engines.postgres(make_url(where))
+            self._writer = engines.postgres(make_url(location))
             self._reader = self._writer.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
@@ -55,14 +55,14 @@ class Database:
 
         Raises StorageFull or Unavailable where the disk or the database refuse.
         """
-        with _explained(), Session(self._writer, expire_on_commit=False) as session:
+        with _explain_errors(), Session(self._writer, expire_on_commit=False) as session:
             yield session
             session.commit()
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A consistent snapshot; nothing can be written through it."""
-        with _explained(), Session(self._reader, expire_on_commit=False) as session:
+        with _explain_errors(), Session(self._reader, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
@@ -101,11 +101,11 @@ def clock(session: Session) -> datetime:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _explain_errors() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        told = engines.explained(error)
-        if told is None:
+        explained = engines.explain(error)
+        if explained is None:
             raise
-        raise told from error
+        raise explained from error

@@ -33,7 +33,7 @@ from app.db.models import TERMINAL, Base, Checkpoint, Dataset, Identity, Job, Mo
 from app.db.session import Database
 from app.errors import ArtifactCorrupt, ConfigurationError, StorageFull
 from app.runtime import artifacts, identity
-from app.runtime.artifacts import Artifact, Finding, Track
+from app.runtime.artifacts import Artifact, Finding, Progress
 from app.services.jobs import queue
 from app.storage import KINDS, Kind, Storage, explain_os_errors, require_room, sync
 
@@ -56,58 +56,58 @@ class House:
 
 
 @dataclass
-class Copied:
+class CopyReport:
     """What a copy holds, and what it lacks."""
 
     rows: dict[str, int] = field(default_factory=dict)
     bytes: int = 0
     lost: list[Finding] = field(default_factory=list)
     """Missing or damaged where it was copied from: rows without their artifact."""
-    gone: list[Artifact] = field(default_factory=list)
+    deleted: list[Artifact] = field(default_factory=list)
     """Deleted by a client while the copy was made."""
 
 
 # ---------------------------------------------------------------- a house into a folder
 
 
-def backup(source: House, folder: Path, holder: str, track: Track) -> Copied:
+def backup(source: House, folder: Path, holder: str, progress: Progress) -> CopyReport:
     """Save all that there is at this moment; others may go on writing, and deleting.
 
     Raises ConfigurationError where ``folder`` is taken, StorageFull where its disk is; nothing is
     left then.
     """
     folder = Path(os.path.abspath(folder))
-    _require_place(source.storage, folder)
+    _require_free(source.storage, folder)
     try:
-        with _appearing(folder, holder) as target:
-            return _save(source, target, track)
+        with _new_folder(folder, holder) as target:
+            return _copy_house(source, target, progress)
     except StorageFull as error:
         raise StorageFull(
             f"no room for the backup in {folder.parent}; free some, or name a folder elsewhere"
         ) from error
 
 
-def _save(source: House, target: Storage, track: Track) -> Copied:
+def _copy_house(source: House, target: Storage, progress: Progress) -> CopyReport:
     """Rows first, since an idle snapshot is in the way of others; then the artifacts they name."""
     path = source.database.path
     require_room(target.root, _SCHEMA_BYTES + (path.stat().st_size if path else 0))
-    copied = Copied()
+    copied = CopyReport()
     with _new_database(target) as database:
         with source.database.read() as snapshot, database.write() as session:
             copied.rows = _copy_rows(snapshot, session)
-            mark = identity.settle(session)
+            mark = identity.reissue(session)
         identity.write_to_directory(target, mark)
         with database.read() as session:
-            wanted = artifacts.expected(session)
-        require_room(target.root, sum(artifact.size for artifact in wanted))
-        _copy_artifacts(source, target, track(wanted), copied)
+            expected = artifacts.expected(session)
+        require_room(target.root, sum(artifact.size for artifact in expected))
+        _copy_artifacts(source, target, progress(expected), copied)
         with database.write() as session:
-            _forget(session, copied.gone)
+            _delete_rows(session, copied.deleted)
     copied.bytes += target.database_path.stat().st_size
     return copied
 
 
-def _require_place(storage: Storage, folder: Path) -> None:
+def _require_free(storage: Storage, folder: Path) -> None:
     remedy = "name a folder that does not exist yet"
     if folder.is_relative_to(storage.root):
         raise ConfigurationError(f"{folder} lies in the data directory; {remedy}, elsewhere")
@@ -121,7 +121,7 @@ def _require_place(storage: Storage, folder: Path) -> None:
 
 
 @contextmanager
-def _appearing(folder: Path, holder: str) -> Iterator[Storage]:
+def _new_folder(folder: Path, holder: str) -> Iterator[Storage]:
     """A data directory that is named ``folder`` once the block has ended well, and removed else.
 
     It is locked, so that the next backup can tell what a killed one left from what is being made.
@@ -140,7 +140,7 @@ def _appearing(folder: Path, holder: str) -> Iterator[Storage]:
             storage.prepare()
             yield storage
             sync(partial)
-            _require_place(storage, folder)  # somebody may have been there in the meantime
+            _require_free(storage, folder)  # somebody may have been there in the meantime
             os.rename(partial, folder)
             sync(folder.parent)
     except BaseException:
@@ -160,25 +160,27 @@ def _remove_leftovers(folder: Path) -> None:
 # ---------------------------------------------------------------- a folder into a house
 
 
-def restore(source: House, target: Storage, shared: Database | None, track: Track) -> Copied:
+def restore(
+    source: House, target: Storage, shared: Database | None, progress: Progress
+) -> CopyReport:
     """Fill an empty data directory, and the Postgres it is to work with where there is one.
 
     The caller holds the lock of ``target``. What was being trained goes back to the queue. Raises
     ConfigurationError where the house is not empty; StorageFull or Unavailable.
     """
     _require_empty(target, shared)
-    copied = Copied()
+    copied = CopyReport()
     target.identity_path.unlink(missing_ok=True)  # of what was here once
     with _staging(target) as staged, source.database.read() as snapshot:
-        wanted = artifacts.expected(snapshot)
-        require_room(staged.root, sum(artifact.size for artifact in wanted))
-        _copy_artifacts(source, staged, track(wanted), copied)
+        expected = artifacts.expected(snapshot)
+        require_room(staged.root, sum(artifact.size for artifact in expected))
+        _copy_artifacts(source, staged, progress(expected), copied)
         with _new_database(target, shared) as database, database.write() as session:
             copied.rows = _copy_rows(snapshot, session)
-            _forget(session, copied.gone)
+            _delete_rows(session, copied.deleted)
             queue.recover(session)
-            mark = identity.settle(session)
-            _move(staged, target)
+            mark = identity.reissue(session)
+            _move_artifacts(staged, target)
         identity.write_to_directory(target, mark)
     if target.database_path.exists():
         copied.bytes += target.database_path.stat().st_size
@@ -215,7 +217,7 @@ def _staging(storage: Storage) -> Iterator[Storage]:
         shutil.rmtree(staged.root, ignore_errors=True)
 
 
-def _move(staged: Storage, target: Storage) -> None:
+def _move_artifacts(staged: Storage, target: Storage) -> None:
     with explain_os_errors():
         for kind in KINDS:
             folder = target.root / kind
@@ -259,7 +261,7 @@ def _copied_tables() -> list[Table]:
     return [table for table in Base.metadata.sorted_tables if table is not Identity.__table__]
 
 
-def _undecoded(column: Column[Any]) -> ColumnElement[Any]:
+def _as_stored(column: Column[Any]) -> ColumnElement[Any]:
     """A spec as the JSON that is stored: it is copied even where it can no longer be read."""
     if isinstance(column.type, SpecJSON):
         return type_coerce(column, JSON(none_as_null=True)).label(column.name)
@@ -271,7 +273,7 @@ def _copy_rows(source: Session, target: Session) -> dict[str, int]:
     counts: dict[str, int] = {}
     for table in _copied_tables():
         counts[table.name] = 0
-        columns = [_undecoded(column) for column in table.columns]
+        columns = [_as_stored(column) for column in table.columns]
         found = source.execute(select(*columns), execution_options={"yield_per": _ROWS_AT_ONCE})
         for rows in found.mappings().partitions():
             target.execute(insert(table), [dict(row) for row in rows])
@@ -280,14 +282,14 @@ def _copy_rows(source: Session, target: Session) -> dict[str, int]:
 
 
 def _copy_artifacts(
-    source: House, target: Storage, wanted: Iterable[Artifact], copied: Copied
+    source: House, target: Storage, expected: Iterable[Artifact], copied: CopyReport
 ) -> None:
-    for artifact in wanted:
+    for artifact in expected:
         try:
             copied.bytes += artifacts.copy(source.storage, artifact, target)
         except ArtifactCorrupt as error:
             if _is_deleted(source.database, artifact):
-                copied.gone.append(artifact)
+                copied.deleted.append(artifact)
             else:
                 copied.lost.append(artifacts.finding(source.storage, artifact, error))
 
@@ -298,7 +300,7 @@ def _is_deleted(database: Database, artifact: Artifact) -> bool:
         return session.get(_TABLES[artifact.kind], artifact.id) is None
 
 
-def _forget(session: Session, gone: list[Artifact]) -> None:
+def _delete_rows(session: Session, gone: list[Artifact]) -> None:
     """Leave what a deletion leaves. A job that had not ended when the snapshot was taken, and had
     when its dataset was deleted, cannot go on: it is cancelled."""
     for artifact in gone:
@@ -307,4 +309,4 @@ def _forget(session: Session, gone: list[Artifact]) -> None:
         if artifact.kind == "datasets":
             needed = Job.dataset_id == artifact.id, Job.status.not_in(TERMINAL)
             for job_id in session.scalars(select(Job.id).where(*needed)).all():
-                queue.ask(session, job_id, "cancel")
+                queue.transition(session, job_id, "cancel")

@@ -28,7 +28,7 @@ from app.services.jobs.queue import Lease
 from app.storage import Kind
 
 _SWEEP_EVERY_SECONDS = 600.0
-_LOOKS_PER_LEASE = 4
+_RENEWALS_PER_LEASE = 4
 _ORPHANED_SECONDS = 3600.0
 """Where others publish too: nobody takes an hour from an artifact's rename to its row."""
 
@@ -47,9 +47,9 @@ class Housekeeper:
             name = f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(4)}"
             self.lease = Lease(name, context.settings.lease_seconds)
         self._swept_at = 0.0
-        self._looked_at = time.monotonic()
+        self._renewed_at = time.monotonic()
         self._patient_until = 0.0
-        self._thread = threading.Thread(target=self._keep, name="housekeeper", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name="housekeeper", daemon=True)
 
     def start(self) -> None:
         """Release what a dead server was running, sweep what it left, then go on in a thread."""
@@ -64,22 +64,22 @@ class Housekeeper:
         self._swept_at = time.monotonic()
         self._thread.start()
 
-    def _keep(self) -> None:
+    def _loop(self) -> None:
         """Renew and rescue until the end; jobs are given back under a lease that still holds."""
         pause = _SWEEP_EVERY_SECONDS
         if self.lease is not None:
-            pause = self.lease.seconds / _LOOKS_PER_LEASE
+            pause = self.lease.seconds / _RENEWALS_PER_LEASE
         while not self._context.closed.wait(pause):
             try:
-                self._look_after_leases()
+                self._renew_and_rescue()
                 if time.monotonic() - self._swept_at >= _SWEEP_EVERY_SECONDS:
-                    self._keep_house()
+                    self._clean_up()
             except ServiceError as error:
                 log.warning("the database or the disk is away", detail=error.detail)
             except Exception:
                 log.exception("housekeeping failed; it goes on")
 
-    def _look_after_leases(self) -> None:
+    def _renew_and_rescue(self) -> None:
         if self.lease is None:
             return
         with self._context.database.write() as session:
@@ -100,14 +100,14 @@ class Housekeeper:
         Then so may have been workers that are alive, and they get as long to come back.
         """
         now = time.monotonic()
-        if now - self._looked_at > seconds:
+        if now - self._renewed_at > seconds:
             self._patient_until = now + seconds
-        self._looked_at = now
+        self._renewed_at = now
         return now < self._patient_until
 
     # ------------------------------------------------------------ sweeping
 
-    def _keep_house(self) -> None:
+    def _clean_up(self) -> None:
         """Once in a while: what is outdated goes."""
         self._swept_at = time.monotonic()
         storage = self._context.storage
@@ -120,12 +120,12 @@ class Housekeeper:
         elif self.lease is not None:  # of a server alone, what has no row yet is about to get one
             self._sweep(_ORPHANED_SECONDS)
 
-    def _sweep(self, least_age: float) -> None:
+    def _sweep(self, least_age_seconds: float) -> None:
         """Move artifacts without a row to quarantine, those published so many seconds ago."""
         storage = self._context.storage
-        storage.empty_scratch(least_age)
+        storage.empty_scratch(least_age_seconds)
         with self._context.database.read() as session:
-            if not identity.has_met_before(session):
+            if not identity.was_paired_before(session):
                 return
             known: dict[Kind, set[str]] = {
                 "datasets": set(session.scalars(select(Dataset.id))),
@@ -133,7 +133,7 @@ class Housekeeper:
                 "checkpoints": set(session.scalars(select(Checkpoint.id))),
             }
         for kind, ids in known.items():
-            orphans = storage.sweep(kind, ids, least_age)
+            orphans = storage.sweep(kind, ids, least_age_seconds)
             if orphans:
                 log.info(
                     "artifacts that no row names were moved to quarantine",

@@ -23,7 +23,7 @@ MAX_POINTS = 5_000
 """Points drawn of one series; more only make a darker blot and a larger file."""
 
 _HUGE = 1e150
-_MOST_WRITTEN = 12
+_MOST_WITH_TEXT = 12
 _UNITS = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
 _TINY = 1e-290
 _CALENDAR = (-719_162.0, 2_932_896.999)  # the years 1 to 9999 in days since 1970
@@ -92,7 +92,7 @@ def residuals(
 ) -> bytes:
     """Residuals over predictions around the zero line, and beside them how many are how large."""
     figure = Figure(figsize=(9.5, 5), dpi=120, layout="constrained")
-    figure.suptitle(_shown(title, 100), parse_math=False)
+    figure.suptitle(_label_text(title, 100), parse_math=False)
     axes, beside = figure.subplots(1, 2, sharey=True, width_ratios=[4, 1])
     for name, (points, color) in clouds.items():
         _points(axes, points, color, name)
@@ -116,7 +116,7 @@ def _edges(values: NDArray[Any]) -> NDArray[Any]:
     if not len(finite):
         return np.array([-0.5, 0.5])
     low, high = float(finite.min()), float(finite.max())
-    if _is_one_place(low, high):
+    if _indistinguishable(low, high):
         room = max(0.05 * abs(low), 0.5)
         return np.array([low - room, high + room])
     return np.linspace(low, high, min(40, 5 + len(finite) // 5) + 1)
@@ -134,9 +134,9 @@ def class_counts(
     places = np.arange(len(labels))
     width = 0.8 / len(counts)
     for i, (name, (heights, color)) in enumerate(counts.items()):
-        axes.bar(places + i * width, heights, width, color=color, label=_shown(name))
+        axes.bar(places + i * width, heights, width, color=color, label=_label_text(name))
     axes.set_xticks(
-        places + 0.4 - width / 2, [_shown(label, 16) for label in labels], parse_math=False
+        places + 0.4 - width / 2, [_label_text(label, 16) for label in labels], parse_math=False
     )
     if len(labels) > 6:
         axes.tick_params(axis="x", rotation=45)
@@ -156,7 +156,7 @@ def histogram(
     largest = float(np.abs(edges).max())
     if largest >= _HUGE:
         power = int(np.log10(largest))
-        edges, x = edges / 10.0**power, f"{_shown(x)} (1e{power})"
+        edges, x = edges / 10.0**power, f"{_label_text(x)} (1e{power})"
     size = 0.05 * abs(float(edges[0]))
     _bins(axes, edges, counts, size if size > _TINY else 0.5)
     _name_axes(axes, x, "rows")
@@ -196,7 +196,7 @@ def value_counts(
     places = np.arange(len(bars))
     drawn = axes.barh(places, counts, height=0.75, color=colors)
     axes.bar_label(drawn, fmt="{:,.0f}", padding=4)
-    axes.set_yticks(places, [_shown(label) for label in labels], parse_math=False)
+    axes.set_yticks(places, [_label_text(label) for label in labels], parse_math=False)
     axes.set_ylim(max(len(bars), 4) - 0.4, -0.6)
     axes.margins(x=0.12)
     axes.grid(visible=False, axis="y")
@@ -213,15 +213,15 @@ def heatmap(
 ) -> bytes:
     """A square of values from -1 to 1, NaN in grey, with numbers where there is room."""
     size = len(names)
-    figure, axes = _figure(title, (8, 6.8) if size <= _MOST_WRITTEN else (11, 9.6))
+    figure, axes = _figure(title, (8, 6.8) if size <= _MOST_WITH_TEXT else (11, 9.6))
     axes.grid(visible=False)
     colors = colormaps["RdBu_r"].with_extremes(bad="#cfcfcf")
     edges = np.arange(size + 1) - 0.5
     mesh = axes.pcolormesh(edges, edges, np.ma.masked_invalid(values), cmap=colors, vmin=-1, vmax=1)
-    labels = [_shown(name) for name in names]
+    labels = [_label_text(name) for name in names]
     _name_cells(axes, labels, labels)
     axes.set_aspect("equal")
-    if size <= _MOST_WRITTEN:
+    if size <= _MOST_WITH_TEXT:
         _write(axes, values)
     figure.colorbar(mesh, ax=axes, ticks=[-1, -0.5, 0, 0.5, 1])
     return _render(figure, format)
@@ -246,35 +246,35 @@ def confusion(
     room, shares; ``names`` of rows and columns."""
     rows, columns = names
     most = max(len(rows), len(columns))
-    figure, axes = _figure(title, (8, 6.8) if most <= _MOST_WRITTEN else (11, 9.6))
+    figure, axes = _figure(title, (8, 6.8) if most <= _MOST_WITH_TEXT else (11, 9.6))
     axes.grid(visible=False)
     colors = colormaps["Blues"].with_extremes(bad="#e5e5e5")
     places = (np.arange(len(columns) + 1) - 0.5, np.arange(len(rows) + 1) - 0.5)
     mesh = axes.pcolormesh(*places, np.ma.masked_invalid(shares), cmap=colors, vmin=0, vmax=1)
-    _name_cells(axes, [_shown(n, 24) for n in rows], [_shown(n, 24) for n in columns])
+    _name_cells(axes, [_label_text(n, 24) for n in rows], [_label_text(n, 24) for n in columns])
     for (row, column), count in np.ndenumerate(counts):
         share = shares[row, column]
         color = "white" if share > 0.6 else "black"
-        text = _written(int(count), float(share), len(rows), len(columns))
-        size = 6.5 if len(columns) > _MOST_WRITTEN else 8 if most > 8 else 9.5
+        text = _cell_text(int(count), float(share), len(rows), len(columns))
+        size = 6.5 if len(columns) > _MOST_WITH_TEXT else 8 if most > 8 else 9.5
         axes.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
     figure.colorbar(mesh, ax=axes, label="share", format="{x:.0%}")
     _name_axes(axes, axes_names[1], axes_names[0])
     return _render(figure, format)
 
 
-def _written(count: int, share: float, rows: int, columns: int) -> str:
+def _cell_text(count: int, share: float, rows: int, columns: int) -> str:
     """What stands in a cell: its share too where there is room; none where it would be a crowd of
     zeros."""
-    if columns > _MOST_WRITTEN:
-        return _briefly(count, 1_000) if count else ""
-    told = _briefly(count, 100_000)
+    if columns > _MOST_WITH_TEXT:
+        return _short_count(count, 1_000) if count else ""
+    number = _short_count(count, 100_000)
     if not np.isfinite(share):
-        return told
-    return f"{told}  ({share:.0%})" if rows > _MOST_WRITTEN else f"{told}\n{share:.0%}"
+        return number
+    return f"{number}  ({share:.0%})" if rows > _MOST_WITH_TEXT else f"{number}\n{share:.0%}"
 
 
-def _briefly(count: int, short: int) -> str:
+def _short_count(count: int, short: int) -> str:
     """``12k`` or ``3M`` for a count that is not below ``short``."""
     if count < short:
         return f"{count:,}"
@@ -284,7 +284,7 @@ def _briefly(count: int, short: int) -> str:
 
 def _name_cells(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
     """Names of rows and columns of cells, the first row on top; upright where there are many."""
-    rotation = 90 if len(columns) > _MOST_WRITTEN else 40
+    rotation = 90 if len(columns) > _MOST_WITH_TEXT else 40
     axes.set_xticks(range(len(columns)), columns, parse_math=False, rotation=rotation, ha="right")
     axes.set_yticks(range(len(rows)), rows, parse_math=False)
     for text in axes.get_xticklabels():
@@ -292,7 +292,7 @@ def _name_cells(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None
     axes.invert_yaxis()
 
 
-def _is_one_place(low: float, high: float) -> bool:
+def _indistinguishable(low: float, high: float) -> bool:
     """Whether an axis could not tell the two apart."""
     return high - low <= max(1e-12 * max(abs(low), abs(high)), _TINY)
 
@@ -300,7 +300,7 @@ def _is_one_place(low: float, high: float) -> bool:
 def _bins(axes: Axes, edges: NDArray[Any], counts: NDArray[Any], room: float) -> None:
     """Bars; one with ``room`` to both sides where an axis could not tell the edges apart."""
     low, high = edges[0], edges[-1]
-    if _is_one_place(low, high):
+    if _indistinguishable(low, high):
         edges, counts = np.array([low - room, low + room]), np.array([counts.sum()])
     axes.bar(
         edges[:-1], counts, np.diff(edges), align="edge", color=BLUE, edgecolor="white", linewidth=1
@@ -317,7 +317,7 @@ def _count_ticks(axis: Axis) -> None:
 def _figure(title: str, size: tuple[float, float] = (8, 5)) -> tuple[Figure, Axes]:
     figure = Figure(figsize=size, dpi=120, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(_shown(title, 100), parse_math=False)
+    axes.set_title(_label_text(title, 100), parse_math=False)
     axes.grid(alpha=0.25)
     return figure, axes
 
@@ -331,7 +331,7 @@ def _points(axes: Axes, points: Points, color: str, name: str) -> None:
         s=14 if len(x) < 500 else 6,
         color=color,
         alpha=faint,
-        label=_shown(name),
+        label=_label_text(name),
         linewidths=0,
     )
 
@@ -352,11 +352,11 @@ def _label(axes: Axes, x: str, y: str) -> None:
 
 
 def _name_axes(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(_shown(x, 80), parse_math=False)
-    axes.set_ylabel(_shown(y, 80), parse_math=False)
+    axes.set_xlabel(_label_text(x, 80), parse_math=False)
+    axes.set_ylabel(_label_text(y, 80), parse_math=False)
 
 
-def _shown(text: str, length: int = 60) -> str:
+def _label_text(text: str, length: int = 60) -> str:
     """Somebody's text as a label: short, and without what SVG cannot hold."""
     if len(text) > length:  # names that begin alike often end differently
         text = f"{text[: length // 2 - 1]}…{text[len(text) - length // 2 :]}"

@@ -20,7 +20,7 @@ from app.ml.inference.card import CARD, WEIGHTS
 from app.ml.tables.parquet import FILE
 from app.storage import MANIFEST, Kind, Storage
 
-_CHUNK = 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
 
 
@@ -30,7 +30,7 @@ class Artifact:
 
     kind: Kind
     id: str
-    instead: str
+    fallback: str
     """What to do where no backup has it."""
     file: str | None = None
     """The one of its files whose size and hash stand in the row as well."""
@@ -42,7 +42,7 @@ class Artifact:
         return f"{self.kind}/{self.id}"
 
 
-Track = Callable[[Sequence[Artifact]], Iterable[Artifact]]
+Progress = Callable[[Sequence[Artifact]], Iterable[Artifact]]
 """Hands artifacts on one by one, and may show how far that has come."""
 
 
@@ -80,21 +80,21 @@ def expected(session: Session) -> list[Artifact]:
     found = [of_checkpoint(row, status) for row, status in session.execute(checkpoints)]
     for model_id, name, version in session.execute(versions.order_by(ModelVersion.id)):
         where = f"/v1/models/{name}@{version}"
-        instead = f"train it again and give this one up (start the server, DELETE {where})"
-        found.append(Artifact("models", model_id, instead))
+        fallback = f"train it again and give this one up (start the server, DELETE {where})"
+        found.append(Artifact("models", model_id, fallback))
     for dataset_id, size, sha256 in session.execute(datasets.order_by(Dataset.id)):
-        instead = f"give it up (start the server, DELETE /v1/datasets/{dataset_id})"
-        found.append(Artifact("datasets", dataset_id, instead, FILE, size, sha256))
+        fallback = f"give it up (start the server, DELETE /v1/datasets/{dataset_id})"
+        found.append(Artifact("datasets", dataset_id, fallback, FILE, size, sha256))
     return found
 
 
 def of_checkpoint(row: Checkpoint, status: str) -> Artifact:
     """What the row of a checkpoint says, whose job has this status."""
-    instead = _without(row, status)
-    return Artifact("checkpoints", row.id, instead, WEIGHTS, row.size_bytes, row.sha256)
+    fallback = _fallback(row, status)
+    return Artifact("checkpoints", row.id, fallback, WEIGHTS, row.size_bytes, row.sha256)
 
 
-def _without(checkpoint: Checkpoint, status: str) -> str:
+def _fallback(checkpoint: Checkpoint, status: str) -> str:
     if status in TERMINAL:
         return f"leave it: {checkpoint.job_id} is over ({status}) and not trained again"
     return f"leave it: {checkpoint.job_id} goes on from an older checkpoint, or from its start"
@@ -131,9 +131,9 @@ def copy_as_model(storage: Storage, checkpoint: Artifact, model_id: str) -> None
     missing = [name for name in (WEIGHTS, CARD) if name not in files]
     if missing:
         raise ArtifactCorrupt(f"{MANIFEST} has no {' and no '.join(missing)}")
-    wanted = {name: files[name] for name in (WEIGHTS, CARD)}
+    needed = {name: files[name] for name in (WEIGHTS, CARD)}
     folder = storage.path(checkpoint.kind, checkpoint.id)
-    _copy(folder, wanted, storage, Artifact("models", model_id, ""))
+    _copy(folder, needed, storage, Artifact("models", model_id, ""))
 
 
 def _copy(folder: Path, files: dict[str, Entry], target: Storage, into: Artifact) -> None:
@@ -156,7 +156,7 @@ def finding(storage: Storage, artifact: Artifact, error: ArtifactCorrupt) -> Fin
     command = (
         f"cp -a --remove-destination BACKUP/{artifact.name} {shlex.quote(f'{folder.parent}/')}"
     )
-    remedy = f"restore it from a backup ({command}), or {artifact.instead}"
+    remedy = f"restore it from a backup ({command}), or {artifact.fallback}"
     if os.path.lexists(folder):
         return Finding("damaged", artifact.name, error.detail, remedy)
     return Finding("missing", artifact.name, "its folder is not there", remedy)
@@ -207,7 +207,7 @@ def _content(path: Path) -> Iterator[bytes]:
         if not stat.S_ISREG(path.lstat().st_mode):
             raise ArtifactCorrupt(f"{path.name} is not a regular file")
         with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
+            while chunk := file.read(_CHUNK_BYTES):
                 yield chunk
     except FileNotFoundError as error:
         raise ArtifactCorrupt(f"{path.name} is not there") from error

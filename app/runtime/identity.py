@@ -26,7 +26,7 @@ from app.errors import ConfigurationError
 from app.runtime import artifacts
 from app.storage import KINDS, MANIFEST, Storage, explain_os_errors
 
-_FEW = 8
+_MOST_UNNAMED = 8
 """Artifacts without a row that crashes may have left in a directory of an older fitserve."""
 _LOCK_KEY = 0x66736964656E74  # "fsident"
 
@@ -53,14 +53,14 @@ class Comparison:
     """Artifacts that no row names."""
 
     @property
-    def nothing(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether there is neither a row nor an artifact."""
         return not (self.present or self.missing or self.unnamed)
 
     @property
     def agrees(self) -> bool:
         """Whether this is a pair that worked together, with a few traces of crashes at most."""
-        return self.missing < self.present and self.unnamed <= min(_FEW, self.present)
+        return self.missing < self.present and self.unnamed <= min(_MOST_UNNAMED, self.present)
 
     def __str__(self) -> str:
         return (
@@ -69,7 +69,7 @@ class Comparison:
         )
 
 
-def require_no_strangers(storage: Storage, database: Database) -> None:
+def refuse_empty_database(storage: Storage, database: Database) -> None:
     """Raise ConfigurationError where a database without tables stands beside artifacts.
 
     Looked at before the database is migrated, so that nothing has been written then.
@@ -78,7 +78,7 @@ def require_no_strangers(storage: Storage, database: Database) -> None:
         raise _refused(storage, database, f"it is new or empty, and there are {there} artifacts")
 
 
-def meet(storage: Storage, database: Database) -> None:
+def pair(storage: Storage, database: Database) -> None:
     """Make sure that the two belong together, and count this start.
 
     The first time an identity is written into both, also into a pair of an older fitserve that
@@ -89,12 +89,12 @@ def meet(storage: Storage, database: Database) -> None:
         _lock(session)
         known = of_database(session)
         if known is None or directory is None or not _continues(known, directory):
-            known = _acquainted(storage, database, session, known, directory)
-        mark = _written(session, Mark(known.id, known.generation + 1))
+            known = _first_pairing(storage, database, session, known, directory)
+        mark = _write(session, Mark(known.id, known.generation + 1))
     write_to_directory(storage, mark)
 
 
-def has_met_before(session: Session) -> bool:
+def was_paired_before(session: Session) -> bool:
     """Return whether this is not the first time that the two work together: sweeps begin with the
     second, when somebody has seen that all is there."""
     known = of_database(session)
@@ -109,7 +109,7 @@ def renew(storage: Storage, database: Database) -> bool:
         known = of_database(session)
         if known is None or directory is None or known.id != directory.id:
             return False
-        mark = _written(session, Mark(known.id, known.generation + 1))
+        mark = _write(session, Mark(known.id, known.generation + 1))
     write_to_directory(storage, mark)
     return True
 
@@ -118,14 +118,14 @@ def adopt(storage: Storage, database: Database) -> Comparison:
     """Have the two belong together from now on, whatever they say; returns how they compare."""
     with database.write() as session:
         found = compare(storage, session)
-        mark = _written(session, Mark(secrets.token_hex(16), 1))  # as if they had met
+        mark = _write(session, Mark(secrets.token_hex(16), 1))  # as if they had met
     write_to_directory(storage, mark)
     return found
 
 
-def settle(session: Session) -> Mark:
+def reissue(session: Session) -> Mark:
     """Give a database a new identity, to be written to its directory after the commit."""
-    return _written(session, Mark(secrets.token_hex(16), 0))
+    return _write(session, Mark(secrets.token_hex(16), 0))
 
 
 def mismatch(storage: Storage, database: Database) -> str | None:
@@ -149,7 +149,7 @@ def compare(storage: Storage, session: Session) -> Comparison:
     )
 
 
-def _acquainted(
+def _first_pairing(
     storage: Storage,
     database: Database,
     session: Session,
@@ -161,14 +161,14 @@ def _acquainted(
     conflict = _conflict(found, known, directory)
     if conflict is not None:
         raise _refused(storage, database, conflict)
-    if not found.nothing:
+    if not found.is_empty:
         log.warning("a data directory of an older fitserve is adopted", found=str(found))
     return known or Mark(secrets.token_hex(16), 0)
 
 
 def _conflict(found: Comparison, known: Mark | None, directory: Mark | None) -> str | None:
     """Why these two do not belong together; ``None`` where they may."""
-    if found.nothing or (directory is None and found.agrees):
+    if found.is_empty or (directory is None and found.agrees):
         return None
     if known is None and directory is None:
         return f"the two do not agree: {found}"
@@ -220,7 +220,7 @@ def of_database(session: Session) -> Mark | None:
     return None if row is None else Mark(row.id, row.generation)
 
 
-def _written(session: Session, mark: Mark) -> Mark:
+def _write(session: Session, mark: Mark) -> Mark:
     session.merge(Identity(only=1, id=mark.id, generation=mark.generation))
     return mark
 

@@ -29,7 +29,7 @@ class PostgresSignals(Signals):
         self._url = url.replace("+psycopg", "", 1)
         self._closed = threading.Event()
         self._sending = threading.Lock()
-        self._out: psycopg.Connection | None = None
+        self._sender: psycopg.Connection | None = None
         self._thread = threading.Thread(target=self._listen, name="relay", daemon=True)
 
     def start(self) -> None:
@@ -58,18 +58,18 @@ class PostgresSignals(Signals):
             return
         with self._sending:
             try:
-                if self._out is None:
-                    self._out = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
-                self._out.execute("SELECT pg_notify(%s, %s)", (_CHANNEL, word))
+                if self._sender is None:
+                    self._sender = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
+                self._sender.execute("SELECT pg_notify(%s, %s)", (_CHANNEL, word))
             except psycopg.Error as error:
                 log.debug("a signal was not passed on", error=str(error))
                 self._hang_up()
 
     def _hang_up(self) -> None:
-        if self._out is not None:
+        if self._sender is not None:
             with contextlib.suppress(psycopg.Error):
-                self._out.close()
-            self._out = None
+                self._sender.close()
+            self._sender = None
 
     def _listen(self) -> None:
         while not self._closed.is_set():

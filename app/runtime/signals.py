@@ -32,10 +32,10 @@ class Signals:
             self._queued += 1
             self._queue.notify_all()
 
-    def wait_queued(self, seen: int, timeout: float | None) -> int:
+    def wait_queued(self, mark: int, timeout: float | None) -> int:
         """Block until something was queued after ``seen``; returns what is seen now."""
         with self._queue:
-            self._queue.wait_for(lambda: self._queued != seen, timeout)
+            self._queue.wait_for(lambda: self._queued != mark, timeout)
             return self._queued
 
     @property

@@ -22,7 +22,7 @@ from app.services.jobs.queue import Claim, ClaimLost, Lease
 from app.worker.job_run import JobRun
 from app.worker.recorder import write_until_done
 
-_IDLE_LOOK_SECONDS = 5.0
+_IDLE_POLL_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
 
 log = logs.get("worker")
@@ -66,7 +66,7 @@ class Worker:
             try:
                 self._executor.prepare()
                 if not self._work():
-                    signals.wait_queued(mark, _IDLE_LOOK_SECONDS)
+                    signals.wait_queued(mark, _IDLE_POLL_SECONDS)
             except Exception:
                 if not stopping.is_set():  # else the executor was closed under our feet
                     log.exception("the worker failed; it tries again")
@@ -80,7 +80,7 @@ class Worker:
             claim = None if self._context.stopping.is_set() else self._claim()
             if claim is None:
                 return False
-            with self._held(claim):
+            with self._lease_renewed(claim):
                 self._run(claim)
             return True
         finally:
@@ -95,7 +95,7 @@ class Worker:
             return queue.claim(session, self._lease)
 
     @contextlib.contextmanager
-    def _held(self, claim: Claim) -> Iterator[None]:
+    def _lease_renewed(self, claim: Claim) -> Iterator[None]:
         """Have the lease on a claimed job renewed for as long as it is in our hands."""
         if self._lease is None:
             yield

@@ -9,7 +9,7 @@ from app.runtime.context import Context
 from app.services.jobs import queue
 from app.services.jobs.queue import Claim
 
-_LOOK_EVERY_SECONDS = 0.25  # each look is a transaction: 2% of a core at 0.1 s
+_POLL_SECONDS = 0.25  # each look is a transaction: 2% of a core at 0.1 s
 _GRACE_SECONDS: dict[StopReason, float] = {"cancel": 3.0, "pause": 30.0, "shutdown": 3.0}
 _REASONS: dict[str, StopReason | None] = {
     "running": None,
@@ -23,7 +23,7 @@ class Stop:
 
     def __init__(self, context: Context, claim: Claim, handle: Handle) -> None:
         self._context, self._claim, self._handle = context, claim, handle
-        self._looked_at = self._sent_at = 0.0
+        self._polled_at = self._sent_at = 0.0
         self.sent: StopReason | None = None
         """What the process was asked."""
 
@@ -46,9 +46,9 @@ class Stop:
         """Why the process should stop by now."""
         if self._context.stopping.is_set():
             return "shutdown"
-        if time.monotonic() - self._looked_at < _LOOK_EVERY_SECONDS:
+        if time.monotonic() - self._polled_at < _POLL_SECONDS:
             return self.sent
-        self._looked_at = time.monotonic()
+        self._polled_at = time.monotonic()
         try:
             with self._context.database.read() as session:
                 return _REASONS[queue.status_of(session, self._claim)]

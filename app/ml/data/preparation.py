@@ -125,13 +125,13 @@ def prepare(
         for part in PARTS
     }
     fitted = Preprocessing(task=spec.task, features=features, target=target)
-    return Prepared(fitted, **parts, warnings=_warnings(rows))
+    return Prepared(fitted, **parts, warnings=_repetition_warnings(rows))
 
 
 # ---------------------------------------------------------------- rows on two sides
 
 
-def _warnings(parts: dict[str, pa.Table]) -> list[str]:
+def _repetition_warnings(parts: dict[str, pa.Table]) -> list[str]:
     train, test = parts["train"], parts["test"]
     if not test.num_rows:
         return []

@@ -53,5 +53,5 @@ def _of_classes(spec: JobSpec, target: TargetEncoder, train: pa.Table) -> Floats
         counts = np.bincount(target.codes(train), minlength=len(target.classes))
         balanced: Floats = len(train) / (len(counts) * np.maximum(counts, 1))
         return balanced
-    told = spec.class_weight
-    return np.array([told.get(label(value), 1.0) for value in target.classes])
+    by_name = spec.class_weight
+    return np.array([by_name.get(label(value), 1.0) for value in target.classes])

@@ -13,9 +13,9 @@ from app.errors import InvalidRequest
 from app.ml.data.splits import Split
 from app.ml.features import preprocessing
 from app.ml.plan import columns as job_columns
-from app.ml.plan import parts, sources, training
-from app.ml.plan.columns import Column, unknown
-from app.ml.plan.sources import Source
+from app.ml.plan import parts, pretrained, training
+from app.ml.plan.columns import Column, unknown_name
+from app.ml.plan.pretrained import Pretrained
 from app.ml.specs import (
     Inputs,
     JobRequest,
@@ -28,7 +28,7 @@ from app.ml.specs import (
     size_of,
 )
 
-__all__ = ["Column", "Plan", "Source", "plan", "unknown"]
+__all__ = ["Column", "Plan", "Pretrained", "plan", "unknown_name"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def plan(
     columns: Sequence[Column],
     rows: int,
     table: pa.Table,
-    source: Source | None = None,
+    source: Pretrained | None = None,
 ) -> Plan:
     """Complete ``request`` for a dataset of ``columns``.
 
@@ -65,7 +65,7 @@ def plan(
     known = {column["name"]: column for column in columns}
     job_columns.require_targets(request, known)
     if source is not None:
-        request = sources.inherit(request, source, known)
+        request = pretrained.inherit(request, source, known)
     job_columns.require_planning_columns(request, known)
     task = job_columns.task_of(request, [known[target] for target in request.targets])
     features, warnings = job_columns.features_of(request, known, rows)
@@ -81,10 +81,10 @@ def plan(
     warnings += parts.require_classes(spec, classes, table, rows_of_parts)
     split = rows_of_parts.counts()
     spec = training.complete(request, spec, split["train"])
-    inputs = sources.inputs(source) if source else job_columns.inputs_of(spec, known)
+    inputs = pretrained.inputs(source) if source else job_columns.inputs_of(spec, known)
     outputs = _outputs(spec, len(classes))
     if source is not None:
-        spec = sources.complete(spec, source, outputs)
+        spec = pretrained.complete(spec, source, outputs)
     training.require_batches_for_norm(spec, split["train"])
     size = _size(spec, inputs, outputs)
     memory = training.memory(spec, size, inputs, outputs, split)

@@ -16,7 +16,7 @@ _AUTO_MULTICLASS_LIMIT = 1000
 _COMPARED = 1000
 
 
-def unknown(what: str, name: str, known: Sequence[str]) -> str:
+def unknown_name(what: str, name: str, known: Sequence[str]) -> str:
     """``unknown column 'cutt'; did you mean 'cut'?``, or the names there are."""
     guess = get_close_matches(name[:64], known[:_COMPARED], n=1)
     if guess:
@@ -27,7 +27,9 @@ def unknown(what: str, name: str, known: Sequence[str]) -> str:
 
 def _require_column(name: str, known: dict[str, Column], pointer: str) -> None:
     if name not in known:
-        raise InvalidRequest.at(pointer, unknown("column", name, list(known)), "unknown_column")
+        raise InvalidRequest.at(
+            pointer, unknown_name("column", name, list(known)), "unknown_column"
+        )
 
 
 def require_targets(request: JobRequest, known: dict[str, Column]) -> None:

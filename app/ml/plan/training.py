@@ -47,7 +47,7 @@ def loss_of(request: JobRequest, task: Task) -> LossSpec | str:
 def defaults(request: JobRequest) -> dict[str, Any]:
     """Model, optimizer and what goes with it, where the request leaves them out."""
     model = request.model or TabularSpec()
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "model": model,
         "optimizer": request.optimizer or AdamWSpec(),
         "scheduler": request.scheduler,
@@ -59,8 +59,8 @@ def defaults(request: JobRequest) -> dict[str, Any]:
             "scheduler": CosineSpec(),
             "ema_decay": 0.99,
         }
-        told |= {k: v for k, v in own.items() if k not in request.model_fields_set}
-    return told
+        fields |= {k: v for k, v in own.items() if k not in request.model_fields_set}
+    return fields
 
 
 def complete(request: JobRequest, spec: JobSpec, train: int) -> JobSpec:
@@ -77,7 +77,7 @@ def complete(request: JobRequest, spec: JobSpec, train: int) -> JobSpec:
     batch_size = _batch_size(request, train)
     spec = spec.model_copy(update={"early_stopping": stopping, "batch_size": batch_size})
     if isinstance(spec.model, TabularSpec):
-        spec = spec.model_copy(update=_of_tabular(request, spec.model, train, batch_size))
+        spec = spec.model_copy(update=_tabular_fields(request, spec.model, train, batch_size))
     _require_few_cycles(spec, train)
     return spec
 
@@ -110,17 +110,17 @@ def _batch_size(request: JobRequest, train: int) -> int | None:
     return min(train, 1 << min(10, max(5, round(math.log2(max(1, train / 100))))))
 
 
-def _of_tabular(
+def _tabular_fields(
     request: JobRequest, model: TabularSpec, train: int, batch_size: int | None
 ) -> dict[str, Any]:
     """Bins as the rows can fill them, and about as many steps on a large table as on a small one:
     at least 15 epochs of them, and at most 100."""
     bins = model.bins or min(_MOST_BINS, max(2, train // _ROWS_PER_BIN))
-    told: dict[str, Any] = {"model": model.model_copy(update={"bins": bins})}
+    fields: dict[str, Any] = {"model": model.model_copy(update={"bins": bins})}
     if "epochs" not in request.model_fields_set:
         steps = max(1.0, train / (batch_size or train))
-        told["epochs"] = min(100, max(15, round(_STEPS / steps)))
-    return told
+        fields["epochs"] = min(100, max(15, round(_STEPS / steps)))
+    return fields
 
 
 def require_batches_for_norm(spec: JobSpec, train: int) -> None:

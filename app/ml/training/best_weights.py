@@ -51,13 +51,13 @@ class BestWeights:
     def exhausted(self) -> bool:
         return self.patience is not None and self.waited >= self.patience
 
-    def told(self) -> dict[str, Any]:
+    def plain_state(self) -> dict[str, Any]:
         """All but the weights, as plain data."""
         names = [item.name for item in fields(self) if item.name != "state"]
         return {name: getattr(self, name) for name in names}
 
-    def restore(self, told: dict[str, Any], state: StateDict | None) -> None:
-        """As it was when it told."""
-        for name, value in told.items():
+    def restore(self, plain: dict[str, Any], state: StateDict | None) -> None:
+        """Set everything as ``plain_state`` gave it, and the best weights so far."""
+        for name, value in plain.items():
             setattr(self, name, value)
         self.state = state

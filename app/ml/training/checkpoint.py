@@ -22,8 +22,8 @@ from app.ml.training.best_weights import BestWeights
 from app.ml.training.ema import EMA
 from app.ml.training.optimizers import Scheduler
 
-_TENSORS = "training.safetensors"
-_PLACE = "training.json"
+_TENSORS_FILE = "training.safetensors"
+_POSITION_FILE = "training.json"
 _PLAIN = int | float | str | bool | None
 
 
@@ -39,7 +39,7 @@ class TrainState:
     epoch: int = 0
     step: int = 0
     """Batches of the epoch that are done."""
-    seen: list[Tensor] = field(default_factory=list)
+    losses: list[Tensor] = field(default_factory=list)
     """Their losses."""
     seconds: float = 0.0
     """Spent by all attempts before this one."""
@@ -47,7 +47,7 @@ class TrainState:
 
     def save(self, folder: Path, seconds: float) -> None:
         """Write what ``restore`` reads into ``folder``, beside the module's own state."""
-        slots, options = _told(self.optimizer)
+        slots, options = _split_state(self.optimizer)
         # only what was kept is wanted once training has ended
         tensors = {} if self.finished else self._tensors(slots)
         place = {
@@ -55,13 +55,13 @@ class TrainState:
             "step": self.step,
             "seconds": seconds,
             "finished": self.finished,
-            "best": self.best.told(),
+            "best": self.best.plain_state(),
             "optimizer": options,
             "scheduler": _plain(self.scheduler.rates.state_dict() if self.scheduler.rates else {}),
         }
         copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
-        (folder / _TENSORS).write_bytes(to_bytes(copies))
-        (folder / _PLACE).write_text(json.dumps(place))
+        (folder / _TENSORS_FILE).write_bytes(to_bytes(copies))
+        (folder / _POSITION_FILE).write_text(json.dumps(place))
 
     def _tensors(self, slots: StateDict) -> StateDict:
         tensors = {f"optimizer.{name}": tensor for name, tensor in slots.items()}
@@ -70,44 +70,44 @@ class TrainState:
         if self.ema.module is not self.model:
             live = self.model.state_dict()
             tensors |= {f"model.{name}": tensor for name, tensor in live.items()}
-        if self.seen:
-            tensors["seen"] = torch.stack(self.seen)
+        if self.losses:
+            tensors["seen"] = torch.stack(self.losses)
         return tensors
 
     def restore(self, folder: Path) -> None:
         """Stand where ``save`` stood; ``folder`` has been verified by ``storage``."""
-        place = json.loads((folder / _PLACE).read_bytes())
-        tensors = load_file(folder / _TENSORS)
+        place = json.loads((folder / _POSITION_FILE).read_bytes())
+        tensors = load_file(folder / _TENSORS_FILE)
         self.ema.module.load_state_dict(model_files.weights(folder))
         self.epoch, self.step = place["epoch"], place["step"]
         self.seconds, self.finished = place["seconds"], place["finished"]
-        self.best.restore(place["best"], _under("best.", tensors) or None)
+        self.best.restore(place["best"], _with_prefix("best.", tensors) or None)
         if self.finished:
             return
         if self.ema.module is not self.model:
-            self.model.load_state_dict(_under("model.", tensors))
-        _restore(self.optimizer, _under("optimizer.", tensors), place["optimizer"])
+            self.model.load_state_dict(_with_prefix("model.", tensors))
+        _restore(self.optimizer, _with_prefix("optimizer.", tensors), place["optimizer"])
         if self.scheduler.rates is not None:
             self.scheduler.rates.load_state_dict(place["scheduler"])
         device = next(self.model.parameters()).device
-        self.seen = list(tensors["seen"].to(device)) if "seen" in tensors else []
-        _set_random_state(_under("random.", tensors), device)  # last: nothing draws after it
+        self.losses = list(tensors["seen"].to(device)) if "seen" in tensors else []
+        _set_random_state(_with_prefix("random.", tensors), device)  # last: nothing draws after it
 
 
-def _under(prefix: str, tensors: StateDict) -> StateDict:
+def _with_prefix(prefix: str, tensors: StateDict) -> StateDict:
     return {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
 
 
-def _told(optimizer: Optimizer) -> tuple[StateDict, dict[str, Any]]:
+def _split_state(optimizer: Optimizer) -> tuple[StateDict, dict[str, Any]]:
     """Its slots as tensors, its options as plain data."""
-    told = optimizer.state_dict()
+    state = optimizer.state_dict()
     tensors: StateDict = {}
     plain: dict[str, Any] = {}
-    for number, slots in told["state"].items():
+    for number, slots in state["state"].items():
         for name, value in slots.items():
             place = tensors if isinstance(value, Tensor) else plain
             place[f"{number}.{name}"] = value
-    return tensors, {"groups": told["param_groups"], "plain": plain}
+    return tensors, {"groups": state["param_groups"], "plain": plain}
 
 
 def _restore(optimizer: Optimizer, tensors: StateDict, options: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ class EMA:
             average(self._averaged, self._current, steps)
 
     @torch.no_grad()
-    def take_buffers(self) -> None:
+    def copy_buffers(self) -> None:
         """Running statistics are those of the newest weights."""
         if self._decay is not None:
             for kept, newest in zip(self.module.buffers(), self._model.buffers(), strict=True):

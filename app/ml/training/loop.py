@@ -107,19 +107,19 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
             optimizer.step()
             rate = optimizer.param_groups[0]["lr"]
             scheduler.after_batch()
-            state.seen.append(loss.detach())
+            state.losses.append(loss.detach())
             state.step += 1
             ema.update(epoch * len(bounds) + state.step)
 
-        ema.take_buffers()
+        ema.copy_buffers()
         kept = ema.module
-        values = {"train_loss": _mean(state.seen, bounds), **validator.measure(kept)}
+        values = {"train_loss": _mean(state.losses, bounds), **validator.measure(kept)}
         values["learning_rate"] = rate
         yield EpochEnded(epoch=epoch, values=values)
-        _refuse_nonfinite(epoch, values, state.seen)
+        _refuse_nonfinite(epoch, values, state.losses)
         state.best.update(epoch, values, kept)
         scheduler.after_epoch(values.get("validation_loss", values["train_loss"]))
-        state.epoch, state.step, state.seen = epoch + 1, 0, []
+        state.epoch, state.step, state.losses = epoch + 1, 0, []
         state.finished = state.best.exhausted or state.epoch == spec.epochs
 
     if state.best.state is not None:
@@ -200,19 +200,21 @@ def _resume(storage: Storage, task: TrainTask, state: TrainState) -> None:
 # ---------------------------------------------------------------- losses and metrics
 
 
-def _mean(seen: list[Tensor], bounds: list[tuple[int, int]]) -> float:
+def _mean(losses: list[Tensor], bounds: list[tuple[int, int]]) -> float:
     """The mean over samples of the batches' mean losses; the one synchronisation of an epoch."""
-    if len(seen) == 1:
-        return seen[0].item()
+    if len(losses) == 1:
+        return losses[0].item()
     sizes = torch.tensor([end - start for start, end in bounds], dtype=torch.float64)
-    return float((torch.stack(seen).cpu().double() * sizes).sum() / sizes.sum())
+    return float((torch.stack(losses).cpu().double() * sizes).sum() / sizes.sum())
 
 
-def _refuse_nonfinite(epoch: int, values: dict[str, float], seen: list[Tensor]) -> None:
+def _refuse_nonfinite(epoch: int, values: dict[str, float], losses: list[Tensor]) -> None:
     """Raise Diverged as soon as a loss is no longer a number."""
     wrong = [name for name, value in values.items() if not math.isfinite(value)]
     if wrong:
-        step = next((i for i, loss in enumerate(seen) if not math.isfinite(loss)), len(seen) - 1)
+        step = next(
+            (i for i, loss in enumerate(losses) if not math.isfinite(loss)), len(losses) - 1
+        )
         raise diverged(f"epoch {epoch}, step {step}: {wrong[0]} is {values[wrong[0]]}")
 
 

@@ -26,12 +26,12 @@ class CheckpointSaver:
         self._started = time.monotonic() - state.seconds
         limit = card.spec.max_seconds
         self._deadline = self._started + limit if limit is not None else math.inf
-        self._every = card.spec.checkpoint.every_seconds
-        self._alarm = min(time.monotonic() + self._every, self._deadline)
+        self._every_seconds = card.spec.checkpoint.every_seconds
+        self._due_at = min(time.monotonic() + self._every_seconds, self._deadline)
 
     def is_due(self) -> bool:
         """Whether a checkpoint is to be written, or the time is up."""
-        return time.monotonic() >= self._alarm
+        return time.monotonic() >= self._due_at
 
     def save(self) -> CheckpointSaved:
         """Publish a checkpoint. Raises Diverged rather than keep weights that are not finite."""
@@ -43,7 +43,7 @@ class CheckpointSaver:
             model_files.save(draft, self._card.model_copy(update={"epoch": epoch}), weights)
             state.save(draft, seconds)
         _, sha256, size = self._storage.file("checkpoints", checkpoint_id, WEIGHTS)
-        self._alarm = min(time.monotonic() + self._every, self._deadline)
+        self._due_at = min(time.monotonic() + self._every_seconds, self._deadline)
         return CheckpointSaved(
             checkpoint_id=checkpoint_id, epoch=epoch, size_bytes=size, sha256=sha256
         )

@@ -19,7 +19,7 @@ from app.ml.specs import (
 
 
 @dataclass(frozen=True)
-class Source:
+class Pretrained:
     """A model version to start from."""
 
     ref: str
@@ -27,7 +27,7 @@ class Source:
     card: Card
 
 
-def inherit(request: JobRequest, source: Source, known: dict[str, Column]) -> JobRequest:
+def inherit(request: JobRequest, source: Pretrained, known: dict[str, Column]) -> JobRequest:
     """With the source's features and preprocessing, which its weights were made for.
 
     Raises InvalidRequest where the dataset or the request have others.
@@ -67,12 +67,12 @@ def inherit(request: JobRequest, source: Source, known: dict[str, Column]) -> Jo
     return request.model_copy(update={"features": list(names), "preprocessing": preprocessing})
 
 
-def inputs(source: Source) -> Inputs:
+def inputs(source: Pretrained) -> Inputs:
     """What its module is given."""
     return source.card.preprocessing.features.inputs
 
 
-def complete(spec: JobSpec, source: Source, outputs: int) -> JobSpec:
+def complete(spec: JobSpec, source: Pretrained, outputs: int) -> JobSpec:
     """With the source pinned to its version and its architecture told.
 
     Raises InvalidRequest where a pattern freezes nothing, or all patterns everything.
@@ -98,7 +98,7 @@ def complete(spec: JobSpec, source: Source, outputs: int) -> JobSpec:
     return spec.model_copy(update={"model": model})
 
 
-def _with_outputs(source: Source, outputs: int) -> Architecture:
+def _with_outputs(source: Pretrained, outputs: int) -> Architecture:
     """The source's architecture, its last ``Linear`` as wide as the target needs."""
     made_of = architecture_of(source.card.spec.model)
     if source.card.outputs == outputs or not isinstance(made_of, SequentialSpec):
