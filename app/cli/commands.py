@@ -78,7 +78,7 @@ def _end(_number: int, _frame: FrameType | None) -> None:
 
 
 def _exit_on_signals() -> None:
-    """By an exception when told to end, so that what is half made is removed."""
+    """End by an exception on SIGTERM and SIGHUP, so that what is half made is removed."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         sys.exit(128 + number)

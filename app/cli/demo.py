@@ -40,7 +40,7 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 def run(folder: Path) -> None:
-    """Show the whole path; everything it makes lies in ``folder``. Raises FitserveError."""
+    """Walk the whole path; everything it makes lies in ``folder``. Raises FitserveError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -59,7 +59,7 @@ def run(folder: Path) -> None:
 
 @contextmanager
 def _server(folder: Path) -> Iterator[httpx.Client]:
-    """A server of our own on a free port; ended with SIGTERM, whatever happens."""
+    """Start a server on a free port; it is ended with SIGTERM, whatever happens."""
     settings = load_settings()
     port = _free_port()
     url = f"http://127.0.0.1:{port}"
@@ -105,8 +105,8 @@ def _wait_ready(client: httpx.Client, process: subprocess.Popen[bytes], log: Pat
     deadline = time.monotonic() + _READY_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            said = log.read_text().strip().splitlines() or ["it said nothing"]
-            raise FitserveError(f"the server did not start: {said[-1]}")
+            lines = log.read_text().strip().splitlines() or ["it said nothing"]
+            raise FitserveError(f"the server did not start: {lines[-1]}")
         try:
             if client.get("/readyz").status_code == httpx.codes.OK:
                 return
@@ -117,7 +117,7 @@ def _wait_ready(client: httpx.Client, process: subprocess.Popen[bytes], log: Pat
 
 
 def _request(client: httpx.Client, method: str, path: str, **options: Any) -> Any:
-    """One request; its JSON, or the problem it was answered with as an error."""
+    """Return the JSON that a request is answered with. Raises FitserveError for a problem."""
     response = client.request(method, path, **options)
     if response.is_error:
         raise FitserveError(f"{method} {path}: {response.json()['detail']}")
@@ -175,10 +175,10 @@ def _train(client: httpx.Client) -> Any:
     if job["progress"]["epoch"] < JOB["epochs"]:
         patience = job["spec"]["early_stopping"]["patience"]
         console.print(f"[bold]Stopped early:[/] no better validation loss for {patience} epochs")
-    test, guess = job["metrics"]["test"], job["metrics"]["baseline"]
+    test, baseline = job["metrics"]["test"], job["metrics"]["baseline"]
     console.print(
         f"[bold]Tested[/] on rows it never saw: mean error ${test['mae']:,.0f} "
-        f"(guessing the mean price: ${guess['mae']:,.0f}), R² {test['r2']:.3f}; "
+        f"(guessing the mean price: ${baseline['mae']:,.0f}), R² {test['r2']:.3f}; "
         f"kept the weights of epoch {job['metrics']['best']['epoch']}"
     )
     return job
@@ -210,8 +210,8 @@ def _predict(client: httpx.Client, job: Any) -> None:
             column, justify="left" if column in ("cut", "color", "clarity") else "right"
         )
     for row, predicted in zip(rows, answer["predictions"], strict=True):
-        shown = [str(row[name]) for name in ("carat", "cut", "color", "clarity")]
-        table.add_row(*shown, f"${row['price']:,}", f"${predicted:,.0f}")
+        cells = [str(row[name]) for name in ("carat", "cut", "color", "clarity")]
+        table.add_row(*cells, f"${row['price']:,}", f"${predicted:,.0f}")
     console.print(table)
 
 

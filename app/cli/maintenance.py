@@ -1,4 +1,4 @@
-"""Upkeep from the command line: look for damage, save everything, put it back."""
+"""Maintenance from the command line: look for damage, save everything, put it back."""
 
 import os
 import time
@@ -26,7 +26,10 @@ from app.storage import Storage
 
 
 def fsck(settings: Settings) -> bool:
-    """Say what is wrong in the data directory; whether nothing is. Raises ConfigurationError."""
+    """Print what is wrong in the data directory; return whether nothing is.
+
+    Raises ConfigurationError.
+    """
     storage = _existing(settings)
     with (
         lock_data_dir(storage.lock_path, _holder("fsck")),
@@ -44,7 +47,7 @@ def fsck(settings: Settings) -> bool:
 
 
 def adopt(settings: Settings) -> None:
-    """Have database and data directory belong together. Raises ConfigurationError."""
+    """Make database and data directory belong together. Raises ConfigurationError."""
     _existing(settings)
     with (
         house.locked_data(settings, _holder("adopt"), shared=False) as storage,
@@ -61,7 +64,7 @@ def adopt(settings: Settings) -> None:
 
 
 def backup(settings: Settings, folder: Path) -> bool:
-    """Save everything in ``folder``; whether nothing was lost. Raises FitserveError."""
+    """Save everything in ``folder``; return whether nothing was lost. Raises FitserveError."""
     storage, started = _existing(settings), time.monotonic()
     with closing(house.open_database(settings, storage)) as database:
         migrate.require_current(database)
@@ -77,7 +80,7 @@ def backup(settings: Settings, folder: Path) -> bool:
 
 
 def restore(settings: Settings, folder: Path) -> bool:
-    """Fill an empty house from ``folder``; whether nothing was lost. Raises FitserveError."""
+    """Fill an empty house from ``folder``; return whether all came over. Raises FitserveError."""
     source, started = Storage(folder), time.monotonic()
     with (
         closing(_readable(source, settings.data_dir)) as database,
@@ -94,7 +97,7 @@ def restore(settings: Settings, folder: Path) -> bool:
 
 
 def _readable(source: Storage, target: Path) -> Database:
-    """The database of a backup. Raises ConfigurationError, having made nothing."""
+    """Open the database of a backup. Raises ConfigurationError, having made nothing."""
     if not source.database_path.exists():
         raise ConfigurationError(
             f"{source.root} is no backup: there is no {source.database_path.name}"
@@ -107,7 +110,7 @@ def _readable(source: Storage, target: Path) -> Database:
 
 
 def _existing(settings: Settings) -> Storage:
-    """The data directory, which must be there; nothing is made. Raises ConfigurationError."""
+    """Return the data directory. Raises ConfigurationError where there is none; makes nothing."""
     storage = Storage(settings.data_dir)
     needed = storage.root if settings.postgres_url else storage.database_path
     if not needed.exists():
@@ -122,7 +125,7 @@ def _holder(command: str) -> str:
 
 
 def _progress(doing: str) -> Progress:
-    """A bar on a terminal, nothing elsewhere."""
+    """Return a progress bar for a terminal; elsewhere it shows nothing."""
     console = Console(stderr=True)
 
     def show(artifacts: Sequence[Artifact]) -> Iterable[Artifact]:
@@ -133,6 +136,7 @@ def _progress(doing: str) -> Progress:
 
 
 def _summarise(copied: CopyReport, done: str, started: float, what_next: str) -> bool:
+    """Print how a copy went; return whether nothing was lost."""
     rows, took = copied.rows, f"{decimal(copied.bytes)} in {time.monotonic() - started:.1f} s"
     _print(copied.lost)
     if copied.lost:

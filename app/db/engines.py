@@ -1,4 +1,4 @@
-"""How each kind of database is talked to: SQLite in a file of ours, or a Postgres of yours."""
+"""Engines for both kinds of database: SQLite in a file of ours, or a Postgres of yours."""
 
 import sqlite3
 from pathlib import Path
@@ -11,23 +11,29 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from app.errors import FitserveError, InvalidRequest, StorageFull, Unavailable
 
 _READERS = 8
+"""SQLite connections that read at once."""
 _CONNECTIONS = 8
+"""Postgres connections that are kept open; as many again may be opened."""
 _POOL_SECONDS = 30
+"""How long to wait for a free SQLite connection."""
 _WAL_BYTES = 16 * 1024 * 1024
+"""What SQLite cuts its log back to once it has grown larger."""
 _TIMEOUTS = (
     "-c lock_timeout=10s -c statement_timeout=60s -c idle_in_transaction_session_timeout=15s"
 )
 _DISK_FULL = "53100"
-# connection, transaction rollback (deadlock), resources, operator intervention, lock not available
+"""Postgres's SQLSTATE."""
 _TRANSIENT = ("08", "40", "53", "57", "55P03")
+"""SQLSTATEs, or how they begin, of what passes: connection, transaction rollback (deadlock),
+resources, operator intervention, lock not available."""
 
 
 def sqlite(
     path: Path, *, read_only: bool = False, frozen: bool = False, foreign_keys: bool = True
 ) -> Engine:
-    """Connections to a SQLite file: one that writes and begins IMMEDIATE, or several that read.
+    """Make an engine for a SQLite file: one writer that begins IMMEDIATE, or several readers.
 
-    Reading leaves SQLite's own files beside it, unless it is ``frozen``: nobody can be writing.
+    Reading leaves SQLite's own files beside it, unless it is ``frozen``: nobody can be writing it.
     """
     mode = "ro" if read_only else "rwc"
     if frozen and not _has_wal(path):
@@ -64,13 +70,13 @@ def sqlite(
 
 
 def _has_wal(path: Path) -> bool:
-    """Whether a crash left writes that are not in the file itself yet."""
+    """Return whether a crash left writes that are not in the file itself yet."""
     wal = path.with_name(f"{path.name}-wal")
     return wal.exists() and wal.stat().st_size > 0
 
 
 def postgres(url: URL, *, patient: bool = False) -> Engine:
-    """Connections to a Postgres; a ``patient`` engine waits for locks as long as it takes."""
+    """Make an engine for a Postgres; a ``patient`` one waits for locks as long as it takes."""
     pool: type[Pool] = NullPool if patient else QueuePool
     sizes = {} if patient else {"pool_size": _CONNECTIONS, "max_overflow": _CONNECTIONS}
     arguments: dict[str, Any] = {"connect_timeout": 10}
@@ -80,7 +86,7 @@ def postgres(url: URL, *, patient: bool = False) -> Engine:
 
 
 def explain(error: DBAPIError) -> FitserveError | None:
-    """What a driver's error means to a client; ``None`` where it is our own mistake."""
+    """Return what a driver's error means to a client; ``None`` where it is our own mistake."""
     message = str(error.orig)
     if isinstance(error.orig, sqlite3.Error):
         if "full" in message:

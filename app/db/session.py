@@ -19,13 +19,14 @@ from app.db import engines
 from app.db.models import UTCDateTime
 
 _PAGES_AT_ONCE = 10_000
-"""40 MB, a fraction of a second; what is more is used again, or given back with the next."""
+"""40 MB that one deletion gives back to the disk, in a fraction of a second; what is more is used
+again, or given back by the next."""
 
 
 class Database:
-    """Sessions over one SQLite file, or over the Postgres that a URL names.
+    """Opens sessions on one SQLite file, or on the Postgres that a URL names.
 
-    ``frozen``: a SQLite file that nobody can be writing, read without leaving anything beside it.
+    A ``frozen`` SQLite file is one that nobody can be writing; reading leaves nothing beside it.
     """
 
     def __init__(self, location: Path | str, *, frozen: bool = False) -> None:
@@ -42,16 +43,16 @@ class Database:
 
     @property
     def shared(self) -> bool:
-        """Whether several processes may work on it; SQLite has one owner."""
+        """Whether several processes may work on it, as on Postgres; SQLite has one owner."""
         return self.path is None
 
     def __str__(self) -> str:
-        """Where it is, without a password."""
+        """Return its path or URL, without the password."""
         return str(self.path) if self.url is None else self.url.render_as_string()
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """One transaction: committed when the block ends well, else rolled back.
+        """Open a transaction, committed when the block ends well, else rolled back.
 
         Raises StorageFull or Unavailable where the disk or the database refuse.
         """
@@ -61,13 +62,16 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A consistent snapshot; nothing can be written through it."""
+        """Open a consistent snapshot, through which nothing can be written.
+
+        Raises StorageFull or Unavailable where the disk or the database refuse.
+        """
         with _explain_errors(), Session(self._reader, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def migrating(self) -> Iterator[Engine]:
-        """An engine for Alembic: no foreign keys on SQLite, where batch mode copies tables."""
+        """Open an engine for Alembic: no foreign keys on SQLite, where batch mode copies tables."""
         if self.path is not None:
             engine = engines.sqlite(self.path, foreign_keys=False)
         else:
@@ -87,21 +91,23 @@ class Database:
                 connection.exec_driver_sql("PRAGMA incremental_vacuum(1)")
 
     def exists(self) -> bool:
-        """Whether there is something to read; a Postgres is there before we are."""
+        """Return whether there is something to read; a Postgres is there before we are."""
         return self.path is None or self.path.exists()
 
     def close(self) -> None:
+        """Close all connections."""
         self._reader.dispose()
         self._writer.dispose()
 
 
 def clock(session: Session) -> datetime:
-    """The database's own time, to the second on SQLite; one clock for all who share it."""
+    """Return the database's own time, to the second on SQLite; one clock for all who share it."""
     return session.scalars(select(func.now(type_=UTCDateTime))).one()
 
 
 @contextmanager
 def _explain_errors() -> Iterator[None]:
+    """Raise a driver's error as what it means to a client, where it means something."""
     try:
         yield
     except DBAPIError as error:

@@ -38,8 +38,9 @@ from app.services.jobs import queue
 from app.storage import KINDS, Kind, Storage, explain_os_errors, require_room, sync
 
 _ROWS_AT_ONCE = 100
-"""A row may hold megabytes: the profile of a wide table, a piece of history, an answer."""
+"""Rows in memory; each may hold megabytes: the profile of a wide table, a piece of history."""
 _SCHEMA_BYTES = 1024 * 1024
+"""What an empty database takes, and more."""
 _TABLES: dict[Kind, type[Checkpoint | Dataset | ModelVersion]] = {
     "datasets": Dataset,
     "models": ModelVersion,
@@ -49,7 +50,7 @@ _TABLES: dict[Kind, type[Checkpoint | Dataset | ModelVersion]] = {
 
 @dataclass(frozen=True)
 class House:
-    """Where artifacts and rows are."""
+    """Where the artifacts and the rows of one house are."""
 
     storage: Storage
     database: Database
@@ -60,7 +61,9 @@ class CopyReport:
     """What a copy holds, and what it lacks."""
 
     rows: dict[str, int] = field(default_factory=dict)
+    """How many, by table."""
     bytes: int = 0
+    """Of artifacts and the database's file."""
     lost: list[Finding] = field(default_factory=list)
     """Missing or damaged where it was copied from: rows without their artifact."""
     deleted: list[Artifact] = field(default_factory=list)
@@ -71,7 +74,7 @@ class CopyReport:
 
 
 def backup(source: House, folder: Path, holder: str, progress: Progress) -> CopyReport:
-    """Save all that there is at this moment; others may go on writing, and deleting.
+    """Copy all that there is at this moment to ``folder``; others may go on writing, and deleting.
 
     Raises ConfigurationError where ``folder`` is taken, StorageFull where its disk is; nothing is
     left then.
@@ -88,7 +91,7 @@ def backup(source: House, folder: Path, holder: str, progress: Progress) -> Copy
 
 
 def _copy_house(source: House, target: Storage, progress: Progress) -> CopyReport:
-    """Rows first, since an idle snapshot is in the way of others; then the artifacts they name."""
+    """Copy rows, first: an idle snapshot is in the way of others; then the artifacts they name."""
     path = source.database.path
     require_room(target.root, _SCHEMA_BYTES + (path.stat().st_size if path else 0))
     copied = CopyReport()
@@ -108,6 +111,7 @@ def _copy_house(source: House, target: Storage, progress: Progress) -> CopyRepor
 
 
 def _require_free(storage: Storage, folder: Path) -> None:
+    """Raise ConfigurationError where a backup cannot be given the name ``folder``."""
     remedy = "name a folder that does not exist yet"
     if folder.is_relative_to(storage.root):
         raise ConfigurationError(f"{folder} lies in the data directory; {remedy}, elsewhere")
@@ -122,9 +126,9 @@ def _require_free(storage: Storage, folder: Path) -> None:
 
 @contextmanager
 def _new_folder(folder: Path, holder: str) -> Iterator[Storage]:
-    """A data directory that is named ``folder`` once the block has ended well, and removed else.
+    """Make a data directory, named ``folder`` once the block has ended well and removed else.
 
-    It is locked, so that the next backup can tell what a killed one left from what is being made.
+    It is locked, so that the next backup can tell one in the making from what a killed one left.
     """
     partial = folder.with_name(f"{folder.name}.partial-{secrets.token_hex(4)}")
     storage = Storage(partial)
@@ -149,6 +153,7 @@ def _new_folder(folder: Path, holder: str) -> Iterator[Storage]:
 
 
 def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed backups to the same name left; one in the making holds its lock."""
     for left in folder.parent.glob(f"{escape(folder.name)}.partial-" + "[0-9a-f]" * 8):
         with (
             suppress(ConfigurationError),
@@ -208,7 +213,8 @@ def _require_empty(storage: Storage, shared: Database | None) -> None:
 
 @contextmanager
 def _staging(storage: Storage) -> Iterator[Storage]:
-    """A place for artifacts that are not to be seen yet; a kill leaves them for the next start."""
+    """Make a place for artifacts that are not to be seen yet; the next start removes what a kill
+    leaves."""
     staged = Storage(storage.scratch / f"restore.{secrets.token_hex(4)}")
     try:
         staged.prepare()
@@ -231,7 +237,7 @@ def _move_artifacts(staged: Storage, target: Storage) -> None:
 
 @contextmanager
 def _new_database(storage: Storage, shared: Database | None = None) -> Iterator[Database]:
-    """A new SQLite file that gets its name when the block ends well; ``shared`` where given.
+    """Make a SQLite file, named when the block ends well; where given, use ``shared`` instead.
 
     It is left without a WAL: one file that can be read on a disk that cannot be written.
     """
@@ -257,19 +263,19 @@ def _new_database(storage: Storage, shared: Database | None = None) -> Iterator[
 
 
 def _copied_tables() -> list[Table]:
-    """All tables, parents first, but that of the identity: a copy is another house."""
+    """Return all tables, parents first, but that of the identity: a copy is another house."""
     return [table for table in Base.metadata.sorted_tables if table is not Identity.__table__]
 
 
 def _as_stored(column: Column[Any]) -> ColumnElement[Any]:
-    """A spec as the JSON that is stored: it is copied even where it can no longer be read."""
+    """Select a spec as the JSON that is stored, so that it is copied even where it is not valid."""
     if isinstance(column.type, SpecJSON):
         return type_coerce(column, JSON(none_as_null=True)).label(column.name)
     return column
 
 
 def _copy_rows(source: Session, target: Session) -> dict[str, int]:
-    """Every row of every table as the snapshot has it, parents first; how many of each."""
+    """Copy every row of every table, parents first; return how many, by table."""
     counts: dict[str, int] = {}
     for table in _copied_tables():
         counts[table.name] = 0
@@ -284,6 +290,7 @@ def _copy_rows(source: Session, target: Session) -> dict[str, int]:
 def _copy_artifacts(
     source: House, target: Storage, expected: Iterable[Artifact], copied: CopyReport
 ) -> None:
+    """Copy what is whole; note what is not, and what a client has deleted meanwhile."""
     for artifact in expected:
         try:
             copied.bytes += artifacts.copy(source.storage, artifact, target)
@@ -295,15 +302,18 @@ def _copy_artifacts(
 
 
 def _is_deleted(database: Database, artifact: Artifact) -> bool:
-    """Rows go before their artifacts, so a deletion that took a file from us is seen here."""
+    """Return whether a client deleted the artifact: its row goes before its files."""
     with database.read() as session:
         return session.get(_TABLES[artifact.kind], artifact.id) is None
 
 
-def _delete_rows(session: Session, gone: list[Artifact]) -> None:
-    """Leave what a deletion leaves. A job that had not ended when the snapshot was taken, and had
-    when its dataset was deleted, cannot go on: it is cancelled."""
-    for artifact in gone:
+def _delete_rows(session: Session, deleted: list[Artifact]) -> None:
+    """Delete the rows of artifacts that went while they were copied, as their deletion did.
+
+    A job that had not ended when the snapshot was taken, and had when its dataset was deleted,
+    cannot go on: it is cancelled.
+    """
+    for artifact in deleted:
         table = _TABLES[artifact.kind]
         session.execute(delete(table).where(table.id == artifact.id))
         if artifact.kind == "datasets":

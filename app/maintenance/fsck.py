@@ -15,6 +15,7 @@ from app.runtime.artifacts import Artifact, Finding, Progress, check, expected, 
 from app.storage import KINDS, MANIFEST, Storage
 
 _MOST_FAULTS = 20
+"""Lines that SQLite's own check may say."""
 
 
 @dataclass
@@ -22,8 +23,11 @@ class Report:
     """What was looked at, and what was found."""
 
     artifacts: int = 0
+    """How many were looked at."""
     bytes: int = 0
+    """Of those that are whole."""
     quarantined: int = 0
+    """Artifacts in quarantine."""
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -55,20 +59,20 @@ def fsck(storage: Storage, database: Database, progress: Progress) -> Report:
 
 
 def _database(session: Session) -> Iterator[Finding]:
-    """What SQLite says of itself; a Postgres has tools of its own."""
+    """Yield the faults that SQLite finds in itself; a Postgres has tools of its own."""
     if session.get_bind().dialect.name != "sqlite":
         return
     connection = session.connection()
-    for (said,) in connection.exec_driver_sql(f"PRAGMA integrity_check({_MOST_FAULTS})"):
-        if said != "ok":
-            yield _broken(said)
+    for (fault,) in connection.exec_driver_sql(f"PRAGMA integrity_check({_MOST_FAULTS})"):
+        if fault != "ok":
+            yield _broken(fault)
     for table, row, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
         yield _broken(f"row {row} of {table} belongs to a row of {parent} that is not there")
 
 
-def _broken(said: str) -> Finding:
+def _broken(fault: str) -> Finding:
     remedy = "restore all of it from a backup (fitserve restore BACKUP --data-dir NEW)"
-    return Finding("database", "fitserve.db", _printable(said), remedy)
+    return Finding("database", "fitserve.db", _printable(fault), remedy)
 
 
 def _unlisted_files(storage: Storage, artifact: Artifact, known: set[str]) -> Iterator[Finding]:
@@ -89,7 +93,7 @@ def _wrong_database(why: str) -> Finding:
 def _orphans(
     storage: Storage, artifacts: list[Artifact], database: Database, mismatch: str | None
 ) -> Iterator[Finding]:
-    """What no row names, and what a crash left in scratch."""
+    """Yield what no row names, and what a crash left in scratch."""
     known = {artifact.name for artifact in artifacts}
     remedy = "nothing to do: `fitserve serve` puts it into quarantine for a day when it starts"
     if database.shared:
@@ -114,5 +118,5 @@ def _names(folder: Path) -> list[str]:
 
 
 def _printable(text: str) -> str:
-    """On one line, whatever bytes somebody made a name of."""
+    """Return the text on one line, whatever bytes somebody made a name of."""
     return text if text.isprintable() else ascii(text)

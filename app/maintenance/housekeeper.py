@@ -30,15 +30,14 @@ from app.storage import Kind
 _SWEEP_EVERY_SECONDS = 600.0
 _RENEWALS_PER_LEASE = 4
 _ORPHANED_SECONDS = 3600.0
-"""Where others publish too: nobody takes an hour from an artifact's rename to its row."""
-
+"""Age of what is swept where others publish too: from rename to row nobody takes an hour."""
 _QUARANTINE_SECONDS = 24 * 3600.0
 
 log = logs.get("housekeeper")
 
 
 class Housekeeper:
-    """A thread; ``lease`` is that of this process's worker, ``None`` on SQLite."""
+    """Keeps the house in a thread; ``lease`` is its worker's, ``None`` on SQLite."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -65,7 +64,7 @@ class Housekeeper:
         self._thread.start()
 
     def _loop(self) -> None:
-        """Renew and rescue until the end; jobs are given back under a lease that still holds."""
+        """Renew, rescue and sweep until the jobs are released, under a lease that still holds."""
         pause = _SWEEP_EVERY_SECONDS
         if self.lease is not None:
             pause = self.lease.seconds / _RENEWALS_PER_LEASE
@@ -80,6 +79,7 @@ class Housekeeper:
                 log.exception("housekeeping failed; it goes on")
 
     def _renew_and_rescue(self) -> None:
+        """Extend our worker's lease, and release the jobs of workers that did not extend theirs."""
         if self.lease is None:
             return
         with self._context.database.write() as session:
@@ -95,9 +95,9 @@ class Housekeeper:
             self._context.signals.queued()
 
     def _was_away(self, seconds: float) -> bool:
-        """Whether we ourselves were cut off for longer than a lease, and just now.
+        """Return whether we ourselves were cut off for longer than a lease, and just now.
 
-        Then so may have been workers that are alive, and they get as long to come back.
+        Workers that are alive may have been too, and they get as long to come back.
         """
         now = time.monotonic()
         if now - self._renewed_at > seconds:
@@ -108,7 +108,7 @@ class Housekeeper:
     # ------------------------------------------------------------ sweeping
 
     def _clean_up(self) -> None:
-        """Once in a while: what is outdated goes."""
+        """Remove what is outdated."""
         self._swept_at = time.monotonic()
         storage = self._context.storage
         self._expire_checkpoints()
@@ -121,7 +121,7 @@ class Housekeeper:
             self._sweep(_ORPHANED_SECONDS)
 
     def _sweep(self, least_age_seconds: float) -> None:
-        """Move artifacts without a row to quarantine, those published so many seconds ago."""
+        """Move artifacts without a row to quarantine, if they were published so long ago."""
         storage = self._context.storage
         storage.empty_scratch(least_age_seconds)
         with self._context.database.read() as session:
@@ -144,7 +144,7 @@ class Housekeeper:
                 )
 
     def _expire_checkpoints(self) -> None:
-        """Forget the checkpoints of jobs that ended longer ago than they are to be kept."""
+        """Delete the checkpoints of jobs that ended more than ``checkpoint_days`` ago."""
         days = self._context.settings.checkpoint_days
         if days is None:
             return

@@ -15,6 +15,7 @@ from app.runtime.signals import Signals
 _CHANNEL = "fitserve"
 _QUEUE = "queue"
 _MODELS = "models"
+"""Payloads; any other is the id of a job."""
 _LISTEN_SECONDS = 1.0
 _RETRY_SECONDS = 2.0
 
@@ -22,7 +23,7 @@ log = logs.get("relay")
 
 
 class PostgresSignals(Signals):
-    """Passes on what happens here, and wakes those who wait here for what happens elsewhere."""
+    """Signals that reach the other processes too, and that are heard from them, in a thread."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
@@ -33,23 +34,28 @@ class PostgresSignals(Signals):
         self._thread = threading.Thread(target=self._listen, name="relay", daemon=True)
 
     def start(self) -> None:
+        """Begin to listen to the other processes."""
         self._thread.start()
 
     def close(self) -> None:
+        """Stop listening and sending; signals inside this process go on."""
         self._closed.set()
         self._thread.join(2 * _LISTEN_SECONDS)
         with self._sending:
             self._hang_up()
 
     def queued(self) -> None:
+        """Wake the workers of every process."""
         super().queued()
         self._send(_QUEUE)
 
     def changed(self, job_id: str) -> None:
+        """Wake those who wait for the job, in every process."""
         super().changed(job_id)
         self._send(job_id)
 
     def models_changed(self) -> None:
+        """Make every process look references to models up again."""
         super().models_changed()
         self._send(_MODELS)
 

@@ -171,7 +171,7 @@ def _downsample(series: Series, max_points: int) -> Series:
 def _extreme_positions(
     values: NDArray[np.float64], edges: NDArray[np.int64], extreme: np.ufunc
 ) -> NDArray[np.int64]:
-    """Return where in ``values`` ``(points,)`` each bucket's extreme stands first, ``(buckets,)``."""
+    """Return where each bucket's extreme stands first, ``(buckets,)`` of ``(points,)``."""
     sizes = np.diff(np.append(edges, len(values)))
     is_extreme = values == np.repeat(extreme.reduceat(values, edges), sizes)
     positions = np.flatnonzero(is_extreme)
