@@ -20,15 +20,15 @@ from app.ml.specs import (
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model version to start from."""
+    """A model version that training starts from."""
 
     ref: str
-    """``name@3``; never another one's."""
+    """``name@3``; an alias or the newest version is resolved to this."""
     card: Card
 
 
 def inherit(request: JobRequest, source: Pretrained, known: dict[str, Column]) -> JobRequest:
-    """With the source's features and preprocessing, which its weights were made for.
+    """Return the request with the source's features and preprocessing, which its weights fit.
 
     Raises InvalidRequest where the dataset or the request have others.
     """
@@ -41,19 +41,19 @@ def inherit(request: JobRequest, source: Pretrained, known: dict[str, Column]) -
         )
     for feature in card.preprocessing.features.features:
         column = known.get(feature.name)
-        shown = feature.name[:64]
+        short = feature.name[:64]
         if column is None:
             raise InvalidRequest.at(
-                "/model/model", f"'{source.ref}' reads a column '{shown}', which the dataset lacks"
+                "/model/model", f"'{source.ref}' reads a column '{short}', which the dataset lacks"
             )
         if column["type"] != feature.type:
             raise InvalidRequest.at(
                 "/model/model",
-                f"'{source.ref}' reads '{shown}' as {feature.type}, and here it is "
+                f"'{source.ref}' reads '{short}' as {feature.type}, and here it is "
                 f"{column['type']}; upload the table with its type given as {feature.type}",
             )
         if feature.name in request.targets:
-            raise InvalidRequest.at("/target", f"'{shown}' is a feature of '{source.ref}'")
+            raise InvalidRequest.at("/target", f"'{short}' is a feature of '{source.ref}'")
     own, given = card.spec.preprocessing, request.preprocessing
     for field in PreprocessingSpec.model_fields:
         if field == "target" or field not in given.model_fields_set:
@@ -68,12 +68,12 @@ def inherit(request: JobRequest, source: Pretrained, known: dict[str, Column]) -
 
 
 def inputs(source: Pretrained) -> Inputs:
-    """What its module is given."""
+    """Return the inputs of the source's module."""
     return source.card.preprocessing.features.inputs
 
 
 def complete(spec: JobSpec, source: Pretrained, outputs: int) -> JobSpec:
-    """With the source pinned to its version and its architecture told.
+    """Return the spec with the source's version and architecture written down.
 
     Raises InvalidRequest where a pattern freezes nothing, or all patterns everything.
     """
@@ -99,7 +99,7 @@ def complete(spec: JobSpec, source: Pretrained, outputs: int) -> JobSpec:
 
 
 def _with_outputs(source: Pretrained, outputs: int) -> Architecture:
-    """The source's architecture, its last ``Linear`` as wide as the target needs."""
+    """Return the source's architecture, its last ``Linear`` as wide as the target needs."""
     made_of = architecture_of(source.card.spec.model)
     if source.card.outputs == outputs or not isinstance(made_of, SequentialSpec):
         return made_of

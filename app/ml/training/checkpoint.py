@@ -1,4 +1,4 @@
-"""What it takes to go on training a module, bit for bit.
+"""Saving and restoring where a training stands, so that it goes on bit for bit.
 
 Beside the files of a model (``app.ml.inference.model_files``) a checkpoint has
 ``training.safetensors`` (optimizer, random state, losses of the epoch so far, the best weights)
@@ -29,7 +29,7 @@ _PLAIN = int | float | str | bool | None
 
 @dataclass
 class TrainState:
-    """Everything that changes while a module is trained."""
+    """Everything that changes while a module is trained; ``epoch`` and ``step`` count from 0."""
 
     model: nn.Module
     ema: EMA
@@ -38,19 +38,22 @@ class TrainState:
     best: BestWeights
     epoch: int = 0
     step: int = 0
-    """Batches of the epoch that are done."""
+    """Batches of the epoch that are done, so the number of the next."""
     losses: list[Tensor] = field(default_factory=list)
-    """Their losses."""
+    """Of these batches, one scalar each, on the model's device."""
     seconds: float = 0.0
     """Spent by all attempts before this one."""
     finished: bool = False
 
     def save(self, folder: Path, seconds: float) -> None:
-        """Write what ``restore`` reads into ``folder``, beside the module's own state."""
+        """Write what ``restore`` reads into ``folder``, beside a model's files.
+
+        ``seconds`` are those of all attempts so far.
+        """
         slots, options = _split_state(self.optimizer)
-        # only what was kept is wanted once training has ended
+        # a finished training needs no more than its best weights, which the model's files hold
         tensors = {} if self.finished else self._tensors(slots)
-        place = {
+        position = {
             "epoch": self.epoch,
             "step": self.step,
             "seconds": seconds,
@@ -61,9 +64,10 @@ class TrainState:
         }
         copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
         (folder / _TENSORS_FILE).write_bytes(to_bytes(copies))
-        (folder / _POSITION_FILE).write_text(json.dumps(place))
+        (folder / _POSITION_FILE).write_text(json.dumps(position))
 
     def _tensors(self, slots: StateDict) -> StateDict:
+        """Return all tensors of an unfinished training that the model's files do not hold."""
         tensors = {f"optimizer.{name}": tensor for name, tensor in slots.items()}
         tensors |= {f"best.{name}": tensor for name, tensor in (self.best.state or {}).items()}
         tensors |= {f"random.{name}": state for name, state in _random_state(self.model).items()}
@@ -75,31 +79,32 @@ class TrainState:
         return tensors
 
     def restore(self, folder: Path) -> None:
-        """Stand where ``save`` stood; ``folder`` has been verified by ``storage``."""
-        place = json.loads((folder / _POSITION_FILE).read_bytes())
+        """Take over the state that ``save`` wrote to ``folder``, which ``storage`` has verified."""
+        position = json.loads((folder / _POSITION_FILE).read_bytes())
         tensors = load_file(folder / _TENSORS_FILE)
         self.ema.module.load_state_dict(model_files.weights(folder))
-        self.epoch, self.step = place["epoch"], place["step"]
-        self.seconds, self.finished = place["seconds"], place["finished"]
-        self.best.restore(place["best"], _with_prefix("best.", tensors) or None)
+        self.epoch, self.step = position["epoch"], position["step"]
+        self.seconds, self.finished = position["seconds"], position["finished"]
+        self.best.restore(position["best"], _with_prefix("best.", tensors) or None)
         if self.finished:
             return
         if self.ema.module is not self.model:
             self.model.load_state_dict(_with_prefix("model.", tensors))
-        _restore(self.optimizer, _with_prefix("optimizer.", tensors), place["optimizer"])
+        _restore(self.optimizer, _with_prefix("optimizer.", tensors), position["optimizer"])
         if self.scheduler.rates is not None:
-            self.scheduler.rates.load_state_dict(place["scheduler"])
+            self.scheduler.rates.load_state_dict(position["scheduler"])
         device = next(self.model.parameters()).device
         self.losses = list(tensors["seen"].to(device)) if "seen" in tensors else []
         _set_random_state(_with_prefix("random.", tensors), device)  # last: nothing draws after it
 
 
 def _with_prefix(prefix: str, tensors: StateDict) -> StateDict:
+    """Return the tensors of that prefix, named without it."""
     return {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 def _split_state(optimizer: Optimizer) -> tuple[StateDict, dict[str, Any]]:
-    """Its slots as tensors, its options as plain data."""
+    """Return an optimizer's tensors, and the rest of its state as JSON takes it."""
     state = optimizer.state_dict()
     tensors: StateDict = {}
     plain: dict[str, Any] = {}
@@ -119,7 +124,7 @@ def _restore(optimizer: Optimizer, tensors: StateDict, options: dict[str, Any]) 
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    """What changes in a scheduler is numbers and lists of them; the rest comes from its spec."""
+    """Return what changes in a scheduler, numbers and lists of them; its spec gives the rest."""
 
     def fits(value: Any) -> bool:
         return isinstance(value, _PLAIN) or (
