@@ -33,18 +33,22 @@ from app.storage import Storage
 from app.worker.slots import Worker
 
 _DRAIN_SECONDS = 2
+"""How long uvicorn waits for open requests once it has been told to stop."""
 _CHECK_SECONDS = 5.0
+"""How long a SQLite file is checked at the start."""
 _WORKER_SECONDS = 4.5
+"""How long running jobs may take to write a checkpoint and stop."""
 _NOTICE_SECONDS = 1.0
 """How long requests are still answered after SIGTERM, so that a balancer sees /readyz turn."""
 _LAST_RESORT_SECONDS = 6.8
+"""After SIGTERM; then the process ends whatever still holds it."""
 
 log = logs.get("serve")
 
 
 @contextmanager
 def own_data(settings: Settings, holder: str) -> Iterator[tuple[Storage, Database]]:
-    """The data directory, made where it is missing, locked, and the database, migrated.
+    """Open the data directory, made where it is missing and locked, and the database, migrated.
 
     With Postgres several processes share the directory. Raises ConfigurationError where another
     process has it or the database is not ours.
@@ -59,18 +63,17 @@ def own_data(settings: Settings, holder: str) -> Iterator[tuple[Storage, Databas
             )
         database = open_database(settings, storage)
         try:
-            _require_whole(database)
-            identity.require_no_strangers(storage, database)
+            _require_undamaged(database)
+            identity.refuse_empty_database(storage, database)
             migrate.upgrade(database)
-            identity.meet(storage, database)
+            identity.pair(storage, database)
             yield storage, database
         finally:
             database.close()
 
 
-def _require_whole(database: Database) -> None:
-    """Raise ConfigurationError for a SQLite file that is damaged; a large one is looked at for a
-    few seconds only."""
+def _require_undamaged(database: Database) -> None:
+    """Raise ConfigurationError for a damaged SQLite file, as far as a few seconds tell."""
     if database.path is None or not database.path.exists():
         return
     faults = quick_check(database.path, _CHECK_SECONDS)
@@ -85,7 +88,7 @@ def _require_whole(database: Database) -> None:
 
 @contextmanager
 def locked_data(settings: Settings, holder: str, *, shared: bool) -> Iterator[Storage]:
-    """The data directory, made where it is missing, under its lock. Raises ConfigurationError."""
+    """Open the data directory, made where it is missing and locked. Raises ConfigurationError."""
     storage = Storage(settings.data_dir)
     try:
         storage.prepare()
@@ -98,7 +101,10 @@ def locked_data(settings: Settings, holder: str, *, shared: bool) -> Iterator[St
 
 
 def open_database(settings: Settings, storage: Storage, *, frozen: bool = False) -> Database:
-    """Postgres where the settings name one, else the SQLite file in the data directory."""
+    """Open the Postgres that the settings name, else the SQLite file in the data directory.
+
+    Raises ConfigurationError where the driver for Postgres is not installed.
+    """
     try:
         return Database(settings.postgres_url or storage.database_path, frozen=frozen)
     except ModuleNotFoundError as error:
@@ -108,11 +114,11 @@ def open_database(settings: Settings, storage: Storage, *, frozen: bool = False)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which tells the house at once that it is to stop: its own shutdown hook runs only
-    after open requests have ended, and some of them wait for jobs.
+    """uvicorn with a stop that reaches the worker at once: its own shutdown hook runs only after
+    open requests have ended, and some of them wait for jobs.
 
-    After SIGTERM it still answers (503 to /readyz and to new jobs) until running jobs are given
-    back, at least for a moment; Ctrl-C does not wait.
+    After SIGTERM it still answers (503 to /readyz and to new jobs) until running jobs are
+    released, at least for ``_NOTICE_SECONDS``; Ctrl-C does not wait.
     """
 
     def __init__(
@@ -120,9 +126,10 @@ class _Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self._context = context
-        self._give_back = release
+        self._release = release
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop on a first signal; end at once on a second."""
         if self._context.stopping.is_set():
             os._exit(128 + sig)  # asked twice: everything durable has been committed
         self._context.stopping.set()
@@ -136,7 +143,7 @@ class _Server(uvicorn.Server):
     def _wind_down(self, notice: float) -> None:
         self._context.signals.wake_all()
         until = time.monotonic() + notice
-        self._give_back()
+        self._release()
         time.sleep(max(0.0, until - time.monotonic()))
         # not uvicorn's own handler: it would raise the signal again before we have put things away
         self.should_exit = True
@@ -161,7 +168,7 @@ def run(settings: Settings) -> NoReturn:
             if ":" in settings.host
             else (f"http://{settings.host}:{port}")
         )
-        house = stack.enter_context(_House(settings, f"fitserve, process {os.getpid()}, {where}"))
+        house = stack.enter_context(_Process(settings, f"fitserve, process {os.getpid()}, {where}"))
         config = uvicorn.Config(
             create_app(house.context, house.worker_alive),
             log_config=None,
@@ -174,7 +181,7 @@ def run(settings: Settings) -> NoReturn:
         house.start()
         threading.Thread(target=_import_torch, args=[house.context], daemon=True).start()
         threading.Thread(target=house.context.parsers.prepare, daemon=True).start()
-        _look_for_default_model(house.context)
+        _warn_without_default_model(house.context)
         log.info("listening", url=where, data=str(house.context.storage.root))
         _Server(config, house.context, house.release).run(sockets=[listener])
     # All is put away. The interpreter's own end would take torch apart, for seconds on a busy
@@ -192,7 +199,7 @@ def work(settings: Settings) -> None:
         )
     if not settings.max_parallel_jobs:
         raise ConfigurationError("FITSERVE_MAX_PARALLEL_JOBS: a worker wants 1 or more")
-    with _House(settings, f"fitserve worker, process {os.getpid()}") as house:
+    with _Process(settings, f"fitserve worker, process {os.getpid()}") as house:
         stopping = house.context.stopping
 
         def stop(number: int, _frame: FrameType | None) -> None:
@@ -209,8 +216,8 @@ def work(settings: Settings) -> None:
             pass
 
 
-class _House:
-    """What serving and working have in common: the executor, the database, worker and keeper."""
+class _Process:
+    """What serving and working share: data, executor, worker and housekeeper of this process."""
 
     def __init__(self, settings: Settings, holder: str) -> None:
         logs.configure(settings.log_level, settings.log_format)
@@ -235,13 +242,13 @@ class _House:
             if settings.postgres_url is not None:
                 from app.runtime.postgres_signals import PostgresSignals
 
-                signals = relay = PostgresSignals(settings.postgres_url)
-                relay.start()
-                stack.callback(relay.close)
+                signals = postgres_signals = PostgresSignals(settings.postgres_url)
+                postgres_signals.start()
+                stack.callback(postgres_signals.close)
             self.context = Context(settings, storage, database, parsers, signals, stopping)
-            self._keeper = Housekeeper(self.context)
+            self._housekeeper = Housekeeper(self.context)
             if executor is not None:
-                self._worker = Worker(self.context, executor, self._keeper.lease)
+                self._worker = Worker(self.context, executor, self._housekeeper.lease)
             stack.callback(self.release)
             self._stack = stack.pop_all()
         return self
@@ -250,8 +257,8 @@ class _House:
         self._stack.close()
 
     def start(self) -> None:
-        """Take back and sweep what was left, then begin to train."""
-        self._keeper.start()
+        """Release and sweep what an earlier process left, then begin to train."""
+        self._housekeeper.start()
         if self._worker is not None:
             self._worker.start()
 
@@ -264,11 +271,15 @@ class _House:
         self.context.closed.set()
 
     def worker_alive(self) -> bool:
+        """Return whether jobs are run, or are none of this process's business."""
         return self._worker is None or self._worker.alive()
 
 
 def _listen(settings: Settings) -> socket.socket:
-    """Bind before anything else, so that a taken port is said in one line."""
+    """Bind before anything else, so that a taken port is said in one line.
+
+    Raises ConfigurationError.
+    """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -283,8 +294,8 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _look_for_default_model(context: Context) -> None:
-    """It may be trained later; a name that is wrong should be noticed now."""
+def _warn_without_default_model(context: Context) -> None:
+    """Warn where the default model does not exist: it may yet be trained, or its name is wrong."""
     ref = context.settings.default_model
     if ref is not None:
         try:
@@ -295,7 +306,7 @@ def _look_for_default_model(context: Context) -> None:
 
 
 def _import_torch(context: Context) -> None:
-    """So that the first prediction does not wait for it, and an empty server does without it."""
+    """Import torch before the first prediction needs it; an empty server does without it."""
     mark = context.signals.queue_mark
     _, stored = health.counts(context)
     if not stored["models"]:

@@ -16,17 +16,17 @@ _POSTGRES = re.compile(r"^postgres(ql)?(\+psycopg)?://")
 
 
 def memory_of_machine() -> int:
-    """Bytes of memory that there are, as the machine or the container's limit has it."""
-    there_is = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Return the bytes of memory of this machine, or of the container's limit (cgroup v2)."""
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
     except OSError:
-        return there_is
-    return min(there_is, int(limit)) if limit.isdigit() else there_is
+        return installed
+    return min(installed, int(limit)) if limit.isdigit() else installed
 
 
 class Settings(BaseSettings):
-    """What one server may be told; every field can be set as ``FITSERVE_<FIELD>``."""
+    """The settings of one process; every field can be set as ``FITSERVE_<FIELD>``."""
 
     model_config = SettingsConfigDict(
         env_prefix="FITSERVE_", frozen=True, extra="forbid", env_ignore_empty=True
@@ -141,7 +141,7 @@ class Settings(BaseSettings):
             return False
 
     def require_safe_host(self) -> None:
-        """Refuse to listen beyond loopback without a key (raises ConfigurationError)."""
+        """Raise ConfigurationError where ``host`` lies beyond loopback and there is no key."""
         if not self.on_loopback and self.api_key is None:
             raise ConfigurationError(
                 f"refusing to listen on {self.host} without a key: anyone who reaches it could "
@@ -151,13 +151,13 @@ class Settings(BaseSettings):
 
 
 def unknown_settings() -> list[str]:
-    """Variables that look like ours and are not: a typo, or a setting of another version."""
+    """Return variables that look like ours and are not: typos, or of another version."""
     known = {f"FITSERVE_{name}".upper() for name in Settings.model_fields}
     return sorted(name for name in os.environ if name.startswith("FITSERVE_") and name not in known)
 
 
 def load_settings(**overrides: object) -> Settings:
-    """Settings from the environment, with the command line's ``overrides`` on top.
+    """Return settings from the environment, with the command line's ``overrides`` on top.
 
     Raises ConfigurationError naming the variable that is wrong.
     """
@@ -167,5 +167,5 @@ def load_settings(**overrides: object) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = f"FITSERVE_{'.'.join(str(part) for part in first['loc'])}".upper()
-        said = first["msg"].removeprefix("Value error, ")
-        raise ConfigurationError(f"{name}: {said}") from error
+        problem = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(f"{name}: {problem}") from error

@@ -26,10 +26,11 @@ Kind = Literal["datasets", "models", "checkpoints"]
 KINDS: tuple[Kind, ...] = ("datasets", "models", "checkpoints")
 
 MANIFEST = "manifest.json"
-_CHUNK = 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024
 _PROBE_BYTES = 64 * 1024
-_LEAST_FREE = 64 * 1024 * 1024
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What ``Storage.check`` writes to find out whether the disk takes it."""
+_LEAST_FREE_BYTES = 64 * 1024 * 1024
+_DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
@@ -38,7 +39,7 @@ def explain_os_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno in _DISK_FULL_ERRORS:
             raise StorageFull("no room left on the data disk; free some and try again") from error
         if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}:
             raise Unavailable(f"the data directory cannot be written: {error.strerror}") from error
@@ -49,32 +50,32 @@ def explain_os_errors() -> Iterator[None]:
         raise
 
 
-def require_room(folder: Path, least: int | None = None) -> None:
-    """Raise StorageFull where the disk of ``folder`` has fewer than ``least`` bytes free.
+def require_room(folder: Path, least_bytes: int | None = None) -> None:
+    """Raise StorageFull where the disk of ``folder`` has fewer than ``least_bytes`` free.
 
-    Left out: 64 MiB, or a hundredth of a small disk; the job table must always find room.
+    The default is 64 MiB, or a hundredth of a small disk; the job table must always find room.
     """
     with explain_os_errors():
         disk = shutil.disk_usage(folder)
-    least = min(_LEAST_FREE, disk.total // 100) if least is None else least
-    if disk.free < least:
+    least_bytes = min(_LEAST_FREE_BYTES, disk.total // 100) if least_bytes is None else least_bytes
+    if disk.free < least_bytes:
         raise StorageFull(
-            f"{disk.free} bytes are free on the data disk, and {least} are to stay so; "
+            f"{disk.free} bytes are free on the data disk, and {least_bytes} are to stay so; "
             "free some and try again"
         )
 
 
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file, read in chunks."""
+    """Return the hex SHA-256 of a file, read in chunks."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
+        while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
 
 
 def sync(path: Path) -> None:
-    """Have a file, or the names in a folder, on the disk before going on."""
+    """Wait until a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -83,7 +84,7 @@ def sync(path: Path) -> None:
 
 
 def _discard(path: Path) -> None:
-    """Remove what is there, a folder or whatever somebody put in its place, as far as it goes."""
+    """Remove a folder, or whatever somebody put in its place, as far as the disk lets go of it."""
     with suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -99,19 +100,22 @@ class Storage:
 
     @property
     def database_path(self) -> Path:
+        """The SQLite file, where that is used."""
         return self.root / "fitserve.db"
 
     @property
     def lock_path(self) -> Path:
+        """The file whose lock is the directory's; it holds the name of who has it."""
         return self.root / "fitserve.lock"
 
     @property
     def identity_path(self) -> Path:
+        """What ``runtime.identity`` writes: the database that belongs to this directory."""
         return self.root / "identity.json"
 
     @property
     def quarantine(self) -> Path:
-        """Where sweeps put what no row names, a folder a sweep: ``<sweep>/<kind>/<id>``."""
+        """Where each sweep puts what no row names: ``<sweep>/<kind>/<id>``."""
         return self.root / "quarantine"
 
     @property
@@ -120,17 +124,17 @@ class Storage:
         return self.root / "tmp"
 
     def prepare(self) -> None:
-        """Make the root and its rooms."""
+        """Make the root and its folders. Raises StorageFull or Unavailable."""
         with explain_os_errors():
             for name in (*KINDS, "tmp", "quarantine"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
 
     def path(self, kind: Kind, artifact_id: str) -> Path:
-        """The artifact's directory, whether or not it exists."""
+        """Return the artifact's directory, whether or not it exists."""
         return self.root / kind / artifact_id
 
     def check(self) -> str:
-        """``ok``, or why nothing can be stored just now; found out by trying."""
+        """Try to write; return ``ok``, or why nothing can be stored just now."""
         if not all((self.root / kind).is_dir() for kind in KINDS):
             return "folders are missing from the data directory"
         probe = self.scratch / f"check.{secrets.token_hex(4)}"
@@ -149,7 +153,7 @@ class Storage:
 
         Raises StorageFull or Unavailable; nothing of the draft stays behind on any error.
         """
-        draft = made = self.scratch / f"{artifact_id}.{secrets.token_hex(4)}"
+        draft = written = self.scratch / f"{artifact_id}.{secrets.token_hex(4)}"
         final = self.path(kind, artifact_id)
         try:
             with explain_os_errors():
@@ -157,13 +161,14 @@ class Storage:
                 yield draft
                 self._seal(draft)
                 os.rename(draft, final)
-                made = final
+                written = final
                 sync(final.parent)
         except BaseException:
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(written, ignore_errors=True)
             raise
 
     def _seal(self, draft: Path) -> None:
+        """Write the manifest, and wait until all of the draft is on the disk."""
         files = {}
         for path in sorted(draft.iterdir()):
             sync(path)
@@ -176,7 +181,10 @@ class Storage:
         sync(draft)
 
     def file(self, kind: Kind, artifact_id: str, name: str) -> tuple[Path, str, int]:
-        """``(path, sha256, size)`` of one file of an artifact, as its manifest has it."""
+        """Return path, hex SHA-256 and bytes of a file of an artifact, as its manifest has it.
+
+        Raises ArtifactCorrupt where it is missing or has another size.
+        """
         folder = self.path(kind, artifact_id)
         try:
             entry = json.loads((folder / MANIFEST).read_bytes())["files"][name]
@@ -189,7 +197,10 @@ class Storage:
             ) from error
 
     def verified(self, kind: Kind, artifact_id: str) -> Path:
-        """The artifact's directory after every file matched its hash (else ArtifactCorrupt)."""
+        """Return the artifact's directory, every file of which matches its hash.
+
+        Raises ArtifactCorrupt where one does not.
+        """
         folder = self.path(kind, artifact_id)
         for name in self._names(folder):
             path, sha256, _ = self.file(kind, artifact_id, name)
@@ -200,23 +211,23 @@ class Storage:
         return folder
 
     def _names(self, folder: Path) -> list[str]:
-        """The files of an artifact; one that cannot be where the manifest does not tell."""
+        """Return the names of an artifact's files; an impossible one for a damaged manifest."""
         try:
             return list(json.loads((folder / MANIFEST).read_bytes())["files"]) or [""]
         except (OSError, ValueError, KeyError, TypeError):
             return [""]
 
     def remove(self, kind: Kind, artifact_id: str) -> None:
-        """Delete an artifact; readers see it whole or not at all. Missing is fine.
+        """Delete an artifact, where there is one; readers see it whole or not at all.
 
-        One that the disk does not let go of is nobody's any more; the next start sweeps it.
+        What the disk does not let go of no row names any more; the next start sweeps it.
         """
-        grave = self.scratch / f"{artifact_id}.{secrets.token_hex(4)}.deleted"
+        deleted = self.scratch / f"{artifact_id}.{secrets.token_hex(4)}.deleted"
         try:
-            os.rename(self.path(kind, artifact_id), grave)
+            os.rename(self.path(kind, artifact_id), deleted)
         except OSError:
             return
-        _discard(grave)
+        _discard(deleted)
 
     def replace(self, path: Path, content: bytes) -> None:
         """Write a file under its name, whole or not at all. Raises OSError."""
@@ -231,14 +242,16 @@ class Storage:
             draft.unlink(missing_ok=True)
         sync(path.parent)
 
-    def sweep(self, kind: Kind, known: Collection[str], least_age: float = 0.0) -> list[str]:
-        """Move artifacts of ``kind`` that no database row names to quarantine; returns their ids.
+    def sweep(
+        self, kind: Kind, known: Collection[str], least_age_seconds: float = 0.0
+    ) -> list[str]:
+        """Move artifacts of ``kind`` that no database row names to quarantine; return their ids.
 
-        Where others may be publishing, ``least_age`` seconds must have passed since they did. The
+        Where others may be publishing, ``least_age_seconds`` must have passed since they did. The
         caller has made sure that the database is this directory's.
         """
         orphans = [path for path in (self.root / kind).iterdir() if path.name not in known]
-        old = [path for path in orphans if self._is_older(path, least_age)]
+        old = [path for path in orphans if self._is_older(path, least_age_seconds)]
         if old:
             folder = self.quarantine / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.{kind}"
             folder = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}") / kind
@@ -249,26 +262,26 @@ class Storage:
                 sync(folder)
         return [path.name for path in old]
 
-    def empty_quarantine(self, least_age: float) -> int:
-        """Remove what sweeps moved away at least so many seconds ago; returns how many artifacts.
+    def empty_quarantine(self, least_age_seconds: float) -> int:
+        """Remove what sweeps moved away at least so long ago; return how many artifacts.
 
         By the clock of the file system.
         """
         removed = 0
         for sweep in self.quarantine.iterdir():
-            if self._is_older(sweep, least_age):
+            if self._is_older(sweep, least_age_seconds):
                 removed += sum(1 for _ in sweep.glob("*/*"))
                 _discard(sweep)
         return removed
 
-    def empty_scratch(self, least_age: float = 0.0) -> None:
-        """Drop the drafts and uploads that a crash left, those last written so long ago."""
+    def empty_scratch(self, least_age_seconds: float = 0.0) -> None:
+        """Remove the drafts and uploads that a crash left, if last written so long ago."""
         for path in self.scratch.iterdir():
-            if self._is_older(path, least_age):
+            if self._is_older(path, least_age_seconds):
                 _discard(path)
 
     def _is_older(self, path: Path, seconds: float) -> bool:
-        """By the clock of the file system, which all who share it share."""
+        """Return whether nothing was written there for so long, by the file system's own clock."""
         if not seconds:
             return True
         probe = self.scratch / f"clock.{secrets.token_hex(4)}"

@@ -77,8 +77,8 @@ def _end(_number: int, _frame: FrameType | None) -> None:
     sys.exit(0)
 
 
-def _end_tidily() -> None:
-    """By an exception when told to end, so that what is half made is removed."""
+def _exit_on_signals() -> None:
+    """End by an exception on SIGTERM and SIGHUP, so that what is half made is removed."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         sys.exit(128 + number)
@@ -151,7 +151,7 @@ def backup(
     `fitserve serve --data-dir DIR` just works (without FITSERVE_DATABASE_URL). DIR appears when all
     of it is on the disk. Exits 1, keeping the backup, where artifacts were missing or damaged.
     """
-    _end_tidily()
+    _exit_on_signals()
     settings = load_settings(data_dir=data_dir)
     from app.cli import maintenance
 
@@ -172,7 +172,7 @@ def restore(
     So `backup` and `restore` also move everything from SQLite to Postgres and back. Without a
     Postgres, `fitserve serve --data-dir BACKUP` just works: a backup is a data directory itself.
     """
-    _end_tidily()
+    _exit_on_signals()
     settings = load_settings(data_dir=data_dir)
     from app.cli import maintenance
 

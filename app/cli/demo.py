@@ -33,14 +33,14 @@ JOB: dict[str, Any] = {
     "register_as": "diamonds",
 }
 _READY_SECONDS = 60
-_LOOK_EVERY = 0.15
+_POLL_SECONDS = 0.15
 _STOP_SECONDS = 15
 
 console = Console(highlight=False, soft_wrap=True)
 
 
 def run(folder: Path) -> None:
-    """Show the whole path; everything it makes lies in ``folder``. Raises FitserveError."""
+    """Walk the whole path; everything it makes lies in ``folder``. Raises FitserveError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -59,7 +59,7 @@ def run(folder: Path) -> None:
 
 @contextmanager
 def _server(folder: Path) -> Iterator[httpx.Client]:
-    """A server of our own on a free port; ended with SIGTERM, whatever happens."""
+    """Start a server on a free port; it is ended with SIGTERM, whatever happens."""
     settings = load_settings()
     port = _free_port()
     url = f"http://127.0.0.1:{port}"
@@ -105,8 +105,8 @@ def _wait_ready(client: httpx.Client, process: subprocess.Popen[bytes], log: Pat
     deadline = time.monotonic() + _READY_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            said = log.read_text().strip().splitlines() or ["it said nothing"]
-            raise FitserveError(f"the server did not start: {said[-1]}")
+            lines = log.read_text().strip().splitlines() or ["it said nothing"]
+            raise FitserveError(f"the server did not start: {lines[-1]}")
         try:
             if client.get("/readyz").status_code == httpx.codes.OK:
                 return
@@ -116,8 +116,8 @@ def _wait_ready(client: httpx.Client, process: subprocess.Popen[bytes], log: Pat
     raise FitserveError(f"the server was not ready after {_READY_SECONDS} s; see {log}")
 
 
-def _ask(client: httpx.Client, method: str, path: str, **options: Any) -> Any:
-    """One request; its JSON, or the problem it was answered with as an error."""
+def _request(client: httpx.Client, method: str, path: str, **options: Any) -> Any:
+    """Return the JSON that a request is answered with. Raises FitserveError for a problem."""
     response = client.request(method, path, **options)
     if response.is_error:
         raise FitserveError(f"{method} {path}: {response.json()['detail']}")
@@ -129,7 +129,7 @@ def _ask(client: httpx.Client, method: str, path: str, **options: Any) -> Any:
 
 def _upload(client: httpx.Client) -> None:
     table = gzip.decompress((files("app") / "data" / "diamonds.csv.gz").read_bytes())
-    dataset = _ask(
+    dataset = _request(
         client,
         "POST",
         "/v1/datasets",
@@ -142,8 +142,8 @@ def _upload(client: httpx.Client) -> None:
 
 
 def _train(client: httpx.Client) -> Any:
-    job = _ask(client, "POST", "/v1/jobs", json=JOB)
-    split = _ask(client, "GET", f"/v1/jobs/{job['id']}/split")
+    job = _request(client, "POST", "/v1/jobs", json=JOB)
+    split = _request(client, "GET", f"/v1/jobs/{job['id']}/split")
     console.print(
         f"[bold]Training[/] {job['id']} on {split['train']:,} rows, "
         f"{split['validation']:,} to validate, {split['test']:,} to test"
@@ -158,7 +158,7 @@ def _train(client: httpx.Client) -> Any:
         nan = float("nan")
         bar = progress.add_task("train", total=JOB["epochs"], train=nan, validation=nan)
         while True:
-            job = _ask(client, "GET", f"/v1/jobs/{job['id']}")
+            job = _request(client, "GET", f"/v1/jobs/{job['id']}")
             if last := job["metrics"]["last"]:
                 progress.update(
                     bar,
@@ -169,16 +169,16 @@ def _train(client: httpx.Client) -> Any:
             if job["status"] in ("succeeded", "failed", "cancelled"):
                 progress.update(bar, total=job["progress"]["epoch"])
                 break
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_POLL_SECONDS)
     if job["status"] != "succeeded":
         raise FitserveError(f"the job ended as {job['status']}: {job['error']}")
     if job["progress"]["epoch"] < JOB["epochs"]:
         patience = job["spec"]["early_stopping"]["patience"]
         console.print(f"[bold]Stopped early:[/] no better validation loss for {patience} epochs")
-    test, guess = job["metrics"]["test"], job["metrics"]["baseline"]
+    test, baseline = job["metrics"]["test"], job["metrics"]["baseline"]
     console.print(
         f"[bold]Tested[/] on rows it never saw: mean error ${test['mae']:,.0f} "
-        f"(guessing the mean price: ${guess['mae']:,.0f}), R² {test['r2']:.3f}; "
+        f"(guessing the mean price: ${baseline['mae']:,.0f}), R² {test['r2']:.3f}; "
         f"kept the weights of epoch {job['metrics']['best']['epoch']}"
     )
     return job
@@ -193,23 +193,25 @@ def _draw(client: httpx.Client, job: Any, folder: Path) -> None:
 
 
 def _predict(client: httpx.Client, job: Any) -> None:
-    numbers = _ask(client, "GET", f"/v1/jobs/{job['id']}/split/test", params={"limit": 3})["rows"]
+    numbers = _request(client, "GET", f"/v1/jobs/{job['id']}/split/test", params={"limit": 3})[
+        "rows"
+    ]
     rows = [
-        _ask(client, "GET", "/v1/datasets/diamonds/rows", params={"offset": n, "limit": 1})["rows"][
-            0
-        ]
+        _request(client, "GET", "/v1/datasets/diamonds/rows", params={"offset": n, "limit": 1})[
+            "rows"
+        ][0]
         for n in numbers
     ]
     features = [{k: v for k, v in row.items() if k != "price"} for row in rows]
-    answer = _ask(client, "POST", "/v1/models/diamonds/predict", json={"rows": features})
+    answer = _request(client, "POST", "/v1/models/diamonds/predict", json={"rows": features})
     table = Table(title=f"Predictions of {answer['model']}, version {answer['version']}")
     for column in ("carat", "cut", "color", "clarity", "price", "predicted"):
         table.add_column(
             column, justify="left" if column in ("cut", "color", "clarity") else "right"
         )
     for row, predicted in zip(rows, answer["predictions"], strict=True):
-        shown = [str(row[name]) for name in ("carat", "cut", "color", "clarity")]
-        table.add_row(*shown, f"${row['price']:,}", f"${predicted:,.0f}")
+        cells = [str(row[name]) for name in ("carat", "cut", "color", "clarity")]
+        table.add_row(*cells, f"${row['price']:,}", f"${predicted:,.0f}")
     console.print(table)
 
 

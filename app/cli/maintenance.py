@@ -1,4 +1,4 @@
-"""Upkeep from the command line: look for damage, save everything, put it back."""
+"""Maintenance from the command line: look for damage, save everything, put it back."""
 
 import os
 import time
@@ -18,33 +18,36 @@ from app.db.session import Database
 from app.errors import ConfigurationError
 from app.maintenance import backup as copying
 from app.maintenance import fsck as checking
-from app.maintenance.backup import Copied, House
+from app.maintenance.backup import CopyReport, House
 from app.runtime import identity
-from app.runtime.artifacts import Artifact, Finding, Track
+from app.runtime.artifacts import Artifact, Finding, Progress
 from app.settings import Settings
 from app.storage import Storage
 
 
 def fsck(settings: Settings) -> bool:
-    """Say what is wrong in the data directory; whether nothing is. Raises ConfigurationError."""
+    """Print what is wrong in the data directory; return whether nothing is.
+
+    Raises ConfigurationError.
+    """
     storage = _existing(settings)
     with (
         lock_data_dir(storage.lock_path, _holder("fsck")),
         closing(house.open_database(settings, storage, frozen=True)) as database,
     ):
         migrate.require_current(database)
-        report = checking.fsck(storage, database, _track("checking"))
-    _tell(report.findings)
+        report = checking.fsck(storage, database, _progress("checking"))
+    _print(report.findings)
     found = len(report.findings)
-    said = "all is well" if not found else f"{found} finding{'s' if found > 1 else ''}"
+    result = "all is well" if not found else f"{found} finding{'s' if found > 1 else ''}"
     if report.quarantined:
-        said += f"; {report.quarantined} artifacts in quarantine, removed a day after they came"
-    typer.echo(f"checked {report.artifacts} artifacts, {decimal(report.bytes)}: {said}")
+        result += f"; {report.quarantined} artifacts in quarantine, removed a day after they came"
+    typer.echo(f"checked {report.artifacts} artifacts, {decimal(report.bytes)}: {result}")
     return not found
 
 
 def adopt(settings: Settings) -> None:
-    """Have database and data directory belong together. Raises ConfigurationError."""
+    """Make database and data directory belong together. Raises ConfigurationError."""
     _existing(settings)
     with (
         house.locked_data(settings, _holder("adopt"), shared=False) as storage,
@@ -61,12 +64,12 @@ def adopt(settings: Settings) -> None:
 
 
 def backup(settings: Settings, folder: Path) -> bool:
-    """Save everything in ``folder``; whether nothing was lost. Raises FitserveError."""
+    """Save everything in ``folder``; return whether nothing was lost. Raises FitserveError."""
     storage, started = _existing(settings), time.monotonic()
     with closing(house.open_database(settings, storage)) as database:
         migrate.require_current(database)
         source = House(storage, database)
-        copied = copying.backup(source, folder, _holder("backup"), _track("saving"))
+        copied = copying.backup(source, folder, _holder("backup"), _progress("saving"))
     return _summarise(
         copied,
         f"saved in {folder}",
@@ -77,7 +80,7 @@ def backup(settings: Settings, folder: Path) -> bool:
 
 
 def restore(settings: Settings, folder: Path) -> bool:
-    """Fill an empty house from ``folder``; whether nothing was lost. Raises FitserveError."""
+    """Fill an empty house from ``folder``; return whether all came over. Raises FitserveError."""
     source, started = Storage(folder), time.monotonic()
     with (
         closing(_readable(source, settings.data_dir)) as database,
@@ -85,7 +88,7 @@ def restore(settings: Settings, folder: Path) -> bool:
         closing(house.open_database(settings, target)) as own,
     ):
         shared = own if own.shared else None
-        copied = copying.restore(House(source, database), target, shared, _track("restoring"))
+        copied = copying.restore(House(source, database), target, shared, _progress("restoring"))
     where = f"{settings.data_dir}" + (f" and {own}" if own.shared else "")
     start = f"start it with `fitserve serve --data-dir {settings.data_dir}`"
     if own.shared:
@@ -94,7 +97,7 @@ def restore(settings: Settings, folder: Path) -> bool:
 
 
 def _readable(source: Storage, target: Path) -> Database:
-    """The database of a backup. Raises ConfigurationError, having made nothing."""
+    """Open the database of a backup. Raises ConfigurationError, having made nothing."""
     if not source.database_path.exists():
         raise ConfigurationError(
             f"{source.root} is no backup: there is no {source.database_path.name}"
@@ -107,7 +110,7 @@ def _readable(source: Storage, target: Path) -> Database:
 
 
 def _existing(settings: Settings) -> Storage:
-    """The data directory, which must be there; nothing is made. Raises ConfigurationError."""
+    """Return the data directory. Raises ConfigurationError where there is none; makes nothing."""
     storage = Storage(settings.data_dir)
     needed = storage.root if settings.postgres_url else storage.database_path
     if not needed.exists():
@@ -121,8 +124,8 @@ def _holder(command: str) -> str:
     return f"fitserve {command}, process {os.getpid()}"
 
 
-def _track(doing: str) -> Track:
-    """A bar on a terminal, nothing elsewhere."""
+def _progress(doing: str) -> Progress:
+    """Return a progress bar for a terminal; elsewhere it shows nothing."""
     console = Console(stderr=True)
 
     def show(artifacts: Sequence[Artifact]) -> Iterable[Artifact]:
@@ -132,9 +135,10 @@ def _track(doing: str) -> Track:
     return show
 
 
-def _summarise(copied: Copied, done: str, started: float, what_next: str) -> bool:
+def _summarise(copied: CopyReport, done: str, started: float, what_next: str) -> bool:
+    """Print how a copy went; return whether nothing was lost."""
     rows, took = copied.rows, f"{decimal(copied.bytes)} in {time.monotonic() - started:.1f} s"
-    _tell(copied.lost)
+    _print(copied.lost)
     if copied.lost:
         what_next = f"{len(copied.lost)} artifacts could not be copied, see above"
     typer.echo(
@@ -144,6 +148,6 @@ def _summarise(copied: Copied, done: str, started: float, what_next: str) -> boo
     return not copied.lost
 
 
-def _tell(findings: list[Finding]) -> None:
+def _print(findings: list[Finding]) -> None:
     for finding in findings:
         typer.echo(str(finding))

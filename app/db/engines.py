@@ -1,4 +1,4 @@
-"""How each kind of database is talked to: SQLite in a file of ours, or a Postgres of yours."""
+"""Engines for both kinds of database: SQLite in a file of ours, or a Postgres of yours."""
 
 import sqlite3
 from pathlib import Path
@@ -11,23 +11,29 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from app.errors import FitserveError, InvalidRequest, StorageFull, Unavailable
 
 _READERS = 8
+"""SQLite connections that read at once."""
 _CONNECTIONS = 8
+"""Postgres connections that are kept open; as many again may be opened."""
 _POOL_SECONDS = 30
+"""How long to wait for a free SQLite connection."""
 _WAL_BYTES = 16 * 1024 * 1024
-_PATIENCE = (
+"""What SQLite cuts its log back to once it has grown larger."""
+_TIMEOUTS = (
     "-c lock_timeout=10s -c statement_timeout=60s -c idle_in_transaction_session_timeout=15s"
 )
-_NO_ROOM = "53100"
-# connection, transaction rollback (deadlock), resources, operator intervention, lock not available
-_PASSING = ("08", "40", "53", "57", "55P03")
+_DISK_FULL = "53100"
+"""Postgres's SQLSTATE."""
+_TRANSIENT = ("08", "40", "53", "57", "55P03")
+"""SQLSTATEs, or how they begin, of what passes: connection, transaction rollback (deadlock),
+resources, operator intervention, lock not available."""
 
 
 def sqlite(
     path: Path, *, read_only: bool = False, frozen: bool = False, foreign_keys: bool = True
 ) -> Engine:
-    """Connections to a SQLite file: one that writes and begins IMMEDIATE, or several that read.
+    """Make an engine for a SQLite file: one writer that begins IMMEDIATE, or several readers.
 
-    Reading leaves SQLite's own files beside it, unless it is ``frozen``: nobody can be writing.
+    Reading leaves SQLite's own files beside it, unless it is ``frozen``: nobody can be writing it.
     """
     mode = "ro" if read_only else "rwc"
     if frozen and not _has_wal(path):
@@ -64,39 +70,39 @@ def sqlite(
 
 
 def _has_wal(path: Path) -> bool:
-    """Whether a crash left writes that are not in the file itself yet."""
+    """Return whether a crash left writes that are not in the file itself yet."""
     wal = path.with_name(f"{path.name}-wal")
     return wal.exists() and wal.stat().st_size > 0
 
 
 def postgres(url: URL, *, patient: bool = False) -> Engine:
-    """Connections to a Postgres; a ``patient`` engine waits for locks as long as it takes."""
+    """Make an engine for a Postgres; a ``patient`` one waits for locks as long as it takes."""
     pool: type[Pool] = NullPool if patient else QueuePool
     sizes = {} if patient else {"pool_size": _CONNECTIONS, "max_overflow": _CONNECTIONS}
-    told: dict[str, Any] = {"connect_timeout": 10}
+    arguments: dict[str, Any] = {"connect_timeout": 10}
     if not patient and "options" not in url.query:
-        told["options"] = _PATIENCE
-    return create_engine(url, poolclass=pool, pool_pre_ping=True, connect_args=told, **sizes)
+        arguments["options"] = _TIMEOUTS
+    return create_engine(url, poolclass=pool, pool_pre_ping=True, connect_args=arguments, **sizes)
 
 
-def explained(error: DBAPIError) -> FitserveError | None:
-    """What a driver's error means to a client; ``None`` where it is our own mistake."""
-    said = str(error.orig)
+def explain(error: DBAPIError) -> FitserveError | None:
+    """Return what a driver's error means to a client; ``None`` where it is our own mistake."""
+    message = str(error.orig)
     if isinstance(error.orig, sqlite3.Error):
-        if "full" in said:
+        if "full" in message:
             return StorageFull("no room left for the database; free some disk")
-        if "malformed" in said or "not a database" in said:
+        if "malformed" in message or "not a database" in message:
             return Unavailable(
-                f"the database is damaged ({said}); stop fitserve and look with `fitserve fsck`"
+                f"the database is damaged ({message}); stop fitserve and look with `fitserve fsck`"
             )
-        if any(word in said for word in ("disk I/O", "readonly", "locked", "unable to open")):
-            return Unavailable(f"the database cannot be used now: {said}")
+        if any(word in message for word in ("disk I/O", "readonly", "locked", "unable to open")):
+            return Unavailable(f"the database cannot be used now: {message}")
         return None
-    if "NUL (0x00)" in said:
+    if "NUL (0x00)" in message:
         return InvalidRequest("text cannot hold the NUL character; leave it out")
     state = getattr(error.orig, "sqlstate", None)
-    if state == _NO_ROOM:
+    if state == _DISK_FULL:
         return StorageFull("no room left for the database; free some disk")
-    if error.connection_invalidated or state is None or state.startswith(_PASSING):
-        return Unavailable(f"the database cannot be used now: {said.splitlines()[0][:200]}")
+    if error.connection_invalidated or state is None or state.startswith(_TRANSIENT):
+        return Unavailable(f"the database cannot be used now: {message.splitlines()[0][:200]}")
     return None

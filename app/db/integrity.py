@@ -9,20 +9,20 @@ import time
 from pathlib import Path
 
 _MOST_FAULTS = 5
-_INSTRUCTIONS_A_LOOK = 20_000
-"""Of SQLite's virtual machine between two looks at the clock; well below a millisecond."""
+_INSTRUCTIONS_PER_LOOK = 20_000
+"""Instructions of SQLite's virtual machine between two looks at the clock, well below 1 ms."""
 
 
 def quick_check(path: Path, seconds: float) -> list[str] | None:
     """Return what ``PRAGMA quick_check`` finds wrong with the file, at most five findings.
 
-    Reads the whole file and writes nothing. ``None`` where ``seconds`` were not enough for it; a
+    It reads the whole file and writes nothing; ``None`` says that ``seconds`` were not enough. A
     file that cannot be read as a database is a finding.
     """
     deadline = time.monotonic() + seconds
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
-        connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS_A_LOOK)
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS_PER_LOOK)
         found = connection.execute(f"PRAGMA quick_check({_MOST_FAULTS})").fetchall()
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:

@@ -11,9 +11,9 @@ from app.errors import ConfigurationError
 
 @contextmanager
 def lock_data_dir(path: Path, holder: str, *, shared: bool = False) -> Iterator[None]:
-    """Own the data directory, alone or (``shared``, with Postgres) beside others of its kind.
+    """Hold the data directory's lock, alone or (``shared``, with Postgres) beside others.
 
-    ``holder`` tells those that come later who has it. Raises ConfigurationError where it is taken.
+    ``holder`` is how later ones are told who has it. Raises ConfigurationError where it is taken.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -15,21 +15,21 @@ from app.errors import ConfigurationError, ServiceError
 
 
 def scripts() -> Path:
-    """Where the migrations are: beside us in an installed package, else at the top level."""
+    """Return the folder of the migrations: in an installed package, else at the top level."""
     package = Path(__file__).parents[1]
     inside = package / "migrations"
     return inside if inside.is_dir() else package.parent / "alembic"
 
 
 def config() -> Config:
-    """Alembic's configuration, with no file behind it."""
+    """Return Alembic's configuration, with no file behind it."""
     settings = Config()
     settings.set_main_option("script_location", str(scripts()))
     return settings
 
 
 def head() -> str | None:
-    """The newest revision this version of fitserve knows."""
+    """Return the newest revision that this version of fitserve knows."""
     return ScriptDirectory.from_config(config()).get_current_head()
 
 
@@ -83,7 +83,7 @@ def _unusable(database: Database, error: DatabaseError | ServiceError) -> Config
 
 
 def _current(database: Database) -> str | None:
-    """The database's revision, read without writing; ``None`` where it is new.
+    """Return the database's revision, read without writing; ``None`` where it is new.
 
     Raises ConfigurationError for a file with other tables; a Postgres may have them beside ours.
     """

@@ -1,7 +1,7 @@
 """The tables. Each field and state is explained here, once."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, get_args
 
 from sqlalchemy import (
     JSON,
@@ -22,7 +22,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from app.ml.specs import JobSpec
 
-JOB_STATUSES = (
+JobStatus = Literal[
     "queued",  # waits for a worker; a crash leaves it as it is
     "running",  # a worker trains it; a crash of worker or child sends it back to queued
     "cancelling",  # asked to stop; a crash, like its end, makes it cancelled
@@ -30,45 +30,54 @@ JOB_STATUSES = (
     "paused",  # waits to be resumed, its checkpoints kept; a crash leaves it as it is
     "succeeded",  # final: a model version exists
     "failed",  # final: error_code and error_message say why
-    "cancelled",  # final
-)
-TERMINAL = ("succeeded", "failed", "cancelled")
-OWNED = ("running", "cancelling", "pausing")
-"""States in which a worker holds the job."""
+    "cancelled",  # final: a client asked for it
+]
+"""The states of a job; ``services.jobs.queue`` has the transitions between them."""
+JOB_STATUSES: tuple[JobStatus, ...] = get_args(JobStatus)
+TERMINAL: tuple[JobStatus, ...] = ("succeeded", "failed", "cancelled")
+"""The states that a job never leaves."""
+OWNED: tuple[JobStatus, ...] = ("running", "cancelling", "pausing")
+"""The states in which a worker holds the job."""
 
 
 def now() -> datetime:
-    """The wall clock in UTC, for people to read; nothing is decided by comparing two of these."""
+    """Return the wall clock in UTC, for people to read; nothing is decided by comparing two."""
     return datetime.now(UTC)
 
 
 class UTCDateTime(TypeDecorator[datetime]):
-    """Aware UTC datetimes on every database; SQLite itself keeps no zone."""
+    """Stores aware datetimes and gives them back in UTC; SQLite itself has no zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Convert a value to UTC on its way to the database."""
         return value.astimezone(UTC) if value else None
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give a value that comes without a zone its UTC."""
         return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
 
 
 class SpecJSON(TypeDecorator[JobSpec]):
-    """A job's spec as JSON; what is read has been validated, so nobody indexes a raw dict."""
+    """Stores a job's spec as JSON and gives it back validated, so nobody indexes a raw dict."""
 
     impl = JSON(none_as_null=True)
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        """Dump a spec; a dict, as a backup copies it, goes through unchanged."""
         return value.model_dump(mode="json") if isinstance(value, JobSpec) else value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> JobSpec | None:
+        """Validate what is stored. Raises pydantic's ValidationError where it is no spec."""
         return None if value is None else JobSpec.model_validate(value)
 
 
 class Base(DeclarativeBase):
+    """What all tables share: the names of constraints and the types of columns."""
+
     metadata = MetaData(
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -115,7 +124,9 @@ class Job(Base):
     )
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)  # sorts by time of creation
-    status: Mapped[str] = mapped_column(String(16), default="queued")  # written by services.queue
+    status: Mapped[JobStatus] = mapped_column(
+        String(16), default="queued"
+    )  # by services.jobs.queue
     spec: Mapped[JobSpec]  # every field filled in
     split: Mapped[dict[str, Any]]  # how many rows each part has
     # the rows of each part; no foreign key: one that is missing is made anew from the spec, as for
@@ -134,9 +145,9 @@ class Job(Base):
     worker: Mapped[str | None] = mapped_column(String(64))  # who holds it; Postgres only
     lease_until: Mapped[datetime | None]  # by the database's clock; Postgres only
     last: Mapped[dict[str, Any] | None]  # values of the last recorded epoch
-    best: Mapped[dict[str, Any] | None]  # epoch and values of the weights that were kept
+    best: Mapped[dict[str, Any] | None]  # epoch and values of the best weights
     test: Mapped[dict[str, Any] | None]  # metrics on the test part
-    baseline: Mapped[dict[str, Any] | None]  # the same for a guess
+    baseline: Mapped[dict[str, Any] | None]  # the same of a constant prediction
     warnings: Mapped[list[Any]]
     error_code: Mapped[str | None] = mapped_column(String(32))
     error_message: Mapped[str | None] = mapped_column(String(1024))
@@ -190,7 +201,7 @@ class HistoryChunk(Base):
 
 
 class Checkpoint(Base):
-    """Weights in the middle or at the end of a job; the artifact ``checkpoints/<id>``."""
+    """Where a job stood, in its middle or at its end; the artifact ``checkpoints/<id>``."""
 
     __tablename__ = "checkpoints"
 
@@ -203,7 +214,7 @@ class Checkpoint(Base):
 
 
 class ModelName(Base):
-    """Gives out version numbers; kept for ever, so that none is used twice."""
+    """The last version number given out under a name; never deleted, so that none is used twice."""
 
     __tablename__ = "model_names"
 
@@ -212,8 +223,10 @@ class ModelName(Base):
 
 
 class ModelVersion(Base):
-    """A trained model; the artifact ``models/<id>``. A job's success makes one, and so does every
-    promotion of one of its checkpoints."""
+    """A trained model; its bytes are the artifact ``models/<id>``.
+
+    A job's success makes one, and so does every promotion of one of its checkpoints.
+    """
 
     __tablename__ = "models"
     __table_args__ = (UniqueConstraint("name", "version"),)

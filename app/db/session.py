@@ -19,55 +19,59 @@ from app.db import engines
 from app.db.models import UTCDateTime
 
 _PAGES_AT_ONCE = 10_000
-"""40 MB, a fraction of a second; what is more is used again, or given back with the next."""
+"""40 MB that one deletion gives back to the disk, in a fraction of a second; what is more is used
+again, or given back by the next."""
 
 
 class Database:
-    """Sessions over one SQLite file, or over the Postgres that a URL names.
+    """Opens sessions on one SQLite file, or on the Postgres that a URL names.
 
-    ``frozen``: a SQLite file that nobody can be writing, read without leaving anything beside it.
+    A ``frozen`` SQLite file is one that nobody can be writing; reading leaves nothing beside it.
     """
 
-    def __init__(self, where: Path | str, *, frozen: bool = False) -> None:
-        self.path = where if isinstance(where, Path) else None
-        self.url = None if isinstance(where, Path) else make_url(where)
-        if isinstance(where, Path):
-            self._writer = engines.sqlite(where)
-            self._reader = engines.sqlite(where, read_only=True, frozen=frozen)
+    def __init__(self, location: Path | str, *, frozen: bool = False) -> None:
+        self.path = location if isinstance(location, Path) else None
+        self.url = None if isinstance(location, Path) else make_url(location)
+        if isinstance(location, Path):
+            self._writer = engines.sqlite(location)
+            self._reader = engines.sqlite(location, read_only=True, frozen=frozen)
         else:
-            self._writer = engines.postgres(make_url(where))
+            self._writer = engines.postgres(make_url(location))
             self._reader = self._writer.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
 
     @property
     def shared(self) -> bool:
-        """Whether several processes may work on it; SQLite has one owner."""
+        """Whether several processes may work on it, as on Postgres; SQLite has one owner."""
         return self.path is None
 
     def __str__(self) -> str:
-        """Where it is, without a password."""
+        """Return its path or URL, without the password."""
         return str(self.path) if self.url is None else self.url.render_as_string()
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """One transaction: committed when the block ends well, else rolled back.
+        """Open a transaction, committed when the block ends well, else rolled back.
 
         Raises StorageFull or Unavailable where the disk or the database refuse.
         """
-        with _explained(), Session(self._writer, expire_on_commit=False) as session:
+        with _explain_errors(), Session(self._writer, expire_on_commit=False) as session:
             yield session
             session.commit()
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A consistent snapshot; nothing can be written through it."""
-        with _explained(), Session(self._reader, expire_on_commit=False) as session:
+        """Open a consistent snapshot, through which nothing can be written.
+
+        Raises StorageFull or Unavailable where the disk or the database refuse.
+        """
+        with _explain_errors(), Session(self._reader, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def migrating(self) -> Iterator[Engine]:
-        """An engine for Alembic: no foreign keys on SQLite, where batch mode copies tables."""
+        """Open an engine for Alembic: no foreign keys on SQLite, where batch mode copies tables."""
         if self.path is not None:
             engine = engines.sqlite(self.path, foreign_keys=False)
         else:
@@ -87,25 +91,27 @@ class Database:
                 connection.exec_driver_sql("PRAGMA incremental_vacuum(1)")
 
     def exists(self) -> bool:
-        """Whether there is something to read; a Postgres is there before we are."""
+        """Return whether there is something to read; a Postgres is there before we are."""
         return self.path is None or self.path.exists()
 
     def close(self) -> None:
+        """Close all connections."""
         self._reader.dispose()
         self._writer.dispose()
 
 
 def clock(session: Session) -> datetime:
-    """The database's own time, to the second on SQLite; one clock for all who share it."""
+    """Return the database's own time, to the second on SQLite; one clock for all who share it."""
     return session.scalars(select(func.now(type_=UTCDateTime))).one()
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _explain_errors() -> Iterator[None]:
+    """Raise a driver's error as what it means to a client, where it means something."""
     try:
         yield
     except DBAPIError as error:
-        told = engines.explained(error)
-        if told is None:
+        explained = engines.explain(error)
+        if explained is None:
             raise
-        raise told from error
+        raise explained from error

@@ -33,13 +33,14 @@ from app.db.models import TERMINAL, Base, Checkpoint, Dataset, Identity, Job, Mo
 from app.db.session import Database
 from app.errors import ArtifactCorrupt, ConfigurationError, StorageFull
 from app.runtime import artifacts, identity
-from app.runtime.artifacts import Artifact, Finding, Track
+from app.runtime.artifacts import Artifact, Finding, Progress
 from app.services.jobs import queue
 from app.storage import KINDS, Kind, Storage, explain_os_errors, require_room, sync
 
 _ROWS_AT_ONCE = 100
-"""A row may hold megabytes: the profile of a wide table, a piece of history, an answer."""
+"""Rows in memory; each may hold megabytes: the profile of a wide table, a piece of history."""
 _SCHEMA_BYTES = 1024 * 1024
+"""What an empty database takes, and more."""
 _TABLES: dict[Kind, type[Checkpoint | Dataset | ModelVersion]] = {
     "datasets": Dataset,
     "models": ModelVersion,
@@ -49,65 +50,68 @@ _TABLES: dict[Kind, type[Checkpoint | Dataset | ModelVersion]] = {
 
 @dataclass(frozen=True)
 class House:
-    """Where artifacts and rows are."""
+    """Where the artifacts and the rows of one house are."""
 
     storage: Storage
     database: Database
 
 
 @dataclass
-class Copied:
+class CopyReport:
     """What a copy holds, and what it lacks."""
 
     rows: dict[str, int] = field(default_factory=dict)
+    """How many, by table."""
     bytes: int = 0
+    """Of artifacts and the database's file."""
     lost: list[Finding] = field(default_factory=list)
     """Missing or damaged where it was copied from: rows without their artifact."""
-    gone: list[Artifact] = field(default_factory=list)
+    deleted: list[Artifact] = field(default_factory=list)
     """Deleted by a client while the copy was made."""
 
 
 # ---------------------------------------------------------------- a house into a folder
 
 
-def backup(source: House, folder: Path, holder: str, track: Track) -> Copied:
-    """Save all that there is at this moment; others may go on writing, and deleting.
+def backup(source: House, folder: Path, holder: str, progress: Progress) -> CopyReport:
+    """Copy all that there is at this moment to ``folder``; others may go on writing, and deleting.
 
     Raises ConfigurationError where ``folder`` is taken, StorageFull where its disk is; nothing is
     left then.
     """
     folder = Path(os.path.abspath(folder))
-    _require_place(source.storage, folder)
+    _require_free(source.storage, folder)
     try:
-        with _appearing(folder, holder) as target:
-            return _save(source, target, track)
+        with _new_folder(folder, holder) as target:
+            return _copy_house(source, target, progress)
     except StorageFull as error:
         raise StorageFull(
             f"no room for the backup in {folder.parent}; free some, or name a folder elsewhere"
         ) from error
 
 
-def _save(source: House, target: Storage, track: Track) -> Copied:
-    """Rows first, since an idle snapshot is in the way of others; then the artifacts they name."""
+def _copy_house(source: House, target: Storage, progress: Progress) -> CopyReport:
+    """Copy rows, first: an idle snapshot is in the way of others; then the artifacts they name."""
     path = source.database.path
     require_room(target.root, _SCHEMA_BYTES + (path.stat().st_size if path else 0))
-    copied = Copied()
+    copied = CopyReport()
     with _new_database(target) as database:
         with source.database.read() as snapshot, database.write() as session:
             copied.rows = _copy_rows(snapshot, session)
-            mark = identity.settle(session)
+            mark = identity.reissue(session)
         identity.write_to_directory(target, mark)
         with database.read() as session:
-            wanted = artifacts.expected(session)
-        require_room(target.root, sum(artifact.size for artifact in wanted))
-        _copy_artifacts(source, target, track(wanted), copied)
+            expected = artifacts.expected(session)
+        require_room(target.root, sum(artifact.size for artifact in expected))
+        _copy_artifacts(source, target, progress(expected), copied)
         with database.write() as session:
-            _forget(session, copied.gone)
+            _delete_rows(session, copied.deleted)
     copied.bytes += target.database_path.stat().st_size
     return copied
 
 
-def _require_place(storage: Storage, folder: Path) -> None:
+def _require_free(storage: Storage, folder: Path) -> None:
+    """Raise ConfigurationError where a backup cannot be given the name ``folder``."""
     remedy = "name a folder that does not exist yet"
     if folder.is_relative_to(storage.root):
         raise ConfigurationError(f"{folder} lies in the data directory; {remedy}, elsewhere")
@@ -121,10 +125,10 @@ def _require_place(storage: Storage, folder: Path) -> None:
 
 
 @contextmanager
-def _appearing(folder: Path, holder: str) -> Iterator[Storage]:
-    """A data directory that is named ``folder`` once the block has ended well, and removed else.
+def _new_folder(folder: Path, holder: str) -> Iterator[Storage]:
+    """Make a data directory, named ``folder`` once the block has ended well and removed else.
 
-    It is locked, so that the next backup can tell what a killed one left from what is being made.
+    It is locked, so that the next backup can tell one in the making from what a killed one left.
     """
     partial = folder.with_name(f"{folder.name}.partial-{secrets.token_hex(4)}")
     storage = Storage(partial)
@@ -140,7 +144,7 @@ def _appearing(folder: Path, holder: str) -> Iterator[Storage]:
             storage.prepare()
             yield storage
             sync(partial)
-            _require_place(storage, folder)  # somebody may have been there in the meantime
+            _require_free(storage, folder)  # somebody may have been there in the meantime
             os.rename(partial, folder)
             sync(folder.parent)
     except BaseException:
@@ -149,6 +153,7 @@ def _appearing(folder: Path, holder: str) -> Iterator[Storage]:
 
 
 def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed backups to the same name left; one in the making holds its lock."""
     for left in folder.parent.glob(f"{escape(folder.name)}.partial-" + "[0-9a-f]" * 8):
         with (
             suppress(ConfigurationError),
@@ -160,25 +165,27 @@ def _remove_leftovers(folder: Path) -> None:
 # ---------------------------------------------------------------- a folder into a house
 
 
-def restore(source: House, target: Storage, shared: Database | None, track: Track) -> Copied:
+def restore(
+    source: House, target: Storage, shared: Database | None, progress: Progress
+) -> CopyReport:
     """Fill an empty data directory, and the Postgres it is to work with where there is one.
 
     The caller holds the lock of ``target``. What was being trained goes back to the queue. Raises
     ConfigurationError where the house is not empty; StorageFull or Unavailable.
     """
     _require_empty(target, shared)
-    copied = Copied()
+    copied = CopyReport()
     target.identity_path.unlink(missing_ok=True)  # of what was here once
     with _staging(target) as staged, source.database.read() as snapshot:
-        wanted = artifacts.expected(snapshot)
-        require_room(staged.root, sum(artifact.size for artifact in wanted))
-        _copy_artifacts(source, staged, track(wanted), copied)
+        expected = artifacts.expected(snapshot)
+        require_room(staged.root, sum(artifact.size for artifact in expected))
+        _copy_artifacts(source, staged, progress(expected), copied)
         with _new_database(target, shared) as database, database.write() as session:
             copied.rows = _copy_rows(snapshot, session)
-            _forget(session, copied.gone)
+            _delete_rows(session, copied.deleted)
             queue.recover(session)
-            mark = identity.settle(session)
-            _move(staged, target)
+            mark = identity.reissue(session)
+            _move_artifacts(staged, target)
         identity.write_to_directory(target, mark)
     if target.database_path.exists():
         copied.bytes += target.database_path.stat().st_size
@@ -206,7 +213,8 @@ def _require_empty(storage: Storage, shared: Database | None) -> None:
 
 @contextmanager
 def _staging(storage: Storage) -> Iterator[Storage]:
-    """A place for artifacts that are not to be seen yet; a kill leaves them for the next start."""
+    """Make a place for artifacts that are not to be seen yet; the next start removes what a kill
+    leaves."""
     staged = Storage(storage.scratch / f"restore.{secrets.token_hex(4)}")
     try:
         staged.prepare()
@@ -215,7 +223,7 @@ def _staging(storage: Storage) -> Iterator[Storage]:
         shutil.rmtree(staged.root, ignore_errors=True)
 
 
-def _move(staged: Storage, target: Storage) -> None:
+def _move_artifacts(staged: Storage, target: Storage) -> None:
     with explain_os_errors():
         for kind in KINDS:
             folder = target.root / kind
@@ -229,7 +237,7 @@ def _move(staged: Storage, target: Storage) -> None:
 
 @contextmanager
 def _new_database(storage: Storage, shared: Database | None = None) -> Iterator[Database]:
-    """A new SQLite file that gets its name when the block ends well; ``shared`` where given.
+    """Make a SQLite file, named when the block ends well; where given, use ``shared`` instead.
 
     It is left without a WAL: one file that can be read on a disk that cannot be written.
     """
@@ -255,23 +263,23 @@ def _new_database(storage: Storage, shared: Database | None = None) -> Iterator[
 
 
 def _copied_tables() -> list[Table]:
-    """All tables, parents first, but that of the identity: a copy is another house."""
+    """Return all tables, parents first, but that of the identity: a copy is another house."""
     return [table for table in Base.metadata.sorted_tables if table is not Identity.__table__]
 
 
-def _undecoded(column: Column[Any]) -> ColumnElement[Any]:
-    """A spec as the JSON that is stored: it is copied even where it can no longer be read."""
+def _as_stored(column: Column[Any]) -> ColumnElement[Any]:
+    """Select a spec as the JSON that is stored, so that it is copied even where it is not valid."""
     if isinstance(column.type, SpecJSON):
         return type_coerce(column, JSON(none_as_null=True)).label(column.name)
     return column
 
 
 def _copy_rows(source: Session, target: Session) -> dict[str, int]:
-    """Every row of every table as the snapshot has it, parents first; how many of each."""
+    """Copy every row of every table, parents first; return how many, by table."""
     counts: dict[str, int] = {}
     for table in _copied_tables():
         counts[table.name] = 0
-        columns = [_undecoded(column) for column in table.columns]
+        columns = [_as_stored(column) for column in table.columns]
         found = source.execute(select(*columns), execution_options={"yield_per": _ROWS_AT_ONCE})
         for rows in found.mappings().partitions():
             target.execute(insert(table), [dict(row) for row in rows])
@@ -280,31 +288,35 @@ def _copy_rows(source: Session, target: Session) -> dict[str, int]:
 
 
 def _copy_artifacts(
-    source: House, target: Storage, wanted: Iterable[Artifact], copied: Copied
+    source: House, target: Storage, expected: Iterable[Artifact], copied: CopyReport
 ) -> None:
-    for artifact in wanted:
+    """Copy what is whole; note what is not, and what a client has deleted meanwhile."""
+    for artifact in expected:
         try:
             copied.bytes += artifacts.copy(source.storage, artifact, target)
         except ArtifactCorrupt as error:
             if _is_deleted(source.database, artifact):
-                copied.gone.append(artifact)
+                copied.deleted.append(artifact)
             else:
                 copied.lost.append(artifacts.finding(source.storage, artifact, error))
 
 
 def _is_deleted(database: Database, artifact: Artifact) -> bool:
-    """Rows go before their artifacts, so a deletion that took a file from us is seen here."""
+    """Return whether a client deleted the artifact: its row goes before its files."""
     with database.read() as session:
         return session.get(_TABLES[artifact.kind], artifact.id) is None
 
 
-def _forget(session: Session, gone: list[Artifact]) -> None:
-    """Leave what a deletion leaves. A job that had not ended when the snapshot was taken, and had
-    when its dataset was deleted, cannot go on: it is cancelled."""
-    for artifact in gone:
+def _delete_rows(session: Session, deleted: list[Artifact]) -> None:
+    """Delete the rows of artifacts that went while they were copied, as their deletion did.
+
+    A job that had not ended when the snapshot was taken, and had when its dataset was deleted,
+    cannot go on: it is cancelled.
+    """
+    for artifact in deleted:
         table = _TABLES[artifact.kind]
         session.execute(delete(table).where(table.id == artifact.id))
         if artifact.kind == "datasets":
             needed = Job.dataset_id == artifact.id, Job.status.not_in(TERMINAL)
             for job_id in session.scalars(select(Job.id).where(*needed)).all():
-                queue.ask(session, job_id, "cancel")
+                queue.transition(session, job_id, "cancel")

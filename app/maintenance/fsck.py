@@ -11,10 +11,11 @@ from sqlalchemy.orm import Session
 from app.db.session import Database
 from app.errors import ArtifactCorrupt
 from app.runtime import identity
-from app.runtime.artifacts import Artifact, Finding, Track, check, expected, finding
+from app.runtime.artifacts import Artifact, Finding, Progress, check, expected, finding
 from app.storage import KINDS, MANIFEST, Storage
 
 _MOST_FAULTS = 20
+"""Lines that SQLite's own check may say."""
 
 
 @dataclass
@@ -22,23 +23,26 @@ class Report:
     """What was looked at, and what was found."""
 
     artifacts: int = 0
+    """How many were looked at."""
     bytes: int = 0
+    """Of those that are whole."""
     quarantined: int = 0
+    """Artifacts in quarantine."""
     findings: list[Finding] = field(default_factory=list)
 
 
-def fsck(storage: Storage, database: Database, track: Track) -> Report:
+def fsck(storage: Storage, database: Database, progress: Progress) -> Report:
     """Look at everything and change nothing; the caller holds the data directory's lock."""
     report = Report()
     try:
         with database.read() as session:
             report.findings += _database(session)
-            wanted = expected(session)
-        stranger = identity.mismatch(storage, database)
+            artifacts = expected(session)
+        mismatch = identity.mismatch(storage, database)
     except DatabaseError as error:  # which artifacts there ought to be is not known
         report.findings.append(_broken(str(error.orig)))
         return report
-    for artifact in track(wanted):
+    for artifact in progress(artifacts):
         report.artifacts += 1
         try:
             files = check(storage, artifact)
@@ -46,39 +50,39 @@ def fsck(storage: Storage, database: Database, track: Track) -> Report:
             report.findings.append(finding(storage, artifact, error))
         else:
             report.bytes += sum(entry.size for entry in files.values())
-            report.findings += _strangers(storage, artifact, {*files, MANIFEST})
-    report.findings += _orphans(storage, wanted, database, stranger)
-    if stranger is not None:
-        report.findings.append(_stranger(stranger))
+            report.findings += _unlisted_files(storage, artifact, {*files, MANIFEST})
+    report.findings += _orphans(storage, artifacts, database, mismatch)
+    if mismatch is not None:
+        report.findings.append(_wrong_database(mismatch))
     report.quarantined = sum(1 for _ in storage.quarantine.glob("*/*/*"))
     return report
 
 
 def _database(session: Session) -> Iterator[Finding]:
-    """What SQLite says of itself; a Postgres has tools of its own."""
+    """Yield the faults that SQLite finds in itself; a Postgres has tools of its own."""
     if session.get_bind().dialect.name != "sqlite":
         return
     connection = session.connection()
-    for (said,) in connection.exec_driver_sql(f"PRAGMA integrity_check({_MOST_FAULTS})"):
-        if said != "ok":
-            yield _broken(said)
+    for (fault,) in connection.exec_driver_sql(f"PRAGMA integrity_check({_MOST_FAULTS})"):
+        if fault != "ok":
+            yield _broken(fault)
     for table, row, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
         yield _broken(f"row {row} of {table} belongs to a row of {parent} that is not there")
 
 
-def _broken(said: str) -> Finding:
+def _broken(fault: str) -> Finding:
     remedy = "restore all of it from a backup (fitserve restore BACKUP --data-dir NEW)"
-    return Finding("database", "fitserve.db", _shown(said), remedy)
+    return Finding("database", "fitserve.db", _printable(fault), remedy)
 
 
-def _strangers(storage: Storage, artifact: Artifact, known: set[str]) -> Iterator[Finding]:
+def _unlisted_files(storage: Storage, artifact: Artifact, known: set[str]) -> Iterator[Finding]:
     for name in _names(storage.path(artifact.kind, artifact.id)):
         if name not in known:
-            where = f"{artifact.name}/{_shown(name)}"
+            where = f"{artifact.name}/{_printable(name)}"
             yield Finding("orphaned", where, "not in the manifest", "nobody reads it; remove it")
 
 
-def _stranger(why: str) -> Finding:
+def _wrong_database(why: str) -> Finding:
     remedy = (
         "put the right database back or restore a backup (fitserve restore BACKUP --data-dir NEW); "
         "if this one is right, run `fitserve adopt`"
@@ -87,14 +91,14 @@ def _stranger(why: str) -> Finding:
 
 
 def _orphans(
-    storage: Storage, wanted: list[Artifact], database: Database, stranger: str | None
+    storage: Storage, artifacts: list[Artifact], database: Database, mismatch: str | None
 ) -> Iterator[Finding]:
-    """What no row names, and what a crash left in scratch."""
-    known = {artifact.name for artifact in wanted}
+    """Yield what no row names, and what a crash left in scratch."""
+    known = {artifact.name for artifact in artifacts}
     remedy = "nothing to do: `fitserve serve` puts it into quarantine for a day when it starts"
     if database.shared:
         remedy += ", once it is an hour old"
-    if stranger is not None:
+    if mismatch is not None:
         remedy = "leave it until the database is the right one"
     for room in (*KINDS, storage.scratch.name):
         wrong = "no row names it" if room in KINDS else "a crash left it"
@@ -106,13 +110,13 @@ def _orphans(
             continue
         for name in names:
             if f"{room}/{name}" not in known:
-                yield Finding("orphaned", f"{room}/{_shown(name)}", wrong, remedy)
+                yield Finding("orphaned", f"{room}/{_printable(name)}", wrong, remedy)
 
 
 def _names(folder: Path) -> list[str]:
     return sorted(os.listdir(folder))
 
 
-def _shown(text: str) -> str:
-    """On one line, whatever bytes somebody made a name of."""
+def _printable(text: str) -> str:
+    """Return the text on one line, whatever bytes somebody made a name of."""
     return text if text.isprintable() else ascii(text)

@@ -28,17 +28,16 @@ from app.services.jobs.queue import Lease
 from app.storage import Kind
 
 _SWEEP_EVERY_SECONDS = 600.0
-_LOOKS_PER_LEASE = 4
+_RENEWALS_PER_LEASE = 4
 _ORPHANED_SECONDS = 3600.0
-"""Where others publish too: nobody takes an hour from an artifact's rename to its row."""
-
+"""Age of what is swept where others publish too: from rename to row nobody takes an hour."""
 _QUARANTINE_SECONDS = 24 * 3600.0
 
 log = logs.get("housekeeper")
 
 
 class Housekeeper:
-    """A thread; ``lease`` is that of this process's worker, ``None`` on SQLite."""
+    """Keeps the house in a thread; ``lease`` is its worker's, ``None`` on SQLite."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -47,9 +46,9 @@ class Housekeeper:
             name = f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(4)}"
             self.lease = Lease(name, context.settings.lease_seconds)
         self._swept_at = 0.0
-        self._looked_at = time.monotonic()
+        self._renewed_at = time.monotonic()
         self._patient_until = 0.0
-        self._thread = threading.Thread(target=self._keep, name="housekeeper", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name="housekeeper", daemon=True)
 
     def start(self) -> None:
         """Release what a dead server was running, sweep what it left, then go on in a thread."""
@@ -64,22 +63,23 @@ class Housekeeper:
         self._swept_at = time.monotonic()
         self._thread.start()
 
-    def _keep(self) -> None:
-        """Renew and rescue until the end; jobs are given back under a lease that still holds."""
+    def _loop(self) -> None:
+        """Renew, rescue and sweep until the jobs are released, under a lease that still holds."""
         pause = _SWEEP_EVERY_SECONDS
         if self.lease is not None:
-            pause = self.lease.seconds / _LOOKS_PER_LEASE
+            pause = self.lease.seconds / _RENEWALS_PER_LEASE
         while not self._context.closed.wait(pause):
             try:
-                self._look_after_leases()
+                self._renew_and_rescue()
                 if time.monotonic() - self._swept_at >= _SWEEP_EVERY_SECONDS:
-                    self._keep_house()
+                    self._clean_up()
             except ServiceError as error:
                 log.warning("the database or the disk is away", detail=error.detail)
             except Exception:
                 log.exception("housekeeping failed; it goes on")
 
-    def _look_after_leases(self) -> None:
+    def _renew_and_rescue(self) -> None:
+        """Extend our worker's lease, and release the jobs of workers that did not extend theirs."""
         if self.lease is None:
             return
         with self._context.database.write() as session:
@@ -95,20 +95,20 @@ class Housekeeper:
             self._context.signals.queued()
 
     def _was_away(self, seconds: float) -> bool:
-        """Whether we ourselves were cut off for longer than a lease, and just now.
+        """Return whether we ourselves were cut off for longer than a lease, and just now.
 
-        Then so may have been workers that are alive, and they get as long to come back.
+        Workers that are alive may have been too, and they get as long to come back.
         """
         now = time.monotonic()
-        if now - self._looked_at > seconds:
+        if now - self._renewed_at > seconds:
             self._patient_until = now + seconds
-        self._looked_at = now
+        self._renewed_at = now
         return now < self._patient_until
 
     # ------------------------------------------------------------ sweeping
 
-    def _keep_house(self) -> None:
-        """Once in a while: what is outdated goes."""
+    def _clean_up(self) -> None:
+        """Remove what is outdated."""
         self._swept_at = time.monotonic()
         storage = self._context.storage
         self._expire_checkpoints()
@@ -120,12 +120,12 @@ class Housekeeper:
         elif self.lease is not None:  # of a server alone, what has no row yet is about to get one
             self._sweep(_ORPHANED_SECONDS)
 
-    def _sweep(self, least_age: float) -> None:
-        """Move artifacts without a row to quarantine, those published so many seconds ago."""
+    def _sweep(self, least_age_seconds: float) -> None:
+        """Move artifacts without a row to quarantine, if they were published so long ago."""
         storage = self._context.storage
-        storage.empty_scratch(least_age)
+        storage.empty_scratch(least_age_seconds)
         with self._context.database.read() as session:
-            if not identity.has_met_before(session):
+            if not identity.was_paired_before(session):
                 return
             known: dict[Kind, set[str]] = {
                 "datasets": set(session.scalars(select(Dataset.id))),
@@ -133,7 +133,7 @@ class Housekeeper:
                 "checkpoints": set(session.scalars(select(Checkpoint.id))),
             }
         for kind, ids in known.items():
-            orphans = storage.sweep(kind, ids, least_age)
+            orphans = storage.sweep(kind, ids, least_age_seconds)
             if orphans:
                 log.info(
                     "artifacts that no row names were moved to quarantine",
@@ -144,7 +144,7 @@ class Housekeeper:
                 )
 
     def _expire_checkpoints(self) -> None:
-        """Forget the checkpoints of jobs that ended longer ago than they are to be kept."""
+        """Delete the checkpoints of jobs that ended more than ``checkpoint_days`` ago."""
         days = self._context.settings.checkpoint_days
         if days is None:
             return

@@ -1,4 +1,4 @@
-"""Plots by matplotlib's object interface: arrays in, the bytes of a PNG or SVG out.
+"""Drawing plots by matplotlib's object interface: arrays in, the bytes of a PNG or SVG out.
 
 No pyplot, so no state is shared between requests; a lock guards the font cache, which is.
 """
@@ -18,30 +18,31 @@ from numpy.typing import NDArray
 
 Format = Literal["png", "svg"]
 Points = tuple[NDArray[Any], NDArray[Any]]
+"""Values along x and along y, both ``(points,)``."""
 
 MAX_POINTS = 5_000
-"""Points drawn of one series; more only make a darker blot and a larger file."""
+"""Points bar_container of one series; more only make a darker blot and a larger file."""
 
 _HUGE = 1e150
-"""Numbers from here on overflow when matplotlib makes axes of them."""
-_MOST_WRITTEN = 12
-"""Rows or columns of cells in which numbers have room."""
-_UNITS = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
+"""From here on matplotlib overflows when it makes axes of values."""
 _TINY = 1e-290
-"""A distance that no axis has."""
-_CALENDAR = (-719_162.0, 2_932_896.999)  # the years 1 to 9999 in days since 1970
+"""Up to here an axis cannot tell two values apart."""
+_MOST_WITH_TEXT = 12
+"""Rows or columns of cells in which there is room for text."""
+_UNITS = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
+_CALENDAR = (-719_162.0, 2_932_896.999)
+"""The years 1 to 9999 in days since 1970, which is what matplotlib can write."""
 BLUE, GREEN, RED, GREY = "#1f5fbf", "#2a9d3a", "#d62728", "#9a9a9a"
 _lock = threading.Lock()
 
 
 def color(number: int) -> str:
-    """Return the colour of the series with that number, where one is like the other."""
+    """Return a colour for the series of that number, from 0, where all are of one kind."""
     return (RED, BLUE, GREEN, GREY)[number % 4]
 
 
 def loss_curve(series: Mapping[str, Points], title: str, loss: str, format: Format) -> bytes:  # noqa: A002
-    """Draw losses by epoch, one line each, on a log scale where they span more than a factor of
-    100."""
+    """Draw losses by epoch, one line each, on a log scale where they span a factor of 100."""
     figure, axes = _figure(title)
     colors = {"train_loss": BLUE, "validation_loss": RED, "test_loss": RED}
     for name, (epochs, values) in series.items():
@@ -51,7 +52,7 @@ def loss_curve(series: Mapping[str, Points], title: str, loss: str, format: Form
     finite = np.concatenate([v[np.isfinite(v)] for _, v in series.values()])
     if len(finite) and finite.min() > 0 and finite.max() > 100 * finite.min():
         axes.set_yscale("log")
-    _label(axes, "epoch", f"{loss} loss")
+    _label_axes(axes, "epoch", f"{loss} loss")
     return _render(figure, format)
 
 
@@ -62,11 +63,11 @@ def scatter(
     y: str,
     format: Format,  # noqa: A002
 ) -> bytes:
-    """Draw named clouds of points, each in its colour."""
+    """Draw clouds of points by name, each with its colour."""
     figure, axes = _figure(title)
     for name, (points, color) in series.items():
-        _points(axes, points, color, name)
-    _label(axes, x, y)
+        _draw_points(axes, points, color, name)
+    _label_axes(axes, x, y)
     return _render(figure, format)
 
 
@@ -76,15 +77,15 @@ def predicted_against_true(
     target: str,
     format: Format,  # noqa: A002
 ) -> bytes:
-    """Draw predictions over true values, with the identity line on which perfect ones lie."""
+    """Draw predictions over the true values, and the identity line on which perfect ones lie."""
     figure, axes = _figure(title)
     for name, (points, color) in clouds.items():
-        _points(axes, points, color, name)
+        _draw_points(axes, points, color, name)
     values = np.concatenate([np.concatenate(points) for points, _ in clouds.values()])
     values = values[np.abs(values) < _HUGE]
     ends = [float(values.min()), float(values.max())] if len(values) else []
     axes.plot(ends, ends, color="black", linewidth=1, linestyle="--", label="identity")
-    _label(axes, f"true {target}", f"predicted {target}")
+    _label_axes(axes, f"true {target}", f"predicted {target}")
     return _render(figure, format)
 
 
@@ -94,12 +95,12 @@ def residuals(
     target: str,
     format: Format,  # noqa: A002
 ) -> bytes:
-    """Draw residuals over predictions around the zero line, and beside them their histogram."""
+    """Draw residuals over predictions around the zero line, and a histogram beside them."""
     figure = Figure(figsize=(9.5, 5), dpi=120, layout="constrained")
-    figure.suptitle(_as_label(title, 100), parse_math=False)
+    figure.suptitle(_label_text(title, 100), parse_math=False)
     axes, beside = figure.subplots(1, 2, sharey=True, width_ratios=[4, 1])
     for name, (points, color) in clouds.items():
-        _points(axes, points, color, name)
+        _draw_points(axes, points, color, name)
     edges = _edges(np.concatenate([_drawable(values) for (_, values), _ in clouds.values()]))
     for (_, values), color in clouds.values():
         counts, _ = np.histogram(_drawable(values), edges)
@@ -110,18 +111,20 @@ def residuals(
         each.grid(alpha=0.25)
     _count_ticks(beside.xaxis)
     beside.set_xlabel("rows")
-    _label(axes, f"predicted {target}", "true - predicted")
+    _label_axes(axes, f"predicted {target}", "true - predicted")
     return _render(figure, format)
 
 
 def _edges(values: NDArray[Any]) -> NDArray[Any]:
-    """Edges of up to 40 bins over the finite values, of one where an axis could not tell them
-    apart."""
+    """Return the edges ``(bins + 1,)`` of up to 40 bins over the finite values.
+
+    It is one bin where an axis could not tell the values apart.
+    """
     finite = values[np.isfinite(values)]
     if not len(finite):
         return np.array([-0.5, 0.5])
     low, high = float(finite.min()), float(finite.max())
-    if _is_one_place(low, high):
+    if _indistinguishable(low, high):
         room = max(0.05 * abs(low), 0.5)
         return np.array([low - room, high + room])
     return np.linspace(low, high, min(40, 5 + len(finite) // 5) + 1)
@@ -134,18 +137,18 @@ def class_counts(
     target: str,
     format: Format,  # noqa: A002
 ) -> bytes:
-    """Draw bars per class side by side: how often each is true and how often predicted."""
+    """Draw bars per class side by side, one for each of ``counts``, with its colour."""
     figure, axes = _figure(title)
     places = np.arange(len(labels))
     width = 0.8 / len(counts)
     for i, (name, (heights, color)) in enumerate(counts.items()):
-        axes.bar(places + i * width, heights, width, color=color, label=_as_label(name))
+        axes.bar(places + i * width, heights, width, color=color, label=_label_text(name))
     axes.set_xticks(
-        places + 0.4 - width / 2, [_as_label(label, 16) for label in labels], parse_math=False
+        places + 0.4 - width / 2, [_label_text(label, 16) for label in labels], parse_math=False
     )
     if len(labels) > 6:
         axes.tick_params(axis="x", rotation=45)
-    _label(axes, target, "rows")
+    _label_axes(axes, target, "rows")
     return _render(figure, format)
 
 
@@ -156,14 +159,14 @@ def histogram(
     x: str,
     format: Format,  # noqa: A002
 ) -> bytes:
-    """Draw bars between the edges of their bins, ``(bins + 1,)`` for ``(bins,)`` counts."""
+    """Draw ``counts`` ``(bins,)`` as bars between ``edges`` ``(bins + 1,)``."""
     figure, axes = _figure(title)
     largest = float(np.abs(edges).max())
     if largest >= _HUGE:
         power = int(np.log10(largest))
-        edges, x = edges / 10.0**power, f"{_as_label(x)} (1e{power})"
+        edges, x = edges / 10.0**power, f"{_label_text(x)} (1e{power})"
     size = 0.05 * abs(float(edges[0]))
-    _bins(axes, edges, counts, size if size > _TINY else 0.5)
+    _draw_bins(axes, edges, counts, size if size > _TINY else 0.5)
     _name_axes(axes, x, "rows")
     return _render(figure, format)
 
@@ -175,9 +178,9 @@ def date_histogram(
     x: str,
     format: Format,  # noqa: A002
 ) -> bytes:
-    """Draw bars between edges that are days since 1970."""
+    """Draw ``counts`` ``(bins,)`` as bars between ``days`` ``(bins + 1,)`` since 1970."""
     figure, axes = _figure(title)
-    _bins(axes, days, counts, 0.5)
+    _draw_bins(axes, days, counts, 0.5)
     ends = np.clip(axes.get_xlim(), *_CALENDAR)
     axes.set_xlim(float(ends[0]), float(ends[1]))
     locator = dates.AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
@@ -194,14 +197,14 @@ def value_counts(
     x: str,
     format: Format,  # noqa: A002
 ) -> bytes:
-    """Draw lying bars, from the top: ``values`` in blue, then all else in grey."""
+    """Draw lying bars from the top: those of the group ``values`` in blue, all others in grey."""
     figure, axes = _figure(title)
     bars = [(*bar, BLUE if name == "values" else GREY) for name in groups for bar in groups[name]]
     labels, counts, colors = zip(*bars, strict=True)
     places = np.arange(len(bars))
-    drawn = axes.barh(places, counts, height=0.75, color=colors)
-    axes.bar_label(drawn, fmt="{:,.0f}", padding=4)
-    axes.set_yticks(places, [_as_label(label) for label in labels], parse_math=False)
+    bar_container = axes.barh(places, counts, height=0.75, color=colors)
+    axes.bar_label(bar_container, fmt="{:,.0f}", padding=4)
+    axes.set_yticks(places, [_label_text(label) for label in labels], parse_math=False)
     axes.set_ylim(max(len(bars), 4) - 0.4, -0.6)
     axes.margins(x=0.12)
     axes.grid(visible=False, axis="y")
@@ -216,23 +219,23 @@ def heatmap(
     title: str,
     format: Format,  # noqa: A002
 ) -> bytes:
-    """Draw a square of values from -1 to 1, NaN in grey, with numbers where there is room."""
+    """Draw ``values`` ``(names, names)`` from -1 to 1, NaN in grey, with numbers where they fit."""
     size = len(names)
-    figure, axes = _figure(title, (8, 6.8) if size <= _MOST_WRITTEN else (11, 9.6))
+    figure, axes = _figure(title, (8, 6.8) if size <= _MOST_WITH_TEXT else (11, 9.6))
     axes.grid(visible=False)
     colors = colormaps["RdBu_r"].with_extremes(bad="#cfcfcf")
     edges = np.arange(size + 1) - 0.5
     mesh = axes.pcolormesh(edges, edges, np.ma.masked_invalid(values), cmap=colors, vmin=-1, vmax=1)
-    labels = [_as_label(name) for name in names]
+    labels = [_label_text(name) for name in names]
     _name_cells(axes, labels, labels)
     axes.set_aspect("equal")
-    if size <= _MOST_WRITTEN:
-        _write(axes, values)
+    if size <= _MOST_WITH_TEXT:
+        _write_values(axes, values)
     figure.colorbar(mesh, ax=axes, ticks=[-1, -0.5, 0, 0.5, 1])
     return _render(figure, format)
 
 
-def _write(axes: Axes, values: NDArray[Any]) -> None:
+def _write_values(axes: Axes, values: NDArray[Any]) -> None:
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             color = "white" if abs(value) > 0.6 else "black"
@@ -247,40 +250,45 @@ def confusion(
     title: str,
     format: Format,  # noqa: A002
 ) -> bytes:
-    """Draw cells coloured by ``shares`` from 0 to 1 (NaN in grey), with their counts and, where
-    there is room, shares; both are ``(rows, columns)``. ``names`` are those of rows and columns."""
+    """Draw cells coloured by ``shares`` from 0 to 1 (NaN in grey), with counts and, where there is
+    room, shares in them.
+
+    Both are ``(rows, columns)``; ``names`` are those of rows and columns, ``axes_names`` too.
+    """
     rows, columns = names
     most = max(len(rows), len(columns))
-    figure, axes = _figure(title, (8, 6.8) if most <= _MOST_WRITTEN else (11, 9.6))
+    figure, axes = _figure(title, (8, 6.8) if most <= _MOST_WITH_TEXT else (11, 9.6))
     axes.grid(visible=False)
     colors = colormaps["Blues"].with_extremes(bad="#e5e5e5")
     places = (np.arange(len(columns) + 1) - 0.5, np.arange(len(rows) + 1) - 0.5)
     mesh = axes.pcolormesh(*places, np.ma.masked_invalid(shares), cmap=colors, vmin=0, vmax=1)
-    _name_cells(axes, [_as_label(n, 24) for n in rows], [_as_label(n, 24) for n in columns])
+    _name_cells(axes, [_label_text(n, 24) for n in rows], [_label_text(n, 24) for n in columns])
     for (row, column), count in np.ndenumerate(counts):
         share = shares[row, column]
         color = "white" if share > 0.6 else "black"
-        text = _written(int(count), float(share), len(rows), len(columns))
-        size = 6.5 if len(columns) > _MOST_WRITTEN else 8 if most > 8 else 9.5
+        text = _cell_text(int(count), float(share), len(rows), len(columns))
+        size = 6.5 if len(columns) > _MOST_WITH_TEXT else 8 if most > 8 else 9.5
         axes.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
     figure.colorbar(mesh, ax=axes, label="share", format="{x:.0%}")
     _name_axes(axes, axes_names[1], axes_names[0])
     return _render(figure, format)
 
 
-def _written(count: int, share: float, rows: int, columns: int) -> str:
-    """What stands in a cell: its share too where there is room; none where it would be a crowd of
-    zeros."""
-    if columns > _MOST_WRITTEN:
-        return _briefly(count, 1_000) if count else ""
-    brief = _briefly(count, 100_000)
+def _cell_text(count: int, share: float, rows: int, columns: int) -> str:
+    """Return a cell's text: its count, with its share where there is room.
+
+    A 0 is left out where it would be one of a crowd.
+    """
+    if columns > _MOST_WITH_TEXT:
+        return _short_count(count, 1_000) if count else ""
+    text = _short_count(count, 100_000)
     if not np.isfinite(share):
-        return brief
-    return f"{brief}  ({share:.0%})" if rows > _MOST_WRITTEN else f"{brief}\n{share:.0%}"
+        return text
+    return f"{text}  ({share:.0%})" if rows > _MOST_WITH_TEXT else f"{text}\n{share:.0%}"
 
 
-def _briefly(count: int, short: int) -> str:
-    """``12k`` or ``3M`` for a count that is not below ``short``."""
+def _short_count(count: int, short: int) -> str:
+    """Return ``12k`` or ``3M`` for a count of ``short`` or more, else all of it."""
     if count < short:
         return f"{count:,}"
     size, unit = next((s, u) for s, u in _UNITS if count >= s)
@@ -288,8 +296,8 @@ def _briefly(count: int, short: int) -> str:
 
 
 def _name_cells(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
-    """Names of rows and columns of cells, the first row on top; upright where there are many."""
-    rotation = 90 if len(columns) > _MOST_WRITTEN else 40
+    """Name rows and columns of cells, the first row on top; upright where there are many."""
+    rotation = 90 if len(columns) > _MOST_WITH_TEXT else 40
     axes.set_xticks(range(len(columns)), columns, parse_math=False, rotation=rotation, ha="right")
     axes.set_yticks(range(len(rows)), rows, parse_math=False)
     for text in axes.get_xticklabels():
@@ -297,15 +305,15 @@ def _name_cells(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None
     axes.invert_yaxis()
 
 
-def _is_one_place(low: float, high: float) -> bool:
-    """Whether an axis could not tell the two apart."""
+def _indistinguishable(low: float, high: float) -> bool:
+    """Return whether an axis could not tell the two apart."""
     return high - low <= max(1e-12 * max(abs(low), abs(high)), _TINY)
 
 
-def _bins(axes: Axes, edges: NDArray[Any], counts: NDArray[Any], room: float) -> None:
-    """Bars; one with ``room`` to both sides where an axis could not tell the edges apart."""
+def _draw_bins(axes: Axes, edges: NDArray[Any], counts: NDArray[Any], room: float) -> None:
+    """Draw bars; one with ``room`` to both sides where an axis could not tell the edges apart."""
     low, high = edges[0], edges[-1]
-    if _is_one_place(low, high):
+    if _indistinguishable(low, high):
         edges, counts = np.array([low - room, low + room]), np.array([counts.sum()])
     axes.bar(
         edges[:-1], counts, np.diff(edges), align="edge", color=BLUE, edgecolor="white", linewidth=1
@@ -322,12 +330,12 @@ def _count_ticks(axis: Axis) -> None:
 def _figure(title: str, size: tuple[float, float] = (8, 5)) -> tuple[Figure, Axes]:
     figure = Figure(figsize=size, dpi=120, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(_as_label(title, 100), parse_math=False)
+    axes.set_title(_label_text(title, 100), parse_math=False)
     axes.grid(alpha=0.25)
     return figure, axes
 
 
-def _points(axes: Axes, points: Points, color: str, name: str) -> None:
+def _draw_points(axes: Axes, points: Points, color: str, name: str) -> None:
     x, y = (_drawable(values[_sample(len(values))]) for values in points)
     faint = 0.35 if color == GREY else 0.8 if len(x) < 500 else 0.4
     axes.scatter(
@@ -336,13 +344,13 @@ def _points(axes: Axes, points: Points, color: str, name: str) -> None:
         s=14 if len(x) < 500 else 6,
         color=color,
         alpha=faint,
-        label=_as_label(name),
+        label=_label_text(name),
         linewidths=0,
     )
 
 
 def _drawable(values: NDArray[Any]) -> NDArray[Any]:
-    """The values, NaN where they would overflow when matplotlib makes axes of them."""
+    """Return values with NaN for those that overflow when matplotlib makes axes of them."""
     return np.where(np.abs(values) < _HUGE, values, np.nan)
 
 
@@ -350,19 +358,19 @@ def _sample(count: int) -> Any:
     return slice(None) if count <= MAX_POINTS else np.linspace(0, count - 1, MAX_POINTS).astype(int)
 
 
-def _label(axes: Axes, x: str, y: str) -> None:
+def _label_axes(axes: Axes, x: str, y: str) -> None:
     _name_axes(axes, x, y)
     for text in axes.legend().get_texts():
         text.set_parse_math(False)
 
 
 def _name_axes(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(_as_label(x, 80), parse_math=False)
-    axes.set_ylabel(_as_label(y, 80), parse_math=False)
+    axes.set_xlabel(_label_text(x, 80), parse_math=False)
+    axes.set_ylabel(_label_text(y, 80), parse_math=False)
 
 
-def _as_label(text: str, length: int = 60) -> str:
-    """Any text as a label of at most ``length`` letters, without what SVG cannot hold."""
+def _label_text(text: str, length: int = 60) -> str:
+    """Return somebody's text as a label: short, and without what SVG cannot hold."""
     if len(text) > length:  # names that begin alike often end differently
         text = f"{text[: length // 2 - 1]}…{text[len(text) - length // 2 :]}"
     clean = "".join(letter if letter.isprintable() else " " for letter in text)

@@ -20,35 +20,37 @@ from app.ml.inference.card import CARD, WEIGHTS
 from app.ml.tables.parquet import FILE
 from app.storage import MANIFEST, Kind, Storage
 
-_CHUNK = 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a row says of the artifact that it makes visible."""
+    """An artifact as the row that makes it visible describes it."""
 
     kind: Kind
     id: str
-    instead: str
-    """What to do where no backup has it."""
+    fallback: str
+    """The remedy where no backup has it."""
     file: str | None = None
     """The one of its files whose size and hash stand in the row as well."""
     size: int = 0
+    """Bytes of that file."""
     sha256: str = ""
 
     @property
     def name(self) -> str:
+        """``kind/id``, its path below the data directory."""
         return f"{self.kind}/{self.id}"
 
 
-Track = Callable[[Sequence[Artifact]], Iterable[Artifact]]
-"""Hands artifacts on one by one, and may show how far that has come."""
+Progress = Callable[[Sequence[Artifact]], Iterable[Artifact]]
+"""Called with artifacts, gives them back one by one, and may show how far that has come."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong, where, and what to do."""
+    """Something wrong, where it is, and what to do about it."""
 
     kind: Literal["missing", "damaged", "orphaned", "database"]
     where: str
@@ -60,7 +62,7 @@ class Finding:
 
 
 class Entry(BaseModel):
-    """What a manifest says of one file."""
+    """Size in bytes and hex SHA-256 of one file, as a manifest has them."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
     size: int = Field(ge=0)
@@ -73,35 +75,35 @@ class _Manifest(BaseModel):
 
 
 def expected(session: Session) -> list[Artifact]:
-    """What there is to be according to the rows; first those that come and go quickest."""
+    """Return the artifacts that the rows name; first those that come and go quickest."""
     checkpoints = select(Checkpoint, Job.status).join(Job).order_by(Checkpoint.id)
     versions = select(ModelVersion.id, ModelVersion.name, ModelVersion.version)
     datasets = select(Dataset.id, Dataset.size_bytes, Dataset.sha256)
     found = [of_checkpoint(row, status) for row, status in session.execute(checkpoints)]
     for model_id, name, version in session.execute(versions.order_by(ModelVersion.id)):
         where = f"/v1/models/{name}@{version}"
-        instead = f"train it again and give this one up (start the server, DELETE {where})"
-        found.append(Artifact("models", model_id, instead))
+        fallback = f"train it again and give this one up (start the server, DELETE {where})"
+        found.append(Artifact("models", model_id, fallback))
     for dataset_id, size, sha256 in session.execute(datasets.order_by(Dataset.id)):
-        instead = f"give it up (start the server, DELETE /v1/datasets/{dataset_id})"
-        found.append(Artifact("datasets", dataset_id, instead, FILE, size, sha256))
+        fallback = f"give it up (start the server, DELETE /v1/datasets/{dataset_id})"
+        found.append(Artifact("datasets", dataset_id, fallback, FILE, size, sha256))
     return found
 
 
 def of_checkpoint(row: Checkpoint, status: str) -> Artifact:
-    """What the row of a checkpoint says, whose job has this status."""
-    instead = _without(row, status)
-    return Artifact("checkpoints", row.id, instead, WEIGHTS, row.size_bytes, row.sha256)
+    """Return the artifact of a checkpoint whose job has this status."""
+    fallback = _fallback(row, status)
+    return Artifact("checkpoints", row.id, fallback, WEIGHTS, row.size_bytes, row.sha256)
 
 
-def _without(checkpoint: Checkpoint, status: str) -> str:
+def _fallback(checkpoint: Checkpoint, status: str) -> str:
     if status in TERMINAL:
         return f"leave it: {checkpoint.job_id} is over ({status}) and not trained again"
     return f"leave it: {checkpoint.job_id} goes on from an older checkpoint, or from its start"
 
 
 def check(storage: Storage, artifact: Artifact) -> dict[str, Entry]:
-    """The files of an artifact that is whole. Raises ArtifactCorrupt with all that is wrong."""
+    """Return an artifact's files by name. Raises ArtifactCorrupt with all that is wrong."""
     files = manifest(storage, artifact)
     folder = storage.path(artifact.kind, artifact.id)
     wrong = [fault for name, entry in files.items() if (fault := _fault(folder / name, entry))]
@@ -111,7 +113,7 @@ def check(storage: Storage, artifact: Artifact) -> dict[str, Entry]:
 
 
 def copy(source: Storage, artifact: Artifact, target: Storage) -> int:
-    """Publish an artifact in ``target`` as well; returns its bytes.
+    """Publish an artifact in ``target`` as well; return its size in bytes.
 
     Raises ArtifactCorrupt, leaving nothing, where it is not whole or was deleted meanwhile;
     StorageFull or Unavailable where ``target`` refuses.
@@ -122,7 +124,7 @@ def copy(source: Storage, artifact: Artifact, target: Storage) -> int:
 
 
 def copy_as_model(storage: Storage, checkpoint: Artifact, model_id: str) -> None:
-    """Publish what predicting needs of a checkpoint as the artifact of a model.
+    """Publish card and weights of a checkpoint as the artifact of a model.
 
     Raises ArtifactCorrupt, leaving nothing, where that is not whole or was deleted meanwhile;
     StorageFull or Unavailable.
@@ -131,13 +133,13 @@ def copy_as_model(storage: Storage, checkpoint: Artifact, model_id: str) -> None
     missing = [name for name in (WEIGHTS, CARD) if name not in files]
     if missing:
         raise ArtifactCorrupt(f"{MANIFEST} has no {' and no '.join(missing)}")
-    wanted = {name: files[name] for name in (WEIGHTS, CARD)}
+    copied = {name: files[name] for name in (WEIGHTS, CARD)}
     folder = storage.path(checkpoint.kind, checkpoint.id)
-    _copy(folder, wanted, storage, Artifact("models", model_id, ""))
+    _copy(folder, copied, storage, Artifact("models", model_id, ""))
 
 
 def _copy(folder: Path, files: dict[str, Entry], target: Storage, into: Artifact) -> None:
-    """Publish those files of ``folder``, and take it back where a hash is not what was promised."""
+    """Publish those files of ``folder``. Raises ArtifactCorrupt, leaving nothing."""
     with target.publish(into.kind, into.id) as draft:
         for name in files:
             with (draft / name).open("wb") as file:
@@ -150,22 +152,22 @@ def _copy(folder: Path, files: dict[str, Entry], target: Storage, into: Artifact
 
 
 def finding(storage: Storage, artifact: Artifact, error: ArtifactCorrupt) -> Finding:
-    """What to tell of an artifact that is not whole."""
+    """Return the finding of an artifact that is not whole."""
     folder = storage.path(artifact.kind, artifact.id)
     # not into what is there: that may be a link, or have another name on the disk
     command = (
         f"cp -a --remove-destination BACKUP/{artifact.name} {shlex.quote(f'{folder.parent}/')}"
     )
-    remedy = f"restore it from a backup ({command}), or {artifact.instead}"
+    remedy = f"restore it from a backup ({command}), or {artifact.fallback}"
     if os.path.lexists(folder):
         return Finding("damaged", artifact.name, error.detail, remedy)
     return Finding("missing", artifact.name, "its folder is not there", remedy)
 
 
 def manifest(storage: Storage, artifact: Artifact, *, against_row: bool = True) -> dict[str, Entry]:
-    """An artifact's files by name, as its manifest has them; it must agree with the row.
+    """Return an artifact's files by name, as its manifest has them.
 
-    Raises ArtifactCorrupt.
+    Raises ArtifactCorrupt where that cannot be read or, ``against_row``, disagrees with the row.
     """
     folder = storage.path(artifact.kind, artifact.id)
     if folder.is_symlink():
@@ -202,12 +204,12 @@ def _mismatch(name: str, found: Entry, promised: Entry) -> str | None:
 
 
 def _content(path: Path) -> Iterator[bytes]:
-    """A regular file in pieces; a pipe would never end. Raises ArtifactCorrupt."""
+    """Yield a file in chunks. Raises ArtifactCorrupt also for a pipe, which would never end."""
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             raise ArtifactCorrupt(f"{path.name} is not a regular file")
         with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
+            while chunk := file.read(_CHUNK_BYTES):
                 yield chunk
     except FileNotFoundError as error:
         raise ArtifactCorrupt(f"{path.name} is not there") from error

@@ -13,7 +13,7 @@ from app.storage import Storage
 
 @dataclass(frozen=True)
 class Context:
-    """The house as its services see it."""
+    """Settings, storage, database and helpers of this process, as its services see them."""
 
     settings: Settings
     storage: Storage

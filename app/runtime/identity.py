@@ -26,16 +26,17 @@ from app.errors import ConfigurationError
 from app.runtime import artifacts
 from app.storage import KINDS, MANIFEST, Storage, explain_os_errors
 
-_FEW = 8
+_MOST_UNNAMED = 8
 """Artifacts without a row that crashes may have left in a directory of an older fitserve."""
-_LOCK_KEY = 0x66736964656E74  # "fsident"
+_LOCK_KEY = 0x66736964656E74
+"""Of Postgres's advisory lock: "fsident" in ASCII."""
 
 log = logs.get("identity")
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What is written in both."""
+    """What is written in both, the database and the directory."""
 
     id: str
     generation: int
@@ -53,14 +54,14 @@ class Comparison:
     """Artifacts that no row names."""
 
     @property
-    def nothing(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether there is neither a row nor an artifact."""
         return not (self.present or self.missing or self.unnamed)
 
     @property
     def agrees(self) -> bool:
         """Whether this is a pair that worked together, with a few traces of crashes at most."""
-        return self.missing < self.present and self.unnamed <= min(_FEW, self.present)
+        return self.missing < self.present and self.unnamed <= min(_MOST_UNNAMED, self.present)
 
     def __str__(self) -> str:
         return (
@@ -69,16 +70,18 @@ class Comparison:
         )
 
 
-def require_no_strangers(storage: Storage, database: Database) -> None:
+def refuse_empty_database(storage: Storage, database: Database) -> None:
     """Raise ConfigurationError where a database without tables stands beside artifacts.
 
-    Looked at before the database is migrated, so that nothing has been written then.
+    Call it before the database is migrated, so that nothing has been written then.
     """
-    if migrate.current(database) is None and (there := sum(1 for _ in _artifacts(storage))):
-        raise _refused(storage, database, f"it is new or empty, and there are {there} artifacts")
+    if migrate.current(database) is None and (published := sum(1 for _ in _artifacts(storage))):
+        raise _refused(
+            storage, database, f"it is new or empty, and there are {published} artifacts"
+        )
 
 
-def meet(storage: Storage, database: Database) -> None:
+def pair(storage: Storage, database: Database) -> None:
     """Make sure that the two belong together, and count this start.
 
     The first time an identity is written into both, also into a pair of an older fitserve that
@@ -89,14 +92,16 @@ def meet(storage: Storage, database: Database) -> None:
         _lock(session)
         known = of_database(session)
         if known is None or directory is None or not _continues(known, directory):
-            known = _acquainted(storage, database, session, known, directory)
-        mark = _written(session, Mark(known.id, known.generation + 1))
+            known = _first_pairing(storage, database, session, known, directory)
+        mark = _write(session, Mark(known.id, known.generation + 1))
     write_to_directory(storage, mark)
 
 
-def has_met_before(session: Session) -> bool:
-    """Return whether this is not the first time that the two work together: sweeps begin with the
-    second, when somebody has seen that all is there."""
+def was_paired_before(session: Session) -> bool:
+    """Return whether the two have worked together before this start.
+
+    Sweeps begin with the second start, when somebody has seen that all is there.
+    """
     known = of_database(session)
     return known is not None and known.generation > 1
 
@@ -109,23 +114,23 @@ def renew(storage: Storage, database: Database) -> bool:
         known = of_database(session)
         if known is None or directory is None or known.id != directory.id:
             return False
-        mark = _written(session, Mark(known.id, known.generation + 1))
+        mark = _write(session, Mark(known.id, known.generation + 1))
     write_to_directory(storage, mark)
     return True
 
 
 def adopt(storage: Storage, database: Database) -> Comparison:
-    """Have the two belong together from now on, whatever they say; returns how they compare."""
+    """Make the two belong together from now on, whatever they say; return how they compare."""
     with database.write() as session:
         found = compare(storage, session)
-        mark = _written(session, Mark(secrets.token_hex(16), 1))  # as if they had met
+        mark = _write(session, Mark(secrets.token_hex(16), 1))  # as if paired before
     write_to_directory(storage, mark)
     return found
 
 
-def settle(session: Session) -> Mark:
+def reissue(session: Session) -> Mark:
     """Give a database a new identity, to be written to its directory after the commit."""
-    return _written(session, Mark(secrets.token_hex(16), 0))
+    return _write(session, Mark(secrets.token_hex(16), 0))
 
 
 def mismatch(storage: Storage, database: Database) -> str | None:
@@ -139,7 +144,7 @@ def mismatch(storage: Storage, database: Database) -> str | None:
 
 
 def compare(storage: Storage, session: Session) -> Comparison:
-    """Hold datasets and models against their rows. Checkpoints come and go too quickly."""
+    """Compare artifacts with rows, but not checkpoints: they come and go too quickly."""
     named = {item.name for item in artifacts.expected(session) if item.kind != "checkpoints"}
     there = set(_artifacts(storage))
     return Comparison(
@@ -149,26 +154,26 @@ def compare(storage: Storage, session: Session) -> Comparison:
     )
 
 
-def _acquainted(
+def _first_pairing(
     storage: Storage,
     database: Database,
     session: Session,
     known: Mark | None,
     directory: Mark | None,
 ) -> Mark:
-    """The identity of a pair that has not met, if it may. Raises ConfigurationError."""
+    """Return the identity of a new pair. Raises ConfigurationError where it may not be one."""
     found = compare(storage, session)
     conflict = _conflict(found, known, directory)
     if conflict is not None:
         raise _refused(storage, database, conflict)
-    if not found.nothing:
+    if not found.is_empty:
         log.warning("a data directory of an older fitserve is adopted", found=str(found))
     return known or Mark(secrets.token_hex(16), 0)
 
 
 def _conflict(found: Comparison, known: Mark | None, directory: Mark | None) -> str | None:
-    """Why these two do not belong together; ``None`` where they may."""
-    if found.nothing or (directory is None and found.agrees):
+    """Return why these two do not belong together; ``None`` where they may."""
+    if found.is_empty or (directory is None and found.agrees):
         return None
     if known is None and directory is None:
         return f"the two do not agree: {found}"
@@ -194,7 +199,10 @@ def _refused(storage: Storage, database: Database, why: str) -> ConfigurationErr
 
 
 def of_directory(storage: Storage) -> Mark | None:
-    """Return the directory's mark. Raises ConfigurationError where it cannot be understood."""
+    """Return the directory's mark; ``None`` where it has none yet.
+
+    Raises ConfigurationError where it cannot be understood.
+    """
     try:
         content = json.loads(storage.identity_path.read_bytes())
         return Mark(str(content["id"]), int(content["generation"]))
@@ -215,23 +223,23 @@ def write_to_directory(storage: Storage, mark: Mark) -> None:
 
 
 def of_database(session: Session) -> Mark | None:
-    """Return the database's mark."""
+    """Return the database's mark; ``None`` where it has none yet."""
     row = session.get(Identity, 1, populate_existing=True)
     return None if row is None else Mark(row.id, row.generation)
 
 
-def _written(session: Session, mark: Mark) -> Mark:
+def _write(session: Session, mark: Mark) -> Mark:
     session.merge(Identity(only=1, id=mark.id, generation=mark.generation))
     return mark
 
 
 def _continues(known: Mark, directory: Mark) -> bool:
-    """Whether the database is the directory's, and not older: it is written first."""
+    """Return whether the database is the directory's, and not older: it is written first."""
     return known.id == directory.id and known.generation >= directory.generation
 
 
 def _artifacts(storage: Storage) -> Iterator[str]:
-    """``kind/id`` of everything in the directory that was published."""
+    """Yield ``kind/id`` of every artifact in the directory."""
     for kind in KINDS:
         for path in (storage.root / kind).iterdir():
             if (path / MANIFEST).is_file():
@@ -239,6 +247,6 @@ def _artifacts(storage: Storage) -> Iterator[str]:
 
 
 def _lock(session: Session) -> None:
-    """Several processes that share a Postgres meet the directory one after the other."""
+    """Let processes that share a Postgres look at the directory one after the other."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})

@@ -15,6 +15,7 @@ from app.runtime.signals import Signals
 _CHANNEL = "fitserve"
 _QUEUE = "queue"
 _MODELS = "models"
+"""Payloads; any other is the id of a job."""
 _LISTEN_SECONDS = 1.0
 _RETRY_SECONDS = 2.0
 
@@ -22,34 +23,39 @@ log = logs.get("relay")
 
 
 class PostgresSignals(Signals):
-    """Passes on what happens here, and wakes those who wait here for what happens elsewhere."""
+    """Signals that reach the other processes too, and that are heard from them, in a thread."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
         self._url = url.replace("+psycopg", "", 1)
         self._closed = threading.Event()
         self._sending = threading.Lock()
-        self._out: psycopg.Connection | None = None
+        self._sender: psycopg.Connection | None = None
         self._thread = threading.Thread(target=self._listen, name="relay", daemon=True)
 
     def start(self) -> None:
+        """Begin to listen to the other processes."""
         self._thread.start()
 
     def close(self) -> None:
+        """Stop listening and sending; signals inside this process go on."""
         self._closed.set()
         self._thread.join(2 * _LISTEN_SECONDS)
         with self._sending:
             self._hang_up()
 
     def queued(self) -> None:
+        """Wake the workers of every process."""
         super().queued()
         self._send(_QUEUE)
 
     def changed(self, job_id: str) -> None:
+        """Wake those who wait for the job, in every process."""
         super().changed(job_id)
         self._send(job_id)
 
     def models_changed(self) -> None:
+        """Make every process look references to models up again."""
         super().models_changed()
         self._send(_MODELS)
 
@@ -58,18 +64,18 @@ class PostgresSignals(Signals):
             return
         with self._sending:
             try:
-                if self._out is None:
-                    self._out = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
-                self._out.execute("SELECT pg_notify(%s, %s)", (_CHANNEL, word))
+                if self._sender is None:
+                    self._sender = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
+                self._sender.execute("SELECT pg_notify(%s, %s)", (_CHANNEL, word))
             except psycopg.Error as error:
                 log.debug("a signal was not passed on", error=str(error))
                 self._hang_up()
 
     def _hang_up(self) -> None:
-        if self._out is not None:
+        if self._sender is not None:
             with contextlib.suppress(psycopg.Error):
-                self._out.close()
-            self._out = None
+                self._sender.close()
+            self._sender = None
 
     def _listen(self) -> None:
         while not self._closed.is_set():

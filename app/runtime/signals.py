@@ -14,7 +14,7 @@ _Waiter = tuple[asyncio.AbstractEventLoop, asyncio.Event]
 
 
 class Signals:
-    """Between the API's event loop and the worker's threads."""
+    """Wakes the worker's threads and the API's event loop when what they wait for happens."""
 
     def __init__(self) -> None:
         self._queue = threading.Condition()
@@ -27,20 +27,23 @@ class Signals:
     # ------------------------------------------------------------ queue: API -> worker
 
     def queued(self) -> None:
-        """Something may be in the queue, or the worker should look up for another reason."""
+        """Wake the worker: a job may be queued, or it should look up for another reason."""
         with self._queue:
             self._queued += 1
             self._queue.notify_all()
 
-    def wait_queued(self, seen: int, timeout: float | None) -> int:
-        """Block until something was queued after ``seen``; returns what is seen now."""
+    def wait_queued(self, mark: int, timeout: float | None) -> int:
+        """Block until something is queued after ``mark`` was taken; return the mark of now.
+
+        Waits at most ``timeout`` seconds, or for as long as it takes where that is ``None``.
+        """
         with self._queue:
-            self._queue.wait_for(lambda: self._queued != seen, timeout)
+            self._queue.wait_for(lambda: self._queued != mark, timeout)
             return self._queued
 
     @property
     def queue_mark(self) -> int:
-        """To be taken before looking at the queue, and given to ``wait_queued`` after."""
+        """A count to take before looking at the queue, for ``wait_queued`` afterwards."""
         with self._queue:
             return self._queued
 
@@ -48,7 +51,7 @@ class Signals:
 
     @contextmanager
     def models_changing(self) -> Iterator[None]:
-        """Around a transaction that makes, deletes or re-points versions or aliases of models.
+        """Enclose a transaction that makes, deletes or re-points versions or aliases of models.
 
         However it ends, it may have been committed, so ``models_changed`` is called.
         """
@@ -62,14 +65,14 @@ class Signals:
             self.models_changed()
 
     def models_changed(self) -> None:
-        """What a reference to a model names may be another version than before."""
+        """Tell caches that a reference to a model may name another version than before."""
         with self._lock:
             self._models += 1
 
     @property
     def models_mark(self) -> int:
-        """To be taken before looking a reference up, and kept with what was found: it holds for as
-        long as this is the same.
+        """A count to take before looking a reference up and to keep with the answer, which holds
+        for as long as this stays the same.
 
         While a change is being committed no two are the same, since others may see it already.
         """
@@ -80,25 +83,25 @@ class Signals:
     # ------------------------------------------------------------ one job: worker -> API
 
     def changed(self, job_id: str) -> None:
-        """The job's row has changed."""
+        """Wake those who wait for the job: its row has changed."""
         with self._lock:
             waiters = list(self._waiters.get(job_id, ()))
         for loop, event in waiters:
             loop.call_soon_threadsafe(event.set)
 
     def wake_all(self) -> None:
-        """Everybody should look up: the server is stopping."""
+        """Wake everybody: the server is stopping."""
         for job_id in self.followed():
             Signals.changed(self, job_id)
         Signals.queued(self)
 
     def followed(self) -> list[str]:
-        """The jobs that somebody waits for."""
+        """Return the ids of the jobs that somebody waits for."""
         with self._lock:
             return list(self._waiters)
 
     def subscribe(self, job_id: str) -> "Subscription":
-        """Hear of the job's changes from now on; used in the event loop."""
+        """Return a subscription to the job's changes; call it in the event loop."""
         return Subscription(self, job_id)
 
     def _add(self, job_id: str, waiter: _Waiter) -> None:
@@ -113,7 +116,7 @@ class Signals:
 
 
 class Subscription:
-    """``with signals.subscribe(id) as changes: await changes.wait(5)``."""
+    """Hears of one job: ``with signals.subscribe(id) as changes: await changes.wait(5)``."""
 
     def __init__(self, signals: Signals, job_id: str) -> None:
         self._signals, self._job_id = signals, job_id
@@ -127,7 +130,7 @@ class Subscription:
         self._signals._discard(self._job_id, self._waiter)
 
     async def wait(self, timeout: float) -> None:
-        """Until the next change, or ``timeout`` seconds."""
+        """Wait for the next change, at most ``timeout`` seconds."""
         event = self._waiter[1]
         try:
             await asyncio.wait_for(event.wait(), timeout)

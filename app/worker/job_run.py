@@ -24,6 +24,7 @@ from app.worker.recorder import Recorder
 from app.worker.stop import Stop
 
 _TICK_SECONDS = 0.1
+"""How long to wait for an event before looking at the job and the clock again."""
 _KILLED_FOR_MEMORY = (
     "the kernel ended the training process for want of memory; use a smaller model, smaller "
     "batches, or a machine with more memory"
@@ -50,7 +51,7 @@ class JobRun:
         return cls(context, claim, task.model_id, executor.start(task))
 
     def follow(self) -> None:
-        """Record what the process says until it has nothing more to say. Raises ClaimLost."""
+        """Record the process's events until it has ended. Raises ClaimLost."""
         while True:
             events = self._handle.events(_TICK_SECONDS)
             if events is None:
@@ -70,7 +71,7 @@ class JobRun:
         self._handle.end()
         self._recorder.discard_unrecorded(self._model_id)
 
-    # ------------------------------------------------------------ what the process says
+    # ------------------------------------------------------------ the process's events
 
     def _handle_event(self, event: Event) -> bool:
         """Take one event; return whether it was the last."""
@@ -88,7 +89,7 @@ class JobRun:
         return True
 
     def _process_ended(self) -> None:
-        """The process ended without a last word."""
+        """Fail or release the job of a process that ended without a last event."""
         ended = self._handle.end()
         if self._overtime.is_over:
             self._fail("time_limit", self._overtime.message)
@@ -120,6 +121,7 @@ class JobRun:
 
 
 def _task(context: Context, claim: Claim) -> TrainTask:
+    """Return what the training process is given of a claimed job."""
     spec, source = claim.spec, None
     with context.database.read() as session:
         if isinstance(spec.model, PretrainedSpec):

@@ -1,10 +1,11 @@
-"""``max_seconds`` of a job whose process does not look at it: one step may take for ever."""
+"""``max_seconds`` of a job whose process does not heed it: one step may take for ever."""
 
 from app import logs
 from app.executors.base import Handle
 from app.worker.pace import Pace
 
 _GRACE_SECONDS = 3.0
+"""How long after its limit a process may still end by itself."""
 
 log = logs.get("worker")
 
@@ -23,11 +24,11 @@ class Overtime:
 
     @property
     def message(self) -> str:
-        """What the job's error says."""
+        """The message of the job's error."""
         return f"one step took longer than max_seconds, {self._max_seconds:g} s"
 
     def enforce(self) -> None:
-        """End the process where it is over."""
+        """End a process that is over its limit."""
         if self.is_over:
             log.warning("the training process does not heed max_seconds; it is ended")
             self._handle.end()

@@ -4,13 +4,14 @@ import time
 
 
 class Pace:
-    """The clock of one attempt: it begins when its process does."""
+    """The clock of one attempt, which begins with its process."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
         self._first_epoch: tuple[int, float] | None = None
         self.seconds_per_epoch: float | None = None
-        """Of this attempt, its start left out as soon as two epochs have ended."""
+        """Of this attempt, ``None`` before its first epoch; the start of its process is left out as
+        soon as two epochs have ended."""
 
     @property
     def seconds(self) -> float:

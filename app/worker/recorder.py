@@ -1,4 +1,4 @@
-"""Writing what a training process says, under the claim of its job."""
+"""Writing the events of a training process, under the claim of its job."""
 
 import contextlib
 import time
@@ -15,20 +15,22 @@ from app.services.jobs import checkpoints, queue
 from app.services.jobs.queue import Claim
 from app.worker.pace import Pace
 
-_RECORD_EVERY_SECONDS = 0.5  # each record is a transaction
+_RECORD_SECONDS = 0.5
+"""Between two records of epochs; each is a transaction."""
 _RETRY_SECONDS = 1.0
 
 Write = Callable[[Session], None]
+"""Called in a transaction, perhaps again and again."""
 
 log = logs.get("worker")
 
 
 def write_until_done(context: Context, claim: Claim, write: Write) -> bool:
-    """Write, again and again while the disk or the database refuse; return whether it was done.
+    """Write, again and again while the disk or the database refuse; return whether it succeeded.
 
     A commit that was refused may have happened after all, so whatever is written bears repeating.
-    What ``write`` needs it has been given: a read of its own could be refused where nobody repeats
-    it. Raises ClaimLost.
+    ``write`` is to read nothing outside its transaction, where a refusal would not be repeated.
+    Returns False once the server stops. Raises ClaimLost.
     """
     while True:
         try:
@@ -43,7 +45,7 @@ def write_until_done(context: Context, claim: Claim, write: Write) -> bool:
 
 
 class Recorder:
-    """What the process has said and the database does not know yet."""
+    """Holds the events of a process that are not in the database yet, and writes them."""
 
     def __init__(self, context: Context, claim: Claim, pace: Pace) -> None:
         self._context, self._claim, self._pace = context, claim, pace
@@ -53,7 +55,7 @@ class Recorder:
         self._recorded_at = time.monotonic()
 
     def add(self, event: DataRead | EpochEnded | CheckpointSaved) -> None:
-        """Take an event, to be written with the next ``record``."""
+        """Add an event, to be written with the next ``record``."""
         match event:
             case DataRead(warnings=warnings):
                 self.warn(warnings)
@@ -64,13 +66,13 @@ class Recorder:
                 self._checkpoints.append(event)
 
     def warn(self, warnings: list[str]) -> None:
-        """Take warnings, to be written with the next ``record``."""
+        """Add warnings, to be written with the next ``record``."""
         self._warnings += warnings
 
     @property
     def is_due(self) -> bool:
-        """Whether to write: a checkpoint at once, epochs a few at a time."""
-        rested = time.monotonic() - self._recorded_at >= _RECORD_EVERY_SECONDS
+        """Whether there is something to write: checkpoints at once, epochs a few at a time."""
+        rested = time.monotonic() - self._recorded_at >= _RECORD_SECONDS
         return bool(self._checkpoints or (self._epochs and rested))
 
     def record(self, transition: Write | None = None) -> None:
@@ -100,8 +102,10 @@ class Recorder:
             self._context.storage.remove("checkpoints", checkpoint_id)
 
     def discard_unrecorded(self, model_id: str) -> None:
-        """Remove the artifacts of this attempt that have no row, unless a refused write may yet
-        come to light: when we stop, such is left to the next sweep."""
+        """Remove the artifacts of this attempt that have no row.
+
+        When the server stops, a refused write may yet come to light, so a sweep is left to it.
+        """
         if self._context.stopping.is_set():
             return
         storage = self._context.storage

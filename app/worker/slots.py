@@ -22,7 +22,8 @@ from app.services.jobs.queue import Claim, ClaimLost, Lease
 from app.worker.job_run import JobRun
 from app.worker.recorder import write_until_done
 
-_IDLE_LOOK_SECONDS = 5.0
+_IDLE_POLL_SECONDS = 5.0
+"""How long to wait for a signal before looking at the queue without one."""
 _RETRY_SECONDS = 1.0
 
 log = logs.get("worker")
@@ -47,7 +48,7 @@ class Worker:
             thread.start()
 
     def stop(self, timeout_seconds: float) -> None:
-        """Stop running jobs and release them to the queue; ``context.stopping`` is set."""
+        """Wait until running jobs are released to the queue, once ``context.stopping`` is set."""
         self._context.signals.queued()
         deadline = time.monotonic() + timeout_seconds
         for thread in list(self._working):
@@ -66,21 +67,21 @@ class Worker:
             try:
                 self._executor.prepare()
                 if not self._work():
-                    signals.wait_queued(mark, _IDLE_LOOK_SECONDS)
+                    signals.wait_queued(mark, _IDLE_POLL_SECONDS)
             except Exception:
                 if not stopping.is_set():  # else the executor was closed under our feet
                     log.exception("the worker failed; it tries again")
                 stopping.wait(_RETRY_SECONDS)
 
     def _work(self) -> bool:
-        """Run the next job, if there is one; whoever stops the worker waits for this alone."""
+        """Run the next job; return whether there was one. ``stop`` waits for this."""
         thread = threading.current_thread()
         self._working.add(thread)
         try:
             claim = None if self._context.stopping.is_set() else self._claim()
             if claim is None:
                 return False
-            with self._held(claim):
+            with self._lease_renewed(claim):
                 self._run(claim)
             return True
         finally:
@@ -95,8 +96,8 @@ class Worker:
             return queue.claim(session, self._lease)
 
     @contextlib.contextmanager
-    def _held(self, claim: Claim) -> Iterator[None]:
-        """Have the lease on a claimed job renewed for as long as it is in our hands."""
+    def _lease_renewed(self, claim: Claim) -> Iterator[None]:
+        """Keep the lease on a claimed job renewed, by the housekeeper, while the block runs."""
         if self._lease is None:
             yield
             return
@@ -125,7 +126,7 @@ class Worker:
                     run.close()
 
     def _release(self, claim: Claim, error: Exception) -> None:
-        """Give back a job that this worker cannot run; a disk or a database is not its fault."""
+        """Release a job that cannot be run; a disk or database that refuses is no crash of it."""
         crash = None if isinstance(error, ServiceError) else f"{type(error).__name__}: {error}"
         with contextlib.suppress(ClaimLost):
             write_until_done(

@@ -9,8 +9,10 @@ from app.runtime.context import Context
 from app.services.jobs import queue
 from app.services.jobs.queue import Claim
 
-_LOOK_EVERY_SECONDS = 0.25  # each look is a transaction: 2% of a core at 0.1 s
+_POLL_SECONDS = 0.25
+"""Between two looks at the job's row; each is a transaction: 2% of a core at 0.1 s."""
 _GRACE_SECONDS: dict[StopReason, float] = {"cancel": 3.0, "pause": 30.0, "shutdown": 3.0}
+"""How long a process may take to stop by itself."""
 _REASONS: dict[str, StopReason | None] = {
     "running": None,
     "cancelling": "cancel",
@@ -23,12 +25,15 @@ class Stop:
 
     def __init__(self, context: Context, claim: Claim, handle: Handle) -> None:
         self._context, self._claim, self._handle = context, claim, handle
-        self._looked_at = self._sent_at = 0.0
+        self._polled_at = self._sent_at = 0.0
         self.sent: StopReason | None = None
-        """What the process was asked."""
+        """Why the process was asked to stop; ``None`` where it was not."""
 
     def pass_on(self) -> None:
-        """Look whether to stop, a few times a second. Raises ClaimLost."""
+        """Ask the process to stop where it should, and end it when it takes too long.
+
+        Raises ClaimLost.
+        """
         reason = self._reason()
         if reason is not None and reason != self.sent:
             self._handle.stop(reason)
@@ -43,12 +48,12 @@ class Stop:
         return time.monotonic() - self._sent_at
 
     def _reason(self) -> StopReason | None:
-        """Why the process should stop by now."""
+        """Return why the process should stop; ``None`` where it should not. Raises ClaimLost."""
         if self._context.stopping.is_set():
             return "shutdown"
-        if time.monotonic() - self._looked_at < _LOOK_EVERY_SECONDS:
+        if time.monotonic() - self._polled_at < _POLL_SECONDS:
             return self.sent
-        self._looked_at = time.monotonic()
+        self._polled_at = time.monotonic()
         try:
             with self._context.database.read() as session:
                 return _REASONS[queue.status_of(session, self._claim)]

@@ -112,7 +112,7 @@ def test_numbers_at_the_edge(server: Server) -> None:
 # ---------------------------------------------------------------- from a stored table
 
 
-def source(folder: Path, *, detailed: bool = True, **columns: Any) -> dataset_plots.Source:
+def source(folder: Path, *, detailed: bool = True, **columns: Any) -> dataset_plots.PlotSource:
     """A stored table of several row groups; without ``detailed`` as older profiles are."""
     table = pa.table(columns)
     path = folder / parquet.FILE
@@ -122,7 +122,7 @@ def source(folder: Path, *, detailed: bool = True, **columns: Any) -> dataset_pl
     if not detailed:
         extra = ("histogram", "quantiles", "count")
         found = [{k: v for k, v in column.items() if k not in extra} for column in found]
-    return dataset_plots.Source(path, found, table.num_rows, "stones")
+    return dataset_plots.PlotSource(path, found, table.num_rows, "stones")
 
 
 def test_correlations_are_those_of_complete_pairs(tmp_path: Path) -> None:
@@ -213,7 +213,9 @@ def test_points_are_spaced_over_all_rows(tmp_path: Path) -> None:
 def test_a_default_histogram_is_of_what_can_be_drawn(tmp_path: Path) -> None:
     names = ["b", "a", "b"]
     empty = pa.array([None] * 3, pa.float64())
-    assert dataset_plots._drawn(source(tmp_path, a=names, n=[1, 2, 3]), None)["name"] == "n"
-    assert dataset_plots._drawn(source(tmp_path, n=empty, a=names), None)["name"] == "a"
+    assert (
+        dataset_plots._histogram_column(source(tmp_path, a=names, n=[1, 2, 3]), None)["name"] == "n"
+    )
+    assert dataset_plots._histogram_column(source(tmp_path, n=empty, a=names), None)["name"] == "a"
     with pytest.raises(InvalidRequest):
-        dataset_plots._drawn(source(tmp_path, n=empty), None)
+        dataset_plots._histogram_column(source(tmp_path, n=empty), None)

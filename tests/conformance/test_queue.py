@@ -48,14 +48,14 @@ def in_state(database: Database, status: str) -> str:
         with database.write() as session:
             job_id = add(session)
             if status != "queued":
-                queue.ask(session, job_id, "cancel" if status == "cancelled" else "pause")
+                queue.transition(session, job_id, "cancel" if status == "cancelled" else "pause")
         return job_id
     claim = claimed(database)
     with database.write() as session:
         if status == "cancelling":
-            queue.ask(session, claim.job_id, "cancel")
+            queue.transition(session, claim.job_id, "cancel")
         elif status == "pausing":
-            queue.ask(session, claim.job_id, "pause")
+            queue.transition(session, claim.job_id, "pause")
         elif status == "succeeded":
             queue.succeed(session, claim, new_id("mdl"), ENDED)
         elif status == "failed":
@@ -90,11 +90,11 @@ def test_the_table_of_the_contract(database: Database, status: str, verb: Verb) 
     code, after = TABLE[status][verb]
     if code == 409:
         with pytest.raises(InvalidTransition, match=status), database.write() as session:
-            queue.ask(session, job_id, verb)
+            queue.transition(session, job_id, verb)
         assert status_of(database, job_id) == status
         return
     with database.write() as session:
-        assert queue.ask(session, job_id, verb) == (code == 202)
+        assert queue.transition(session, job_id, verb) == (code == 202)
     assert status_of(database, job_id) == after
 
 
@@ -107,7 +107,7 @@ def test_a_job_that_is_let_go_goes_where_its_client_asked(
     claim = claimed(database)
     with database.write() as session:
         if asked:
-            queue.ask(session, claim.job_id, asked)
+            queue.transition(session, claim.job_id, asked)
         queue.release(session, claim, crash="SIGSEGV")
     assert status_of(database, claim.job_id) == given_back
 
@@ -115,7 +115,7 @@ def test_a_job_that_is_let_go_goes_where_its_client_asked(
 def test_a_job_that_ends_while_it_is_to_pause_has_ended(database: Database) -> None:
     claim = claimed(database)
     with database.write() as session:
-        queue.ask(session, claim.job_id, "pause")
+        queue.transition(session, claim.job_id, "pause")
         queue.succeed(session, claim, new_id("mdl"), ENDED)
     assert status_of(database, claim.job_id) == "succeeded"
 
@@ -281,7 +281,7 @@ def walk(database: Database, lease: Lease | None, job_id: str, chance: random.Ra
         if chance.random() < 0.5:
             try:
                 with database.write() as session:
-                    queue.ask(session, job_id, verb)
+                    queue.transition(session, job_id, verb)
             except InvalidTransition:
                 pass
 
@@ -328,7 +328,7 @@ def test_cancel_racing_completion(database: Database) -> None:
             time.sleep(chance.random() * 0.0015)  # ending takes longer than asking
             try:
                 with database.write() as session:
-                    queue.ask(session, job_id, "cancel")
+                    queue.transition(session, job_id, "cancel")
             except InvalidTransition:
                 pass
 
@@ -414,7 +414,7 @@ def test_a_rescued_job_goes_where_its_client_asked(postgres_database: Database) 
     for verb, after in (("pause", "paused"), ("cancel", "cancelled")):
         claim = claimed(postgres_database, Lease("silent", 0.0))
         with postgres_database.write() as session:
-            queue.ask(session, claim.job_id, verb)  # type: ignore[arg-type]
+            queue.transition(session, claim.job_id, verb)  # type: ignore[arg-type]
         with postgres_database.write() as session:
             assert queue.rescue(session) == [claim.job_id]
         assert status_of(postgres_database, claim.job_id) == after

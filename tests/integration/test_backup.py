@@ -22,7 +22,7 @@ from app.db.models import Base
 from app.db.session import Database
 from app.errors import ConfigurationError, StorageFull
 from app.maintenance import backup as copying
-from app.maintenance.backup import Copied, House
+from app.maintenance.backup import CopyReport, House
 from app.runtime.artifacts import Artifact
 from app.settings import load_settings
 from app.storage import KINDS, Storage
@@ -232,7 +232,7 @@ class Meanwhile:
         return artifacts
 
 
-def copy_while(server: Server, folder: Path, *paths: str) -> Copied:
+def copy_while(server: Server, folder: Path, *paths: str) -> CopyReport:
     storage = Storage(server.data_dir)
     with closing(Database(storage.database_path)) as database:
         return copying.backup(House(storage, database), folder, "test", Meanwhile(server, *paths))
@@ -259,7 +259,7 @@ def test_what_is_deleted_meanwhile_and_what_runs(
         )
         assert server.client.get("/v1/datasets/line").status_code == 404
     assert copied.lost == []
-    assert {artifact.kind for artifact in copied.gone} == {"datasets", "models", "checkpoints"}
+    assert {artifact.kind for artifact in copied.deleted} == {"datasets", "models", "checkpoints"}
     fsck(without)
     assert restore(without, home)
     rows = rows_of(home / "fitserve.db")
@@ -268,7 +268,7 @@ def test_what_is_deleted_meanwhile_and_what_runs(
     assert rows["aliases"] == []  # it went with its version
     status = {row["id"]: row["status"] for row in rows["jobs"]}
     assert (status[ended], status[running]) == ("succeeded", "cancelled")
-    print(f"\n{len(copied.gone)} artifacts went while the copy was made")
+    print(f"\n{len(copied.deleted)} artifacts went while the copy was made")
     goes_on(running, saved, tmp_path / "there", postgres.database())
 
 

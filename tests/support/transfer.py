@@ -10,7 +10,7 @@ from app.ids import new_id
 from app.ml import plan as planning
 from app.ml.inference import card
 from app.ml.inference.model_files import StateDict
-from app.ml.plan import Plan, Source
+from app.ml.plan import Plan, Pretrained
 from app.ml.tables import parquet
 from app.ml.training import loop
 from app.ml.training.events import TrainTask
@@ -40,9 +40,9 @@ TABLE = clouds()
 NAMES = ["a", "b", "c"]
 
 
-def source_of(run: Run, ref: str = "base@1") -> Source:
+def source_of(run: Run, ref: str = "base@1") -> Pretrained:
     """As the service makes one of a model version."""
-    return Source(ref, card.read(run.folder))
+    return Pretrained(ref, card.read(run.folder))
 
 
 def planned(run: Run, table: pa.Table, freeze: list[str] | None = None, **fields: Any) -> Plan:

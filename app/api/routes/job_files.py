@@ -43,4 +43,4 @@ def get_plot(
 ) -> Response:
     """``loss`` while it trains, ``data`` from the start; once it succeeded ``predictions``, and
     ``residuals`` of a regression or ``confusion`` of a classification."""
-    return image_response(plots.job(context, predictors, job_id, plot, image), image)
+    return image_response(plots.draw(context, predictors, job_id, plot, image), image)

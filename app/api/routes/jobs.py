@@ -13,18 +13,15 @@ from app.api.http.waiting import parse_wait, preferred_wait
 from app.api.job_streams import JobStreams
 from app.api.schemas.common import RowsOut
 from app.api.schemas.jobs import JobList, JobOut, PlanOut, SplitOut
-from app.db.models import TERMINAL
+from app.db.models import TERMINAL, JobStatus
 from app.ml.specs import JobRequest
 from app.runtime.context import Context
 from app.services.jobs import jobs, positions, splits, submission
 from app.services.jobs.queue import Verb
-from app.services.jobs.submission import Placed
+from app.services.jobs.submission import QueuedJob
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictJSONRoute)
 
-Status = Literal[
-    "queued", "running", "cancelling", "pausing", "paused", "succeeded", "failed", "cancelled"
-]
 _VERB: dict[str, Any] = {
     "status_code": 202,
     "responses": {200: {"model": JobOut}, 202: {"model": JobOut}},
@@ -67,7 +64,7 @@ async def create_job(
     return await idempotent.replace(json_response(out, 201, applied))
 
 
-def _created_response(_session: Any, created: Placed) -> Response:
+def _created_response(_session: Any, created: QueuedJob) -> Response:
     return _job_response(JobOut.of(*created))
 
 
@@ -99,7 +96,7 @@ def _read(context: Context, job_id: str) -> JobOut:
 def list_jobs(
     context: ContextDep,
     paging: PagingDep,
-    status: Status | None = None,
+    status: JobStatus | None = None,
     dataset: Annotated[str | None, Query(description="id or name")] = None,
 ) -> JobList:
     """Newest first."""
@@ -123,7 +120,7 @@ async def get_job(
 
 
 def _apply(context: Context, job_id: str, verb: Verb) -> Response:
-    job, changed = jobs.ask(context, job_id, verb)
+    job, changed = jobs.transition(context, job_id, verb)
     with context.database.read() as session:
         place = positions.position(session, job)
     return _job_response(JobOut.of(job, place), 202 if changed else 200)

@@ -12,21 +12,27 @@ from app.ml.specs import JobSpec
 
 
 class Rows(NamedTuple):
-    """Features ``(rows, inputs)``, targets and, where rows count differently, weights."""
+    """Rows of one part, on a device."""
 
     x: Tensor
+    """``(rows, inputs)`` float32."""
     y: Tensor
+    """``(rows, outputs)`` float32, or ``(rows,)`` int64 class numbers."""
     weight: Tensor | None = None
+    """``(rows,)`` float32; ``None`` where all rows count the same."""
 
 
 def rows_of(part: Part, device: torch.device) -> Rows:
-    """The part on a device, made once for the whole job."""
+    """Copy a part to a device, once for the whole job."""
     arrays = (part.x, part.y, part.weight)
     return Rows(*(None if a is None else torch.from_numpy(a).to(device) for a in arrays))  # type: ignore[arg-type]
 
 
 def bounds(rows: int, batch_size: int | None) -> list[tuple[int, int]]:
-    """``(start, end)`` of each batch; a single row left over joins the batch before it."""
+    """Return ``(start, end)`` of each batch of an epoch; all rows are one where it has no size.
+
+    A single row left over joins the batch before it.
+    """
     size = batch_size or rows
     starts = list(range(0, rows, size))
     if 1 < size < rows and rows - starts[-1] == 1:  # batch norm cannot learn from one row
@@ -35,8 +41,8 @@ def bounds(rows: int, batch_size: int | None) -> list[tuple[int, int]]:
 
 
 def batches(rows: Rows, spec: JobSpec, epoch: int, skip: int = 0) -> Iterator[Rows]:
-    """Slices of the training part, shuffled anew each epoch from the seed and its number; the
-    first ``skip`` are left out."""
+    """Yield the batches of an epoch but the first ``skip``: slices of the training part, shuffled
+    anew each epoch from the spec's seed and the epoch's number."""
     if spec.batch_size is None:
         if not skip:
             yield rows
@@ -50,4 +56,5 @@ def batches(rows: Rows, spec: JobSpec, epoch: int, skip: int = 0) -> Iterator[Ro
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:
+    """Return a seed of 63 bits, which is what torch takes."""
     return int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0] >> 1)

@@ -20,7 +20,9 @@ from app.ml.specs import JobSpec
 
 _PART_NAMES = ["train", "validation", "test", "training", "val", "valid", "testing"]
 _PART_OF_NAME = np.array([0, 1, 2, 0, 1, 1, 2])
-_MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: Fibonacci hashing, Knuth 6.4
+"""The number in ``PARTS`` of each of these names."""
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+"""2**64 / golden ratio: Fibonacci hashing, Knuth, The Art of Computer Programming, 6.4."""
 _SHIFT = np.uint64(29)
 
 
@@ -35,7 +37,7 @@ class Part:
     y: NDArray[Any]
     """``(rows, outputs)`` float32, or ``(rows,)`` int64 class numbers."""
     weight: NDArray[np.float32] | None = None
-    """``(rows,)`` how much each counts, 1 on average; ``None`` where all count the same."""
+    """``(rows,)`` how much each row counts, 1 on average; ``None`` where all count the same."""
 
     def __len__(self) -> int:
         return len(self.x)
@@ -53,7 +55,7 @@ class Prepared:
 
 
 def split_of(spec: JobSpec, table: pa.Table) -> Split:
-    """The split of a job; ``table`` needs ``spec.planning_columns`` only.
+    """Return the rows of each part of a job; ``table`` needs ``spec.planning_columns`` only.
 
     Raises InvalidData where a split by column finds a value that is no part.
     """
@@ -70,17 +72,17 @@ def split_of(spec: JobSpec, table: pa.Table) -> Split:
 
 
 def _parts(column: pa.ChunkedArray, rows: Indices) -> Indices:
-    """The part that each row says it is in. Raises InvalidData at the first that says another."""
+    """Return the number in ``PARTS`` that each row names. Raises InvalidData for another."""
     words = pc.utf8_lower(pc.utf8_trim_whitespace(pc.cast(column, pa.string())))
     found = codes(words, pa.array(_PART_NAMES))[rows]
     wrong = np.flatnonzero(found < 0)
     if len(wrong):
         row = int(rows[wrong[0]])
         value = column[row].as_py()
-        said = "nothing" if value is None else f"'{str(value)[:64]}'"
+        word = "nothing" if value is None else f"'{str(value)[:64]}'"
         raise InvalidData.at(
             "/split/column",
-            f"row {row} says {said}; a split column says train, validation or test in every row",
+            f"row {row} says {word}; a split column says train, validation or test in every row",
             "unknown_part",
         )
     return _PART_OF_NAME[found]
@@ -96,8 +98,8 @@ def prepare(
 ) -> Prepared:
     """Fit preprocessing on the training part of ``table``, and apply it to all parts.
 
-    ``split`` are the rows of each part; left out: shared out here, for which ``table`` needs
-    ``spec.planning_columns`` too. With a ``source`` its features stay as they were fitted, and so
+    Without ``split``, the rows of each part, they are shared out here, for which ``table`` needs
+    ``spec.planning_columns`` too. The features of a ``source`` stay as they were fitted, and so
     does its target if it is the same. Raises InvalidData.
     """
     split = split_of(spec, table) if split is None else split
@@ -125,13 +127,14 @@ def prepare(
         for part in PARTS
     }
     fitted = Preprocessing(task=spec.task, features=features, target=target)
-    return Prepared(fitted, **parts, warnings=_warnings(rows))
+    return Prepared(fitted, **parts, warnings=_repetition_warnings(rows))
 
 
 # ---------------------------------------------------------------- rows on two sides
 
 
-def _warnings(parts: dict[str, pa.Table]) -> list[str]:
+def _repetition_warnings(parts: dict[str, pa.Table]) -> list[str]:
+    """Return a warning where rows of the test part stand in the training part as well."""
     train, test = parts["train"], parts["test"]
     if not test.num_rows:
         return []
@@ -148,7 +151,7 @@ def _warnings(parts: dict[str, pa.Table]) -> list[str]:
 
 
 def row_hashes(table: pa.Table) -> NDArray[np.uint64]:
-    """``(rows,)`` 64 bits of all of a row's values; equal rows have equal ones."""
+    """Return ``(rows,)`` hashes of 64 bits of all of a row's values; equal rows have equal ones."""
     hashes = np.zeros(table.num_rows, np.uint64)
     for column in table.columns:
         values = as_dictionary(column)
@@ -170,7 +173,7 @@ def _mixed(hashes: NDArray[np.uint64], numbers: NDArray[np.uint64]) -> NDArray[n
 
 
 def _integers(column: pa.ChunkedArray) -> NDArray[np.uint64]:
-    """Booleans, integers and datetimes."""
+    """Return booleans, integers or datetimes as 64 bits, ``(rows,)``."""
     if pa.types.is_temporal(column.type):
         column = pc.cast(column, pa.timestamp("us"))
     filled = pc.fill_null(pc.cast(column, pa.int64()), 0)
@@ -179,7 +182,7 @@ def _integers(column: pa.ChunkedArray) -> NDArray[np.uint64]:
 
 
 def _numbered(column: pa.ChunkedArray) -> NDArray[np.uint64]:
-    """Each value's number in order of first appearance, from 1; 0 is missing."""
+    """Number values in order of first appearance, from 1, ``(rows,)``; 0 is missing."""
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     column = column.unify_dictionaries()

@@ -12,15 +12,17 @@ from app.ml.features.preprocessing import ClassTarget, TargetEncoder, label
 from app.ml.specs import JobSpec
 
 Weights = NDArray[np.float32]
+"""``(rows,)``."""
 
 
 def of(
     spec: JobSpec, target: TargetEncoder, train: pa.Table
 ) -> Callable[[pa.Table], Weights | None]:
-    """A function from the rows of a part to their weights, 1 on average over the part.
+    """Return a function from the rows of a part to their weights, 1 on average over the part.
 
-    Class weights are told, or balanced as scikit-learn does: rows / (classes * rows of the class)
-    in the training part. Raises InvalidData where no row of a part counts.
+    Class weights are the spec's, or balanced as by scikit-learn's ``compute_class_weight``: rows /
+    (classes * rows of the class) in the training part. The function returns ``None`` where all
+    rows count the same, and raises InvalidData where no row of a part counts.
     """
     by_class = _of_classes(spec, target, train)
 
@@ -40,18 +42,19 @@ def of(
 
 
 def _below_one(weights: Floats) -> Floats:
-    """The same proportions, where sums and products of huge weights would overflow."""
+    """Scale weights to 1 at the most, so that sums and products of huge ones do not overflow."""
     largest = float(weights.max(initial=0.0))
     scaled: Floats = weights / (largest or 1.0)
     return scaled
 
 
 def _of_classes(spec: JobSpec, target: TargetEncoder, train: pa.Table) -> Floats | None:
+    """Return each class's weight, ``(classes,)``; ``None`` where classes have none."""
     if spec.class_weight is None or not isinstance(target, ClassTarget):
         return None
     if spec.class_weight == "balanced":
         counts = np.bincount(target.codes(train), minlength=len(target.classes))
         balanced: Floats = len(train) / (len(counts) * np.maximum(counts, 1))
         return balanced
-    told = spec.class_weight
-    return np.array([told.get(label(value), 1.0) for value in target.classes])
+    by_name = spec.class_weight
+    return np.array([by_name.get(label(value), 1.0) for value in target.classes])

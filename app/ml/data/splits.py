@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from app.ml.specs import SplitSpec
 
 Indices = NDArray[np.int64]
+"""``(rows,)`` row numbers of a table, or numbers of classes, groups or parts."""
 PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of each part, in the order in which they are used."""
+    """The row numbers of each part, in the order in which they are used."""
 
     train: Indices
     validation: Indices
@@ -45,7 +46,10 @@ class Split:
 
 
 def part_sizes(spec: SplitSpec, rows: int) -> tuple[int, int, int]:
-    """floor(train·n), floor(validation·n) and the rest, which is test's unless ``test`` is 0."""
+    """Return the rows of each part: floor(train·n), floor(validation·n), and the rest for test.
+
+    Where ``test`` is 0 the rest is train's.
+    """
     train = int(spec.train * rows + 1e-9)
     validation = int(spec.validation * rows + 1e-9)
     rest = rows - train - validation
@@ -53,10 +57,10 @@ def part_sizes(spec: SplitSpec, rows: int) -> tuple[int, int, int]:
 
 
 def split_rows(spec: SplitSpec, rows: Indices, labels: Indices | None = None) -> Split:
-    """Share out ``rows`` (row numbers of a table).
+    """Share out ``rows`` ``(rows,)``, row numbers of a table.
 
-    ``labels`` (rows,) is each row's class (``stratified``), group (``group``), or the number of its
-    part in ``PARTS`` (``column``).
+    ``labels`` ``(rows,)`` is each row's class (``stratified``), group (``group``), or the number
+    of its part in ``PARTS`` (``column``).
     """
     if labels is not None and spec.strategy == "column":
         return Split(*(rows[labels == part] for part in range(len(PARTS))))
@@ -72,8 +76,8 @@ def split_rows(spec: SplitSpec, rows: Indices, labels: Indices | None = None) ->
 
 
 def _by_group(spec: SplitSpec, rows: Indices, groups: Indices) -> Split:
-    """Groups in random order, one after the other along the rows; each goes, whole, to the part in
-    which its middle row falls, so that parts come as close to their sizes as groups allow."""
+    """Lay groups in random order along the rows; each goes, whole, to the part in which its middle
+    row falls, so that parts come as close to their sizes as groups allow."""
     train, validation, _ = part_sizes(spec, len(rows))
     _, groups, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     shuffled = np.argsort(np.random.PCG64(spec.seed).random_raw(len(sizes)), kind="stable")
@@ -84,6 +88,7 @@ def _by_group(spec: SplitSpec, rows: Indices, groups: Indices) -> Split:
 
 
 def _order(spec: SplitSpec, count: int, classes: Indices | None) -> Indices:
+    """Return the order ``(count,)`` in which rows are shared out."""
     if spec.strategy == "sequential":
         return np.arange(count, dtype=np.int64)
     keys = np.random.PCG64(spec.seed).random_raw(count)

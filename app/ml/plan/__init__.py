@@ -1,4 +1,4 @@
-"""Filling in a job request against a table, by arithmetic and the told columns alone.
+"""Filling in a job request against a table, by arithmetic and its planning columns alone.
 
 Nothing is built or allocated here, so a request that cannot work is refused when it is made, with
 the field and the remedy, and not by a job that fails later.
@@ -13,9 +13,9 @@ from app.errors import InvalidRequest
 from app.ml.data.splits import Split
 from app.ml.features import preprocessing
 from app.ml.plan import columns as job_columns
-from app.ml.plan import parts, sources, training
-from app.ml.plan.columns import Column, unknown
-from app.ml.plan.sources import Source
+from app.ml.plan import parts, pretrained, training
+from app.ml.plan.columns import Column, unknown_name
+from app.ml.plan.pretrained import Pretrained
 from app.ml.specs import (
     Inputs,
     JobRequest,
@@ -28,7 +28,7 @@ from app.ml.specs import (
     size_of,
 )
 
-__all__ = ["Column", "Plan", "Source", "plan", "unknown"]
+__all__ = ["Column", "Plan", "Pretrained", "plan", "unknown_name"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,9 @@ class Plan:
     rows: Split
     """The row numbers of each part."""
     parameters: int
+    """Trainable numbers of the module."""
     memory_bytes: int
+    """What training takes at the least."""
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -53,27 +55,27 @@ def plan(
     columns: Sequence[Column],
     rows: int,
     table: pa.Table,
-    source: Source | None = None,
+    source: Pretrained | None = None,
 ) -> Plan:
-    """Complete ``request`` for a dataset of ``columns``.
+    """Return the complete spec of ``request`` for a dataset of ``columns`` and ``rows`` rows.
 
-    ``table`` holds its ``planning_columns`` as far as there are any; ``source`` is the model that
-    a pretrained one starts from.
+    ``table`` holds the request's ``planning_columns``, those that the dataset has; ``source`` is
+    the model version that a pretrained model starts from.
 
     Raises InvalidRequest or InvalidData naming the field and what would work.
     """
     known = {column["name"]: column for column in columns}
     job_columns.require_targets(request, known)
     if source is not None:
-        request = sources.inherit(request, source, known)
+        request = pretrained.inherit(request, source, known)
     job_columns.require_planning_columns(request, known)
     task = job_columns.task_of(request, [known[target] for target in request.targets])
     features, warnings = job_columns.features_of(request, known, rows)
     warnings += job_columns.maybe_classes(request, task, known)
     spec = _complete(request, task, features)
-    kept = len(preprocessing.complete_rows(spec, table))
-    if kept < rows:
-        warnings.append(f"{rows - kept} rows without a target were left out")
+    complete = len(preprocessing.complete_rows(spec, table))
+    if complete < rows:
+        warnings.append(f"{rows - complete} rows without a target were left out")
     classes = preprocessing.classes_of(table[spec.targets[0]]) if spec.classifies else []
     training.require_class_weights(spec, classes)
     spec, rows_of_parts = parts.assigned(spec, table)
@@ -81,10 +83,10 @@ def plan(
     warnings += parts.require_classes(spec, classes, table, rows_of_parts)
     split = rows_of_parts.counts()
     spec = training.complete(request, spec, split["train"])
-    inputs = sources.inputs(source) if source else job_columns.inputs_of(spec, known)
+    inputs = pretrained.inputs(source) if source else job_columns.inputs_of(spec, known)
     outputs = _outputs(spec, len(classes))
     if source is not None:
-        spec = sources.complete(spec, source, outputs)
+        spec = pretrained.complete(spec, source, outputs)
     training.require_batches_for_norm(spec, split["train"])
     size = _size(spec, inputs, outputs)
     memory = training.memory(spec, size, inputs, outputs, split)
@@ -92,12 +94,15 @@ def plan(
 
 
 def _size(spec: JobSpec, inputs: Inputs, outputs: int) -> Size:
-    """Of the module. Raises InvalidRequest where its layers do not fit or have nothing to train."""
+    """Return the size of the module.
+
+    Raises InvalidRequest where its layers do not fit or have nothing to train.
+    """
     try:
         size = size_of(architecture_of(spec.model), inputs, outputs)
-    except LayerMismatch as misfit:
+    except LayerMismatch as mismatch:
         if not isinstance(spec.model, PretrainedSpec):
-            raise InvalidRequest.at(f"/model{misfit.place}", misfit.detail, "layer") from None
+            raise InvalidRequest.at(f"/model{mismatch.place}", mismatch.detail, "layer") from None
         raise InvalidRequest.at(
             "/model/model",
             f"'{spec.model.model}' does not end in a Linear layer, so it cannot be given "
@@ -112,13 +117,14 @@ def _size(spec: JobSpec, inputs: Inputs, outputs: int) -> Size:
 
 
 def _outputs(spec: JobSpec, classes: int) -> int:
+    """Return how many outputs the module has."""
     if not spec.classifies:
         return len(spec.targets)
     return 1 if spec.loss.kind == "bce_with_logits" else classes
 
 
 def _complete(request: JobRequest, task: Task, features: list[str]) -> JobSpec:
-    """What needs no count of rows."""
+    """Return a spec with all that needs no count of rows. Raises InvalidRequest."""
     split = request.split
     classifying = task in ("binary", "multiclass")
     if classifying and "strategy" not in split.model_fields_set:

@@ -12,22 +12,25 @@ from app.ml.tables import profile
 Column = dict[str, Any]
 """One column of a dataset as ``app.ml.tables.profile`` gives it."""
 
-_AUTO_MULTICLASS_LIMIT = 1000
-_COMPARED = 1000
+_MOST_CLASSES = 1000
+_MOST_COMPARED = 1000
+"""Names among which the nearest is looked for; comparing takes time."""
 
 
-def unknown(what: str, name: str, known: Sequence[str]) -> str:
-    """``unknown column 'cutt'; did you mean 'cut'?``, or the names there are."""
-    guess = get_close_matches(name[:64], known[:_COMPARED], n=1)
-    if guess:
-        return f"unknown {what} '{name[:64]}'; did you mean '{guess[0][:64]}'?"
+def unknown_name(what: str, name: str, known: Sequence[str]) -> str:
+    """Return ``unknown column 'cutt'; did you mean 'cut'?``, or the names that there are."""
+    nearest = get_close_matches(name[:64], known[:_MOST_COMPARED], n=1)
+    if nearest:
+        return f"unknown {what} '{name[:64]}'; did you mean '{nearest[0][:64]}'?"
     listed = ", ".join(f"'{item[:64]}'" for item in known[:20])
     return f"unknown {what} '{name[:64]}'; there are {listed}"
 
 
 def _require_column(name: str, known: dict[str, Column], pointer: str) -> None:
     if name not in known:
-        raise InvalidRequest.at(pointer, unknown("column", name, list(known)), "unknown_column")
+        raise InvalidRequest.at(
+            pointer, unknown_name("column", name, list(known)), "unknown_column"
+        )
 
 
 def require_targets(request: JobRequest, known: dict[str, Column]) -> None:
@@ -38,63 +41,67 @@ def require_targets(request: JobRequest, known: dict[str, Column]) -> None:
 
 
 def require_planning_columns(request: JobRequest, known: dict[str, Column]) -> None:
-    """Raise InvalidRequest where the columns of split and weights do not serve."""
+    """Raise InvalidRequest where the columns of split and weights do not suit."""
     _require_split_column(request, known)
     _require_weight_column(request, known)
 
 
 def _require_weight_column(request: JobRequest, known: dict[str, Column]) -> None:
-    """Weights are numbers in every row, not below 0, and no feature or target."""
+    """Raise InvalidRequest unless weights are numbers in every row, not below 0, and are no feature
+    or target."""
     name = request.sample_weight
     if name is None:
         return
     _require_column(name, known, "/sample_weight")
-    column, shown, problem = known[name], name[:64], None
+    column, short, problem = known[name], name[:64], None
     if column["type"] != "number":
-        problem = f"weights are numbers, and '{shown}' is a {column['type']}"
+        problem = f"weights are numbers, and '{short}' is a {column['type']}"
     elif column["missing"]:
-        problem = f"'{shown}' is missing in {column['missing']} rows; every row needs a weight"
+        problem = f"'{short}' is missing in {column['missing']} rows; every row needs a weight"
     elif column["min"] < 0:
-        problem = f"'{shown}' holds {column['min']:g}; a weight is not below 0"
+        problem = f"'{short}' holds {column['min']:g}; a weight is not below 0"
     elif column["max"] <= 0:
-        problem = f"'{shown}' is 0 in every row, so no row would count"
+        problem = f"'{short}' is 0 in every row, so no row would count"
     elif name in request.targets:
-        problem = f"'{shown}' is the target; name another column"
+        problem = f"'{short}' is the target; name another column"
     elif name in (request.features or []):
-        problem = f"'{shown}' is a feature; leave it out of one of the two"
+        problem = f"'{short}' is a feature; leave it out of one of the two"
     if problem is not None:
         raise InvalidRequest.at("/sample_weight", problem)
 
 
 def _require_split_column(request: JobRequest, known: dict[str, Column]) -> None:
-    """A split by column or group needs one that is no target, and tells the parts or the groups."""
+    """Raise InvalidRequest unless a split by column or group has a column that can serve for it."""
     split = request.split
     if split.column is None:
         return
     _require_column(split.column, known, "/split/column")
-    shown = split.column[:64]
+    short = split.column[:64]
     if split.column in request.targets:
-        raise InvalidRequest.at("/split/column", f"'{shown}' is the target; name another column")
+        raise InvalidRequest.at("/split/column", f"'{short}' is the target; name another column")
     if split.strategy == "column" and known[split.column]["type"] != "category":
         kind = known[split.column]["type"]
         raise InvalidRequest.at(
             "/split/column",
-            f"a split column says train, validation or test in every row, and '{shown}' "
+            f"a split column says train, validation or test in every row, and '{short}' "
             f'is a {kind}; name another, or use the strategy "group"',
         )
     if split.strategy == "column" and split.column in (request.features or []):
         position = (request.features or []).index(split.column)
         raise InvalidRequest.at(
-            f"/features/{position}", f"'{shown}' tells the split; leave it out of the features"
+            f"/features/{position}", f"'{short}' tells the split; leave it out of the features"
         )
 
 
 def features_of(
     request: JobRequest, known: dict[str, Column], rows: int
 ) -> tuple[list[str], list[str]]:
-    """The features' names, and why columns were left out."""
+    """Return the features' names, and warnings of the columns that were left out.
+
+    Raises InvalidRequest where a feature cannot be one, or no column is left.
+    """
     if request.features is not None:
-        return _features_asked_for(request, known), []
+        return _named_features(request, known), []
     features, warnings = [], []
     for name, column in known.items():
         if name in request.targets or name in (request.split.column, request.sample_weight):
@@ -115,7 +122,7 @@ def features_of(
     return features, warnings
 
 
-def _features_asked_for(request: JobRequest, known: dict[str, Column]) -> list[str]:
+def _named_features(request: JobRequest, known: dict[str, Column]) -> list[str]:
     features = list(request.features or [])
     for position, name in enumerate(features):
         pointer = f"/features/{position}"
@@ -133,7 +140,8 @@ def _features_asked_for(request: JobRequest, known: dict[str, Column]) -> list[s
 
 
 def inputs_of(spec: JobSpec, known: dict[str, Column]) -> Inputs:
-    """The matrix if the training part has every category and a gap where the table has one."""
+    """Return the inputs of a module at the most: as if the training part had every category, and a
+    missing value wherever the table has one."""
     dense, embeddings = 0, []
     numbers: list[int] = []
     for name in spec.features:
@@ -160,6 +168,10 @@ def inputs_of(spec: JobSpec, known: dict[str, Column]) -> Inputs:
 
 
 def task_of(request: JobRequest, targets: list[Column]) -> Task:
+    """Return the request's task, by default the one that suits the targets' types.
+
+    Raises InvalidData for a constant target, InvalidRequest for one that the task does not suit.
+    """
     for column in targets:
         if column["distinct"] < 2:
             count = "no value" if column["distinct"] == 0 else "only one value"
@@ -170,7 +182,7 @@ def task_of(request: JobRequest, targets: list[Column]) -> Task:
                 "constant_target",
             )
     task = request.task or _task_by_type(targets)
-    problem = _misfit(task, targets)
+    problem = _why_unsuitable(task, targets)
     if problem:
         pointer = "/task" if request.task else "/target"
         raise InvalidRequest.at(pointer, problem, "wrong_task")
@@ -178,7 +190,7 @@ def task_of(request: JobRequest, targets: list[Column]) -> Task:
 
 
 def maybe_classes(request: JobRequest, task: Task, known: Mapping[str, Column]) -> list[str]:
-    """A warning where a target is taken as a number that looks like two classes."""
+    """Return a warning where a target is predicted as a number and looks like two classes."""
     if request.task or task != "regression" or len(request.targets) > 1:
         return []
     column = known[request.targets[0]]
@@ -198,8 +210,8 @@ def _task_by_type(targets: list[Column]) -> Task:
     return "binary" if targets[0]["distinct"] == 2 else "multiclass"
 
 
-def _misfit(task: Task, targets: list[Column]) -> str | None:
-    """Why the targets do not suit the task, with what would; None where they do."""
+def _why_unsuitable(task: Task, targets: list[Column]) -> str | None:
+    """Return why the targets do not suit the task, with what would; ``None`` where they do."""
     for column in targets:
         name, kind, distinct = column["name"][:64], column["type"], column["distinct"]
         if kind in ("datetime", "text"):
@@ -217,8 +229,8 @@ def _misfit(task: Task, targets: list[Column]) -> str | None:
             return f"multilabel wants boolean targets, but '{name}' is a {kind}"
         if task == "binary" and distinct != 2:
             return f"binary wants 2 classes, but '{name}' has {distinct}; use \"multiclass\""
-        if task == "multiclass" and distinct > _AUTO_MULTICLASS_LIMIT:
-            return f"'{name}' has {distinct} classes; at most {_AUTO_MULTICLASS_LIMIT}"
+        if task == "multiclass" and distinct > _MOST_CLASSES:
+            return f"'{name}' has {distinct} classes; at most {_MOST_CLASSES}"
         if task == "multiclass" and kind == "number" and not column["integer"]:
             return f"'{name}' holds fractions, which are no classes; use \"regression\""
     if task in ("binary", "multiclass") and len(targets) > 1:

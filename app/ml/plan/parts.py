@@ -35,6 +35,7 @@ def assigned(spec: JobSpec, table: pa.Table) -> tuple[JobSpec, Split]:
 
 
 def _why_empty(split: SplitSpec, part: str, rows: int) -> tuple[str, str]:
+    """Return the field to change, and why the part is empty."""
     if split.strategy == "column":
         return "/split/column", f"no row of '{(split.column or '')[:64]}' says {part}"
     if split.strategy == "group":
@@ -63,10 +64,10 @@ def warnings(spec: JobSpec, split: Split) -> list[str]:
 def require_classes(
     spec: JobSpec, classes: Sequence[Any], table: pa.Table, split: Split
 ) -> list[str]:
-    """Return a warning for each part that lacks classes too rare for it.
+    """Return a warning for each part that lacks classes that are too rare to be in it.
 
-    Raises InvalidRequest where training lacks a class, another part one of which its share of the
-    class's rows would be one at least, or where no row of a part counts.
+    Raises InvalidRequest where training lacks a class, where another part lacks one although its
+    share of the class's rows is one row at least, or where every row of a part weighs 0.
     """
     if not classes and spec.sample_weight is None:
         return []
@@ -74,35 +75,33 @@ def require_classes(
     if not classes:
         return []
     codes = preprocessing.class_codes(table[spec.targets[0]])
-    found = []
-    there_are = np.bincount(codes[codes >= 0], minlength=len(classes))
+    rare = []
+    class_sizes = np.bincount(codes[codes >= 0], minlength=len(classes))
     for part in PARTS:
         rows = getattr(split, part)
         missing = np.bincount(codes[rows], minlength=len(classes)) == 0
-        share = there_are * len(rows) / max(1, there_are.sum())
+        share = class_sizes * len(rows) / max(1, class_sizes.sum())
         unfair = np.flatnonzero(missing & ((part == "train") | (share >= 1)))
         if len(unfair):
-            raise _lacks(spec, part, classes[unfair[0]], int(there_are[unfair[0]]))
+            raise _lacks(spec, part, classes[unfair[0]], int(class_sizes[unfair[0]]))
         if len(rows) and missing.any():
             names = ", ".join(f"'{label(classes[i])[:64]}'" for i in np.flatnonzero(missing)[:5])
-            found.append(
-                f"the {part} part has no row of {int(missing.sum())} rare classes: {names}"
-            )
-    return found
+            rare.append(f"the {part} part has no row of {int(missing.sum())} rare classes: {names}")
+    return rare
 
 
 def _lacks(spec: JobSpec, part: str, value: Any, rows: int) -> InvalidRequest:
-    shown = f"class '{label(value)[:64]}'"
+    name = f"class '{label(value)[:64]}'"
     if spec.split.strategy == "stratified":
         detail = (
-            f"the {part} part would lack the {shown}, which has only {rows} rows; add rows of it, "
+            f"the {part} part would lack the {name}, which has only {rows} rows; add rows of it, "
             "merge it with another class, or set the share of that part to 0"
         )
     elif spec.split.strategy in ("random", "sequential"):
-        detail = f'the {part} part would lack the {shown}; use the strategy "stratified"'
+        detail = f'the {part} part would lack the {name}; use the strategy "stratified"'
     else:
         detail = (
-            f"the {part} part would lack the {shown}; let '{(spec.split.column or '')[:64]}' "
+            f"the {part} part would lack the {name}; let '{(spec.split.column or '')[:64]}' "
             'give every part rows of each class, or use the strategy "stratified"'
         )
     error = FieldError("/split/strategy", detail, "missing_class")
@@ -110,7 +109,7 @@ def _lacks(spec: JobSpec, part: str, value: Any, rows: int) -> InvalidRequest:
 
 
 def _require_weights(spec: JobSpec, table: pa.Table, split: Split) -> None:
-    """Raise InvalidRequest where the rows of a part count nothing."""
+    """Raise InvalidRequest where every row of a part weighs 0."""
     counts = np.ones(table.num_rows, bool)
     if isinstance(spec.class_weight, dict):
         column = table[spec.targets[0]]

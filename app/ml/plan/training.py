@@ -24,15 +24,15 @@ from app.ml.specs import (
     architecture_of,
 )
 
-_BYTES = 4
-# Found on fourteen public tables; see "The default model" in docs/design.md.
-_TABULAR_OPTIMIZER = AdamWSpec(lr=2e-3, weight_decay=0.3)
+_BYTES_PER_NUMBER = 4
 _MOST_CYCLES = 1000
-_STEPS, _MOST_BINS, _ROWS_PER_BIN = 2500, 48, 48
+# Chosen on fourteen public tables; see "The default model" in docs/design.md.
+_TABULAR_OPTIMIZER = AdamWSpec(lr=2e-3, weight_decay=0.3)
+_TABULAR_STEPS, _MOST_BINS, _ROWS_PER_BIN = 2500, 48, 48
 
 
 def loss_of(request: JobRequest, task: Task) -> LossSpec | str:
-    """The task's own where none is named. Raises InvalidRequest where it does not fit."""
+    """Return the request's loss, by default the task's own. Raises InvalidRequest for a misfit."""
     suitable = LOSSES_FOR_TASK[task]
     if request.loss is None:
         return suitable[0]
@@ -45,9 +45,9 @@ def loss_of(request: JobRequest, task: Task) -> LossSpec | str:
 
 
 def defaults(request: JobRequest) -> dict[str, Any]:
-    """Model, optimizer and what goes with it, where the request leaves them out."""
+    """Return model, optimizer, scheduler and ``ema_decay``, by default those that go together."""
     model = request.model or TabularSpec()
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "model": model,
         "optimizer": request.optimizer or AdamWSpec(),
         "scheduler": request.scheduler,
@@ -59,12 +59,13 @@ def defaults(request: JobRequest) -> dict[str, Any]:
             "scheduler": CosineSpec(),
             "ema_decay": 0.99,
         }
-        told |= {k: v for k, v in own.items() if k not in request.model_fields_set}
-    return told
+        fields |= {k: v for k, v in own.items() if k not in request.model_fields_set}
+    return fields
 
 
 def complete(request: JobRequest, spec: JobSpec, train: int) -> JobSpec:
-    """Early stopping and batches, by the parts there are. Raises InvalidRequest."""
+    """Return the spec with what depends on the ``train`` training rows: early stopping, batches and
+    the tabular model's bins and epochs. Raises InvalidRequest."""
     stopping = request.early_stopping
     if spec.split.validation == 0 and stopping is not None:
         raise InvalidRequest.at(
@@ -77,13 +78,14 @@ def complete(request: JobRequest, spec: JobSpec, train: int) -> JobSpec:
     batch_size = _batch_size(request, train)
     spec = spec.model_copy(update={"early_stopping": stopping, "batch_size": batch_size})
     if isinstance(spec.model, TabularSpec):
-        spec = spec.model_copy(update=_of_tabular(request, spec.model, train, batch_size))
+        spec = spec.model_copy(update=_tabular_fields(request, spec.model, train, batch_size))
     _require_few_cycles(spec, train)
     return spec
 
 
 def _require_few_cycles(spec: JobSpec, train: int) -> None:
-    """torch halves ``triangular2`` by a power that overflows after 1,024 cycles."""
+    """Raise InvalidRequest for many cycles: torch halves ``triangular2`` by a power that overflows
+    after 1,024 of them."""
     rates = spec.scheduler
     if not isinstance(rates, CyclicSpec) or rates.mode != "triangular2":
         return
@@ -98,7 +100,10 @@ def _require_few_cycles(spec: JobSpec, train: int) -> None:
 
 
 def _batch_size(request: JobRequest, train: int) -> int | None:
-    """``auto``: the power of two nearest to a hundredth of the training part, from 32 to 1024."""
+    """Return the rows in a batch. Raises InvalidRequest for more than there are.
+
+    ``auto`` is the power of two nearest to a hundredth of the training part, from 32 to 1,024.
+    """
     if request.batch_size != "auto":
         if request.batch_size is not None and request.batch_size > train:
             raise InvalidRequest.at(
@@ -110,17 +115,17 @@ def _batch_size(request: JobRequest, train: int) -> int | None:
     return min(train, 1 << min(10, max(5, round(math.log2(max(1, train / 100))))))
 
 
-def _of_tabular(
+def _tabular_fields(
     request: JobRequest, model: TabularSpec, train: int, batch_size: int | None
 ) -> dict[str, Any]:
-    """Bins as the rows can fill them, and about as many steps on a large table as on a small one:
-    at least 15 epochs of them, and at most 100."""
+    """Return as many bins as the rows can fill, and about as many steps for a large table as for a
+    small one: from 15 to 100 epochs of them."""
     bins = model.bins or min(_MOST_BINS, max(2, train // _ROWS_PER_BIN))
-    told: dict[str, Any] = {"model": model.model_copy(update={"bins": bins})}
+    fields: dict[str, Any] = {"model": model.model_copy(update={"bins": bins})}
     if "epochs" not in request.model_fields_set:
         steps = max(1.0, train / (batch_size or train))
-        told["epochs"] = min(100, max(15, round(_STEPS / steps)))
-    return told
+        fields["epochs"] = min(100, max(15, round(_TABULAR_STEPS / steps)))
+    return fields
 
 
 def require_batches_for_norm(spec: JobSpec, train: int) -> None:
@@ -142,7 +147,7 @@ def require_batches_for_norm(spec: JobSpec, train: int) -> None:
 
 
 def require_class_weights(spec: JobSpec, classes: Sequence[Any]) -> None:
-    """Raise InvalidRequest where weights are told for what is no class."""
+    """Raise InvalidRequest where a weight is given for what is no class."""
     if spec.class_weight is None:
         return
     if not spec.classifies:
@@ -162,12 +167,12 @@ def require_class_weights(spec: JobSpec, classes: Sequence[Any]) -> None:
 
 
 def memory(spec: JobSpec, size: Size, inputs: Inputs, outputs: int, split: dict[str, int]) -> int:
-    """Bytes that training takes at the least: weights, gradients, the optimizer's moments, the
-    best weights so far, their average, the rows (once more where they are shuffled), and a batch's
-    activations."""
+    """Return the bytes that training takes at the least: weights, gradients, the optimizer's
+    moments, the best weights so far, their average, the rows (once more where they are shuffled),
+    and a batch's activations."""
     averaged = spec.ema_decay is not None
     copies = 2 + spec.optimizer.numbers_per_weight + (spec.split.validation > 0) + averaged
     rows = sum(split.values()) + (split["train"] if spec.batch_size else 0)
     batch = spec.batch_size or split["train"]
     numbers = size.parameters * copies + rows * (inputs.width + outputs) + batch * size.activations
-    return _BYTES * numbers
+    return _BYTES_PER_NUMBER * numbers

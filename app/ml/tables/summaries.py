@@ -19,24 +19,27 @@ from app.ml.tables.canonical import WHOLE_BELOW
 from app.ml.tables.profile import BINS, Column, bin_edges
 
 Points = tuple[NDArray[Any], NDArray[Any]]
-"""``(n,)`` places along x, and along y."""
+"""Values along x and along y, both ``(n,)`` float64."""
 
 _MICROSECOND = timedelta(microseconds=1)
 _DAY = timedelta(days=1)
 _EPOCH = datetime(1970, 1, 1)
 _ROUNDING = 1e-12
-"""Of a sum of squares: a variance below that is what rounding leaves."""
+"""Share of a sum of squares below which a variance is what rounding leaves."""
 
 
 def spaced_pairs(path: Path, rows: int, x: str, y: str, most: int) -> Points:
-    """Return ``(n,)`` values of two columns: of at most ``most`` of the table's ``rows``, evenly
-    spaced, those that have both."""
+    """Return the values of two columns, both ``(n,)``.
+
+    They come from at most ``most`` of the table's ``rows``, evenly spaced; a row that lacks one is
+    left out.
+    """
     picked = np.linspace(0, rows - 1, min(most, rows)).astype(np.int64)
     start, parts = 0, []
     for group in parquet.groups(path, list(dict.fromkeys([x, y]))):
         first, last = np.searchsorted(picked, [start, start + group.num_rows])
-        taken = group.take(picked[first:last] - start)
-        parts.append(np.stack([_floats(taken[x]), _floats(taken[y])]))
+        pairs = group.take(picked[first:last] - start)
+        parts.append(np.stack([_floats(pairs[x]), _floats(pairs[y])]))
         start += group.num_rows
     both = np.concatenate(parts, axis=1)
     both = both[:, np.isfinite(both).all(axis=0)]
@@ -44,8 +47,11 @@ def spaced_pairs(path: Path, rows: int, x: str, y: str, most: int) -> Points:
 
 
 def histogram(path: Path, column: Column) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return ``(bins + 1,)`` edges and ``(bins,)`` counts of a number column or, with edges in days
-    since 1970, of a datetime column; from its profile where that has them."""
+    """Return the edges ``(bins + 1,)`` and counts ``(bins,)`` of a number or datetime column.
+
+    Edges of a datetime column are in days since 1970. Counts come from the profile where it has
+    them, else from the table at ``path``.
+    """
     dated = column["type"] == "datetime"
     low, high = (_number(column[end]) for end in ("min", "max"))
     edges = _edges(low, high)
@@ -58,11 +64,12 @@ def histogram(path: Path, column: Column) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _edges(low: float, high: float) -> NDArray[Any]:
-    """As those of the profile; of datetimes the profile shows rounded ones."""
+    """Return the edges that the profile counts by; those of datetimes it shows rounded."""
     return np.array([low, high]) if low == high else bin_edges(low, high)
 
 
 def _counted(path: Path, name: str, edges: NDArray[Any]) -> NDArray[Any]:
+    """Count ``(bins,)`` the values of a stored column between ``edges`` ``(bins + 1,)``."""
     counts = np.zeros(len(edges) - 1, dtype=np.int64)
     for group in parquet.groups(path, [name]):
         values = _floats(group[name].drop_null())
@@ -73,18 +80,18 @@ def _counted(path: Path, name: str, edges: NDArray[Any]) -> NDArray[Any]:
 
 
 def _by_value(edges: NDArray[Any], counts: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """One bin around each whole number where no bin holds two of them; else as they are."""
+    """Return one bin around each whole number where no bin holds two of them; else the same."""
     low, high = edges[0], edges[-1]
     if high - low >= BINS or max(abs(low), abs(high)) >= WHOLE_BELOW:
         return edges, counts
     heights = np.zeros(round(high - low) + 1, dtype=np.int64)
-    held = np.minimum(np.ceil(edges[:-1]), high) - low
-    np.add.at(heights, held.astype(int), counts)
+    whole = np.minimum(np.ceil(edges[:-1]), high) - low
+    np.add.at(heights, whole.astype(int), counts)
     return np.arange(len(heights) + 1) + (low - 0.5), heights
 
 
 def _number(value: float | str) -> float:
-    """A profile's value; a moment as microseconds since 1970."""
+    """Return a profile's value as a number; a moment as microseconds since 1970."""
     if not isinstance(value, str):
         return float(value)
     moment = datetime.fromisoformat(value)
@@ -94,16 +101,17 @@ def _number(value: float | str) -> float:
 
 
 def correlations(path: Path, columns: Sequence[Column]) -> NDArray[Any]:
-    """Return ``(columns, columns)`` Pearson correlations on pairwise complete rows, in one pass;
-    NaN where a column does not vary.
+    """Return Pearson correlations ``(columns, columns)``, NaN where a column does not vary.
 
-    Row ``i`` and column ``j`` of each sum tell of column ``i`` in the rows where ``j`` is there.
+    Each is of the rows that have both values; the table is read once.
+
     """
+    # element [i, j] of each sum is of column i, in the rows where column j has a value
     count, total, squares, products = (np.zeros((len(columns),) * 2) for _ in range(4))
     for values in _centred(path, columns):
-        there = ~np.isnan(values)
-        values[~there] = 0.0
-        has = there.astype(np.float64)
+        present = ~np.isnan(values)
+        values[~present] = 0.0
+        has = present.astype(np.float64)
         count += has @ has.T
         total += values @ has.T
         products += values @ values.T
@@ -117,7 +125,7 @@ def correlations(path: Path, columns: Sequence[Column]) -> NDArray[Any]:
 
 
 def _centred(path: Path, columns: Sequence[Column]) -> Iterator[NDArray[Any]]:
-    """One row per column, group after group, each value near 0 and below 2, with NaN for missing.
+    """Yield ``(columns, rows)`` of each row group: values near 0 and below 2, NaN for missing.
 
     Scaled by a power of two, which is exact, so that no square of a value overflows.
     """
@@ -132,7 +140,7 @@ def _centred(path: Path, columns: Sequence[Column]) -> Iterator[NDArray[Any]]:
 
 
 def _scale(column: Column) -> tuple[float, float]:
-    """What to multiply a column with, and what to subtract then."""
+    """Return the factor to multiply a column with, and what to subtract then."""
     low, high = float(column["min"] or 0), float(column["max"] or 0)
     _, exponent = math.frexp(max(abs(low), abs(high)))
     factor = math.ldexp(1.0, min(-exponent, 1023))
@@ -143,7 +151,7 @@ def _scale(column: Column) -> tuple[float, float]:
 
 
 def _floats(column: pa.ChunkedArray) -> NDArray[Any]:
-    """Values as they are drawn: NaN for missing, moments as microseconds since 1970."""
+    """Return ``(rows,)`` float64: NaN for missing, moments as microseconds since 1970."""
     if pa.types.is_temporal(column.type):
         column = pc.cast(pc.cast(column, pa.timestamp("us")), pa.int64())
     return np.asarray(column.to_numpy(), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""The weights that a job ends with, and when it ends (early stopping)."""
+"""The best weights so far, and when to stop early."""
 
 import math
 from dataclasses import dataclass, field, fields
@@ -12,25 +12,28 @@ from app.ml.specs import JobSpec
 
 @dataclass
 class BestWeights:
-    """The weights of the lowest validation loss, or the last where there is no validation part.
-
-    ``watch`` names the value that is watched; ``patience`` counts epochs, ``None`` for no early
-    stopping.
-    """
+    """The weights of the lowest validation loss, or the last where nothing is validated."""
 
     watch: str | None
+    """The value that is to fall; ``None``: the last epoch is the best."""
     patience: int | None
+    """Epochs without a fall after which training stops; ``None``: it does not."""
     min_delta: float = 0.0
     lowest: float = math.inf
-    reference: float = math.inf  # what a fall by min_delta is counted from
+    reference: float = math.inf
+    """What a fall by ``min_delta`` is counted from."""
     waited: int = 0
+    """Epochs since the last such fall."""
     epoch: int = 0
+    """The best one, counted from 0."""
     values: dict[str, float] = field(default_factory=dict)
+    """Losses and metrics of that epoch."""
     state: StateDict | None = None
+    """The weights of that epoch; ``None`` where the model itself has them."""
 
     @classmethod
     def of(cls, spec: JobSpec) -> "BestWeights":
-        """Return what a job has before its first epoch."""
+        """Make one for the start of a job."""
         stopping = spec.early_stopping
         return cls(
             watch="validation_loss" if spec.split.validation > 0 else None,
@@ -39,7 +42,7 @@ class BestWeights:
         )
 
     def update(self, epoch: int, values: dict[str, float], model: nn.Module) -> None:
-        """Compare one epoch's values with the lowest, and copy the model's weights if they fell."""
+        """Compare an epoch's values with the best; copy the weights of ``model`` if they are."""
         if self.watch is None:
             self.epoch, self.values = epoch, values
             return
@@ -53,16 +56,16 @@ class BestWeights:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the watched value has not fallen for ``patience`` epochs."""
+        """Whether early stopping has run out of patience."""
         return self.patience is not None and self.waited >= self.patience
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return all but the weights as plain data, for JSON."""
+    def plain_state(self) -> dict[str, Any]:
+        """Return all but the weights, as JSON takes it."""
         names = [item.name for item in fields(self) if item.name != "state"]
         return {name: getattr(self, name) for name in names}
 
-    def restore(self, values: dict[str, Any], state: StateDict | None) -> None:
-        """Take over what ``to_dict`` returned, and the weights."""
-        for name, value in values.items():
+    def restore(self, plain: dict[str, Any], state: StateDict | None) -> None:
+        """Take over what ``plain_state`` gave, and the weights."""
+        for name, value in plain.items():
             setattr(self, name, value)
         self.state = state

@@ -1,4 +1,4 @@
-"""What it takes to go on training a module, bit for bit.
+"""Saving and restoring where a training stands, so that it goes on bit for bit.
 
 Beside the files of a model (``app.ml.inference.model_files``) a checkpoint has
 ``training.safetensors`` (optimizer, random state, losses of the epoch so far, the best weights)
@@ -22,14 +22,14 @@ from app.ml.training.best_weights import BestWeights
 from app.ml.training.ema import EMA
 from app.ml.training.optimizers import Scheduler
 
-_TENSORS = "training.safetensors"
-_PLACE = "training.json"
+_TENSORS_FILE = "training.safetensors"
+_POSITION_FILE = "training.json"
 _PLAIN = int | float | str | bool | None
 
 
 @dataclass
 class TrainState:
-    """Everything that changes while a module is trained; ``epoch`` counts those that are done."""
+    """Everything that changes while a module is trained; ``epoch`` and ``step`` count from 0."""
 
     model: nn.Module
     ema: EMA
@@ -38,68 +38,73 @@ class TrainState:
     best: BestWeights
     epoch: int = 0
     step: int = 0
-    """Batches of the epoch that are done."""
-    seen: list[Tensor] = field(default_factory=list)
-    """The losses ``()`` of those batches."""
+    """Batches of the epoch that are done, so the number of the next."""
+    losses: list[Tensor] = field(default_factory=list)
+    """Of these batches, one scalar each, on the model's device."""
     seconds: float = 0.0
-    """Time spent by all attempts before this one."""
+    """Spent by all attempts before this one."""
     finished: bool = False
 
     def save(self, folder: Path, seconds: float) -> None:
-        """Write what ``restore`` reads into ``folder``, beside the module's own state."""
-        slots, options = _split(self.optimizer)
-        # a finished run needs its best weights alone, and those are the module's own
+        """Write what ``restore`` reads into ``folder``, beside a model's files.
+
+        ``seconds`` are those of all attempts so far.
+        """
+        slots, options = _split_state(self.optimizer)
+        # a finished training needs no more than its best weights, which the model's files hold
         tensors = {} if self.finished else self._tensors(slots)
-        place = {
+        position = {
             "epoch": self.epoch,
             "step": self.step,
             "seconds": seconds,
             "finished": self.finished,
-            "best": self.best.to_dict(),
+            "best": self.best.plain_state(),
             "optimizer": options,
             "scheduler": _plain(self.scheduler.rates.state_dict() if self.scheduler.rates else {}),
         }
         copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
-        (folder / _TENSORS).write_bytes(to_bytes(copies))
-        (folder / _PLACE).write_text(json.dumps(place))
+        (folder / _TENSORS_FILE).write_bytes(to_bytes(copies))
+        (folder / _POSITION_FILE).write_text(json.dumps(position))
 
     def _tensors(self, slots: StateDict) -> StateDict:
+        """Return all tensors of an unfinished training that the model's files do not hold."""
         tensors = {f"optimizer.{name}": tensor for name, tensor in slots.items()}
         tensors |= {f"best.{name}": tensor for name, tensor in (self.best.state or {}).items()}
         tensors |= {f"random.{name}": state for name, state in _random_state(self.model).items()}
         if self.ema.module is not self.model:
             live = self.model.state_dict()
             tensors |= {f"model.{name}": tensor for name, tensor in live.items()}
-        if self.seen:
-            tensors["seen"] = torch.stack(self.seen)
+        if self.losses:
+            tensors["seen"] = torch.stack(self.losses)
         return tensors
 
     def restore(self, folder: Path) -> None:
-        """Take over what ``save`` wrote; ``folder`` has been verified by ``storage``."""
-        place = json.loads((folder / _PLACE).read_bytes())
-        tensors = load_file(folder / _TENSORS)
+        """Take over the state that ``save`` wrote to ``folder``, which ``storage`` has verified."""
+        position = json.loads((folder / _POSITION_FILE).read_bytes())
+        tensors = load_file(folder / _TENSORS_FILE)
         self.ema.module.load_state_dict(model_files.weights(folder))
-        self.epoch, self.step = place["epoch"], place["step"]
-        self.seconds, self.finished = place["seconds"], place["finished"]
-        self.best.restore(place["best"], _under("best.", tensors) or None)
+        self.epoch, self.step = position["epoch"], position["step"]
+        self.seconds, self.finished = position["seconds"], position["finished"]
+        self.best.restore(position["best"], _with_prefix("best.", tensors) or None)
         if self.finished:
             return
         if self.ema.module is not self.model:
-            self.model.load_state_dict(_under("model.", tensors))
-        _join(self.optimizer, _under("optimizer.", tensors), place["optimizer"])
+            self.model.load_state_dict(_with_prefix("model.", tensors))
+        _restore(self.optimizer, _with_prefix("optimizer.", tensors), position["optimizer"])
         if self.scheduler.rates is not None:
-            self.scheduler.rates.load_state_dict(place["scheduler"])
+            self.scheduler.rates.load_state_dict(position["scheduler"])
         device = next(self.model.parameters()).device
-        self.seen = list(tensors["seen"].to(device)) if "seen" in tensors else []
-        _set_random_state(_under("random.", tensors), device)  # last: nothing draws after it
+        self.losses = list(tensors["seen"].to(device)) if "seen" in tensors else []
+        _set_random_state(_with_prefix("random.", tensors), device)  # last: nothing draws after it
 
 
-def _under(prefix: str, tensors: StateDict) -> StateDict:
+def _with_prefix(prefix: str, tensors: StateDict) -> StateDict:
+    """Return the tensors of that prefix, named without it."""
     return {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
 
 
-def _split(optimizer: Optimizer) -> tuple[StateDict, dict[str, Any]]:
-    """The optimizer's state as tensors, by weight and slot, and its options as plain data."""
+def _split_state(optimizer: Optimizer) -> tuple[StateDict, dict[str, Any]]:
+    """Return an optimizer's tensors, and the rest of its state as JSON takes it."""
     state = optimizer.state_dict()
     tensors: StateDict = {}
     plain: dict[str, Any] = {}
@@ -110,8 +115,7 @@ def _split(optimizer: Optimizer) -> tuple[StateDict, dict[str, Any]]:
     return tensors, {"groups": state["param_groups"], "plain": plain}
 
 
-def _join(optimizer: Optimizer, tensors: StateDict, options: dict[str, Any]) -> None:
-    """Load what ``_split`` gave into the optimizer."""
+def _restore(optimizer: Optimizer, tensors: StateDict, options: dict[str, Any]) -> None:
     slots: dict[int, dict[str, Any]] = {}
     for place, value in [*tensors.items(), *options["plain"].items()]:
         number, _, name = place.partition(".")
@@ -120,7 +124,7 @@ def _join(optimizer: Optimizer, tensors: StateDict, options: dict[str, Any]) -> 
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    """What changes in a scheduler is numbers and lists of them; the rest comes from its spec."""
+    """Return what changes in a scheduler, numbers and lists of them; its spec gives the rest."""
 
     def fits(value: Any) -> bool:
         return isinstance(value, _PLAIN) or (

@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, which is measured and published in their place."""
+"""An exponential moving average of the weights, which is validated and saved in their place."""
 
 import copy
 
@@ -8,9 +8,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class EMA:
-    """The average ``decay * average + (1 - decay) * weights``, with less decay in the first steps.
+    """An average by torch's ``swa_utils``: ``decay`` of the last one, the rest of the weights.
 
-    ``module`` has the averaged weights; without a decay it is the model itself.
+    In the first steps the weights count more: ``decay`` is (1 + steps) / (10 + steps) at the most,
+    as in TensorFlow's ``ExponentialMovingAverage``. Without a decay ``module`` is the model itself.
     """
 
     def __init__(self, model: nn.Module, decay: float | None) -> None:
@@ -21,15 +22,15 @@ class EMA:
 
     @torch.no_grad()
     def update(self, steps: int) -> None:
-        """Take in the weights after step number ``steps``, counted from 1."""
+        """Average in the weights after step number ``steps``, counted from 1."""
         if self._decay is not None:
-            decay = min(self._decay, (1 + steps) / (10 + steps))  # as TensorFlow warms it up
+            decay = min(self._decay, (1 + steps) / (10 + steps))
             average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
             average(self._averaged, self._current, steps)
 
     @torch.no_grad()
-    def take_buffers(self) -> None:
-        """Copy the buffers: running statistics are those of the newest weights."""
+    def copy_buffers(self) -> None:
+        """Copy the model's buffers, such as running statistics, which are not averaged."""
         if self._decay is not None:
-            for averaged, newest in zip(self.module.buffers(), self._model.buffers(), strict=True):
-                averaged.copy_(newest)
+            for average, newest in zip(self.module.buffers(), self._model.buffers(), strict=True):
+                average.copy_(newest)

@@ -1,4 +1,4 @@
-"""What training tells while it runs; plain data that crosses a pipe as JSON."""
+"""The task that a training is given and the events that it yields; both cross a pipe as JSON."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,29 +21,31 @@ class TrainTask(_Message):
     model_config = ConfigDict(frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
 
     root: Path
-    """Of the storage that holds the dataset and takes the artifacts."""
+    """The data directory, with the dataset and for the artifacts."""
     dataset_id: str
     model_id: str
-    """The name under which the finished model is published."""
+    """The id under which the finished model is published."""
     spec: JobSpec
     split: bytes | None = None
-    """The rows of each part as ``Split.to_bytes`` gives them; left out: shared out anew."""
+    """The rows of each part as ``Split.to_bytes`` gives them; ``None``: shared out anew."""
     split_counts: dict[str, int] = {}
+    """How many rows each part has."""
     source: str | None = None
-    """The model whose weights a pretrained one starts from."""
+    """The id of the model that a pretrained one starts from."""
     checkpoints: tuple[str, ...] = ()
-    """Of earlier attempts, newest first; training goes on from the first that is whole."""
+    """Ids of earlier attempts' checkpoints, newest first; training goes on from the first that is
+    whole."""
 
 
 class DataRead(_Message):
-    """The rows were read, and something about them should be known."""
+    """The rows were read, and there are warnings about them."""
 
     type: Literal["data"] = "data"
     warnings: list[str]
 
 
 class EpochEnded(_Message):
-    """Losses of one epoch, counted from 0."""
+    """An epoch, counted from 0, has ended, with its losses, metrics and learning rate by name."""
 
     type: Literal["epoch"] = "epoch"
     epoch: int
@@ -51,7 +53,7 @@ class EpochEnded(_Message):
 
 
 class CheckpointSaved(_Message):
-    """A checkpoint was published to storage."""
+    """A checkpoint was published to storage; size and hex SHA-256 are those of its weights."""
 
     type: Literal["checkpoint"] = "checkpoint"
     checkpoint_id: str
@@ -61,7 +63,7 @@ class CheckpointSaved(_Message):
 
 
 class Best(_Message):
-    """The epoch whose weights were kept."""
+    """The epoch with the best weights, counted from 0, and its losses and metrics."""
 
     epoch: int
     values: dict[str, float]
@@ -74,12 +76,15 @@ class TrainEnded(_Message):
     features: list[dict[str, str]]
     """Name and type of each, in order."""
     parameters: int
+    """Numbers in the module, frozen ones too."""
     best: Best
     test: Metrics | None
+    """Metrics on the test part; ``None`` where it has no rows."""
     baseline: Metrics | None
+    """The same of a constant prediction."""
     warnings: list[str] = []
     versions: dict[str, str]
-    """Of the libraries that trained it."""
+    """Of the libraries that trained it, by name."""
 
 
 class TrainStopped(_Message):
@@ -90,7 +95,7 @@ class TrainStopped(_Message):
 
 
 class TrainFailed(_Message):
-    """Training raised; ``code`` is one of the contract's job error codes."""
+    """Training raised; ``code`` is one of a job's error codes in the API."""
 
     type: Literal["failed"] = "failed"
     code: str

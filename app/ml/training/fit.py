@@ -24,6 +24,7 @@ from app.ml.training.loop import train
 from app.storage import Storage
 
 Columns = Mapping[str, Sequence[Any]]
+"""Values by the column's name."""
 
 
 def fit(
@@ -34,12 +35,12 @@ def fit(
     on_event: Callable[[Event], object] | None = None,
     **job: Any,
 ) -> Predictor:
-    """Train on ``source`` and return the model.
+    """Train a model on ``source``, a CSV, NDJSON, Parquet or Arrow file or columns by name.
 
-    ``source`` is a CSV, NDJSON, Parquet or Arrow file, or columns by name. ``job`` takes the fields
-    of a job's request (``model``, ``epochs``, …); what is left out is filled in as the service
-    does. Dataset, checkpoints and model are published under ``folder``.
-    Raises what is wrong with the data or the request as an InvalidInput, and what ends training.
+    ``job`` takes the fields of a job's request (``model``, ``epochs``, …); what is left out is
+    filled in as the service does. Dataset, checkpoints and model are published under ``folder``.
+    Raises InvalidInput where data or request are wrong, and Diverged, TimeLimit or InvalidData as
+    ``train`` does.
     """
     storage = Storage(folder)
     storage.prepare()
@@ -52,25 +53,25 @@ def fit(
 
 
 def _task(storage: Storage, source: Path | Columns, request: JobRequest) -> TrainTask:
-    """The table published and the request completed against it."""
+    """Publish the table and complete the request against it."""
     dataset_id = new_id("ds")
     limits = ingest.Limits(decoded_bytes=1 << 62)
     with storage.publish("datasets", dataset_id) as draft:
         if isinstance(source, Path):
             kind = ingest.format_of(source.name) or "csv"
-            found = ingest.ingest(source, draft, ingest.Options(format=kind), limits)
+            summary = ingest.ingest(source, draft, ingest.Options(format=kind), limits)
         else:
-            made = json_rows.from_columns({name: list(column) for name, column in source.items()})
-            found = ingest.store(made, draft, limits)
+            table = json_rows.from_columns({name: list(column) for name, column in source.items()})
+            summary = ingest.store(table, draft, limits)
     path = storage.path("datasets", dataset_id) / parquet.FILE
-    names = {column["name"] for column in found.columns}
-    columns = [name for name in request.planning_columns if name in names]
-    ready = plan(request, found.columns, found.rows, parquet.read(path, columns))
+    names = {column["name"] for column in summary.columns}
+    present = [name for name in request.planning_columns if name in names]
+    planned = plan(request, summary.columns, summary.rows, parquet.read(path, present))
     return TrainTask(
         root=storage.root,
         dataset_id=dataset_id,
         model_id=new_id("mdl"),
-        spec=ready.spec,
-        split=ready.rows.to_bytes(),
-        split_counts=ready.split,
+        spec=planned.spec,
+        split=planned.rows.to_bytes(),
+        split_counts=planned.split,
     )

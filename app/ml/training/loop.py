@@ -20,9 +20,11 @@ from torch import Tensor, nn
 
 from app.errors import ArtifactCorrupt, InvalidData
 from app.ml.data import batches, preparation
+from app.ml.data.batches import Rows
 from app.ml.data.splits import Split
 from app.ml.evaluation import metrics
-from app.ml.inference import card, forward, model_files
+from app.ml.inference import card as cards
+from app.ml.inference import forward, model_files
 from app.ml.inference.card import Card
 from app.ml.inference.model_files import StateDict
 from app.ml.nn import devices, modules
@@ -48,10 +50,11 @@ from app.ml.training.validator import Validator
 from app.storage import Storage
 
 ShouldStop = Callable[[], StopReason | None]
+"""Returns why training is to stop; ``None`` where it goes on."""
 
 
 def never() -> StopReason | None:
-    """The ``should_stop`` of a run that nobody interrupts."""
+    """Return ``None``, as the ``should_stop`` of a run that nobody interrupts."""
     return None
 
 
@@ -72,19 +75,39 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
         yield DataRead(warnings=prepared.warnings)
 
     rows = batches.rows_of(prepared.train, device)
-    bounds = batches.bounds(len(rows.x), spec.batch_size)
     model, card = _model(spec, prepared, source, rows.x)
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
-    objective = Objective(spec.loss, modules.smoothing(spec.model))
-    optimizer = optimizers.build(spec.optimizer, trained)
-    scheduler = optimizers.Scheduler(spec, optimizer, len(bounds))
+    state = _state(spec, model, rows)
     validator = Validator(prepared, spec.loss, device)
-    ema = EMA(model, spec.ema_decay)
-    state = TrainState(model, ema, optimizer, scheduler, best=BestWeights.of(spec))
     _resume(storage, task, state)
     saver = CheckpointSaver(storage, card, state)
+    yield from _epochs(spec, rows, state, validator, saver, should_stop)
+    if not state.finished:
+        return
+
+    model = state.ema.module
+    if state.best.state is not None:
+        model.load_state_dict(state.best.state)
+    ended = _ended(model, card, prepared, state.best)
+    yield saver.save()
+    saver.publish(task.model_id)
+    yield ended
+
+
+def _epochs(
+    spec: JobSpec,
+    rows: Rows,
+    state: TrainState,
+    validator: Validator,
+    saver: CheckpointSaver,
+    should_stop: ShouldStop,
+) -> Iterator[Event]:
+    """Train on ``rows`` from where ``state`` stands until it is finished, or is asked to stop."""
+    model, ema, optimizer, scheduler = state.model, state.ema, state.optimizer, state.scheduler
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    objective = Objective(spec.loss, modules.smoothing(spec.model))
+    bounds = batches.bounds(len(rows.x), spec.batch_size)
     mixed = spec.precision == "bfloat16"
-    precision = torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext()
+    precision = torch.autocast(rows.x.device.type, torch.bfloat16) if mixed else nullcontext()
 
     while not state.finished:
         epoch = state.epoch
@@ -107,34 +130,26 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
             optimizer.step()
             rate = optimizer.param_groups[0]["lr"]
             scheduler.after_batch()
-            state.seen.append(loss.detach())
+            state.losses.append(loss.detach())
             state.step += 1
             ema.update(epoch * len(bounds) + state.step)
 
-        ema.take_buffers()
-        kept = ema.module
-        values = {"train_loss": _mean(state.seen, bounds), **validator.measure(kept)}
+        ema.copy_buffers()
+        values = {"train_loss": _mean(state.losses, bounds), **validator.measure(ema.module)}
         values["learning_rate"] = rate
         yield EpochEnded(epoch=epoch, values=values)
-        _refuse_nonfinite(epoch, values, state.seen)
-        state.best.update(epoch, values, kept)
+        _refuse_nonfinite(epoch, values, state.losses)
+        state.best.update(epoch, values, ema.module)
         scheduler.after_epoch(values.get("validation_loss", values["train_loss"]))
-        state.epoch, state.step, state.seen = epoch + 1, 0, []
+        state.epoch, state.step, state.losses = epoch + 1, 0, []
         state.finished = state.best.exhausted or state.epoch == spec.epochs
 
-    if state.best.state is not None:
-        ema.module.load_state_dict(state.best.state)
-    ended = _ended(ema.module, card, prepared, state.best)
-    yield saver.save()
-    saver.publish(task.model_id)
-    yield ended
 
-
-# ---------------------------------------------------------------- what is trained
+# ---------------------------------------------------------------- model and data
 
 
 def _source(storage: Storage, task: TrainTask) -> tuple[Card, StateDict] | None:
-    """The card and weights that a pretrained model starts from."""
+    """Return card and weights that a pretrained model starts from. Raises InvalidData."""
     if not isinstance(task.spec.model, PretrainedSpec):
         return None
     if task.source is None:
@@ -143,11 +158,11 @@ def _source(storage: Storage, task: TrainTask) -> tuple[Card, StateDict] | None:
         folder = storage.verified("models", task.source)
     except ArtifactCorrupt as error:
         raise InvalidData(f"the model to start from cannot be read: {error.detail}") from error
-    return card.read(folder), model_files.weights(folder)
+    return cards.read(folder), model_files.weights(folder)
 
 
 def _read(storage: Storage, task: TrainTask) -> tuple[pa.Table, Split | None]:
-    """The columns that training reads, and the rows of each part where the task says them."""
+    """Return the columns that training reads, and the rows of each part where the task has them."""
     folder, spec = storage.verified("datasets", task.dataset_id), task.spec
     columns, split = preparation.columns_of(spec), None
     if task.split is None:
@@ -163,7 +178,7 @@ def _model(
     source: tuple[Card, StateDict] | None,
     x: Tensor,
 ) -> tuple[nn.Module, Card]:
-    """The module before its first step, where ``x`` is, and what will be told about it."""
+    """Make the module on the device of ``x`` ``(rows, inputs)``, ready to train, and its card."""
     inputs = prepared.preprocessing.features.inputs
     outputs = prepared.preprocessing.target.outputs
     model = modules.build(spec.model, inputs, outputs, spec.seed, spec.loss.kind).to(x.device)
@@ -173,7 +188,7 @@ def _model(
         same = source[0].preprocessing.target == prepared.preprocessing.target
         modules.start_from(model, source[1], with_head=same)
         modules.freeze(model, spec.model)
-    about = Card(
+    card = Card(
         spec=spec,
         preprocessing=prepared.preprocessing,
         inputs=inputs.width,
@@ -183,11 +198,20 @@ def _model(
         versions=model_files.library_versions(),
         baseline=metrics.constant_prediction(prepared.preprocessing.target, prepared.train.table),
     )
-    return model, about
+    return model, card
+
+
+def _state(spec: JobSpec, model: nn.Module, rows: Rows) -> TrainState:
+    """Return the state of a training that begins."""
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = optimizers.build(spec.optimizer, trained)
+    steps = len(batches.bounds(len(rows.x), spec.batch_size))
+    scheduler = optimizers.Scheduler(spec, optimizer, steps)
+    return TrainState(model, EMA(model, spec.ema_decay), optimizer, scheduler, BestWeights.of(spec))
 
 
 def _resume(storage: Storage, task: TrainTask, state: TrainState) -> None:
-    """Go on from the newest checkpoint that is whole; without one from the beginning."""
+    """Restore the newest checkpoint that is whole; without one training starts at the beginning."""
     for checkpoint_id in task.checkpoints:
         try:
             folder = storage.verified("checkpoints", checkpoint_id)
@@ -200,25 +224,28 @@ def _resume(storage: Storage, task: TrainTask, state: TrainState) -> None:
 # ---------------------------------------------------------------- losses and metrics
 
 
-def _mean(seen: list[Tensor], bounds: list[tuple[int, int]]) -> float:
-    """The mean over samples of the batches' mean losses; the one synchronisation of an epoch."""
-    if len(seen) == 1:
-        return seen[0].item()
+def _mean(losses: list[Tensor], bounds: list[tuple[int, int]]) -> float:
+    """Return the mean over samples of the batches' mean losses; an epoch's one synchronisation."""
+    if len(losses) == 1:
+        return losses[0].item()
     sizes = torch.tensor([end - start for start, end in bounds], dtype=torch.float64)
-    return float((torch.stack(seen).cpu().double() * sizes).sum() / sizes.sum())
+    return float((torch.stack(losses).cpu().double() * sizes).sum() / sizes.sum())
 
 
-def _refuse_nonfinite(epoch: int, values: dict[str, float], seen: list[Tensor]) -> None:
+def _refuse_nonfinite(epoch: int, values: dict[str, float], losses: list[Tensor]) -> None:
     """Raise Diverged as soon as a loss is no longer a number."""
     wrong = [name for name, value in values.items() if not math.isfinite(value)]
     if wrong:
-        step = next((i for i, loss in enumerate(seen) if not math.isfinite(loss)), len(seen) - 1)
+        step = next(
+            (i for i, loss in enumerate(losses) if not math.isfinite(loss)), len(losses) - 1
+        )
         raise diverged(f"epoch {epoch}, step {step}: {wrong[0]} is {values[wrong[0]]}")
 
 
 def _ended(
     model: nn.Module, card: Card, prepared: preparation.Prepared, best: BestWeights
 ) -> TrainEnded:
+    """Score the finished model, and a constant prediction, on the test part."""
     target, test = prepared.preprocessing.target, prepared.test
     scores = baseline = None
     warnings: list[str] = []

@@ -1,4 +1,4 @@
-"""Publishes where training stands: when it is time, when it is asked to, and at the end."""
+"""Publishing checkpoints: when it is time, when training is stopped, and at the end."""
 
 import math
 import time
@@ -26,15 +26,15 @@ class CheckpointSaver:
         self._started = time.monotonic() - state.seconds
         limit = card.spec.max_seconds
         self._deadline = self._started + limit if limit is not None else math.inf
-        self._every = card.spec.checkpoint.every_seconds
-        self._alarm = min(time.monotonic() + self._every, self._deadline)
+        self._every_seconds = card.spec.checkpoint.every_seconds
+        self._due_at = min(time.monotonic() + self._every_seconds, self._deadline)
 
     def is_due(self) -> bool:
-        """Whether a checkpoint is to be written, or the time is up."""
-        return time.monotonic() >= self._alarm
+        """Return whether a checkpoint is due, or ``max_seconds`` are over."""
+        return time.monotonic() >= self._due_at
 
     def save(self) -> CheckpointSaved:
-        """Publish a checkpoint. Raises Diverged rather than keep weights that are not finite."""
+        """Publish a checkpoint. Raises Diverged where its weights are not finite."""
         state, checkpoint_id = self._state, new_id("ckpt")
         weights = _finite_weights(state)
         seconds = time.monotonic() - self._started
@@ -43,7 +43,7 @@ class CheckpointSaver:
             model_files.save(draft, self._card.model_copy(update={"epoch": epoch}), weights)
             state.save(draft, seconds)
         _, sha256, size = self._storage.file("checkpoints", checkpoint_id, WEIGHTS)
-        self._alarm = min(time.monotonic() + self._every, self._deadline)
+        self._due_at = min(time.monotonic() + self._every_seconds, self._deadline)
         return CheckpointSaved(
             checkpoint_id=checkpoint_id, epoch=epoch, size_bytes=size, sha256=sha256
         )
@@ -62,8 +62,10 @@ class CheckpointSaver:
 
 
 def _finite_weights(state: TrainState) -> StateDict:
-    """The weights to keep; they are checked, since no loss has been computed with the last step's
-    where nothing is held out. Raises Diverged."""
+    """Return the weights to save. Raises Diverged where they are not finite.
+
+    Without validation no loss has been computed with the last step's, so they are looked at.
+    """
     weights = state_dict_of(state.ema.module)
     for name, tensor in weights.items():
         if not bool(torch.isfinite(tensor).all()):

@@ -11,7 +11,7 @@ from app.ml.specs import LossSpec
 
 
 class Validator:
-    """The validation part, or the test part where there is none, on a device."""
+    """Measures a model on the validation part, or on the test part where there is none."""
 
     def __init__(
         self, prepared: preparation.Prepared, loss: LossSpec, device: torch.device
@@ -24,8 +24,11 @@ class Validator:
         self._x, self._y, self._weight = batches.rows_of(part, device)
 
     def measure(self, model: nn.Module) -> dict[str, float]:
-        """``validation_loss`` in the loss's own units and one metric of the task in the target's:
-        ``validation_rmse`` or ``validation_accuracy``. Nothing where there are no rows."""
+        """Return ``validation_loss`` in the loss's own units, and one metric of the task in the
+        target's: ``validation_rmse`` or ``validation_accuracy``. Empty where there are no rows.
+
+        Their names begin with ``test`` where that part stands in.
+        """
         if not self._rows:
             return {}
         model.eval()
@@ -38,7 +41,10 @@ class Validator:
 
 
 def _metric(target: TargetEncoder, outputs: Tensor, y: Tensor) -> tuple[str, Tensor]:
-    """RMSE (the mean over several targets), or the share of right answers."""
+    """Return name and value ``()`` of RMSE (the mean over targets), or the share of right answers.
+
+    ``outputs`` are ``(rows, outputs)``; ``y`` is as in ``Rows``.
+    """
     if isinstance(target, NumberTargets):
         errors = (outputs - y).double().square().mean(0).sqrt()
         return "rmse", (errors * torch.tensor(target.scale).to(errors)).mean()

@@ -15,9 +15,10 @@ from app.ml.tables import ingest, parquet
 from app.ml.tables.typed import TypedTable
 from app.runtime.context import Context
 
-_MOST_UNPACKED = 50
-"""A file may decode to this many times its size; text shrinks to a tenth, seldom to a fiftieth."""
+_MOST_EXPANSION = 50
+"""Times its size that a file may decode to; text shrinks to a tenth, seldom to a fiftieth."""
 _WORTH_THREADS_BYTES = 1024 * 1024
+"""Size from which a file is parsed by several threads."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +30,23 @@ class Naming:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-Remember = Callable[[Session, Dataset], None]
-"""Called in the transaction that makes a dataset, with it."""
+OnCreate = Callable[[Session, Dataset], None]
+"""Called with a new dataset, in the transaction that makes it."""
 
 
-def forget(_session: Session, _dataset: Dataset) -> None:
-    """Nothing is to be remembered."""
+def ignore(_session: Session, _dataset: Dataset) -> None:
+    """Do nothing when a dataset is made."""
 
 
 def create(
-    context: Context, table: TypedTable, naming: Naming, remember: Remember = forget
+    context: Context, table: TypedTable, naming: Naming, on_create: OnCreate = ignore
 ) -> Dataset:
-    """Store a table that is in memory (made from a request's JSON) as a new dataset."""
+    """Store a table that is in memory (made from a request's JSON) as a new dataset.
+
+    Raises NameTaken, InvalidRequest (a name that looks like an id), StorageFull or Unavailable.
+    """
     bounds = parse_limits(context, 0)
-    return _create(context, lambda folder: ingest.store(table, folder, bounds), naming, remember)
+    return _create(context, lambda folder: ingest.store(table, folder, bounds), naming, on_create)
 
 
 def create_from_file(
@@ -50,25 +54,25 @@ def create_from_file(
     source: Path,
     options: ingest.Options,
     naming: Naming,
-    remember: Remember = forget,
+    on_create: OnCreate = ignore,
 ) -> Dataset:
     """Read an uploaded file in a process of its own and store its table as a new dataset.
 
-    Raises InvalidInput of any kind beside what ``create`` raises.
+    Raises InvalidInput where the file cannot be read, and what ``create`` raises.
     """
     bounds = parse_limits(context, source.stat().st_size)
 
     def fill(folder: Path) -> ingest.Summary:
         return context.parsers.parse(source, folder, options, bounds)
 
-    return _create(context, fill, naming, remember)
+    return _create(context, fill, naming, on_create)
 
 
 def parse_limits(context: Context, size: int) -> ingest.Limits:
-    """What reading a file of ``size`` bytes may take."""
+    """Return what reading a file of ``size`` bytes may take."""
     settings = context.settings
     return ingest.Limits(
-        decoded_bytes=max(settings.max_decoded_bytes, _MOST_UNPACKED * size),
+        decoded_bytes=max(settings.max_decoded_bytes, _MOST_EXPANSION * size),
         free_disk_bytes=settings.min_free_bytes,
         threads=1 if size < _WORTH_THREADS_BYTES else context.parsers.at_once,
     )
@@ -78,12 +82,9 @@ def _create(
     context: Context,
     fill: Callable[[Path], ingest.Summary],
     naming: Naming,
-    remember: Remember,
+    on_create: OnCreate,
 ) -> Dataset:
-    """Publish what ``fill`` writes, then the row; ``replace`` moves the name from an older one.
-
-    Raises NameTaken, InvalidRequest (a name that looks like an id), StorageFull or Unavailable.
-    """
+    """Publish what ``fill`` writes, then the row; ``replace`` moves the name from an older one."""
     if naming.name is not None:
         refuse_id_as_name(naming.name, "/name")
         if not naming.replace:
@@ -91,14 +92,14 @@ def _create(
     context.require_room()
     dataset_id = new_id("ds")
     with context.storage.publish("datasets", dataset_id) as draft:
-        found = fill(draft)
+        summary = fill(draft)
     _, sha256, size = context.storage.file("datasets", dataset_id, parquet.FILE)
     dataset = Dataset(
         id=dataset_id,
         name=naming.name,
-        rows=found.rows,
-        columns=found.columns,
-        warnings=found.warnings,
+        rows=summary.rows,
+        columns=summary.columns,
+        warnings=summary.warnings,
         size_bytes=size,
         sha256=sha256,
         metadata_=naming.metadata,
@@ -111,7 +112,7 @@ def _create(
                 )
             session.add(dataset)
             session.flush()
-            remember(session, dataset)
+            on_create(session, dataset)
     except BaseException as error:
         if not isinstance(error, Unavailable):  # a crash may yet bring such a row back
             context.storage.remove("datasets", dataset_id)

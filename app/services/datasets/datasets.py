@@ -17,9 +17,10 @@ from app.runtime.pagination import Page, Paging, page
 
 
 def find(session: Session, ref: str, pointer: str | None = None, *, lock: bool = False) -> Dataset:
-    """By id or name; ``lock`` keeps it until the transaction ends.
+    """Return the dataset of this id or name.
 
-    Raises NotFound, or InvalidRequest where a request's field names it.
+    With ``lock`` nobody deletes it until the transaction ends. Raises NotFound, or InvalidRequest
+    where ``pointer`` is the field of a request that names it.
     """
     statement = select(Dataset).where(or_(Dataset.id == ref, Dataset.name == ref))
     if lock:
@@ -35,19 +36,22 @@ def find(session: Session, ref: str, pointer: str | None = None, *, lock: bool =
 
 
 def listed(session: Session, paging: Paging) -> Page[Dataset]:
-    """One page of datasets."""
+    """Return one page of datasets."""
     return page(session, Dataset, paging)
 
 
 def rows(context: Context, ref: str, offset: int, limit: int) -> tuple[int, list[dict[str, Any]]]:
-    """``(total, rows)`` of one page of a dataset's rows."""
+    """Return how many rows a dataset has, and ``limit`` of them from ``offset`` on, by column.
+
+    Raises NotFound or ArtifactCorrupt.
+    """
     dataset, path = file_of(context, ref)
     with unless_deleted(context, dataset.id):
         return dataset.rows, parquet.read_rows(path, offset, limit)
 
 
 def file_of(context: Context, ref: str) -> tuple[Dataset, Path]:
-    """A dataset and the Parquet file that holds it. Raises NotFound or ArtifactCorrupt."""
+    """Return a dataset and the Parquet file that holds it. Raises NotFound or ArtifactCorrupt."""
     with context.database.read() as session:
         dataset = find(session, ref)
     with unless_deleted(context, dataset.id):
@@ -57,7 +61,7 @@ def file_of(context: Context, ref: str) -> tuple[Dataset, Path]:
 
 @contextmanager
 def unless_deleted(context: Context, dataset_id: str) -> Iterator[None]:
-    """A file that is missing because its dataset has just been deleted is NotFound."""
+    """Raise NotFound where a file is missing because its dataset has just been deleted."""
     try:
         yield
     except (ArtifactCorrupt, FileNotFoundError) as error:
@@ -68,14 +72,17 @@ def unless_deleted(context: Context, dataset_id: str) -> Iterator[None]:
 
 
 def read_columns(context: Context, dataset_id: str, columns: Sequence[str]) -> pa.Table:
-    """Some columns of a dataset as a table."""
+    """Return some columns of a dataset as a table. Raises NotFound or ArtifactCorrupt."""
     with unless_deleted(context, dataset_id):
         path, _, _ = context.storage.file("datasets", dataset_id, parquet.FILE)
         return parquet.read(path, list(dict.fromkeys(columns)))
 
 
 def delete(context: Context, ref: str) -> None:
-    """Forget a dataset and free its disk. Raises InUse while a job that has not ended needs it."""
+    """Delete a dataset and free its disk.
+
+    Raises NotFound, or InUse while a job that has not ended needs it.
+    """
     with context.database.write() as session:
         dataset = find(session, ref, lock=True)
         user = session.scalars(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from app.errors import InvalidRequest
-from app.ml.plan import unknown
+from app.ml.plan import unknown_name
 from app.ml.tables import summaries
 from app.ml.tables.profile import Column
 from app.runtime.context import Context
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 Plot = Literal["scatter", "histogram", "correlation"]
 
 _MOST_CORRELATED = 30
+"""Number columns in a correlation; the others are left out."""
 
 
 @dataclass(frozen=True)
-class Source:
+class PlotSource:
     """What a plot is drawn from: a stored table, its profile and its name."""
 
     path: Path
@@ -32,39 +33,44 @@ class Source:
     name: str
 
     def numbers(self) -> list[Column]:
+        """Return the profiles of the number columns."""
         return [column for column in self.columns if column["type"] == "number"]
 
     def column(self, name: str, pointer: str) -> Column:
-        """One column's profile. Raises InvalidRequest at ``pointer``."""
+        """Return one column's profile. Raises InvalidRequest at ``pointer`` where there is none."""
         for column in self.columns:
             if column["name"] == name:
                 return column
         names = [column["name"] for column in self.columns]
-        raise InvalidRequest.at(pointer, unknown("column", name, names), "unknown_column")
+        raise InvalidRequest.at(pointer, unknown_name("column", name, names), "unknown_column")
 
     def title(self, what: str) -> str:
+        """Return a plot's title: the dataset's name, and ``what`` is drawn."""
         return f"{_short(self.name, 40)}: {what}"
 
 
 def draw(
     context: Context, ref: str, plot: Plot, x: str | None, y: str | None, image: "Format"
 ) -> bytes:
-    """One plot of a dataset. Raises InvalidRequest where the columns do not fit the plot."""
+    """Return one plot of a dataset as an image.
+
+    Raises NotFound, or InvalidRequest where the columns do not fit the plot.
+    """
     dataset, path = datasets.file_of(context, ref)
-    source = Source(path, dataset.columns, dataset.rows, dataset.name or dataset.id)
+    source = PlotSource(path, dataset.columns, dataset.rows, dataset.name or dataset.id)
     match plot:
         case "scatter":
             return scatter(source, x, y, image)
         case "histogram":
-            _leave_out("y", y, "a histogram shows one column")
+            _refuse_axis("y", y, "a histogram shows one column")
             return histogram(source, x, image)
         case "correlation":
-            _leave_out("x", x, "the correlation is of all number columns")
-            _leave_out("y", y, "the correlation is of all number columns")
+            _refuse_axis("x", x, "the correlation is of all number columns")
+            _refuse_axis("y", y, "the correlation is of all number columns")
             return correlation(source, image)
 
 
-def _leave_out(axis: str, name: str | None, why: str) -> None:
+def _refuse_axis(axis: str, name: str | None, why: str) -> None:
     if name is not None:
         raise InvalidRequest.at(f"/{axis}", f"{why}; leave {axis} out")
 
@@ -72,19 +78,19 @@ def _leave_out(axis: str, name: str | None, why: str) -> None:
 # ---------------------------------------------------------------- scatter
 
 
-def scatter(source: Source, x: str | None, y: str | None, image: "Format") -> bytes:
-    """Two number columns against each other; left out: the first and the last."""
+def scatter(source: PlotSource, x: str | None, y: str | None, image: "Format") -> bytes:
+    """Draw two number columns against each other, by default the first and the last."""
     from app.ml import plots
 
     x, y = _axes(source, x, y)
     points = summaries.spaced_pairs(source.path, source.rows, x, y, plots.MAX_POINTS)
-    shown = len(points[0])
-    label = f"{shown:,} rows" if shown == source.rows else f"{shown:,} of {source.rows:,} rows"
+    drawn = len(points[0])
+    label = f"{drawn:,} rows" if drawn == source.rows else f"{drawn:,} of {source.rows:,} rows"
     title = source.title(f"{_short(y)} against {_short(x)}")
     return plots.scatter({label: (points, plots.BLUE)}, title, x, y, image)
 
 
-def _axes(source: Source, x: str | None, y: str | None) -> tuple[str, str]:
+def _axes(source: PlotSource, x: str | None, y: str | None) -> tuple[str, str]:
     for axis, name in (("x", x), ("y", y)):
         if name is not None and source.column(name, f"/{axis}")["type"] != "number":
             raise InvalidRequest.at(
@@ -102,11 +108,11 @@ def _axes(source: Source, x: str | None, y: str | None) -> tuple[str, str]:
 # ---------------------------------------------------------------- histogram
 
 
-def histogram(source: Source, x: str | None, image: "Format") -> bytes:
-    """How often the values of one column occur; left out: the first number column."""
+def histogram(source: PlotSource, x: str | None, image: "Format") -> bytes:
+    """Draw how often the values of one column occur, by default of the first number column."""
     from app.ml import plots
 
-    column = _drawn(source, x)
+    column = _histogram_column(source, x)
     name = column["name"]
     missing = f" ({column['missing']:,} missing)" if column["missing"] else ""
     title = source.title(f"{_short(name)}{missing}")
@@ -119,27 +125,27 @@ def histogram(source: Source, x: str | None, image: "Format") -> bytes:
     return plots.date_histogram(edges, counts, title, label, image)
 
 
-def _drawn(source: Source, x: str | None) -> Column:
+def _histogram_column(source: PlotSource, x: str | None) -> Column:
     if x is None:
-        able = [column for column in source.columns if not _why_not(source, column)]
+        able = [column for column in source.columns if not _why_no_histogram(source, column)]
         numbers = [column for column in able if column["type"] == "number"]
         if not able:
             raise InvalidRequest("all columns are empty or text, so there is no histogram to draw")
         return (numbers or able)[0]
     column = source.column(x, "/x")
-    if reason := _why_not(source, column):
+    if reason := _why_no_histogram(source, column):
         raise InvalidRequest.at("/x", f"'{x[:64]}' {reason}; choose another column")
     return column
 
 
-def _why_not(source: Source, column: Column) -> str | None:
+def _why_no_histogram(source: PlotSource, column: Column) -> str | None:
     if column["missing"] >= source.rows:
         return "has no value"
     return "is text, of which there is no histogram" if column["type"] == "text" else None
 
 
 def _bars(column: Column, rows: int) -> dict[str, list[tuple[str, int]]]:
-    """The most frequent values, and what they leave over."""
+    """Return ``(label, rows)`` of the most frequent values, and of what they leave over."""
     top = [(_short(_label(value), 30), count) for value, count in column["top"]]
     others = rows - column["missing"] - sum(count for _, count in top)
     left_over = []
@@ -157,8 +163,8 @@ def _label(value: Any) -> str:
 # ---------------------------------------------------------------- correlation
 
 
-def correlation(source: Source, image: "Format") -> bytes:
-    """How the number columns go together, each pair on the rows that have both values."""
+def correlation(source: PlotSource, image: "Format") -> bytes:
+    """Draw the correlation of the number columns, each pair on the rows that have both values."""
     from app.ml import plots
 
     numbers = source.numbers()
@@ -166,11 +172,11 @@ def correlation(source: Source, image: "Format") -> bytes:
         raise InvalidRequest(
             f"a correlation needs at least 2 number columns; the dataset has {len(numbers)}"
         )
-    shown, left_out = numbers[:_MOST_CORRELATED], len(numbers) - _MOST_CORRELATED
-    of = f"the first {len(shown)} number columns, {left_out:,} left out" if left_out > 0 else ""
+    first, left_out = numbers[:_MOST_CORRELATED], len(numbers) - _MOST_CORRELATED
+    of = f"the first {len(first)} number columns, {left_out:,} left out" if left_out > 0 else ""
     title = source.title(f"correlation of {of}" if of else "correlation")
     return plots.heatmap(
-        summaries.correlations(source.path, shown), [_short(c["name"]) for c in shown], title, image
+        summaries.correlations(source.path, first), [_short(c["name"]) for c in first], title, image
     )
 
 
@@ -178,6 +184,6 @@ def correlation(source: Source, image: "Format") -> bytes:
 
 
 def _short(name: str, length: int = 25) -> str:
-    """Cut in the middle: names that begin alike often differ at the end."""
+    """Cut a name in the middle: names that begin alike often differ at the end."""
     half = length // 2
     return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"

@@ -14,7 +14,7 @@ def listed(session: Session, job_id: str) -> list[Checkpoint]:
 
 
 def find(session: Session, job_id: str, checkpoint_id: str) -> Checkpoint:
-    """Return one of a job's checkpoints. Raises NotFound."""
+    """Return one of a job's checkpoints. Raises NotFound, also for one of another job."""
     found = session.get(Checkpoint, checkpoint_id)
     if found is None or found.job_id != job_id:
         raise NotFound(f"job '{job_id[:64]}' has no checkpoint '{checkpoint_id[:64]}'")
@@ -22,7 +22,7 @@ def find(session: Session, job_id: str, checkpoint_id: str) -> Checkpoint:
 
 
 def prune(session: Session, job_id: str, keep: int) -> list[str]:
-    """Forget all but the newest ``keep``; returns the ids whose artifacts may go afterwards."""
+    """Delete the rows of all but the newest ``keep``; return their ids, to remove artifacts."""
     session.flush()
     old = listed(session, job_id)[keep:]
     for row in old:

@@ -21,7 +21,7 @@ from app.services.jobs import history, jobs
 
 @dataclass(frozen=True)
 class Event:
-    """``type`` is ``status``, ``metrics`` (one epoch) or ``done``."""
+    """One event; its ``type`` is ``status``, ``metrics`` (one epoch) or ``done``."""
 
     id: int
     type: str
@@ -30,12 +30,12 @@ class Event:
 
 
 def last_id(job: Job) -> int:
-    """Of the newest event."""
+    """Return the id of the job's newest event."""
     return job.changes + job.epochs_done
 
 
 def read(session: Session, job_id: str, first: int, last: int) -> list[Event]:
-    """The events with ids from ``first`` to ``last``, in order."""
+    """Return the events with ids from ``first`` to ``last``, both included, in order."""
     mine = JobEvent.job_id == job_id
     changes = session.scalars(
         select(JobEvent).where(mine, JobEvent.id.between(first, last)).order_by(JobEvent.id)
@@ -55,6 +55,7 @@ def read(session: Session, job_id: str, first: int, last: int) -> list[Event]:
 def _epochs(
     session: Session, job_id: str, first: int, end: int
 ) -> Iterator[tuple[dict[str, Any], datetime]]:
+    """Yield values and time of each epoch from ``first`` up to ``end``, which is not included."""
     for chunk in history.chunks(session, job_id, first - 1, end):
         start = max(0, first - chunk.first_epoch)
         columns = chunk.values[:, start : end - chunk.first_epoch].T.tolist()
@@ -64,7 +65,10 @@ def _epochs(
 
 
 def listed(session: Session, job_id: str, paging: Paging) -> tuple[list[Event], bool]:
-    """``(events, has_more)`` of one page. Raises NotFound for an unknown ``after``."""
+    """Return one page of a job's events, and whether there are more.
+
+    Raises NotFound for an unknown job or ``after``.
+    """
     end = last_id(jobs.find(session, job_id))
     after = None
     if paging.after is not None:

@@ -19,12 +19,14 @@ from app.ml import finite
 from app.ml.training.events import EpochEnded
 
 _NO_END = 2**62
-_EPOCHS_A_CHUNK = 1024
+"""An epoch that no job reaches."""
+_MOST_EPOCHS_PER_CHUNK = 1024
 Series = tuple[NDArray[np.int64], NDArray[np.float64]]
+"""Epochs and values, both ``(points,)``."""
 
 
 class Nonfinite(NamedTuple):
-    """A point that JSON has no number for."""
+    """A point whose value is NaN or infinite, for which JSON has no number."""
 
     epoch: int
     name: str
@@ -33,7 +35,7 @@ class Nonfinite(NamedTuple):
 
 @dataclass(frozen=True)
 class History:
-    """Every series as ``(epochs, values)``, both ``(points,)``; values may be NaN or infinite."""
+    """Series by name: epochs and values, both ``(points,)``; values may be NaN or infinite."""
 
     series: dict[str, Series]
 
@@ -46,25 +48,28 @@ class History:
         ]
 
     def downsampled(self, max_points: int) -> "History":
-        """At most ``max_points`` points of each; every bucket keeps its minimum and maximum."""
+        """Return a history of at most ``max_points`` a series: the extremes of equal buckets."""
         return History({name: _downsample(s, max_points) for name, s in self.series.items()})
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive epochs: ``values`` is (series, epochs)."""
+    """Consecutive epochs, as they are stored."""
 
     first_epoch: int
     names: list[str]
+    """Names of the series, in order."""
     values: NDArray[np.float64]
+    """``(series, epochs)``."""
     created_at: datetime
+    """When the first of these epochs was recorded."""
 
 
 # ---------------------------------------------------------------- recorded
 
 
 def append(session: Session, job_id: str, epochs: Sequence[EpochEnded]) -> None:
-    """Add consecutive epochs, of the same series each, behind those that there are."""
+    """Append consecutive epochs, of the same series each, to the job's history."""
     names = list(epochs[0].values)
     table = np.array([[epoch.values[name] for name in names] for epoch in epochs], dtype="<f8").T
     newest = session.scalars(
@@ -73,23 +78,23 @@ def append(session: Session, job_id: str, epochs: Sequence[EpochEnded]) -> None:
         .order_by(HistoryChunk.first_epoch.desc())
         .limit(1)
     ).one_or_none()
-    grows = newest is not None and newest.epochs + len(epochs) <= _EPOCHS_A_CHUNK
+    grows = newest is not None and newest.epochs + len(epochs) <= _MOST_EPOCHS_PER_CHUNK
     if newest is not None and grows and newest.names == names:
-        newest.values = _packed(np.concatenate([_unpacked(newest), table], axis=1))
+        newest.values = _pack(np.concatenate([_unpack(newest), table], axis=1))
         newest.epochs += len(epochs)
     else:
         chunk = HistoryChunk(job_id=job_id, first_epoch=epochs[0].epoch, names=names)
-        chunk.epochs, chunk.values = len(epochs), _packed(table)
+        chunk.epochs, chunk.values = len(epochs), _pack(table)
         session.add(chunk)
 
 
-def _packed(table: NDArray[np.float64]) -> bytes:
-    """``(series, epochs)`` as bytes, series after series."""
+def _pack(table: NDArray[np.float64]) -> bytes:
+    """Return a table ``(series, epochs)`` as little-endian bytes, series after series."""
     return np.ascontiguousarray(table, "<f8").tobytes()
 
 
-def _unpacked(chunk: "HistoryChunk | Row[Any]") -> NDArray[np.float64]:
-    """``(series, epochs)`` of a stored chunk."""
+def _unpack(chunk: "HistoryChunk | Row[Any]") -> NDArray[np.float64]:
+    """Return the values ``(series, epochs)`` of a stored chunk."""
     return np.frombuffer(chunk.values, "<f8").reshape(len(chunk.names), chunk.epochs)
 
 
@@ -99,7 +104,7 @@ def _unpacked(chunk: "HistoryChunk | Row[Any]") -> NDArray[np.float64]:
 def chunks(
     session: Session, job_id: str, after_epoch: int = -1, before_epoch: int = _NO_END
 ) -> list[Chunk]:
-    """The stored chunks that have an epoch between the two, in order."""
+    """Return the chunks with an epoch between the two, neither of them included, in order."""
     found = session.execute(
         select(
             HistoryChunk.first_epoch,
@@ -115,7 +120,7 @@ def chunks(
         )
         .order_by(HistoryChunk.first_epoch)
     )
-    return [Chunk(row.first_epoch, row.names, _unpacked(row), row.created_at) for row in found]
+    return [Chunk(row.first_epoch, row.names, _unpack(row), row.created_at) for row in found]
 
 
 def read(
@@ -125,16 +130,16 @@ def read(
     names: Collection[str] | None = None,
     after_epoch: int = -1,
 ) -> History:
-    """The series of a job, or those of ``names``, from the epoch after ``after_epoch``."""
+    """Return all series of a job, or those of ``names``, from the epoch after ``after_epoch``."""
     found = chunks(session, job_id, after_epoch)
     if not found:
         return History({})
     first, last = found[0].first_epoch, found[-1].first_epoch + found[-1].values.shape[1]
     epochs = np.arange(first, last)  # there is no gap between chunks
-    fresh = slice(max(0, after_epoch + 1 - first), None)
+    later = slice(max(0, after_epoch + 1 - first), None)
     return History(
         {
-            name: (epochs[fresh], np.concatenate([chunk.values[row] for chunk in found])[fresh])
+            name: (epochs[later], np.concatenate([chunk.values[row] for chunk in found])[later])
             for row, name in enumerate(found[0].names)
             if names is None or name in names
         }
@@ -142,7 +147,7 @@ def read(
 
 
 def of_epoch(session: Session, job_id: str, epoch: int) -> dict[str, float]:
-    """What was recorded of one epoch; nothing where it has not ended yet."""
+    """Return the values of one epoch by series; none where it has not ended yet."""
     for chunk in chunks(session, job_id, epoch - 1, epoch + 1):
         values = chunk.values[:, epoch - chunk.first_epoch]
         return dict(zip(chunk.names, values.tolist(), strict=True))
@@ -150,22 +155,23 @@ def of_epoch(session: Session, job_id: str, epoch: int) -> dict[str, float]:
 
 
 def _downsample(series: Series, max_points: int) -> Series:
+    """Keep the minimum and maximum of each of ``max_points // 2`` buckets of equal size."""
     epochs, values = series
     if len(values) <= max_points:
         return series
     buckets = max(1, max_points // 2)
     edges = np.linspace(0, len(values), buckets + 1).astype(int)[:-1]
-    # what is not finite is kept too: it sorts as the extreme of its bucket
+    # NaN counts as the extreme of its bucket on both sides, so it is never lost
     low = _extreme_positions(np.where(np.isnan(values), -np.inf, values), edges, np.minimum)
     high = _extreme_positions(np.where(np.isnan(values), np.inf, values), edges, np.maximum)
-    kept = np.unique(np.concatenate([low, high]))
-    return epochs[kept], values[kept]
+    positions = np.unique(np.concatenate([low, high]))
+    return epochs[positions], values[positions]
 
 
 def _extreme_positions(
     values: NDArray[np.float64], edges: NDArray[np.int64], extreme: np.ufunc
 ) -> NDArray[np.int64]:
-    """The first position of each bucket's extreme value."""
+    """Return where each bucket's extreme stands first, ``(buckets,)`` of ``(points,)``."""
     sizes = np.diff(np.append(edges, len(values)))
     is_extreme = values == np.repeat(extreme.reduceat(values, edges), sizes)
     positions = np.flatnonzero(is_extreme)

@@ -1,4 +1,4 @@
-"""Jobs as clients see them: find, ask, delete; what a worker does is in ``queue``."""
+"""Jobs as clients see them: found, listed, moved on, deleted; a worker's side is in ``queue``."""
 
 from sqlalchemy.orm import Session
 
@@ -11,7 +11,10 @@ from app.services.jobs.queue import Verb
 
 
 def find(session: Session, job_id: str, *, lock: bool = False) -> Job:
-    """By id; ``lock`` keeps it as it is until the transaction ends. Raises NotFound."""
+    """Return the job of this id. Raises NotFound.
+
+    With ``lock`` nobody else changes it until the transaction ends.
+    """
     job = session.get(Job, job_id, with_for_update=lock)
     if job is None:
         raise NotFound(f"there is no job '{job_id[:64]}'")
@@ -21,7 +24,7 @@ def find(session: Session, job_id: str, *, lock: bool = False) -> Job:
 def listed(
     session: Session, paging: Paging, status: str | None = None, dataset: str | None = None
 ) -> Page[Job]:
-    """One page of jobs, of one status or dataset (id or name) where asked."""
+    """Return one page of jobs, or of those of one status, or of one dataset (its id or name)."""
     where = []
     if status is not None:
         where.append(Job.status == status)
@@ -30,19 +33,25 @@ def listed(
     return page(session, Job, paging, *where)
 
 
-def ask(context: Context, job_id: str, verb: Verb) -> tuple[Job, bool]:
-    """Cancel, pause or resume; ``(job, whether that was news)``. Raises InvalidTransition."""
+def transition(context: Context, job_id: str, verb: Verb) -> tuple[Job, bool]:
+    """Cancel, pause or resume a job; return it, and whether its status changed.
+
+    Raises NotFound or InvalidTransition.
+    """
     with context.database.write() as session:
         find(session, job_id)
-        news = queue.ask(session, job_id, verb)
+        changed = queue.transition(session, job_id, verb)
         job = session.get_one(Job, job_id, populate_existing=True)
     context.signals.queued()
     context.signals.changed(job_id)
-    return job, news
+    return job, changed
 
 
 def delete(context: Context, job_id: str) -> None:
-    """Forget a job that holds no process, its history and its checkpoints; its model stays."""
+    """Delete a job with its history and its checkpoints; its models stay.
+
+    Raises NotFound, or InvalidTransition for a job that is waiting or being trained.
+    """
     with context.database.write() as session:
         job = find(session, job_id, lock=True)
         if job.status not in (*TERMINAL, "paused"):
@@ -50,7 +59,7 @@ def delete(context: Context, job_id: str) -> None:
         checkpoint_ids = [row.id for row in checkpoints.listed(session, job_id)]
         session.delete(job)
         session.flush()
-        splits.forget_unused(session, job.split_id)
+        splits.delete_unused(session, job.split_id)
         context.database.reclaim_space(session)
     for checkpoint_id in checkpoint_ids:
         context.storage.remove("checkpoints", checkpoint_id)

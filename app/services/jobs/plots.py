@@ -26,14 +26,16 @@ Format = Literal["png", "svg"]
 JobPlot = Literal["loss", "data", "predictions", "residuals", "confusion"]
 
 _LOSSES = ("train_loss", "validation_loss", "test_loss")
-_CURVE_POINTS = 2_000
+_MOST_CURVE_POINTS = 2_000
+"""Points drawn of each loss curve."""
 _MOST_CLASSES = 30
+"""Rows of a confusion; the classes or labels beyond them are drawn as one."""
 
 
-def job(
+def draw(
     context: Context, predictors: Predictors, job_id: str, plot: JobPlot, image: Format
 ) -> bytes:
-    """One plot of a job. Raises NotReady before there is something to draw."""
+    """Return one plot of a job as an image. Raises NotReady before there is something to draw."""
     with context.database.read() as session:
         row = jobs.find(session, job_id)
     if plot == "loss":
@@ -59,7 +61,9 @@ def _loss(context: Context, job: Job, image: Format) -> bytes:
         raise NotReady("no epoch has ended yet; try again in a moment")
     spec = job.spec
     title = f"{_title(job)}: loss by epoch"
-    return plots.loss_curve(found.downsampled(_CURVE_POINTS).series, title, spec.loss.kind, image)
+    return plots.loss_curve(
+        found.downsampled(_MOST_CURVE_POINTS).series, title, spec.loss.kind, image
+    )
 
 
 # ---------------------------------------------------------------- data and predictions
@@ -69,13 +73,13 @@ def _data(context: Context, job: Job, image: Format) -> bytes:
     from app.ml import plots
 
     spec = job.spec
-    x, y = _shown_feature(context, job, spec), spec.targets[0]
+    x, y = _first_number_feature(context, job, spec), spec.targets[0]
     table, split = _table_and_split(context, job, spec)
     clouds = _training_and_testing(table, split, x, y)
     return plots.scatter(clouds, f"{_title(job)}: training and testing data", x, y, image)
 
 
-def _shown_feature(context: Context, job: Job, spec: JobSpec) -> str:
+def _first_number_feature(context: Context, job: Job, spec: JobSpec) -> str:
     with context.database.read() as session:
         columns = datasets.find(session, job.dataset_id).columns
     types = {column["name"]: column["type"] for column in columns}
@@ -120,8 +124,8 @@ def _predictions(context: Context, predictors: Predictors, job: Job, image: Form
 
 def _predictor(context: Context, predictors: Predictors, job: Job) -> "Predictor":
     with context.database.read() as session:
-        own = ModelVersion.job_id == job.id, ModelVersion.checkpoint_id.is_(None)
-        model_id = session.scalars(select(ModelVersion.id).where(*own)).one_or_none()
+        result = ModelVersion.job_id == job.id, ModelVersion.checkpoint_id.is_(None)
+        model_id = session.scalars(select(ModelVersion.id).where(*result)).one_or_none()
     if model_id is None:
         raise NotReady(f"the job is {job.status} and has no model to predict with")
     return predictors.get(model_id)
@@ -134,11 +138,11 @@ def _along_feature(
 
     x, y = spec.features[0], spec.targets[0]
     clouds = _training_and_testing(table, split, x, y)
-    rows = table.take(_testing(split))
-    at = _column(rows, x)
+    rows = table.take(_test_rows(split))
+    values = _column(rows, x)
     untrained = predictor.untrained()
-    clouds["untrained model"] = ((at, _decoded(untrained, rows)), plots.GREY)
-    clouds["predictions"] = ((at, _decoded(predictor, rows)), plots.RED)
+    clouds["untrained model"] = ((values, _decoded(untrained, rows)), plots.GREY)
+    clouds["predictions"] = ((values, _decoded(predictor, rows)), plots.RED)
     return plots.scatter(clouds, f"{_title(job)}: predictions", x, y, image)
 
 
@@ -147,7 +151,7 @@ def _against_true(
 ) -> bytes:
     from app.ml import plots
 
-    rows = table.take(_testing(split))
+    rows = table.take(_test_rows(split))
     names = predictor.target.names
     true = preprocessing.numbers(rows, names)
     predicted = predictor.target.decode(predictor.outputs(rows))  # type: ignore[union-attr]
@@ -165,7 +169,7 @@ def _class_counts(
 ) -> bytes:
     from app.ml import plots
 
-    rows = table.take(_testing(split))
+    rows = table.take(_test_rows(split))
     target = predictor.target
     outputs = predictor.outputs(rows)
     if isinstance(target, ClassTarget):
@@ -191,10 +195,10 @@ def _class_counts(
 def _predictor_and_rows(
     context: Context, predictors: Predictors, job: Job, spec: JobSpec
 ) -> "tuple[Predictor, pa.Table]":
-    """The job's model, and the rows that it is to be looked at on."""
+    """Return the job's model, and the rows that it is judged on."""
     predictor = _predictor(context, predictors, job)
     table, split = _table_and_split(context, job, spec)
-    return predictor, table.take(_testing(split))
+    return predictor, table.take(_test_rows(split))
 
 
 def _residuals(context: Context, predictors: Predictors, job: Job, image: Format) -> bytes:
@@ -243,29 +247,35 @@ def _confusion(context: Context, predictors: Predictors, job: Job, image: Format
 
 
 def _of_frequent(labels: list[str], true: Any, chosen: Any) -> tuple[list[str], Any]:
-    """A confusion of the most frequent true classes, the others together as the last."""
+    """Return labels and confusion ``(classes, classes)`` of the most frequent true classes.
+
+    ``true`` and ``chosen`` are class numbers ``(rows,)``; the other classes are the last, as one.
+    """
     from sklearn.metrics import confusion_matrix
 
     if len(labels) > _MOST_CLASSES:
         frequent = np.argsort(-np.bincount(true, minlength=len(labels)), kind="stable")
-        shown = np.sort(frequent[:_MOST_CLASSES])
+        named = np.sort(frequent[:_MOST_CLASSES])
         place = np.full(len(labels), _MOST_CLASSES)
-        place[shown] = np.arange(_MOST_CLASSES)
+        place[named] = np.arange(_MOST_CLASSES)
         true, chosen = place[true], place[chosen]
-        labels = [*(labels[i] for i in shown), f"{len(labels) - _MOST_CLASSES:,} others"]
+        labels = [*(labels[i] for i in named), f"{len(labels) - _MOST_CLASSES:,} others"]
     return labels, confusion_matrix(true, chosen, labels=range(len(labels)))
 
 
 def _of_frequent_labels(labels: list[str], true: Any, chosen: Any) -> tuple[list[str], Any]:
-    """The square of each label, of those that are true most often; the others' sum as the last."""
+    """Return labels and confusions ``(labels, 2, 2)`` of the labels that are true most often.
+
+    ``true`` and ``chosen`` are ``(rows, labels)``; the sum of the other labels is the last.
+    """
     from app.ml.evaluation import metrics
 
     squares = metrics.multilabel_confusion(true, chosen)
     if len(labels) > _MOST_CLASSES:
         frequent = np.argsort(-true.sum(axis=0), kind="stable")
-        shown, rest = np.sort(frequent[:_MOST_CLASSES]), frequent[_MOST_CLASSES:]
-        squares = np.concatenate([squares[shown], squares[rest].sum(axis=0, keepdims=True)])
-        labels = [*(labels[i] for i in shown), f"{len(rest):,} others"]
+        named, rest = np.sort(frequent[:_MOST_CLASSES]), frequent[_MOST_CLASSES:]
+        squares = np.concatenate([squares[named], squares[rest].sum(axis=0, keepdims=True)])
+        labels = [*(labels[i] for i in named), f"{len(rest):,} others"]
     return labels, squares
 
 
@@ -276,8 +286,8 @@ def _title(job: Job) -> str:
     return f"{job.spec.register_as or job.id} ({job.spec.model.kind})"
 
 
-def _testing(split: Split) -> Any:
-    """The test part, or what stands in for it where there is none."""
+def _test_rows(split: Split) -> Any:
+    """Return the rows of the test part, or of what stands in for it where there is none."""
     for part in (split.test, split.validation, split.train):
         if len(part):
             return part

@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 from app.db.models import Job
 
 
-def outlook(session: Session, priority: int) -> tuple[int, int]:
-    """How many jobs wait, and the place of one that comes now."""
+def waiting_and_next(session: Session, priority: int) -> tuple[int, int]:
+    """Return how many jobs are queued, and the place (from 1) of one that is queued now."""
     before = func.count().filter(Job.priority >= priority)
     waiting, ahead = session.execute(
         select(func.count(), before).where(Job.status == "queued")
@@ -18,12 +18,12 @@ def outlook(session: Session, priority: int) -> tuple[int, int]:
 
 
 def position(session: Session, job: Job) -> int | None:
-    """1 for the queued job that is claimed next; ``None`` where it is not queued."""
+    """Return the job's place, 1 for the one claimed next; ``None`` where it is not queued."""
     return positions(session, [job]).get(job.id)
 
 
 def positions(session: Session, jobs: Sequence[Job]) -> dict[str, int]:
-    """The places in the queue of those that are queued, by id."""
+    """Return the place by id of those of ``jobs`` that are queued."""
     found: dict[str, int] = {}
     queued = Job.status == "queued"
     for priority in {job.priority for job in jobs if job.status == "queued"}:

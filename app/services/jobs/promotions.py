@@ -16,14 +16,14 @@ from app.services.jobs import checkpoints, history, jobs
 from app.services.models import versions
 from app.services.models.versions import Result
 
-Remember = Callable[[Session, ModelVersion], None]
-"""Called in the transaction that makes a version, with it."""
+OnCreate = Callable[[Session, ModelVersion], None]
+"""Called with a new version, in the transaction that makes it."""
 
 
 def promote(
-    context: Context, job_id: str, checkpoint_id: str, name: str | None, remember: Remember
+    context: Context, job_id: str, checkpoint_id: str, name: str | None, on_create: OnCreate
 ) -> ModelVersion:
-    """Make a job's checkpoint the next version of ``name``, left out: of the job's own model.
+    """Make a job's checkpoint the next version of ``name``, by default of the job's own model.
 
     The job may be in any state, and stays in it. Raises NotFound, InvalidRequest (a name that looks
     like an id), ArtifactCorrupt, StorageFull or Unavailable.
@@ -56,7 +56,7 @@ def promote(
             )
             name = name or job.spec.register_as or job.id
             version = versions.register(session, job, name, result)
-            remember(session, version)
+            on_create(session, version)
     except BaseException as error:
         if not isinstance(error, Unavailable):  # a crash may yet bring such a row back
             context.storage.remove("models", model_id)
@@ -65,7 +65,10 @@ def promote(
 
 
 def _copy(context: Context, job: Job, checkpoint: Checkpoint, model_id: str) -> None:
-    """Raises ArtifactCorrupt, or NotFound where the checkpoint was deleted meanwhile."""
+    """Publish the checkpoint's card and weights as a model's artifact.
+
+    Raises ArtifactCorrupt, or NotFound where the checkpoint was deleted meanwhile.
+    """
     artifact = artifacts.of_checkpoint(checkpoint, job.status)
     try:
         artifacts.copy_as_model(context.storage, artifact, model_id)
@@ -79,6 +82,6 @@ def _copy(context: Context, job: Job, checkpoint: Checkpoint, model_id: str) -> 
 
 
 def _features(card: Card) -> list[dict[str, str]]:
-    """Name and type of each, in order."""
+    """Return name and type of each feature, in order."""
     types = card.preprocessing.features.types
     return [{"name": name, "type": types[name]} for name in card.spec.features]

@@ -8,9 +8,9 @@ the caller stops and writes nothing. Each writes its event in the same transacti
 
     queued ──claim──▶ running ──succeed, fail──▶ succeeded │ failed
       ▲                 │  │
-      │  ◀──give back───┘  ├──pause──▶ pausing ──give back──▶ paused   (or its own end)
+      │  ◀───release────┘  ├──pause──▶ pausing ───release───▶ paused   (or its own end)
       └──────resume────────┼──────────────────────────────────┘
-                           └──cancel──▶ cancelling ──give back, fail──▶ cancelled
+                           └──cancel──▶ cancelling ──release, fail──▶ cancelled
 
 ``queued``, ``paused`` and ``pausing`` can be cancelled too, and a queued job can be paused.
 """
@@ -41,6 +41,7 @@ from app.db.models import (
     Checkpoint,
     Job,
     JobEvent,
+    JobStatus,
     UTCDateTime,
     now,
 )
@@ -52,9 +53,11 @@ from app.services.jobs import history
 from app.services.models import versions
 
 CRASHES_ALLOWED = 3
+"""Unplanned ends of a job's process, without a checkpoint in between, at which the job fails."""
 Verb = Literal["cancel", "pause", "resume"]
+"""What a client can ask of a job."""
 
-_ASKED: dict[Verb, dict[str, str]] = {
+_REQUESTED: dict[Verb, dict[JobStatus, JobStatus]] = {
     "cancel": {
         "queued": "cancelled",
         "running": "cancelling",
@@ -64,40 +67,47 @@ _ASKED: dict[Verb, dict[str, str]] = {
     "pause": {"queued": "paused", "running": "pausing"},
     "resume": {"paused": "queued"},
 }
-_ASKED_ALREADY: dict[Verb, tuple[str, ...]] = {
+"""The state that a verb leads to from each state in which it can be asked."""
+_ALREADY_REQUESTED: dict[Verb, tuple[JobStatus, ...]] = {
     "cancel": ("cancelling", "cancelled"),
     "pause": ("pausing", "paused"),
     "resume": (),
 }
-_GIVEN_BACK = {"running": "queued", "pausing": "paused", "cancelling": "cancelled"}
-_DONE: dict[Verb, str] = {"cancel": "cancelled", "pause": "paused", "resume": "resumed"}
-_NOBODY: dict[str, Any] = {"worker": None, "lease_until": None}
-_CLOCK = func.clock_timestamp(type_=UTCDateTime)
-"""Of the database; only Postgres is asked."""
+_RELEASED: dict[JobStatus, JobStatus] = {
+    "running": "queued",
+    "pausing": "paused",
+    "cancelling": "cancelled",
+}
+"""The state that a job goes to when its worker lets go of it."""
+_PARTICIPLES: dict[Verb, str] = {"cancel": "cancelled", "pause": "paused", "resume": "resumed"}
+_NO_WORKER: dict[str, Any] = {"worker": None, "lease_until": None}
+_DATABASE_CLOCK = func.clock_timestamp(type_=UTCDateTime)
+"""The database's time; only Postgres is asked for it."""
 
 
 class ClaimLost(Exception):
-    """The job has moved on under another attempt; stop and write nothing."""
+    """The job has moved on, or another attempt has it; stop and write nothing."""
 
 
 @dataclass(frozen=True)
 class Lease:
-    """Where several workers share a database: who claims, and how long silence is borne."""
+    """Who claims jobs where workers share a database, and for how long without a sign of life."""
 
     worker: str
     seconds: float
     held: set[tuple[str, int]] = field(default_factory=set)
-    """Job and attempt of what the worker has in its hands. A claim whose commit was lost on the way
-    to it is not among them: nobody renews that, and it is rescued."""
+    """Id and attempt of each job that the worker runs. A claim whose commit was lost on the way to
+    it is not among them: nobody renews that, and it is rescued."""
 
     @property
     def until(self) -> ColumnElement[Any]:
-        return _CLOCK + literal(timedelta(seconds=self.seconds), Interval())
+        """When a claim or renewal of this moment ends, by the database's clock."""
+        return _DATABASE_CLOCK + literal(timedelta(seconds=self.seconds), Interval())
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A job that this worker may run, and the attempt that proves it."""
+    """A job that this worker may run, and the attempt that every write of it must name."""
 
     job_id: str
     attempt: int
@@ -115,14 +125,17 @@ def enqueue(session: Session, job: Job) -> None:
     job.status, job.changes = "queued", 1
     session.add(job)
     session.flush()
-    _tell(session, [(job.id, 1, "status", {"status": "queued", "attempt": 0})])
+    _insert_events(session, [(job.id, 1, "status", {"status": "queued", "attempt": 0})])
 
 
 # ---------------------------------------------------------------- the worker's transitions
 
 
 def claim(session: Session, lease: Lease | None = None) -> Claim | None:
-    """Take the next job: highest priority first, then oldest."""
+    """Take the next job, highest priority first, then oldest; ``None`` where none is queued.
+
+    A ``lease`` belongs to a worker that shares the database, so on Postgres.
+    """
     waiting = select(func.max(Job.priority)).where(Job.status == "queued").scalar_subquery()
     first = (
         select(Job.id)
@@ -134,7 +147,7 @@ def claim(session: Session, lease: Lease | None = None) -> Claim | None:
     if lease is None:  # the index has it; SQLite would sort the whole queue
         first = first.where(Job.priority == waiting)
     held = {} if lease is None else {"worker": lease.worker, "lease_until": lease.until}
-    moved = _move(
+    moved = _update(
         session,
         Job.id == first.scalar_subquery(),
         Job.status == "queued",
@@ -150,9 +163,9 @@ def claim(session: Session, lease: Lease | None = None) -> Claim | None:
     return Claim(job.id, job.attempt, job.dataset_id, job.spec, job.split_id, job.split)
 
 
-def status_of(session: Session, claim: Claim) -> str:
-    """Of a claimed job. Raises ClaimLost."""
-    status = session.scalars(select(Job.status).where(*_ours(claim))).one_or_none()
+def status_of(session: Session, claim: Claim) -> JobStatus:
+    """Return the status of a claimed job. Raises ClaimLost."""
+    status = session.scalars(select(Job.status).where(*_is_claimed(claim))).one_or_none()
     if status is None:
         raise ClaimLost(f"{claim.job_id} is no longer attempt {claim.attempt}'s")
     return status
@@ -162,7 +175,7 @@ def warn(session: Session, claim: Claim, warnings: Sequence[str]) -> None:
     """Add to the job's warnings what an earlier attempt has not said already. Raises ClaimLost."""
     if warnings:
         known = session.get_one(Job, claim.job_id).warnings
-        _own(session, claim, warnings=[*known, *(w for w in warnings if w not in known)])
+        _update_claimed(session, claim, warnings=[*known, *(w for w in warnings if w not in known)])
 
 
 def record(
@@ -172,19 +185,21 @@ def record(
 
     Raises ClaimLost.
     """
-    job = _look(session, claim)
+    job = _lock_claimed(session, claim)
     fresh = [epoch for epoch in epochs if epoch.epoch >= job.epochs_done]
     if not fresh:
         return
     history.append(session, claim.job_id, fresh)
     last = {"epoch": fresh[-1].epoch, **finite_values(fresh[-1].values)}
     done = fresh[-1].epoch + 1
-    _own(session, claim, epochs_done=done, last=last, seconds_per_epoch=seconds_per_epoch)
+    _update_claimed(
+        session, claim, epochs_done=done, last=last, seconds_per_epoch=seconds_per_epoch
+    )
 
 
 def record_checkpoint(session: Session, claim: Claim, saved: CheckpointSaved) -> None:
-    """Make a published checkpoint visible; once more changes nothing. Raises ClaimLost."""
-    _own(session, claim, crashes=0)
+    """Make a published checkpoint visible, unless it is already. Raises ClaimLost."""
+    _update_claimed(session, claim, crashes=0)
     if session.get(Checkpoint, saved.checkpoint_id) is not None:
         return
     session.add(
@@ -199,13 +214,13 @@ def record_checkpoint(session: Session, claim: Claim, saved: CheckpointSaved) ->
 
 
 def succeed(session: Session, claim: Claim, model_id: str, ended: TrainEnded) -> None:
-    """Make the model version and end the job, together. Raises ClaimLost where it was cancelled."""
+    """Register the model version and end the job. Raises ClaimLost where it was cancelled."""
     best = {"epoch": ended.best.epoch, **finite_values(ended.best.values)}
     metrics = {"best": best, "test": ended.test, "baseline": ended.baseline}
     result = versions.Result(model_id, ended.features, metrics, ended.parameters, ended.versions)
     job = session.get_one(Job, claim.job_id)
     version = versions.register(session, job, claim.spec.register_as or claim.job_id, result)
-    _own(
+    _update_claimed(
         session,
         claim,
         from_states=("running", "pausing"),
@@ -218,111 +233,128 @@ def succeed(session: Session, claim: Claim, model_id: str, ended: TrainEnded) ->
 
 def fail(session: Session, claim: Claim, code: str, message: str) -> None:
     """End the job as failed, or as cancelled where that was asked for. Raises ClaimLost."""
-    if _look(session, claim).status == "cancelling":
+    if _lock_claimed(session, claim).status == "cancelling":
         release(session, claim)
     else:
         error = {"error_code": code, "error_message": message.replace("\0", "�")[:1024]}
-        _own(session, claim, from_states=("running", "pausing"), status="failed", **error)
+        _update_claimed(
+            session, claim, from_states=("running", "pausing"), status="failed", **error
+        )
 
 
 def release(session: Session, claim: Claim, *, crash: str | None = None) -> None:
-    """Let go of the job: to the queue, or where its client asked it to go. Raises ClaimLost.
+    """Send the job back to the queue, or where its client asked it to go. Raises ClaimLost.
 
-    ``crash`` says how its process ended unasked; the third without a new checkpoint between fails
-    the job as ``worker_crashed``.
+    ``crash`` says how its process ended unasked; the third without a new checkpoint in between
+    fails the job as ``worker_crashed``.
     """
-    job = _look(session, claim)
+    job = _lock_claimed(session, claim)
     crashes = job.crashes + (crash is not None)
     if crash is not None and crashes >= CRASHES_ALLOWED and job.status != "cancelling":
         message = f"the training process ended unexpectedly {crashes} times; last: {crash}"
         fail(session, claim, "worker_crashed", message)
     else:
-        _own(session, claim, status=_going_to(_GIVEN_BACK), crashes=crashes, **_NOBODY)
+        _update_claimed(
+            session, claim, status=_next_status(_RELEASED), crashes=crashes, **_NO_WORKER
+        )
 
 
 # ---------------------------------------------------------------- workers that died
 
 
 def recover(session: Session) -> list[str]:
-    """At the start of the only worker: nobody runs anything, so every job is given back."""
-    return _rescue(session, Job.status.in_(OWNED))
+    """Release every job that a worker held, at the start of the only one; return their ids."""
+    return _release_all(session, Job.status.in_(OWNED))
 
 
 def rescue(session: Session) -> list[str]:
-    """Give back the jobs of workers that let their lease run out, by the database's clock.
+    """Release the jobs whose lease has run out by the database's clock; return their ids.
 
-    Returns their ids. A row that a frozen worker has locked waits for another time; the others
-    do not wait for it.
+    A row that a frozen worker has locked waits for another time; the others do not wait for it.
     """
-    expired = select(Job.id).where(Job.status.in_(OWNED), Job.lease_until < _CLOCK)
-    return _rescue(session, Job.id.in_(expired.with_for_update(skip_locked=True)))
+    expired = select(Job.id).where(Job.status.in_(OWNED), Job.lease_until < _DATABASE_CLOCK)
+    return _release_all(session, Job.id.in_(expired.with_for_update(skip_locked=True)))
 
 
 def renew(session: Session, lease: Lease) -> None:
-    """Say that the worker is alive, and what it is at."""
+    """Extend the lease on the jobs that the worker runs."""
     held = tuple_(Job.id, Job.attempt).in_(list(lease.held))
     ours = update(Job).where(held, Job.status.in_(OWNED))
     session.execute(ours.values(lease_until=lease.until))
 
 
-def _rescue(session: Session, *where: ColumnElement[bool]) -> list[str]:
-    return [row.id for row in _move(session, *where, status=_going_to(_GIVEN_BACK), **_NOBODY)]
+def _release_all(session: Session, *where: ColumnElement[bool]) -> list[str]:
+    return [
+        row.id for row in _update(session, *where, status=_next_status(_RELEASED), **_NO_WORKER)
+    ]
 
 
 # ---------------------------------------------------------------- the client's transitions
 
 
-def ask(session: Session, job_id: str, verb: Verb) -> bool:
-    """Cancel, pause or resume a job; whether that was news. Raises InvalidTransition."""
-    states = _ASKED[verb]
-    if _move(session, Job.id == job_id, Job.status.in_(states), status=_going_to(states)):
+def transition(session: Session, job_id: str, verb: Verb) -> bool:
+    """Cancel, pause or resume a job; return whether its status changed.
+
+    Raises InvalidTransition where the job is in no state for that.
+    """
+    states = _REQUESTED[verb]
+    if _update(session, Job.id == job_id, Job.status.in_(states), status=_next_status(states)):
         return True
     status = session.scalars(select(Job.status).where(Job.id == job_id)).one()
-    if status in _ASKED_ALREADY[verb]:
+    if status in _ALREADY_REQUESTED[verb]:
         return False
     able = " or ".join(states)
-    raise InvalidTransition(f"the job is {status}; only one that is {able} can be {_DONE[verb]}")
+    raise InvalidTransition(
+        f"the job is {status}; only one that is {able} can be {_PARTICIPLES[verb]}"
+    )
 
 
 # ---------------------------------------------------------------- the one UPDATE
 
 
-def _going_to(states: Mapping[str, str]) -> ColumnElement[str]:
-    """The state that a job goes to from the one it is in."""
+def _next_status(states: Mapping[JobStatus, JobStatus]) -> ColumnElement[str]:
+    """Return the state that a job goes to from the one it is in, as an expression."""
     return case(states, value=Job.status)
 
 
-def _as_expression(status: str | ColumnElement[str]) -> ColumnElement[str]:
+def _expression(status: str | ColumnElement[str]) -> ColumnElement[str]:
     return literal(status, String) if isinstance(status, str) else status
 
 
-def _ours(claim: Claim, states: Sequence[str] = OWNED) -> tuple[ColumnElement[bool], ...]:
+def _is_claimed(
+    claim: Claim, states: Sequence[JobStatus] = OWNED
+) -> tuple[ColumnElement[bool], ...]:
     return Job.id == claim.job_id, Job.attempt == claim.attempt, Job.status.in_(states)
 
 
-def _look(session: Session, claim: Claim) -> Row[*tuple[Any, ...]]:
-    """Where a claimed job stands; nobody changes it until the transaction ends.
+def _lock_claimed(session: Session, claim: Claim) -> Row[*tuple[Any, ...]]:
+    """Return status, crashes and epochs of a claimed job, locked until the transaction ends.
 
-    Raises ClaimLost."""
+    Raises ClaimLost.
+    """
     columns = (Job.status, Job.crashes, Job.epochs_done)
-    row = session.execute(select(*columns).where(*_ours(claim)).with_for_update()).one_or_none()
+    row = session.execute(
+        select(*columns).where(*_is_claimed(claim)).with_for_update()
+    ).one_or_none()
     if row is None:
         raise ClaimLost(f"{claim.job_id} is no longer attempt {claim.attempt}'s")
     return row
 
 
-def _own(session: Session, claim: Claim, from_states: Sequence[str] = OWNED, **values: Any) -> None:
-    """Change a claimed job. Raises ClaimLost."""
-    if not _move(session, *_ours(claim, from_states), **values):
+def _update_claimed(
+    session: Session, claim: Claim, from_states: Sequence[JobStatus] = OWNED, **values: Any
+) -> None:
+    """Change columns of a claimed job. Raises ClaimLost."""
+    if not _update(session, *_is_claimed(claim, from_states), **values):
         raise ClaimLost(f"{claim.job_id} is no longer attempt {claim.attempt}'s")
 
 
-def _move(
+def _update(
     session: Session, *where: ColumnElement[bool], **values: Any
 ) -> Sequence[Row[*tuple[Any, ...]]]:
     """The conditional UPDATE behind every transition, with its events; returns the rows it hit."""
     if "status" in values:
-        ends = _as_expression(values["status"]).in_(TERMINAL)
+        ends = _expression(values["status"]).in_(TERMINAL)
         values["changes"] = Job.changes + case((ends, 2), else_=1)
         values["finished_at"] = case((ends, literal(now(), UTCDateTime)), else_=None)
     statement = (
@@ -337,12 +369,12 @@ def _move(
     )
     rows = session.execute(statement).all()
     if "status" in values:
-        _tell(session, [event for row in rows for event in _events(row)])
+        _insert_events(session, [event for row in rows for event in _events_of(row)])
     return rows
 
 
-def _events(row: Row[*tuple[Any, ...]]) -> list[tuple[str, int, str, dict[str, Any]]]:
-    """What a row that has just changed its status tells: the status, and at the end ``done``."""
+def _events_of(row: Row[*tuple[Any, ...]]) -> list[tuple[str, int, str, dict[str, Any]]]:
+    """Return the events of a row whose status has changed: ``status``, and ``done`` at its end."""
     last = row.changes + row.epochs_done
     status = {"status": row.status, "attempt": row.attempt}
     if row.status not in TERMINAL:
@@ -357,7 +389,9 @@ def _events(row: Row[*tuple[Any, ...]]) -> list[tuple[str, int, str, dict[str, A
     return [(row.id, last - 1, "status", status), (row.id, last, "done", done)]
 
 
-def _tell(session: Session, events: Sequence[tuple[str, int, str, dict[str, Any]]]) -> None:
+def _insert_events(
+    session: Session, events: Sequence[tuple[str, int, str, dict[str, Any]]]
+) -> None:
     keys = ("job_id", "id", "type", "data")
     if events:
         rows = [dict(zip(keys, event, strict=True)) for event in events]

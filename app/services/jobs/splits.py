@@ -19,11 +19,11 @@ from app.services.datasets import datasets
 
 
 def store(session: Session, split: Split) -> str:
-    """Store a split where there is none like it; returns its id."""
+    """Store a split unless there is one like it; return its id."""
     content = split.to_bytes()
     split_id = hashlib.sha256(content).hexdigest()
-    there = select(SplitRows.id).where(SplitRows.id == split_id)
-    if session.scalars(there).first() is None:
+    same = select(SplitRows.id).where(SplitRows.id == split_id)
+    if session.scalars(same).first() is None:
         try:
             with session.begin_nested():
                 session.add(SplitRows(id=split_id, rows=content))
@@ -56,8 +56,8 @@ def rows_of_part(context: Context, job: Job, part: str) -> list[int]:
     return rows
 
 
-def forget_unused(session: Session, split_id: str | None) -> None:
-    """Remove a split that no job has any more."""
+def delete_unused(session: Session, split_id: str | None) -> None:
+    """Delete a split that no job has any more."""
     if split_id is not None:
         used = select(Job.id).where(Job.split_id == split_id).exists()
         session.execute(delete(SplitRows).where(SplitRows.id == split_id, ~used))

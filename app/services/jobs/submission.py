@@ -10,7 +10,7 @@ from app.errors import InvalidRequest, NotFound, QueueFull, ShuttingDown
 from app.ids import new_id, refuse_id_as_name
 from app.ml import plan as planning
 from app.ml.inference import card
-from app.ml.plan import Plan, Source
+from app.ml.plan import Plan, Pretrained
 from app.ml.specs import JobRequest, PretrainedSpec
 from app.runtime.context import Context
 from app.services.datasets import datasets
@@ -18,10 +18,10 @@ from app.services.jobs import positions, queue, splits
 from app.services.models import versions
 from app.settings import memory_of_machine
 
-Placed = tuple[Job, int]
+QueuedJob = tuple[Job, int]
 """A new job and its place in the queue."""
-Remember = Callable[[Session, Placed], None]
-"""Called in the transaction that makes a job, with it."""
+OnCreate = Callable[[Session, QueuedJob], None]
+"""Called with a new job and its place, in the transaction that makes it."""
 
 
 def plan(context: Context, request: JobRequest) -> tuple[Dataset, Plan]:
@@ -40,13 +40,16 @@ def plan(context: Context, request: JobRequest) -> tuple[Dataset, Plan]:
             _require_dataset(session, dataset, request)
         raise
     source = _source(context, request)
-    ready = planning.plan(request, dataset.columns, dataset.rows, table, source)
-    _require_memory(ready.memory_bytes)
-    return dataset, ready
+    planned = planning.plan(request, dataset.columns, dataset.rows, table, source)
+    _require_memory(planned.memory_bytes)
+    return dataset, planned
 
 
-def _source(context: Context, request: JobRequest) -> Source | None:
-    """The model version that a pretrained model starts from."""
+def _source(context: Context, request: JobRequest) -> Pretrained | None:
+    """Return the model version that a pretrained model starts from; ``None`` for other models.
+
+    Raises InvalidRequest where there is no such version, ArtifactCorrupt where it is damaged.
+    """
     if not isinstance(request.model, PretrainedSpec):
         return None
     with context.database.read() as session:
@@ -55,7 +58,7 @@ def _source(context: Context, request: JobRequest) -> Source | None:
         except NotFound as error:
             raise InvalidRequest.at("/model/model", error.detail, "unknown_model") from error
     folder = context.storage.verified("models", version.id)
-    return Source(f"{version.name}@{version.version}", card.read(folder))
+    return Pretrained(f"{version.name}@{version.version}", card.read(folder))
 
 
 def _require_dataset(
@@ -80,49 +83,49 @@ def _require_device(name: str) -> None:
         raise InvalidRequest.at("/device", f"this server has no '{name}'; use 'auto' or 'cpu'")
 
 
-def _require_memory(wanted: int) -> None:
-    there_is = memory_of_machine()
-    if wanted > there_is:
+def _require_memory(needed_bytes: int) -> None:
+    machine_bytes = memory_of_machine()
+    if needed_bytes > machine_bytes:
         raise InvalidRequest.at(
             "/model",
-            f"training would take {wanted / 1e9:.1f} GB at least, and the machine has "
-            f"{there_is / 1e9:.1f} GB; use a smaller model or fewer features",
+            f"training would take {needed_bytes / 1e9:.1f} GB at least, and the machine has "
+            f"{machine_bytes / 1e9:.1f} GB; use a smaller model or fewer features",
             "too_large",
         )
 
 
 def dry_run(context: Context, request: JobRequest) -> Plan:
-    """What ``create`` would make, without making it."""
+    """Return the plan of the job that ``create`` would queue. Raises as ``plan`` does."""
     return plan(context, request)[1]
 
 
-def create(context: Context, request: JobRequest, remember: Remember) -> Job:
+def create(context: Context, request: JobRequest, on_create: OnCreate) -> Job:
     """Queue a job. Raises InvalidRequest, InvalidData, QueueFull, StorageFull or ShuttingDown.
 
-    ``remember`` is given the job and its place in the transaction that makes it.
+    ``on_create`` is called with the job and its place in the transaction that makes it.
     """
     if context.stopping.is_set():
         raise ShuttingDown("the server is stopping; try again in a moment")
     context.require_room()
-    dataset, ready = plan(context, request)
+    dataset, planned = plan(context, request)
     job = Job(
         id=new_id("job"),
-        spec=ready.spec,
-        split=ready.split,
-        priority=ready.spec.priority,
+        spec=planned.spec,
+        split=planned.split,
+        priority=planned.spec.priority,
         dataset_id=dataset.id,
         dataset_name=dataset.name,
         dataset_sha256=dataset.sha256,
-        warnings=ready.warnings,
-        metadata_=ready.spec.metadata,
+        warnings=planned.warnings,
+        metadata_=planned.spec.metadata,
     )
     with context.database.write() as session:
         _require_dataset(session, dataset, request, lock=True)
-        waiting, place = positions.outlook(session, job.priority)
+        waiting, place = positions.waiting_and_next(session, job.priority)
         if waiting >= context.settings.max_queued_jobs:
             raise QueueFull(f"{waiting} jobs are waiting already; try again when some have ended")
-        job.split_id = splits.store(session, ready.rows)
+        job.split_id = splits.store(session, planned.rows)
         queue.enqueue(session, job)
-        remember(session, (job, place))
+        on_create(session, (job, place))
     context.signals.queued()
     return job

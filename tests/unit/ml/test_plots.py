@@ -42,7 +42,7 @@ def points(count: int) -> Points:
 
 def test_long_names_that_begin_alike_stay_apart() -> None:
     names = [f"a rather long product class {i}" for i in range(30)]
-    shown = [plots._as_label(name, 22) for name in names]
+    shown = [plots._label_text(name, 22) for name in names]
     assert len(set(shown)) == 30
     assert max(map(len, shown)) <= 22
 

@@ -196,8 +196,8 @@ def test_an_unknown_column_is_refused_with_a_guess() -> None:
 
 
 def test_a_guess_is_never_long() -> None:
-    assert len(plan.unknown("column", "x" * 1000, ["x" * 1001])) < 300
-    assert len(plan.unknown("column", "q" * 1000, [str(i) * 500 for i in range(500)])) < 2000
+    assert len(plan.unknown_name("column", "x" * 1000, ["x" * 1001])) < 300
+    assert len(plan.unknown_name("column", "q" * 1000, [str(i) * 500 for i in range(500)])) < 2000
 
 
 def test_the_target_is_no_feature() -> None:

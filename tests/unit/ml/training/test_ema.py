@@ -94,7 +94,7 @@ def test_running_statistics_are_the_newest() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
     average = EMA(model, 0.9)
     model(torch.randn(9, 2))
-    average.take_buffers()
+    average.copy_buffers()
     for kept, newest in zip(average.module.buffers(), model.buffers(), strict=True):
         assert torch.equal(kept, newest)
     assert average.module is not model

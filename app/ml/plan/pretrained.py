@@ -19,16 +19,16 @@ from app.ml.specs import (
 
 
 @dataclass(frozen=True)
-class Source:
-    """A model version to start from."""
+class Pretrained:
+    """A model version that training starts from."""
 
     ref: str
-    """``name@3``; never another one's."""
+    """``name@3``; an alias or the newest version is resolved to this."""
     card: Card
 
 
-def inherit(request: JobRequest, source: Source, known: dict[str, Column]) -> JobRequest:
-    """With the source's features and preprocessing, which its weights were made for.
+def inherit(request: JobRequest, source: Pretrained, known: dict[str, Column]) -> JobRequest:
+    """Return the request with the source's features and preprocessing, which its weights fit.
 
     Raises InvalidRequest where the dataset or the request have others.
     """
@@ -41,19 +41,19 @@ def inherit(request: JobRequest, source: Source, known: dict[str, Column]) -> Jo
         )
     for feature in card.preprocessing.features.features:
         column = known.get(feature.name)
-        shown = feature.name[:64]
+        short = feature.name[:64]
         if column is None:
             raise InvalidRequest.at(
-                "/model/model", f"'{source.ref}' reads a column '{shown}', which the dataset lacks"
+                "/model/model", f"'{source.ref}' reads a column '{short}', which the dataset lacks"
             )
         if column["type"] != feature.type:
             raise InvalidRequest.at(
                 "/model/model",
-                f"'{source.ref}' reads '{shown}' as {feature.type}, and here it is "
+                f"'{source.ref}' reads '{short}' as {feature.type}, and here it is "
                 f"{column['type']}; upload the table with its type given as {feature.type}",
             )
         if feature.name in request.targets:
-            raise InvalidRequest.at("/target", f"'{shown}' is a feature of '{source.ref}'")
+            raise InvalidRequest.at("/target", f"'{short}' is a feature of '{source.ref}'")
     own, given = card.spec.preprocessing, request.preprocessing
     for field in PreprocessingSpec.model_fields:
         if field == "target" or field not in given.model_fields_set:
@@ -67,13 +67,13 @@ def inherit(request: JobRequest, source: Source, known: dict[str, Column]) -> Jo
     return request.model_copy(update={"features": list(names), "preprocessing": preprocessing})
 
 
-def inputs(source: Source) -> Inputs:
-    """What its module is given."""
+def inputs(source: Pretrained) -> Inputs:
+    """Return the inputs of the source's module."""
     return source.card.preprocessing.features.inputs
 
 
-def complete(spec: JobSpec, source: Source, outputs: int) -> JobSpec:
-    """With the source pinned to its version and its architecture told.
+def complete(spec: JobSpec, source: Pretrained, outputs: int) -> JobSpec:
+    """Return the spec with the source's version and architecture written down.
 
     Raises InvalidRequest where a pattern freezes nothing, or all patterns everything.
     """
@@ -98,8 +98,8 @@ def complete(spec: JobSpec, source: Source, outputs: int) -> JobSpec:
     return spec.model_copy(update={"model": model})
 
 
-def _with_outputs(source: Source, outputs: int) -> Architecture:
-    """The source's architecture, its last ``Linear`` as wide as the target needs."""
+def _with_outputs(source: Pretrained, outputs: int) -> Architecture:
+    """Return the source's architecture, its last ``Linear`` as wide as the target needs."""
     made_of = architecture_of(source.card.spec.model)
     if source.card.outputs == outputs or not isinstance(made_of, SequentialSpec):
         return made_of
