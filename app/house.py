@@ -94,8 +94,8 @@ def locked_data(settings: Settings, holder: str, *, shared: bool) -> Iterator[St
         storage.prepare()
         lock = lock_data_dir(storage.lock_path, holder, shared=shared)
     except (OSError, ServiceError) as error:
-        said = error.detail if isinstance(error, ServiceError) else error.strerror
-        raise ConfigurationError(f"cannot use {settings.data_dir}: {said}") from error
+        reason = error.detail if isinstance(error, ServiceError) else error.strerror
+        raise ConfigurationError(f"cannot use {settings.data_dir}: {reason}") from error
     with lock:
         yield storage
 

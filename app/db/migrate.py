@@ -75,10 +75,10 @@ def require_current(database: Database) -> None:
 
 
 def _unusable(database: Database, error: DatabaseError | ServiceError) -> ConfigurationError:
-    said = error.orig if isinstance(error, DatabaseError) else error.detail
+    reason = error.orig if isinstance(error, DatabaseError) else error.detail
     remedy = "check FITSERVE_DATABASE_URL" if database.shared else "restore a backup"
     return ConfigurationError(
-        f"{database} cannot be used as a database: {str(said).strip()}; {remedy}"
+        f"{database} cannot be used as a database: {str(reason).strip()}; {remedy}"
     )
 
 

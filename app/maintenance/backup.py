@@ -193,11 +193,11 @@ def restore(
 
 
 def _require_empty(storage: Storage, shared: Database | None) -> None:
-    there = list(storage.root.glob("fitserve.db*"))  # a journal alone would spoil a new database
-    there += [path for kind in KINDS for path in (storage.root / kind).iterdir()]
-    if there:
+    present = list(storage.root.glob("fitserve.db*"))  # a journal alone would spoil a new database
+    present += [path for kind in KINDS for path in (storage.root / kind).iterdir()]
+    if present:
         raise ConfigurationError(
-            f"{storage.root} is not empty: there is {there[0].relative_to(storage.root)}; "
+            f"{storage.root} is not empty: there is {present[0].relative_to(storage.root)}; "
             "choose another --data-dir, or move what is there away"
         )
     if shared is not None:

@@ -105,8 +105,8 @@ def _orphans(
         try:
             names = _names(storage.root / room)
         except OSError as error:
-            made = "`fitserve serve` makes it when it starts; see that it can"
-            yield Finding("missing", f"{room}/", f"cannot be listed: {error.strerror}", made)
+            restart = "`fitserve serve` makes it when it starts; see that it can"
+            yield Finding("missing", f"{room}/", f"cannot be listed: {error.strerror}", restart)
             continue
         for name in names:
             if f"{room}/{name}" not in known:

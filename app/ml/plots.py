@@ -21,7 +21,7 @@ Points = tuple[NDArray[Any], NDArray[Any]]
 """Values along x and along y, both ``(points,)``."""
 
 MAX_POINTS = 5_000
-"""Points bar_container of one series; more only make a darker blot and a larger file."""
+"""Points drawn of one series; more only make a darker blot and a larger file."""
 
 _HUGE = 1e150
 """From here on matplotlib overflows when it makes axes of values."""
@@ -202,8 +202,8 @@ def value_counts(
     bars = [(*bar, BLUE if name == "values" else GREY) for name in groups for bar in groups[name]]
     labels, counts, colors = zip(*bars, strict=True)
     places = np.arange(len(bars))
-    bar_container = axes.barh(places, counts, height=0.75, color=colors)
-    axes.bar_label(bar_container, fmt="{:,.0f}", padding=4)
+    container = axes.barh(places, counts, height=0.75, color=colors)
+    axes.bar_label(container, fmt="{:,.0f}", padding=4)
     axes.set_yticks(places, [_label_text(label) for label in labels], parse_math=False)
     axes.set_ylim(max(len(bars), 4) - 0.4, -0.6)
     axes.margins(x=0.12)

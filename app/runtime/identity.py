@@ -146,11 +146,11 @@ def mismatch(storage: Storage, database: Database) -> str | None:
 def compare(storage: Storage, session: Session) -> Comparison:
     """Compare artifacts with rows, but not checkpoints: they come and go too quickly."""
     named = {item.name for item in artifacts.expected(session) if item.kind != "checkpoints"}
-    there = set(_artifacts(storage))
+    present = set(_artifacts(storage))
     return Comparison(
-        present=len(named & there),
-        missing=len(named - there),
-        unnamed=sum(not name.startswith("checkpoints/") for name in there - named),
+        present=len(named & present),
+        missing=len(named - present),
+        unnamed=sum(not name.startswith("checkpoints/") for name in present - named),
     )
 
 

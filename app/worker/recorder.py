@@ -104,7 +104,8 @@ class Recorder:
     def discard_unrecorded(self, model_id: str) -> None:
         """Remove the artifacts of this attempt that have no row.
 
-        When the server stops, a refused write may yet come to light, so a sweep is left to it.
+        When the server stops they are left to the next sweep: a write that was refused may yet come
+        to light.
         """
         if self._context.stopping.is_set():
             return
