@@ -43,13 +43,13 @@ def house(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="module")
 def staff(house: House) -> Iterator[list[Worker]]:
-    with house.workers(3) as workers:
+    with house.workers(rounds(2, 3)) as workers:
         yield workers
 
 
 @pytest.fixture
 def crew(staff: list[Worker]) -> list[Worker]:
-    """Three idle workers, those that an earlier test ended started again."""
+    """Idle workers, those that an earlier test ended started again."""
     for worker in staff:
         if worker.process.poll() is not None:
             worker.start()
@@ -182,7 +182,7 @@ def test_a_row_that_a_frozen_worker_has_locked_holds_up_nobody_else(
 # ---------------------------------------------------------------- several
 
 
-def test_three_workers_share_one_queue(house: House, crew: list[Worker]) -> None:
+def test_workers_share_one_queue(house: House, crew: list[Worker]) -> None:
     count = rounds(24, 400)
     with frozen(*crew):
         jobs = [
@@ -200,7 +200,7 @@ def test_three_workers_share_one_queue(house: House, crew: list[Worker]) -> None
     took = Counter(worker for worker, _ in claims)
     assert len(took) > 1, took
     for place, (_, priority) in enumerate(claims):
-        # better ones may be in the hands of the two others, whose claims are about to be committed
+        # better ones may be in the hands of the others, whose claims are about to be committed
         assert sum(later > priority for _, later in claims[place:]) < len(crew)
     print(f"\n{count} jobs ran once, {sorted(took.values())} on each worker, the urgent ones first")
 
