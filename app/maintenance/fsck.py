@@ -9,7 +9,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
 from app.db.session import Database
-from app.errors import ArtifactCorrupt
+from app.errors import ArtifactCorrupt, Unavailable
 from app.runtime import identity
 from app.runtime.artifacts import Artifact, Finding, Progress, check, expected, finding
 from app.storage import KINDS, MANIFEST, Storage
@@ -39,8 +39,8 @@ def fsck(storage: Storage, database: Database, progress: Progress) -> Report:
             report.findings += _database(session)
             artifacts = expected(session)
         mismatch = identity.mismatch(storage, database)
-    except DatabaseError as error:  # which artifacts there ought to be is not known
-        report.findings.append(_broken(str(error.orig)))
+    except (DatabaseError, Unavailable) as error:  # which artifacts there ought to be is not known
+        report.findings.append(_broken(str(getattr(error, "orig", error))))
         return report
     for artifact in progress(artifacts):
         report.artifacts += 1

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from app.house import own_data
 from app.settings import load_settings
 from app.storage import KINDS, Storage
 from tests.support.postgres import Postgres
-from tests.support.server import LINE_JOB, Server
+from tests.support.server import LINE_JOB, PATIENCE, Server
 
 EX_CONFIG = 78
 DATABASE = "fitserve.db"
@@ -31,8 +32,14 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         env={**clean, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
+
+
+def put_down(data: Path) -> None:
+    """Have all of the database in its one file, however the server ended."""
+    with closing(sqlite3.connect(data / DATABASE)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def artifacts(data: Path) -> dict[str, set[str]]:
@@ -48,14 +55,14 @@ def content(data: Path) -> dict[str, bytes]:
     }
 
 
-def refused(data: Path, *said: str, **environment: str) -> None:
-    """It does not start, says why in one line with the remedies, and everything is as it was."""
+def refused(data: Path, *words: str, url: str | None = None) -> None:
+    """It is not opened, says why with the remedies, and everything is as it was."""
     before = content(data)
-    done = run("serve", "--port", "0", "--data-dir", str(data), **environment)
-    assert done.returncode == EX_CONFIG, done.stderr
-    (line,) = [x for x in done.stderr.splitlines() if x.startswith("fitserve: ")]
-    for word in (*said, "fitserve restore", "fitserve adopt", "Nothing was changed"):
-        assert word in line
+    settings = load_settings(data_dir=data, database_url=url)
+    with pytest.raises(ConfigurationError) as error, own_data(settings, "test"):
+        pass
+    for word in (*words, "fitserve restore", "fitserve adopt", "Nothing was changed"):
+        assert word in error.value.detail
     assert content(data) == before
 
 
@@ -66,6 +73,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Server(data) as server:
         server.line()
         server.train(**LINE_JOB)
+    put_down(data)
     return data
 
 
@@ -79,7 +87,13 @@ def data(filled: Path, tmp_path: Path) -> Path:
 
 def test_an_empty_database_beside_a_full_directory_deletes_nothing(data: Path) -> None:
     os.truncate(data / DATABASE, 0)
-    refused(data, "new or empty", "3 artifacts")
+    before = content(data)
+    done = run("serve", "--port", "0", "--data-dir", str(data))
+    assert done.returncode == EX_CONFIG, done.stderr
+    (line,) = [x for x in done.stderr.splitlines() if x.startswith("fitserve: ")]
+    assert "new or empty" in line
+    assert "3 artifacts" in line
+    assert content(data) == before
     assert (data / DATABASE).stat().st_size == 0
 
 
@@ -102,6 +116,9 @@ def test_nor_one_with_tables_and_no_rows(data: Path, tmp_path: Path) -> None:
 def test_nor_the_database_of_another_directory(data: Path, tmp_path: Path) -> None:
     with Server(tmp_path / "other") as server:
         server.line()
+    put_down(tmp_path / "other")
+    for path in data.glob(f"{DATABASE}*"):
+        path.unlink()
     shutil.copy(tmp_path / "other" / DATABASE, data / DATABASE)
     refused(data, "belongs to another data directory")
 
@@ -135,6 +152,9 @@ def test_a_mark_that_cannot_be_read_is_said(data: Path) -> None:
 def test_fsck_says_so_too_and_gives_no_wrong_advice(data: Path, tmp_path: Path) -> None:
     with Server(tmp_path / "other") as server:
         server.line()
+    put_down(tmp_path / "other")
+    for path in data.glob(f"{DATABASE}*"):
+        path.unlink()
     shutil.copy(tmp_path / "other" / DATABASE, data / DATABASE)
     done = run("fsck", "--data-dir", str(data))
     assert done.returncode == 1
@@ -203,6 +223,9 @@ def test_a_backup_and_a_restored_house_are_others_and_work(data: Path, tmp_path:
                 assert len(server.ok("GET", "/v1/models")["data"]) == 1
         assert artifacts(folder) == artifacts(data)
         assert not list((folder / "quarantine").iterdir())
+    put_down(saved)
+    for path in data.glob(f"{DATABASE}*"):
+        path.unlink()
     shutil.copy(saved / DATABASE, data / DATABASE)
     refused(data, "another data directory")
 
@@ -259,12 +282,12 @@ def test_two_postgres_databases_cannot_share_a_directory(
     with Server(data, FITSERVE_DATABASE_URL=url) as server:
         server.line()
         server.train(**LINE_JOB)
-        refused(data, "new or empty", FITSERVE_DATABASE_URL=other)
-    refused(data, "new or empty", FITSERVE_DATABASE_URL=other)
+        refused(data, "new or empty", url=other)
+    refused(data, "new or empty", url=other)
     with Server(tmp_path / "its own", FITSERVE_DATABASE_URL=other) as server:
         server.line()
-    refused(data, "another data directory", FITSERVE_DATABASE_URL=other)
-    refused(tmp_path / "its own", "another data directory", FITSERVE_DATABASE_URL=url)
+    refused(data, "another data directory", url=other)
+    refused(tmp_path / "its own", "another data directory", url=url)
     with Server(data, FITSERVE_DATABASE_URL=url) as server:
         assert len(server.ok("GET", "/v1/models")["data"]) == 1
     postgres.drop(url)
