@@ -119,9 +119,9 @@ class Process:
         return self.process.wait(PATIENCE), time.monotonic() - started
 
     def training_pid(self) -> int:
-        """The process that trains: the child of the fork server that is busy, when no other is.
+        """The process that trains: the child of the fork server that is awake while others sleep.
 
-        A spare child rehearses for a while; raises ValueError where there is none at all.
+        A spare child is awake too while it rehearses. Raises ValueError where there is none at all.
         """
         (forkserver,) = self.forkservers()
         deadline = time.monotonic() + PATIENCE
@@ -130,11 +130,12 @@ class Process:
             if len(children) <= 1:
                 (child,) = children
                 return int(child.pid)
-            before = {child: _processor_seconds(child) for child in children}
-            time.sleep(0.2)
-            busy = [child for child in children if _processor_seconds(child) > before[child]]
-            if len(busy) == 1:
-                return int(busy[0].pid)
+            awake = set()
+            for _ in range(10):
+                awake |= {child.pid for child in children if _is_awake(child)}
+                time.sleep(0.02)
+            if len(awake) == 1:
+                return int(awake.pop())
         raise AssertionError(f"not one trains, or several: {children}")
 
     def forkservers(self, work: str = "training") -> list[psutil.Process]:
@@ -259,11 +260,11 @@ class Server(Process):
         return job
 
 
-def _processor_seconds(process: psutil.Process) -> float:
-    """User time so far; none of one that has ended."""
+def _is_awake(process: psutil.Process) -> bool:
+    """Whether it computes or would, if it were its turn."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        return float(process.cpu_times().user)
-    return 0.0
+        return process.status() not in (psutil.STATUS_SLEEPING, psutil.STATUS_ZOMBIE)
+    return False
 
 
 def _lives(process: psutil.Process) -> bool:
