@@ -13,6 +13,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from app.db import migrate
 from app.db.session import Database
+from tests.support import zoo
 from tests.support.postgres import Postgres
 from tests.support.server import Server
 
@@ -30,6 +31,13 @@ def sqlite_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with Server(tmp_path_factory.mktemp("shared") / "data") as running:
         running.line()
         yield running
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zoo.Zoo]:
+    """A server with small models of every kind, which every dialect serves."""
+    with zoo.start(tmp_path_factory.mktemp("zoo") / "data") as running:
+        yield zoo.train(running)
 
 
 @pytest.fixture(scope="session")
