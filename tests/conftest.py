@@ -17,7 +17,12 @@ from tests.support import zoo
 from tests.support.postgres import Postgres
 from tests.support.server import Server
 
-FOLDERS_OF_ONE_SERVER = {"tests/api/files", "tests/api/serving", "tests/conformance"}
+FOLDERS_OF_ONE_SERVER = {
+    "tests/api/files": "files",
+    "tests/api/serving": "models",
+    "tests/compat": "models",
+    "tests/conformance": "both databases",
+}
 
 
 @pytest.fixture(scope="session")
@@ -123,4 +128,4 @@ class _ByServer(LoadFileScheduling):  # type: ignore[misc]  # xdist says no type
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
         folder = file.rpartition("/")[0]
-        return folder if folder in FOLDERS_OF_ONE_SERVER else file
+        return FOLDERS_OF_ONE_SERVER.get(folder, file)
