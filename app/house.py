@@ -78,7 +78,7 @@ def _require_undamaged(database: Database) -> None:
         return
     faults = quick_check(database.path, _CHECK_SECONDS)
     if faults is None:
-        log.warning("the database is too large to be checked now; `fitserve fsck` does it")
+        log.warning("the database could not be checked in a few seconds; `fitserve fsck` does it")
     elif faults:
         raise ConfigurationError(
             f"{database} is damaged: {faults[0]}; restore a backup into a new directory "

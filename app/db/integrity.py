@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 _MOST_FAULTS = 5
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+"""Primary result codes that blame the file; others the time, the disk's room or its rights."""
 _INSTRUCTIONS_PER_LOOK = 20_000
 """Instructions of SQLite's virtual machine between two looks at the clock, well below 1 ms."""
 
@@ -16,7 +18,8 @@ _INSTRUCTIONS_PER_LOOK = 20_000
 def quick_check(path: Path, seconds: float) -> list[str] | None:
     """Return what ``PRAGMA quick_check`` finds wrong with the file, at most five findings.
 
-    It reads the whole file and writes nothing; ``None`` says that ``seconds`` were not enough. A
+    It reads the whole file and writes nothing; ``None`` says that it could not be read through, for
+    want of time (``seconds``), of room for the files that SQLite puts beside it, or of rights. A
     file that cannot be read as a database is a finding.
     """
     deadline = time.monotonic() + seconds
@@ -25,9 +28,9 @@ def quick_check(path: Path, seconds: float) -> list[str] | None:
         connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS_PER_LOOK)
         found = connection.execute(f"PRAGMA quick_check({_MOST_FAULTS})").fetchall()
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
-            return None
-        return [str(error)]
+        if (error.sqlite_errorcode & 0xFF) in _DAMAGE:
+            return [str(error)]
+        return None
     finally:
         connection.close()
     return [line for (line,) in found if line != "ok"]

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from app.errors import ConfigurationError
@@ -27,9 +27,9 @@ def lock_data_dir(path: Path, holder: str, *, shared: bool = False) -> Iterator[
                 f"{path.parent} is in use by {file.read().strip() or 'another fitserve'}; "
                 "stop it, or give this one another FITSERVE_DATA_DIR"
             ) from None
-        file.truncate(0)
-        file.write(holder)
-        file.flush()
+        with suppress(OSError):  # a full disk: the lock holds without a name
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, holder.encode(), 0)
         yield
         if not shared:
             file.seek(0)

@@ -30,8 +30,9 @@ def _database(context: Context) -> str:
 def counts(context: Context) -> tuple[dict[str, int], dict[str, int]]:
     """Return ``(jobs by status, stored resources by kind)``."""
     with context.database.read() as session:
-        statuses = select(Job.status, func.count()).group_by(Job.status)
-        return dict(session.execute(statuses).tuples().all()), {
+        statuses = select(Job.status, func.count().label("jobs")).group_by(Job.status)
+        by_status = {row.status: row.jobs for row in session.execute(statuses)}
+        return by_status, {
             "datasets": session.scalars(select(func.count(Dataset.id))).one(),
             "models": session.scalars(select(func.count(ModelVersion.id))).one(),
         }

@@ -22,7 +22,7 @@ from app import logs
 from app.db import migrate
 from app.db.models import Identity
 from app.db.session import Database
-from app.errors import ConfigurationError
+from app.errors import ConfigurationError, ServiceError
 from app.runtime import artifacts
 from app.storage import KINDS, MANIFEST, Storage, explain_os_errors
 
@@ -87,14 +87,27 @@ def pair(storage: Storage, database: Database) -> None:
     The first time an identity is written into both, also into a pair of an older fitserve that
     agrees. Raises ConfigurationError, having changed nothing, where they do not match.
     """
-    directory = of_directory(storage)
+    if _is_paired(storage, database):
+        try:
+            renew(storage, database)
+        except ServiceError as error:  # a full disk must not keep anybody from making room
+            log.warning("this start cannot be counted; it goes on", detail=error.detail)
+        return
     with database.write() as session:
         _lock(session)
-        known = of_database(session)
+        known, directory = of_database(session), of_directory(storage)
         if known is None or directory is None or not _continues(known, directory):
             known = _first_pairing(storage, database, session, known, directory)
         mark = _write(session, Mark(known.id, known.generation + 1))
     write_to_directory(storage, mark)
+
+
+def _is_paired(storage: Storage, database: Database) -> bool:
+    """Whether the two have the same identity, and the database is not the older one."""
+    directory = of_directory(storage)
+    with database.read() as session:
+        known = of_database(session)
+    return known is not None and directory is not None and _continues(known, directory)
 
 
 def was_paired_before(session: Session) -> bool:
@@ -108,10 +121,9 @@ def was_paired_before(session: Session) -> bool:
 
 def renew(storage: Storage, database: Database) -> bool:
     """Count a round of housekeeping; return whether the two still belong together."""
-    directory = of_directory(storage)
     with database.write() as session:
         _lock(session)
-        known = of_database(session)
+        known, directory = of_database(session), of_directory(storage)
         if known is None or directory is None or known.id != directory.id:
             return False
         mark = _write(session, Mark(known.id, known.generation + 1))

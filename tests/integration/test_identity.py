@@ -6,23 +6,33 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from app.db import migrate
-from app.db.models import TERMINAL
+from app.db.integrity import quick_check
 from app.db.session import Database
 from app.errors import ConfigurationError
+from app.executors.parsers import Parsers
 from app.house import own_data
+from app.maintenance.housekeeper import Housekeeper
+from app.ml.tables import json_rows
+from app.runtime import health
+from app.runtime.context import Context
+from app.services.datasets import creation
 from app.settings import load_settings
-from app.storage import KINDS, Storage
+from app.storage import KINDS
+from tests.support.faults import mounted
 from tests.support.postgres import Postgres
 from tests.support.server import LINE_JOB, PATIENCE, Server
 
 EX_CONFIG = 78
 DATABASE = "fitserve.db"
+ROOM_TO_READ_BYTES = 40 * 1024
+"""What SQLite takes to read a file in WAL mode, but not to write to it."""
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -64,6 +74,30 @@ def refused(data: Path, *words: str, url: str | None = None) -> None:
     for word in (*words, "fitserve restore", "fitserve adopt", "Nothing was changed"):
         assert word in error.value.detail
     assert content(data) == before
+
+
+@contextmanager
+def kept(data: Path, url: str | None = None) -> Iterator[Context]:
+    """A house as a server opens it: paired, swept, and with nobody who asks."""
+    settings = load_settings(data_dir=data, database_url=url)
+    with own_data(settings, "test") as (storage, database):
+        parsers = Parsers(settings.parse_memory_bytes, settings.parse_seconds)
+        context = Context(settings, storage, database, parsers)
+        Housekeeper(context).start()
+        yield context
+        context.closed.set()
+        parsers.close()
+
+
+def models(context: Context) -> int:
+    return health.counts(context)[1]["models"]
+
+
+def line(context: Context, name: str = "points") -> None:
+    """A dataset."""
+    points = [i / 50 for i in range(50)]
+    table = json_rows.from_columns({"x": points, "y": points}, {})
+    creation.create(context, table, creation.Naming(name))
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +148,8 @@ def test_nor_one_with_tables_and_no_rows(data: Path, tmp_path: Path) -> None:
 
 
 def test_nor_the_database_of_another_directory(data: Path, tmp_path: Path) -> None:
-    with Server(tmp_path / "other") as server:
-        server.line()
+    with kept(tmp_path / "other") as context:
+        line(context)
     put_down(tmp_path / "other")
     for path in data.glob(f"{DATABASE}*"):
         path.unlink()
@@ -125,14 +159,12 @@ def test_nor_the_database_of_another_directory(data: Path, tmp_path: Path) -> No
 
 def test_nor_an_older_copy_of_its_own(data: Path, tmp_path: Path) -> None:
     shutil.copy(data / DATABASE, tmp_path / "yesterday")
-    with Server(data) as server:
-        made = server.train(**LINE_JOB)["model"]["ref"]
+    with kept(data) as context:
+        line(context)
     for path in data.glob(f"{DATABASE}*"):
         path.unlink()
-    newest = shutil.copy(tmp_path / "yesterday", data / DATABASE)
+    shutil.copy(tmp_path / "yesterday", data / DATABASE)
     refused(data, "older than the directory")
-    assert made
-    assert newest
 
 
 def test_nor_is_a_full_database_started_without_its_artifacts(data: Path) -> None:
@@ -150,8 +182,8 @@ def test_a_mark_that_cannot_be_read_is_said(data: Path) -> None:
 
 
 def test_fsck_says_so_too_and_gives_no_wrong_advice(data: Path, tmp_path: Path) -> None:
-    with Server(tmp_path / "other") as server:
-        server.line()
+    with kept(tmp_path / "other") as context:
+        line(context)
     put_down(tmp_path / "other")
     for path in data.glob(f"{DATABASE}*"):
         path.unlink()
@@ -173,21 +205,20 @@ def test_adopt_keeps_the_database_and_quarantines_the_rest_for_a_day(data: Path)
     assert done.returncode == 0, done.stderr
     assert "2 have none" in done.stdout
     assert artifacts(data) == before
-    with Server(data) as server:
-        assert server.ok("GET", "/v1/models")["data"] == []
-        assert server.logged("moved to quarantine")
+    with kept(data) as context:
+        assert models(context) == 0
     assert not any(artifacts(data).values())
     sweeps = list((data / "quarantine").iterdir())
     for kind, names in before.items():
         there = {path.name for sweep in sweeps for path in sweep.glob(f"{kind}/*")}
         assert there == names
-    with Server(data):
+    with kept(data):
         pass
     assert set((data / "quarantine").iterdir()) == set(sweeps), "not yet a day old"
     for sweep in sweeps:
         for path in (sweep, *sweep.iterdir()):
             os.utime(path, (time.time() - 25 * 3600,) * 2)
-    with Server(data):
+    with kept(data):
         pass
     assert not list((data / "quarantine").iterdir())
 
@@ -196,7 +227,7 @@ def test_what_was_quarantined_can_be_put_back(data: Path, tmp_path: Path) -> Non
     shutil.copy(data / DATABASE, tmp_path / "right")
     os.truncate(data / DATABASE, 0)
     run("adopt", "--data-dir", str(data))
-    with Server(data):
+    with kept(data):
         pass
     for path in data.glob(f"{DATABASE}*"):
         path.unlink()
@@ -219,8 +250,8 @@ def test_a_backup_and_a_restored_house_are_others_and_work(data: Path, tmp_path:
     assert len(marks) == 3
     for folder in (saved, restored):
         for _ in range(2):
-            with Server(folder) as server:
-                assert len(server.ok("GET", "/v1/models")["data"]) == 1
+            with kept(folder) as context:
+                assert models(context) == 1
         assert artifacts(folder) == artifacts(data)
         assert not list((folder / "quarantine").iterdir())
     put_down(saved)
@@ -245,10 +276,10 @@ def test_an_older_house_is_adopted_where_rows_and_artifacts_agree(data: Path) ->
     before = artifacts(data)
     forget_identity(data)
     shutil.copytree(data / "models" / min(before["models"]), data / "models" / "mdl_of_a_crash")
-    with Server(data) as server:
-        assert server.logged("is adopted")
+    with kept(data):
+        pass
     assert artifacts(data)["models"] == before["models"] | {"mdl_of_a_crash"}, "not at first sight"
-    with Server(data):
+    with kept(data):
         pass
     assert artifacts(data) == before
 
@@ -259,7 +290,7 @@ def test_and_refused_where_they_do_not(data: Path) -> None:
         connection.execute("DELETE FROM datasets")
     connection.close()
     for i in range(9):
-        shutil.copytree(next((data / "datasets").iterdir()), data / "datasets" / f"ds_{i}")
+        shutil.copytree(min((data / "datasets").iterdir()), data / "datasets" / f"ds_{i}")
     refused(data, "do not agree", "1 artifacts have a row, 10 have none")
 
 
@@ -267,9 +298,26 @@ def test_stray_files_are_no_artifacts(tmp_path: Path) -> None:
     data = tmp_path / "data"
     (data / "datasets" / "notes").mkdir(parents=True)
     (data / "readme").write_text("mine")
-    with Server(data) as server:
-        server.line()
+    with kept(data) as context:
+        line(context)
     assert (data / "datasets" / "notes").is_dir()
+
+
+def test_a_full_disk_keeps_nobody_from_starting(tmp_path: Path, filled: Path) -> None:
+    with mounted(tmp_path, megabytes=12) as disk:
+        data = Path(shutil.copytree(filled, disk / "data"))
+        with kept(data):
+            pass
+        put_down(data)
+        with (disk / "filler").open("wb") as file:
+            file.write(bytes(shutil.disk_usage(disk).free - ROOM_TO_READ_BYTES))
+        with Server(data) as server:
+            assert server.logged("cannot be counted")
+            assert len(server.ok("GET", "/v1/models")["data"]) == 1
+            server.kill()
+        (disk / "filler").unlink()
+        with kept(data) as context:
+            assert models(context) == 1
 
 
 # ---------------------------------------------------------------- on Postgres
@@ -279,17 +327,16 @@ def test_two_postgres_databases_cannot_share_a_directory(
     tmp_path: Path, postgres: Postgres
 ) -> None:
     data, url, other = tmp_path / "data", postgres.database(), postgres.database()
-    with Server(data, FITSERVE_DATABASE_URL=url) as server:
-        server.line()
-        server.train(**LINE_JOB)
+    with kept(data, url) as context:
+        line(context)
         refused(data, "new or empty", url=other)
     refused(data, "new or empty", url=other)
-    with Server(tmp_path / "its own", FITSERVE_DATABASE_URL=other) as server:
-        server.line()
+    with kept(tmp_path / "its own", other) as context:
+        line(context)
     refused(data, "another data directory", url=other)
     refused(tmp_path / "its own", "another data directory", url=url)
-    with Server(data, FITSERVE_DATABASE_URL=url) as server:
-        assert len(server.ok("GET", "/v1/models")["data"]) == 1
+    with kept(data, url) as context:
+        assert health.counts(context)[1]["datasets"] == 1
     postgres.drop(url)
     postgres.drop(other)
 
@@ -352,14 +399,5 @@ def rows(path: Path) -> dict[str, list[tuple[object, ...]]]:
 
 
 def test_the_check_is_bounded_in_time(filled: Path) -> None:
-    from app.db.integrity import quick_check
-
     assert quick_check(filled / DATABASE, 60) == []
     assert quick_check(filled / DATABASE, -1) in (None, [])  # too small to be interrupted, or not
-
-
-def test_statuses_are_what_they_were(data: Path) -> None:
-    with Server(data) as server:
-        statuses = {job["status"] for job in server.ok("GET", "/v1/jobs")["data"]}
-    assert statuses <= set(TERMINAL)
-    assert Storage(data).quarantine.is_dir()

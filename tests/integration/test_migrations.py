@@ -163,7 +163,8 @@ def test_older_versions_know_what_they_were_made_from(tmp_path: Path, revision: 
             assert told.checkpoint == version.checkpoint_id
             assert told.epoch == version.metrics["best"]["epoch"]
             if job is None:
-                assert (told.spec, told.split, told.seed) == (None, None, None)
+                forgotten = (told.spec, told.split, told.seed) == (None, None, None)
+                assert forgotten == (revision < "0003"), "since then a version knows by itself"
                 gone += 1
             else:
                 assert told.spec == job.spec.model_dump(mode="json")
