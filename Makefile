@@ -27,8 +27,8 @@ serve: setup  ## serve on http://127.0.0.1:8000 until Ctrl-C
 # A commit takes 5 ms in memory and 28 on a disk; faults of disks are tested on a disk all the same.
 IN_MEMORY := $(shell df -kP /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4000000 {print "-p /dev/shm"}')
 
-test: setup  ## run the tests, three files at a time: most of them wait for processes they started
-	@folder=$$(mktemp -d $(IN_MEMORY)); TMPDIR=$$folder $(BIN)/python -m pytest -n 3 --dist loadfile \
+test: setup  ## run the tests, two files at a time: most of them wait for processes they started
+	@folder=$$(mktemp -d $(IN_MEMORY)); TMPDIR=$$folder $(BIN)/python -m pytest -n 2 --dist loadfile \
 	  --no-loadscope-reorder --durations 20; code=$$?; rm -rf $$folder; exit $$code
 
 SOAK := $(patsubst %,tests/integration/test_%.py,kill soak endings survival workers backup migrations \

@@ -1,6 +1,5 @@
 """A real fitserve process on a free port of loopback, and a client for it."""
 
-import contextlib
 import os
 import signal
 import socket
@@ -119,24 +118,13 @@ class Process:
         return self.process.wait(PATIENCE), time.monotonic() - started
 
     def training_pid(self) -> int:
-        """The process that trains: the child of the fork server that is awake while others sleep.
+        """The process that trains, where one job runs: the oldest child of the fork server.
 
-        A spare child is awake too while it rehearses. Raises ValueError where there is none at all.
+        A job takes the spare child that waits, and only then another one is forked.
         """
         (forkserver,) = self.forkservers()
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            children = forkserver.children()
-            if len(children) <= 1:
-                (child,) = children
-                return int(child.pid)
-            awake = set()
-            for _ in range(10):
-                awake |= {child.pid for child in children if _is_awake(child)}
-                time.sleep(0.02)
-            if len(awake) == 1:
-                return int(awake.pop())
-        raise AssertionError(f"not one trains, or several: {children}")
+        children = filter(_lives, forkserver.children())
+        return int(min(children, key=lambda child: (child.create_time(), child.pid)).pid)
 
     def forkservers(self, work: str = "training") -> list[psutil.Process]:
         """The fork server whose children do that ``work``; none while there is none."""
@@ -258,13 +246,6 @@ class Server(Process):
             if job["finished_at"]:
                 break
         return job
-
-
-def _is_awake(process: psutil.Process) -> bool:
-    """Whether it computes or would, if it were its turn."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.status() not in (psutil.STATUS_SLEEPING, psutil.STATUS_ZOMBIE)
-    return False
 
 
 def _lives(process: psutil.Process) -> bool:
