@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from app.cli import maintenance
 from app.db import migrate
 from app.db.integrity import quick_check
 from app.db.session import Database
@@ -224,9 +225,10 @@ def test_adopt_keeps_the_database_and_quarantines_the_rest_for_a_day(data: Path)
 
 
 def test_what_was_quarantined_can_be_put_back(data: Path, tmp_path: Path) -> None:
+    settings = load_settings(data_dir=data)
     shutil.copy(data / DATABASE, tmp_path / "right")
     os.truncate(data / DATABASE, 0)
-    run("adopt", "--data-dir", str(data))
+    maintenance.adopt(settings)
     with kept(data):
         pass
     for path in data.glob(f"{DATABASE}*"):
@@ -234,18 +236,16 @@ def test_what_was_quarantined_can_be_put_back(data: Path, tmp_path: Path) -> Non
     shutil.copy(tmp_path / "right", data / DATABASE)
     for path in (data / "quarantine").glob("*/*/*"):
         path.rename(data / path.parent.name / path.name)
-    assert run("adopt", "--data-dir", str(data)).returncode == 0
-    with Server(data) as server:
-        assert len(server.ok("GET", "/v1/models")["data"]) == 1
-        body = {"rows": [{"x": 0.5}]}
-        assert server.client.post("/v1/models/line/predict", json=body).status_code == 200
-    assert run("fsck", "--data-dir", str(data)).returncode == 0
+    maintenance.adopt(settings)
+    with kept(data) as context:
+        assert models(context) == 1
+    assert maintenance.fsck(settings)
 
 
 def test_a_backup_and_a_restored_house_are_others_and_work(data: Path, tmp_path: Path) -> None:
     saved, restored = tmp_path / "backup", tmp_path / "restored"
-    assert run("backup", str(saved), "--data-dir", str(data)).returncode == 0
-    assert run("restore", str(saved), "--data-dir", str(restored)).returncode == 0
+    assert maintenance.backup(load_settings(data_dir=data), saved)
+    assert maintenance.restore(load_settings(data_dir=restored), saved)
     marks = {(folder / "identity.json").read_text() for folder in (data, saved, restored)}
     assert len(marks) == 3
     for folder in (saved, restored):
