@@ -39,7 +39,8 @@ def run(scale: Scale) -> None:
     size = SIZES[scale]
     torch.set_num_threads(1)
     line_loop.train()
-    script = [sys.executable, str(Path(line_loop.__file__))]
+    # -P: else a module of this folder stands before the library's of the same name
+    script = [sys.executable, "-P", str(Path(line_loop.__file__))]
     scripts = [
         milliseconds(lambda: subprocess.run(script, check=True, capture_output=True))
         for _ in range(size.scripts)

@@ -1,7 +1,7 @@
 """The same jobs on the CPU and on a GPU, by the library alone, and a hand-written loop beside.
 
 For whoever wonders whether a GPU pays: small networks are bound by the time it takes to start a
-kernel. Run by itself where there is a GPU: ``python -m benchmarks.cuda``.
+kernel. Run by itself where there is a GPU: ``python -m benchmarks.gpu``.
 """
 
 import time
