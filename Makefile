@@ -61,10 +61,10 @@ openapi: setup  ## rewrite tests/api/openapi.json after a change of the surface
 bench: $(VENV)/.bench $(PEERS)/.ready  ## measure against hand-written loops, other libraries and servers; an hour
 	$(BIN)/python -m benchmarks
 
-bench-quick: $(VENV)/.bench $(PEERS)/.ready  ## the same tables from fewer rounds; ten minutes
+bench-quick: $(VENV)/.bench $(PEERS)/.ready  ## the same tables from fewer rounds
 	$(BIN)/python -m benchmarks --quick
 
-bench-tiny: setup  ## one small round of each benchmark, to see that it runs; a minute
+bench-tiny: setup  ## one small round of each benchmark, to see that it runs; a minute and a half
 	$(BIN)/python -m benchmarks --tiny
 
 $(VENV)/.bench: $(STAMP)
