@@ -35,6 +35,7 @@ def fsck(settings: Settings) -> bool:
         lock_data_dir(storage.lock_path, _holder("fsck")),
         closing(house.open_database(settings, storage, frozen=True)) as database,
     ):
+        identity.refuse_empty_database(storage, database)
         migrate.require_current(database)
         report = checking.fsck(storage, database, _progress("checking"))
     _print(report.findings)
@@ -67,6 +68,7 @@ def backup(settings: Settings, folder: Path) -> bool:
     """Save everything in ``folder``; return whether nothing was lost. Raises FitserveError."""
     storage, started = _existing(settings), time.monotonic()
     with closing(house.open_database(settings, storage)) as database:
+        identity.refuse_empty_database(storage, database)
         migrate.require_current(database)
         source = House(storage, database)
         copied = copying.backup(source, folder, _holder("backup"), _progress("saving"))

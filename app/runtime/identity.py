@@ -253,7 +253,8 @@ def _continues(known: Mark, directory: Mark) -> bool:
 def _artifacts(storage: Storage) -> Iterator[str]:
     """Yield ``kind/id`` of every artifact in the directory."""
     for kind in KINDS:
-        for path in (storage.root / kind).iterdir():
+        folder = storage.root / kind
+        for path in folder.iterdir() if folder.is_dir() else ():
             if (path / MANIFEST).is_file():
                 yield f"{kind}/{path.name}"
 

@@ -128,6 +128,10 @@ def test_an_empty_database_beside_a_full_directory_deletes_nothing(data: Path) -
     (line,) = [x for x in done.stderr.splitlines() if x.startswith("fitserve: ")]
     assert "new or empty" in line
     assert "3 artifacts" in line
+    done = run("fsck", "--data-dir", str(data))
+    assert done.returncode == EX_CONFIG
+    assert "new or empty" in done.stderr
+    assert "fitserve migrate" not in done.stderr
     assert content(data) == before
     assert (data / DATABASE).stat().st_size == 0
 
