@@ -59,7 +59,7 @@ class Housekeeper:
                 log.info("jobs of an earlier server were given back", jobs=len(recovered))
         self._expire_checkpoints()
         self._sweep(0.0 if self.lease is None else _ORPHANED_SECONDS)
-        self._context.storage.empty_quarantine(_QUARANTINE_SECONDS)
+        self._empty_quarantine()
         self._swept_at = time.monotonic()
         self._thread.start()
 
@@ -112,9 +112,7 @@ class Housekeeper:
         self._swept_at = time.monotonic()
         storage = self._context.storage
         self._expire_checkpoints()
-        removed = storage.empty_quarantine(_QUARANTINE_SECONDS)
-        if removed:
-            log.info("quarantine emptied", artifacts=removed)
+        self._empty_quarantine()
         if not identity.renew(storage, self._context.database):
             log.error("the database and the data directory no longer belong together; no sweep")
         elif self.lease is not None:  # of a server alone, what has no row yet is about to get one
@@ -142,6 +140,11 @@ class Housekeeper:
                     first=orphans[0],
                     quarantine=str(storage.quarantine),
                 )
+
+    def _empty_quarantine(self) -> None:
+        removed = self._context.storage.empty_quarantine(_QUARANTINE_SECONDS)
+        if removed:
+            log.info("quarantine emptied", artifacts=removed)
 
     def _expire_checkpoints(self) -> None:
         """Delete the checkpoints of jobs that ended more than ``checkpoint_days`` ago."""

@@ -73,15 +73,14 @@ def plan(
     features, warnings = job_columns.features_of(request, known, rows)
     warnings += job_columns.maybe_classes(request, task, known)
     spec = _complete(request, task, features)
-    complete = len(preprocessing.complete_rows(spec, table))
-    if complete < rows:
-        warnings.append(f"{rows - complete} rows without a target were left out")
     classes = preprocessing.classes_of(table[spec.targets[0]]) if spec.classifies else []
     training.require_class_weights(spec, classes)
     spec, rows_of_parts = parts.assigned(spec, table)
+    split = rows_of_parts.counts()
+    if (complete := sum(split.values())) < rows:
+        warnings.append(f"{rows - complete} rows without a target were left out")
     warnings += parts.warnings(spec, rows_of_parts)
     warnings += parts.require_classes(spec, classes, table, rows_of_parts)
-    split = rows_of_parts.counts()
     spec = training.complete(request, spec, split["train"])
     inputs = pretrained.inputs(source) if source else job_columns.inputs_of(spec, known)
     outputs = _outputs(spec, len(classes))

@@ -5,6 +5,7 @@ older fitserve have none: theirs is made anew from the spec, which gives the sam
 """
 
 import hashlib
+from contextlib import suppress
 
 from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
@@ -18,18 +19,19 @@ from app.runtime.context import Context
 from app.services.datasets import datasets
 
 
-def store(session: Session, split: Split) -> str:
-    """Store a split unless there is one like it; return its id."""
+def row_of(split: Split) -> SplitRows:
+    """Return the row that stores a split; hashing many rows takes a while, so no lock is held."""
     content = split.to_bytes()
-    split_id = hashlib.sha256(content).hexdigest()
-    same = select(SplitRows.id).where(SplitRows.id == split_id)
+    return SplitRows(id=hashlib.sha256(content).hexdigest(), rows=content)
+
+
+def store(session: Session, row: SplitRows) -> None:
+    """Store a split unless there is one like it."""
+    same = select(SplitRows.id).where(SplitRows.id == row.id)
     if session.scalars(same).first() is None:
-        try:
-            with session.begin_nested():
-                session.add(SplitRows(id=split_id, rows=content))
-        except IntegrityError:
-            pass  # a job that is split alike was made at the same time
-    return split_id
+        # else a job that is split alike was made at the same time
+        with suppress(IntegrityError), session.begin_nested():
+            session.add(row)
 
 
 def stored(session: Session, split_id: str | None) -> bytes | None:

@@ -108,10 +108,12 @@ def create(context: Context, request: JobRequest, on_create: OnCreate) -> Job:
         raise ShuttingDown("the server is stopping; try again in a moment")
     context.require_room()
     dataset, planned = plan(context, request)
+    rows = splits.row_of(planned.rows)
     job = Job(
         id=new_id("job"),
         spec=planned.spec,
         split=planned.split,
+        split_id=rows.id,
         priority=planned.spec.priority,
         dataset_id=dataset.id,
         dataset_name=dataset.name,
@@ -124,7 +126,7 @@ def create(context: Context, request: JobRequest, on_create: OnCreate) -> Job:
         waiting, place = positions.waiting_and_next(session, job.priority)
         if waiting >= context.settings.max_queued_jobs:
             raise QueueFull(f"{waiting} jobs are waiting already; try again when some have ended")
-        job.split_id = splits.store(session, planned.rows)
+        splits.store(session, rows)
         queue.enqueue(session, job)
         on_create(session, (job, place))
     context.signals.queued()
