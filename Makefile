@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 PEERS := .venv-peers/bentoml
 PEERS_FILE := benchmarks/serving_peers/bentoml-requirements.txt
+# Some machines forbid it, and every process that a test starts then compiles torch's Python again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup demo serve test soak check lint types layers schema openapi bench bench-quick bench-tiny clean
 
@@ -15,7 +17,7 @@ setup: $(STAMP)  ## build .venv from pyproject.toml and constraints.txt
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: setup  ## train on a real table and show the result

@@ -33,7 +33,7 @@ def server(sqlite_server: Server) -> Server:
 
 @pytest.fixture(scope="session")
 def sqlite_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("shared") / "data") as running:
+    with Server(tmp_path_factory.mktemp("shared") / "data", fresh=True) as running:
         running.line()
         yield running
 

@@ -38,21 +38,7 @@ class ForkServer:
         self._lock = threading.Lock()
         self._socket, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(
-                # -P: nothing is imported from the directory we happen to be started in
-                [
-                    *(sys.executable, "-P", "-m", __name__),
-                    *(module, str(niceness), str(theirs.fileno())),
-                ],
-                pass_fds=[theirs.fileno()],
-                env={
-                    **os.environ,
-                    "PYTHONPATH": str(Path(app.__file__).parents[1]),
-                    "OPENBLAS_NUM_THREADS": "1",  # or numpy starts threads at import
-                },
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # a Ctrl-C in the terminal is the server's to handle
-            )
+            self._process = self._launch(module, niceness, theirs.fileno())
         self._ready = False
 
     def fork(self) -> "Child":
@@ -82,6 +68,20 @@ class ForkServer:
         self._process.kill()
         self._process.wait()
         self._socket.close()
+
+    def _launch(self, module: str, niceness: int, descriptor: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            # -P: nothing is imported from the directory we happen to be started in
+            [sys.executable, "-P", "-m", __name__, module, str(niceness), str(descriptor)],
+            pass_fds=[descriptor],
+            env={
+                **os.environ,
+                "PYTHONPATH": str(Path(app.__file__).parents[1]),
+                "OPENBLAS_NUM_THREADS": "1",  # or numpy starts threads at import
+            },
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C in the terminal is the server's to handle
+        )
 
     def _wait_until_ready(self) -> None:
         if not self._ready:
@@ -123,6 +123,13 @@ class Child:
 def _die_with_parent() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main(module: str, niceness: int, descriptor: int) -> None:
+    """Be the fork server until the parent ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _die_with_parent()
+    _serve(module, niceness, descriptor)
 
 
 def _serve(module: str, niceness: int, descriptor: int) -> None:
@@ -169,6 +176,4 @@ def _fork(work: object, niceness: int, requests: socket.socket, descriptor: int)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _die_with_parent()
-    _serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
