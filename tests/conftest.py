@@ -15,7 +15,7 @@ from app.db import migrate
 from app.db.session import Database
 from tests.support import zoo
 from tests.support.postgres import Postgres
-from tests.support.server import Server
+from tests.support.server import Process, Server, StartedServer
 
 FOLDERS_OF_ONE_SERVER = {
     "tests/api/files": "files",
@@ -23,6 +23,9 @@ FOLDERS_OF_ONE_SERVER = {
     "tests/compat": "models",
     "tests/conformance": "both databases",
 }
+
+
+Process.forked = True
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +36,7 @@ def server(sqlite_server: Server) -> Server:
 
 @pytest.fixture(scope="session")
 def sqlite_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("shared") / "data", fresh=True) as running:
+    with StartedServer(tmp_path_factory.mktemp("shared") / "data") as running:
         running.line()
         yield running
 

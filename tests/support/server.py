@@ -74,16 +74,18 @@ def free_port() -> int:
 class Process:
     """A ``fitserve`` process: its log, its children, and the ways to end it."""
 
-    def __init__(self, *command: str, fresh: bool = False, **environment: str) -> None:
+    forked = False
+    """Whether it is forked from a process that has imported everything, as most are in tests."""
+
+    def __init__(self, *command: str, **environment: str) -> None:
         self.log = Path(tempfile.mkstemp(prefix="fitserve-", suffix=".log")[1])
         self._command = command
         clean = {k: v for k, v in os.environ.items() if not k.startswith("FITSERVE_")}
         self._environment = {**clean, **environment}
-        self._fresh = fresh
         self.process = self._spawn()
 
     def _spawn(self) -> "subprocess.Popen[bytes] | Forked":
-        if not self._fresh:
+        if self.forked:
             return Forked(self._command, self._environment, str(self.log))
         with self.log.open("ab") as log:
             return subprocess.Popen(
@@ -149,9 +151,7 @@ class Process:
 class Server(Process):
     """``with Server(path) as server: server.client.get(...)``."""
 
-    def __init__(
-        self, data_dir: Path, *arguments: str, fresh: bool = False, **environment: str
-    ) -> None:
+    def __init__(self, data_dir: Path, *arguments: str, **environment: str) -> None:
         self.data_dir = data_dir
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -163,7 +163,7 @@ class Server(Process):
             headers={"Authorization": f"Bearer {key}"} if key else {},
         )
         options = ("--port", str(self.port), "--data-dir", str(data_dir), *arguments)
-        super().__init__("serve", *options, fresh=fresh, **environment)
+        super().__init__("serve", *options, **environment)
 
     def wait_ready(self) -> "Server":
         deadline = time.monotonic() + READY_SECONDS
@@ -256,6 +256,12 @@ class Server(Process):
             if job["finished_at"]:
                 break
         return job
+
+
+class StartedServer(Server):
+    """One that is started as a user starts it, also in tests."""
+
+    forked = False
 
 
 def _lives(process: psutil.Process) -> bool:
