@@ -46,11 +46,11 @@ def test_it_answers_as_it_did(house: Server, expected: Json) -> None:
 def test_its_models_predict_and_are_evaluated_as_they_were(house: Server, expected: Json) -> None:
     for model, (row, answer) in expected["predict"].items():
         path = f"/v1/models/{model}/predict"
-        assert house.ok("POST", path, json={"rows": [row]}) == answer, model
+        assert about(house.ok("POST", path, json={"rows": [row]})) == answer, model
     for model, answer in expected["evaluate"].items():
         dataset = answer["dataset"]["id"]
         path = f"/v1/models/{model}/evaluate"
-        assert house.ok("POST", path, json={"dataset": dataset}) == answer, model
+        assert about(house.ok("POST", path, json={"dataset": dataset})) == answer, model
 
 
 def test_its_keys_are_remembered(house: Server, expected: Json) -> None:
@@ -69,9 +69,9 @@ def test_its_paused_job_reaches_what_nobody_paused(house: Server, expected: Json
     assert done["status"] == "succeeded", done["error"]
     assert done["attempt"] == 2
     found = house.ok("GET", "/v1/models/resumed/parameters")
-    assert values(found) == values(expected["whole_parameters"])
+    assert about(values(found)) == values(expected["whole_parameters"])
     series = [house.ok("GET", f"/v1/jobs/{expected[name]}/metrics") for name in ("paused", "whole")]
-    assert series[0]["series"] == series[1]["series"]
+    assert about(series[0]["series"]) == series[1]["series"]
 
 
 def test_nothing_of_it_is_lost(house: Server, unpacked: Path, tmp_path: Path) -> None:
@@ -79,6 +79,16 @@ def test_nothing_of_it_is_lost(house: Server, unpacked: Path, tmp_path: Path) ->
     folder = Path(shutil.copytree(unpacked, tmp_path / "house"))
     checked = fitserve("fsck", "--data-dir", str(folder), cwd=tmp_path)
     assert checked.returncode == 0, checked.stdout
+
+
+def about(found: Any) -> Any:
+    """Equal to what differs in the last bits: the older one ran on another processor, and each
+    adds up in the order that suits its vector units."""
+    if isinstance(found, dict):
+        return {name: about(value) for name, value in found.items()}
+    if isinstance(found, list):
+        return [about(value) for value in found]
+    return pytest.approx(found, rel=1e-4, abs=1e-5) if isinstance(found, float) else found
 
 
 def values(parameters: Json) -> list[Any]:
