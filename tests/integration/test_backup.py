@@ -26,7 +26,7 @@ from app.maintenance.backup import CopyReport, House
 from app.runtime.artifacts import Artifact
 from app.settings import load_settings
 from app.storage import KINDS, Storage
-from tests.support.command_line import fitserve
+from tests.support.command_line import forked
 from tests.support.faults import mounted
 from tests.support.postgres import Postgres
 from tests.support.server import LINE_JOB, PATIENCE, Json, Server
@@ -40,7 +40,7 @@ BIG = 300_000
 
 def command(*arguments: object, code: int = 0, **environment: str) -> str:
     """What a ``fitserve`` command says, in a process of its own."""
-    done = fitserve(*map(str, arguments), cwd=Path("/"), **environment)
+    done = forked(*map(str, arguments), **environment)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr

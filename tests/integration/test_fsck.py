@@ -18,7 +18,7 @@ from app.errors import ArtifactCorrupt, ConfigurationError
 from app.runtime.artifacts import Artifact, check
 from app.settings import load_settings
 from app.storage import MANIFEST, Storage
-from tests.support.command_line import fitserve
+from tests.support.command_line import forked
 from tests.support.server import LINE_JOB, Server
 
 DATASETS = 10
@@ -71,7 +71,7 @@ def fsck(data: Path, code: int) -> str:
 def command(data: Path, code: int) -> str:
     """The same in a process of its own."""
     before = tree(data)
-    done = fitserve("fsck", "--data-dir", str(data), cwd=Path("/"))
+    done = forked("fsck", "--data-dir", str(data))
     assert done.returncode == code, done.stdout + done.stderr
     assert tree(data) == before
     assert (done.stderr == "") == (code != EX_CONFIG)
@@ -219,7 +219,7 @@ def test_what_it_refuses(data: Path, tmp_path: Path) -> None:
     assert "--data-dir" in fsck(tmp_path / "none", 78)
     assert not (tmp_path / "none").exists()
     with Server(data) as server:
-        said = fitserve("fsck", "--data-dir", str(data), cwd=tmp_path)
+        said = forked("fsck", "--data-dir", str(data))
         assert said.returncode == 78
         assert f"in use by fitserve, process {server.process.pid}, {server.url}" in said.stderr
         server.line("late")

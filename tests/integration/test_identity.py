@@ -3,10 +3,9 @@
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -26,25 +25,15 @@ from app.runtime.context import Context
 from app.services.datasets import creation
 from app.settings import load_settings
 from app.storage import KINDS
+from tests.support.command_line import forked
 from tests.support.faults import mounted
 from tests.support.postgres import Postgres
-from tests.support.server import LINE_JOB, PATIENCE, Server
+from tests.support.server import LINE_JOB, Server
 
 EX_CONFIG = 78
 DATABASE = "fitserve.db"
 LITTLE_ROOM_BYTES = 256 * 1024
 """Far below what is to stay free, and enough for SQLite's own files."""
-
-
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("FITSERVE_")}
-    return subprocess.run(
-        [sys.executable, "-m", "app", *arguments],
-        env={**clean, **environment},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
 
 
 def put_down(data: Path) -> None:
@@ -123,12 +112,12 @@ def data(filled: Path, tmp_path: Path) -> Path:
 def test_an_empty_database_beside_a_full_directory_deletes_nothing(data: Path) -> None:
     os.truncate(data / DATABASE, 0)
     before = content(data)
-    done = run("serve", "--port", "0", "--data-dir", str(data))
+    done = forked("serve", "--port", "0", "--data-dir", str(data))
     assert done.returncode == EX_CONFIG, done.stderr
     (line,) = [x for x in done.stderr.splitlines() if x.startswith("fitserve: ")]
     assert "new or empty" in line
     assert "3 artifacts" in line
-    done = run("fsck", "--data-dir", str(data))
+    done = forked("fsck", "--data-dir", str(data))
     assert done.returncode == EX_CONFIG
     assert "new or empty" in done.stderr
     assert "fitserve migrate" not in done.stderr
@@ -181,7 +170,7 @@ def test_nor_is_a_full_database_started_without_its_artifacts(data: Path) -> Non
 
 def test_a_mark_that_cannot_be_read_is_said(data: Path) -> None:
     (data / "identity.json").write_bytes(b"\0" * 40)
-    done = run("serve", "--port", "0", "--data-dir", str(data))
+    done = forked("serve", "--port", "0", "--data-dir", str(data))
     assert done.returncode == EX_CONFIG
     assert "identity.json cannot be read" in done.stderr
 
@@ -193,7 +182,7 @@ def test_fsck_says_so_too_and_gives_no_wrong_advice(data: Path, tmp_path: Path) 
     for path in data.glob(f"{DATABASE}*"):
         path.unlink()
     shutil.copy(tmp_path / "other" / DATABASE, data / DATABASE)
-    done = run("fsck", "--data-dir", str(data))
+    done = forked("fsck", "--data-dir", str(data))
     assert done.returncode == 1
     assert "belongs to another data directory" in done.stdout
     assert "leave it until the database is the right one" in done.stdout
@@ -206,7 +195,7 @@ def test_fsck_says_so_too_and_gives_no_wrong_advice(data: Path, tmp_path: Path) 
 def test_adopt_keeps_the_database_and_quarantines_the_rest_for_a_day(data: Path) -> None:
     before = artifacts(data)
     os.truncate(data / DATABASE, 0)
-    done = run("adopt", "--data-dir", str(data))
+    done = forked("adopt", "--data-dir", str(data))
     assert done.returncode == 0, done.stderr
     assert "2 have none" in done.stdout
     assert artifacts(data) == before
@@ -344,17 +333,15 @@ def test_two_postgres_databases_cannot_share_a_directory(
     postgres.drop(other)
 
 
-def test_several_that_meet_a_directory_at_once_agree(tmp_path: Path, postgres: Postgres) -> None:
+def test_several_that_start_at_once_migrate_once_and_agree(
+    tmp_path: Path, postgres: Postgres
+) -> None:
     url = postgres.database()
-    code = (
-        "import sys; from app.house import own_data; from app.settings import load_settings\n"
-        "with own_data(load_settings(data_dir=sys.argv[1]), 'test'): pass"
-    )
-    environment = {**os.environ, "FITSERVE_DATABASE_URL": url}
-    command = [sys.executable, "-c", code, str(tmp_path / "data")]
-    starts = [subprocess.Popen(command, env=environment) for _ in range(4)]
-    assert [start.wait(60) for start in starts] == [0] * 4
-    assert subprocess.run(command, env=environment).returncode == 0
+    migrate = ("migrate", "--data-dir", str(tmp_path / "data"))
+    with ThreadPoolExecutor(4) as pool:
+        starts = [pool.submit(forked, *migrate, FITSERVE_DATABASE_URL=url) for _ in range(4)]
+    assert [start.result().returncode for start in starts] == [0] * 4
+    assert forked(*migrate, FITSERVE_DATABASE_URL=url).returncode == 0
     postgres.drop(url)
 
 

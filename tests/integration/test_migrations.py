@@ -22,7 +22,6 @@ from app.errors import ConfigurationError
 from app.house import own_data
 from app.services.jobs import events, history
 from app.settings import load_settings
-from tests.support.postgres import Postgres
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 REVISIONS = [script.revision for script in ScriptDirectory(str(migrate.scripts())).walk_revisions()]
@@ -83,15 +82,6 @@ def test_the_models_and_the_migrations_agree(database: Database) -> None:
     with database.migrating() as engine:
         config.attributes["engine"] = engine
         command.check(config)
-
-
-def test_several_that_start_at_once_migrate_once(postgres: Postgres) -> None:
-    url = postgres.database()
-    code = "import sys; from app.db.session import Database; from app.db import migrate;"
-    code += "migrate.upgrade(Database(sys.argv[1]))"
-    starts = [subprocess.Popen([sys.executable, "-c", code, url]) for _ in range(4)]
-    assert [start.wait(60) for start in starts] == [0] * 4
-    postgres.drop(url)
 
 
 # ---------------------------------------------------------------- older

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.command_line import fitserve
+from tests.support.command_line import forked
 from tests.support.server import Json, Server
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -77,7 +77,7 @@ def test_its_paused_job_reaches_what_nobody_paused(house: Server, expected: Json
 def test_nothing_of_it_is_lost(house: Server, unpacked: Path, tmp_path: Path) -> None:
     house.terminate()
     folder = Path(shutil.copytree(unpacked, tmp_path / "house"))
-    checked = fitserve("fsck", "--data-dir", str(folder), cwd=tmp_path)
+    checked = forked("fsck", "--data-dir", str(folder))
     assert checked.returncode == 0, checked.stdout
 
 

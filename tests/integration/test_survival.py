@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.server import LINE_JOB, LONG_JOB, PATIENCE, Server, StartedServer, free_port
+from tests.support.server import LINE_JOB, LONG_JOB, PATIENCE, Server, free_port
 from tests.support.soak import soak_only
 
 SHORT = {**LONG_JOB, "epochs": 3000}
@@ -23,7 +23,7 @@ SHORT = {**LONG_JOB, "epochs": 3000}
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """For all of these tests, with one slot; one that ends it starts it again."""
     folder = tmp_path_factory.mktemp("survival") / "data"
-    with StartedServer(folder, FITSERVE_MAX_PARALLEL_JOBS="1") as running:
+    with Server(folder, FITSERVE_MAX_PARALLEL_JOBS="1") as running:
         running.line()
         yield running
 

@@ -16,7 +16,7 @@ import pytest
 from app.errors import ConfigurationError
 from app.house import own_data, work
 from app.settings import load_settings
-from tests.support.command_line import fitserve
+from tests.support.command_line import forked
 from tests.support.postgres import Postgres
 from tests.support.server import LONG_JOB, QUICK_JOB, Json, Server, problem
 from tests.support.soak import SOAK, rounds, soak_only
@@ -368,7 +368,7 @@ def test_a_worker_needs_postgres_and_a_data_directory_that_is_shared(
     assert not data_dir.exists()
     with own_data(load_settings(data_dir=data_dir), "fitserve, process 12, http://there"):
         arguments = ("worker", "--data-dir", str(data_dir))
-        done = fitserve(*arguments, cwd=tmp_path, FITSERVE_DATABASE_URL=house.url)
+        done = forked(*arguments, FITSERVE_DATABASE_URL=house.url)
     assert done.returncode == 78, done.stderr
     assert "fitserve, process 12, http://there" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from app.storage import KINDS, Storage
-from tests.support.command_line import fitserve
+from tests.support.command_line import forked
 from tests.support.server import LINE_JOB, Json, Server
 
 TABLE = "a,y\n" + "".join(f"{i},{2 * i}\n" for i in range(50))
@@ -158,7 +158,7 @@ def sound(server: Server) -> Iterator[Server]:
         yield server
         code, _ = server.terminate()
         assert code == 0, server.log.read_text()
-        checked = fitserve("fsck", "--data-dir", str(server.data_dir), cwd=Path("/"))
+        checked = forked("fsck", "--data-dir", str(server.data_dir))
         assert checked.returncode == 0, checked.stdout + checked.stderr
 
 

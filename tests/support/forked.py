@@ -14,8 +14,11 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from app.executors import forkserver
@@ -29,11 +32,14 @@ _PRELOADED = (
 
 
 class Forked:
-    """As much of ``subprocess.Popen`` as tests use."""
+    """As much of ``subprocess.Popen`` as tests use; ``out`` and ``err`` are files to add to."""
 
-    def __init__(self, command: tuple[str, ...], environment: dict[str, str], log: str) -> None:
+    def __init__(
+        self, command: Sequence[str], env: dict[str, str], cwd: Path, out: Path, err: Path
+    ) -> None:
         self._child = _zygote().fork()
-        self._child.connection.send_bytes(json.dumps([command, environment, log]).encode())
+        start = [list(command), env, *map(str, (cwd, out, err))]
+        self._child.connection.send_bytes(json.dumps(start).encode())
         self._ended = os.pidfd_open(self._child.pid)
         self.pid = self._child.pid
         self.returncode: int | None = None
@@ -67,9 +73,13 @@ class Forked:
         return True
 
 
+_starter = ThreadPoolExecutor(1)
+"""It dies with the *thread* that started it, so that one stays."""
+
+
 @cache
 def _zygote() -> ForkServer:
-    return ForkServer(__name__, 0)
+    return _starter.submit(ForkServer, __name__, 0).result()
 
 
 # ---------------------------------------------------------------- the zygote's own side
@@ -89,25 +99,28 @@ def run(connection: Connection) -> None:
     try:
         _become(*json.loads(connection.recv_bytes()))
     except SystemExit as end:
+        sys.stdout.flush()
         os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
     except BaseException:
         traceback.print_exc()
         raise
 
 
-def _become(command: list[str], environment: dict[str, str], log: str) -> None:
+def _become(command: list[str], env: dict[str, str], cwd: str, out: str, err: str) -> None:
     os.environ.clear()
-    os.environ.update(environment)
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
+    os.environ.update(env)
+    os.chdir(cwd)
+    for number, path in ((1, out), (2, err)):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["fitserve", *command]
     ForkServer._launch = _launch  # type: ignore[method-assign]
     from app.__main__ import main
 
     main()
+    sys.stdout.flush()
 
 
 _exec = ForkServer._launch

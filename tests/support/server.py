@@ -86,7 +86,7 @@ class Process:
 
     def _spawn(self) -> "subprocess.Popen[bytes] | Forked":
         if self.forked:
-            return Forked(self._command, self._environment, str(self.log))
+            return Forked(self._command, self._environment, Path.cwd(), self.log, self.log)
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "app", *self._command],
