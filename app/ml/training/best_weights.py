@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from app.ml.inference.model_files import StateDict, state_dict_of
+from app.ml.inference.model_files import StateDict
 from app.ml.specs import JobSpec
 
 
@@ -29,7 +29,7 @@ class BestWeights:
     values: dict[str, float] = field(default_factory=dict)
     """Losses and metrics of that epoch."""
     state: StateDict | None = None
-    """The weights of that epoch; ``None`` where the model itself has them."""
+    """The weights of that epoch, on the model's device; ``None``: the model itself has them."""
 
     @classmethod
     def of(cls, spec: JobSpec) -> "BestWeights":
@@ -52,7 +52,8 @@ class BestWeights:
             self.reference, self.waited = current, 0
         if current < self.lowest:
             self.lowest, self.epoch, self.values = current, epoch, values
-            self.state = state_dict_of(model)
+            # on the model's device: the way from a GPU would be waited for, epoch by epoch
+            self.state = {name: t.detach().clone() for name, t in model.state_dict().items()}
 
     @property
     def exhausted(self) -> bool:
