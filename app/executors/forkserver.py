@@ -47,10 +47,14 @@ class ForkServer:
         Raises OSError where the fork server is gone.
         """
         ours, theirs = socket.socketpair()
-        with theirs, self._lock:
-            self._wait_until_ready()
-            socket.send_fds(self._socket, [b"fork"], [theirs.fileno()])
-            pid = int(self._answer())
+        try:
+            with theirs, self._lock:
+                self._wait_until_ready()
+                socket.send_fds(self._socket, [b"fork"], [theirs.fileno()])
+                pid = int(self._answer())
+        except OSError:
+            ours.close()
+            raise
         return Child(self, pid, Connection(ours.detach()))
 
     def reap(self, pid: int) -> int:

@@ -16,7 +16,7 @@ import pytest
 from tests.support.server import LINE_JOB, LONG_JOB, PATIENCE, Server, free_port
 from tests.support.soak import soak_only
 
-SHORT = {**LONG_JOB, "epochs": 3000}
+SHORT = {**LONG_JOB, "model": "mlp", "epochs": 3000}
 
 
 @pytest.fixture(scope="module")
