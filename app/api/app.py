@@ -47,6 +47,8 @@ def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
         version=__version__,
         description=_DESCRIPTION,
         redoc_url=None,
+        generate_unique_id_function=openapi.operation_id,
+        separate_input_output_schemas=False,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     api.state.context = context

@@ -1,6 +1,6 @@
 """Files as answers: weights of models and checkpoints, and pictures."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import Request, Response
 from fastapi.responses import FileResponse
@@ -9,7 +9,20 @@ from app.storage import Kind, Storage
 
 ImageFormat = Literal["png", "svg"]
 
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+"""How OpenAPI tells of bytes."""
 _IMAGE_TYPES: dict[ImageFormat, str] = {"png": "image/png", "svg": "image/svg+xml"}
+PICTURE: dict[int | str, dict[str, Any]] = {
+    200: {"content": dict.fromkeys(_IMAGE_TYPES.values(), BINARY)}
+}
+DOWNLOAD: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": BINARY}},
+    206: {
+        "description": "the range that was asked for",
+        "content": {"application/octet-stream": BINARY},
+    },
+    304: {"description": "If-None-Match has its ETag"},
+}
 _WEIGHTS = "weights.safetensors"
 
 

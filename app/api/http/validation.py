@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
+from app.api.http.hints import place_of
 from app.api.http.responses import dump_json
 from app.errors import FieldError, escape
 from app.ml.specs import JobRequest, field_names
@@ -24,7 +25,7 @@ _OWN_TYPES = {
     "too_many_fields",
     "too_long",
 }
-_OWN_TYPES |= {"etas", "milestones", "max_lr"}
+_OWN_TYPES |= {"class_weight_list", "etas", "milestones", "max_lr"}
 _TYPES_WITH_INPUT = ("_type", "equal", "_than")
 
 
@@ -67,6 +68,7 @@ def _field(item: dict[str, Any], body: Any) -> FieldError:
         parts.append(item["ctx"]["discriminator"].strip("'"))
     # "unknown optimizer", though it is the optimizer's kind that is unknown
     name = _name(parts[:-1] if parts[-1:] == ["kind"] and len(parts) > 1 else parts)
+    item = {**item, "siblings": body if isinstance(body, dict) else {}}
     pointer = "".join(f"/{escape(str(part))[:64]}" for part in parts)
     return FieldError(pointer, _detail(item, name), _code(item["type"]))
 
@@ -138,7 +140,9 @@ def _detail(item: dict[str, Any], name: str) -> str:
     )
 
 
-def _unknown_field(name: str, _item: dict[str, Any]) -> str:
+def _unknown_field(name: str, item: dict[str, Any]) -> str:
+    if (place := place_of(name[:64])) is not None and "dataset" in item["siblings"]:
+        return f"unknown field '{name[:64]}'; a job says it so: {place}"
     guess = get_close_matches(name[:64], _KNOWN - {name}, n=1)
     remedy = f"did you mean '{guess[0]}'?" if guess else "leave it out"
     return f"unknown field '{name[:64]}'; {remedy}"

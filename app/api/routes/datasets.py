@@ -12,7 +12,7 @@ from app.api.deps import (
     RowWindowDep,
     UploadsDep,
 )
-from app.api.downloads import ImageFormat, image_response
+from app.api.downloads import BINARY, PICTURE, ImageFormat, image_response
 from app.api.http.bodies import read_json
 from app.api.http.idempotency import IdempotentRequest, IdempotentRequestDep, canonical_json
 from app.api.http.json_route import StrictJSONRoute
@@ -37,7 +37,7 @@ _BODY = {
         "required": True,
         "content": {
             "application/json": {"schema": {"$ref": "#/components/schemas/DatasetRequest"}},
-            **{media: {"schema": {"type": "string", "format": "binary"}} for media in FORMATS},
+            **dict.fromkeys(FORMATS, BINARY),
             FORM: {"schema": _FORM_SCHEMA},
         },
     }
@@ -72,7 +72,7 @@ async def create_dataset(
 async def _create_from_json(
     request: Request, context: Context, idempotent: IdempotentRequest, options: UploadOptions
 ) -> None:
-    for name in options.model_fields_set:
+    for name in options.model_dump(exclude_defaults=True):  # generated clients send the defaults
         raise InvalidRequest.at(f"/{name}", f"with a JSON body, '{name}' goes into the body")
     value = await read_json(request, context.settings.max_json_bytes)
     if idempotent.has_key:
@@ -100,9 +100,7 @@ def _table(body: DatasetRequest) -> TypedTable:
 
 # ---------------------------------------------------------------- reading
 
-_CONTENT: dict[int | str, dict[str, Any]] = {
-    200: {"content": {media: {} for media in content.MEDIA}}
-}
+_CONTENT: dict[int | str, dict[str, Any]] = {200: {"content": dict.fromkeys(content.MEDIA, BINARY)}}
 
 
 @router.get("")
@@ -122,14 +120,14 @@ def get_dataset(ref: str, context: ContextDep) -> DatasetOut:
 
 
 @router.get("/{ref}/rows")
-def get_rows(ref: str, window: RowWindowDep, context: ContextDep) -> RowsOut:
+def get_dataset_rows(ref: str, window: RowWindowDep, context: ContextDep) -> RowsOut:
     """A page of the table."""
     total, rows = datasets.rows(context, ref, window.offset, window.limit)
     return RowsOut(offset=window.offset, total=total, rows=rows)
 
 
 @router.get("/{ref}/content", response_class=Response, responses=_CONTENT)
-def get_content(ref: str, request: Request, context: ContextDep) -> Response:
+def get_dataset_content(ref: str, request: Request, context: ContextDep) -> Response:
     """The whole table: CSV, or by ``Accept`` Parquet (with ranges) or an Arrow stream."""
     media = negotiate(request.headers.get("accept", ""), *content.MEDIA)
     dataset, path = datasets.file_of(context, ref)
@@ -148,8 +146,8 @@ def get_content(ref: str, request: Request, context: ContextDep) -> Response:
     return StreamingResponse(pieces, media_type=media, headers=headers)
 
 
-@router.get("/{ref}/plots/{plot}.{image}", response_class=Response)
-def get_plot(
+@router.get("/{ref}/plots/{plot}.{image}", response_class=Response, responses=PICTURE)
+def get_dataset_plot(
     ref: str,
     plot: Literal["scatter", "histogram", "correlation"],
     image: ImageFormat,

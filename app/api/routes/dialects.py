@@ -27,19 +27,19 @@ def _models(request: Request) -> ModelResolver:
 
 
 @inference.get("")
-async def server_metadata() -> dict[str, Any]:
+async def get_server_metadata() -> dict[str, Any]:
     """Who answers."""
     return {"name": "fitserve", "version": __version__, "extensions": ["binary_tensor_data"]}
 
 
 @inference.get("/health/live")
-async def server_live() -> dict[str, bool]:
+async def get_server_live() -> dict[str, bool]:
     """The process answers."""
     return {"live": True}
 
 
 @inference.get("/health/ready")
-def server_ready(request: Request, context: ContextDep) -> dict[str, bool]:
+def get_server_ready(request: Request, context: ContextDep) -> dict[str, bool]:
     """As ``/readyz``; 503 where it is not."""
     checks = health.checks(context, request.app.state.worker_alive)
     failing = [f"{part}: {state}" for part, state in checks.items() if state != "ok"]
@@ -49,13 +49,13 @@ def server_ready(request: Request, context: ContextDep) -> dict[str, bool]:
 
 
 @inference.get("/models/{name}")
-def model_metadata(name: str, request: Request, context: ContextDep) -> dict[str, Any]:
+def get_model_metadata(name: str, request: Request, context: ContextDep) -> dict[str, Any]:
     """Inputs, outputs and versions of a model."""
     return _metadata(name, request, context)
 
 
 @inference.get("/models/{name}/versions/{version}")
-def version_metadata(
+def get_version_metadata(
     name: str, version: int, request: Request, context: ContextDep
 ) -> dict[str, Any]:
     """The same of one version."""
@@ -70,19 +70,19 @@ def _metadata(ref: str, request: Request, context: Context) -> dict[str, Any]:
 
 
 @inference.get("/models/{name}/ready")
-def model_ready(name: str, request: Request) -> dict[str, Any]:
+def get_model_ready(name: str, request: Request) -> dict[str, Any]:
     """It is loaded now if it was not."""
     return {"name": _models(request).get(name).name, "ready": True}
 
 
 @inference.get("/models/{name}/versions/{version}/ready")
-def version_ready(name: str, version: int, request: Request) -> dict[str, Any]:
+def get_version_ready(name: str, version: int, request: Request) -> dict[str, Any]:
     """It is loaded now if it was not."""
     return {"name": _models(request).get(f"{name}@{version}").name, "ready": True}
 
 
-@mlflow.get("/ping", response_class=PlainTextResponse)
-@mlflow.get("/health", response_class=PlainTextResponse)
+@mlflow.get("/ping", response_class=PlainTextResponse, name="get_ping")
+@mlflow.get("/health", response_class=PlainTextResponse, name="get_health")
 def ping(request: Request, context: ContextDep) -> Response:
     """200 where the default model can predict."""
     _models(request).get(default_model(context.settings.default_model))
@@ -90,6 +90,6 @@ def ping(request: Request, context: ContextDep) -> Response:
 
 
 @mlflow.get("/version", response_class=PlainTextResponse)
-async def version() -> str:
+async def get_version() -> str:
     """Of this server."""
     return __version__

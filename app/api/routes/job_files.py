@@ -1,10 +1,15 @@
 """``/v1/jobs/{id}``: checkpoints and plots."""
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import FileResponse
 
 from app.api.deps import ContextDep, PredictorsDep
-from app.api.downloads import ImageFormat, image_response, safetensors_response
+from app.api.downloads import (
+    DOWNLOAD,
+    PICTURE,
+    ImageFormat,
+    image_response,
+    safetensors_response,
+)
 from app.api.schemas.jobs import CheckpointList, CheckpointOut
 from app.services.jobs import checkpoints, jobs, plots
 from app.services.jobs.plots import JobPlot
@@ -21,7 +26,9 @@ def list_checkpoints(job_id: str, context: ContextDep) -> CheckpointList:
     return CheckpointList.of_page(data)
 
 
-@router.get("/{job_id}/checkpoints/{checkpoint_id}/download", response_class=FileResponse)
+@router.get(
+    "/{job_id}/checkpoints/{checkpoint_id}/download", response_class=Response, responses=DOWNLOAD
+)
 def download_checkpoint(
     job_id: str, checkpoint_id: str, request: Request, context: ContextDep
 ) -> Response:
@@ -33,8 +40,8 @@ def download_checkpoint(
     )
 
 
-@router.get("/{job_id}/plots/{plot}.{image}", response_class=Response)
-def get_plot(
+@router.get("/{job_id}/plots/{plot}.{image}", response_class=Response, responses=PICTURE)
+def get_job_plot(
     job_id: str,
     plot: JobPlot,
     image: ImageFormat,

@@ -27,7 +27,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
     response_model=MetricsOut,
     responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
 )
-def get_metrics(
+def get_job_metrics(
     job_id: str,
     request: Request,
     context: ContextDep,
@@ -75,7 +75,7 @@ def _as_csv(found: History) -> str:
 
 
 @router.get("/{job_id}/events")
-def list_events(job_id: str, context: ContextDep, paging: PagingDep) -> EventList:
+def list_job_events(job_id: str, context: ContextDep, paging: PagingDep) -> EventList:
     """What happened to a job, newest first: changes of its status, every epoch, its end."""
     with context.database.read() as session:
         found, has_more = events.listed(session, job_id, paging)
@@ -91,7 +91,7 @@ def list_events(job_id: str, context: ContextDep, paging: PagingDep) -> EventLis
         204: {"description": "the job has ended and Last-Event-ID was its last event"},
     },
 )
-async def stream_events(
+async def stream_job_events(
     job_id: str,
     streams: JobStreamsDep,
     last_event_id: Annotated[

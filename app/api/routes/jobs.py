@@ -154,14 +154,14 @@ def delete_job(job_id: str, context: ContextDep) -> None:
 
 
 @router.get("/{job_id}/split")
-def get_split(job_id: str, context: ContextDep) -> SplitOut:
+def get_job_split(job_id: str, context: ContextDep) -> SplitOut:
     """How many rows each part has."""
     with context.database.read() as session:
         return SplitOut(**jobs.find(session, job_id).split)
 
 
 @router.get("/{job_id}/split/{part}")
-def get_split_part(
+def get_job_split_part(
     job_id: str,
     part: Literal["train", "validation", "test"],
     window: RowWindowDep,

@@ -3,10 +3,9 @@
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import FileResponse
 
 from app.api.deps import ContextDep, PagingDep, PredictorsDep
-from app.api.downloads import safetensors_response
+from app.api.downloads import DOWNLOAD, safetensors_response
 from app.api.schemas.models import Layer, ModelList, ModelOut, Parameter, ParametersOut, SummaryOut
 from app.db.models import ModelVersion
 from app.runtime.context import Context
@@ -52,7 +51,7 @@ def delete_model(ref: str, context: ContextDep) -> None:
 
 
 @router.get("/{name}/versions")
-def list_versions(name: str, context: ContextDep, paging: PagingDep) -> ModelList:
+def list_model_versions(name: str, context: ContextDep, paging: PagingDep) -> ModelList:
     """Newest first."""
     with context.database.read() as session:
         page = versions.of_model(session, name, paging)
@@ -60,14 +59,14 @@ def list_versions(name: str, context: ContextDep, paging: PagingDep) -> ModelLis
 
 
 @router.get("/{ref}/parameters")
-def get_parameters(ref: str, context: ContextDep, predictors: PredictorsDep) -> ParametersOut:
+def get_model_parameters(ref: str, context: ContextDep, predictors: PredictorsDep) -> ParametersOut:
     """Every parameter by name; values up to 10,000 numbers in all, else null."""
     _, predictor = load_version(context, predictors, ref)
     return ParametersOut(data=[Parameter(**item) for item in predictor.parameters()])
 
 
 @router.get("/{ref}/summary")
-def get_summary(ref: str, context: ContextDep, predictors: PredictorsDep) -> SummaryOut:
+def get_model_summary(ref: str, context: ContextDep, predictors: PredictorsDep) -> SummaryOut:
     """Layers, output shapes and parameter counts."""
     row, predictor = load_version(context, predictors, ref)
     return SummaryOut(
@@ -79,7 +78,7 @@ def get_summary(ref: str, context: ContextDep, predictors: PredictorsDep) -> Sum
     )
 
 
-@router.get("/{ref}/download", response_class=FileResponse)
+@router.get("/{ref}/download", response_class=Response, responses=DOWNLOAD)
 def download_model(
     ref: str,
     request: Request,

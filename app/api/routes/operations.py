@@ -20,13 +20,13 @@ router = APIRouter(tags=["operations"])
 
 
 @router.get("/livez", response_class=PlainTextResponse)
-async def livez() -> str:
+async def get_livez() -> str:
     """The process answers."""
     return "ok"
 
 
 @router.get("/readyz")
-def readyz(request: Request, context: ContextDep) -> JSONResponse:
+def get_readyz(request: Request, context: ContextDep) -> JSONResponse:
     """Database, storage and worker can do their work; 503 once the server is stopping."""
     checks = health.checks(context, request.app.state.worker_alive)
     ready = all(state == "ok" for state in checks.values())
@@ -36,7 +36,7 @@ def readyz(request: Request, context: ContextDep) -> JSONResponse:
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
-def metrics(request: Request) -> Response:
+def get_server_metrics(request: Request) -> Response:
     """Prometheus text format."""
     return Response(cast(Metrics, request.app.state.metrics).text(), media_type=CONTENT_TYPE_LATEST)
 
@@ -73,6 +73,6 @@ _CATALOG = {
 
 
 @router.get("/v1/catalog")
-def catalog() -> dict[str, Any]:
+def get_catalog() -> dict[str, Any]:
     """All that a job or a dataset may name, each with the JSON Schema of its parameters."""
     return _CATALOG

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, PlainSerializer
+from pydantic import BaseModel, PlainSerializer, SkipValidation
 
 
 def _rfc3339(moment: datetime) -> str:
@@ -14,6 +14,11 @@ def _rfc3339(moment: datetime) -> str:
 
 Time = Annotated[datetime, PlainSerializer(_rfc3339, return_type=str)]
 """A moment in UTC, to the millisecond: ``2026-01-31T12:00:00.000Z``."""
+AS_STORED: tuple[Any, ...] = (
+    SkipValidation(),  # type: ignore[type-arg]
+    PlainSerializer(lambda value: value, return_type=Any),
+)
+"""Of a field whose value is a dictionary from our database: only the document knows its type."""
 Number = float | int | None
 """A metric; null where it is not finite."""
 

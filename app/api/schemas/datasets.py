@@ -1,10 +1,10 @@
 """Datasets as the API takes and shows them."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.schemas.common import ListOut, Time
+from app.api.schemas.common import AS_STORED, ListOut, Time
 from app.db.models import Dataset
 from app.ml.specs import Metadata, Name, Spec
 from app.ml.tables.canonical import ColumnType
@@ -31,6 +31,24 @@ class DatasetRequest(Spec):
     metadata: Metadata = {}
 
 
+class ColumnOut(BaseModel):
+    """A column and what its values are like; what does not apply to its type is left out."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"x-optional": ["distinct", "min", "max", "mean", "std", "top"]}
+    )
+    name: str
+    type: ColumnType
+    count: int = Field(description="values that are there")
+    missing: int
+    distinct: int | None = None
+    min: float | str | None = None
+    max: float | str | None = None
+    mean: float | None = None
+    std: float | None = Field(None, description="with n - 1")
+    top: list[list[Any]] | None = Field(None, description="the most frequent values and how often")
+
+
 class DatasetOut(BaseModel):
     """An immutable table."""
 
@@ -38,7 +56,7 @@ class DatasetOut(BaseModel):
     object: Literal["dataset"] = "dataset"
     name: str | None
     rows: int
-    columns: list[dict[str, Any]]
+    columns: Annotated[list[ColumnOut], *AS_STORED]
     warnings: list[str]
     size_bytes: int
     sha256: str = Field(description="of the stored table; equal content gives equal hashes")
@@ -52,7 +70,7 @@ class DatasetOut(BaseModel):
             id=row.id,
             name=row.name,
             rows=row.rows,
-            columns=row.columns,
+            columns=cast(list[ColumnOut], row.columns),
             warnings=row.warnings,
             size_bytes=row.size_bytes,
             sha256=row.sha256,

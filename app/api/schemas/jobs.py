@@ -6,9 +6,10 @@ from pydantic import BaseModel, Field
 
 from app.api.schemas.common import ListOut, Number, Time
 from app.api.schemas.datasets import DatasetRef
-from app.api.schemas.models import ModelRef
-from app.db.models import Checkpoint, Job
+from app.api.schemas.models import ModelRef, SplitCounts
+from app.db.models import Checkpoint, Job, JobStatus
 from app.ml.plan import Plan
+from app.ml.specs import JobSpec
 from app.services.jobs.events import Event
 
 
@@ -29,8 +30,19 @@ class JobMetrics(BaseModel):
     baseline: dict[str, Number] | None
 
 
+JobErrorCode = Literal[
+    "diverged",
+    "out_of_memory",
+    "time_limit",
+    "worker_crashed",
+    "storage_full",
+    "invalid_data",
+    "internal_error",
+]
+
+
 class JobError(BaseModel):
-    code: str
+    code: JobErrorCode
     message: str
 
 
@@ -39,9 +51,9 @@ class JobOut(BaseModel):
 
     id: str
     object: Literal["job"] = "job"
-    status: str
+    status: JobStatus
     dataset: DatasetRef
-    spec: dict[str, Any] = Field(description="every field, filled in")
+    spec: JobSpec = Field(description="every field, filled in")
     progress: Progress
     metrics: JobMetrics
     model: ModelRef | None
@@ -63,12 +75,14 @@ class JobOut(BaseModel):
             model = ModelRef(name=row.model_name, version=row.model_version, ref=ref)
         error = None
         if row.error_code is not None:
-            error = JobError(code=row.error_code, message=row.error_message or "")
+            error = JobError(
+                code=cast(JobErrorCode, row.error_code), message=row.error_message or ""
+            )
         return cls(
             id=row.id,
             status=row.status,
             dataset=DatasetRef(id=row.dataset_id, name=row.dataset_name),
-            spec=row.spec.model_dump(mode="json"),
+            spec=row.spec,
             progress=_progress(row),
             metrics=JobMetrics(last=row.last, best=row.best, test=row.test, baseline=row.baseline),
             model=model,
@@ -103,8 +117,8 @@ class PlanOut(BaseModel):
     """What a dry run found."""
 
     valid: Literal[True] = True
-    spec: dict[str, Any]
-    split: dict[str, int]
+    spec: JobSpec
+    split: SplitCounts
     parameters: int
     memory_bytes: int
     warnings: list[str]
@@ -113,8 +127,8 @@ class PlanOut(BaseModel):
     def of(cls, plan: Plan) -> "PlanOut":
         """Return what planning a job found."""
         return cls(
-            spec=plan.spec.model_dump(mode="json"),
-            split=plan.split,
+            spec=plan.spec,
+            split=SplitCounts(**plan.split),
             parameters=plan.parameters,
             memory_bytes=plan.memory_bytes,
             warnings=plan.warnings,

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
-from app.api.schemas.common import ListOut, Time
+from app.api.schemas.common import AS_STORED, ListOut, Time
 from app.db.models import Alias, ModelVersion
-from app.ml.specs import Name, Spec
+from app.ml.specs import JobSpec, Name, Spec, Task
+from app.ml.tables.canonical import ColumnType
 
 
 def _no_number(alias: str) -> str:
@@ -49,7 +50,7 @@ class ModelRef(BaseModel):
 
 class Feature(BaseModel):
     name: str
-    type: str
+    type: ColumnType
 
 
 class ModelDataset(BaseModel):
@@ -73,7 +74,9 @@ class Lineage(BaseModel):
 
     job: str
     dataset: ModelDataset
-    spec: dict[str, Any] | None = Field(description="the job's, every field filled in")
+    spec: Annotated[
+        JobSpec | None, *AS_STORED, Field(description="the job's, every field filled in")
+    ]
     split: SplitCounts | None
     seed: int | None
     epoch: int
@@ -105,7 +108,7 @@ class ModelOut(BaseModel):
     version: int
     ref: str
     aliases: list[str]
-    task: str
+    task: Task
     features: list[Feature]
     target: str | list[str]
     metrics: dict[str, Any]

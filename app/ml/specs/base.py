@@ -1,6 +1,7 @@
 """What all specs share: closed, strict objects, and the short forms they may be given in."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -74,13 +75,47 @@ class Spec(BaseModel):
         return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 
-def expanded(value: object) -> object:
-    """Return ``{"kind": "adam"}`` for the short form ``"adam"``; what is long stays as it is.
+def plain(name: str) -> str:
+    """Return a name as it is compared: without case and underscores, so that torch's own class
+    names (``AdamW``, ``ReduceLROnPlateau``) and snake case mean the same."""
+    return name[:64].lower().replace("_", "")
 
-    Raises PydanticCustomError where there is no name.
+
+def kinds_of(union: Any) -> dict[str, type["Spec"]]:
+    """Return the members of a union of specs by each name in their ``kind``."""
+    return {
+        kind: member
+        for member in get_args(union)
+        for kind in get_args(member.model_fields["kind"].annotation)
+    }
+
+
+def by_name(union: Any, aliases: Mapping[str, str] | None = None) -> BeforeValidator:
+    """Take members of ``union`` also by their names alone: ``"adam"`` for ``{"kind": "adam"}``.
+
+    A name may be the ``kind``, the torch class or one of the ``aliases``, in any case.
+    The validator raises PydanticCustomError where there is no name.
     """
-    if isinstance(value, str):
-        return {"kind": value}
-    if isinstance(value, Spec) or (isinstance(value, dict) and isinstance(value.get("kind"), str)):
-        return value
-    raise PydanticCustomError("kind", "give its name, or an object with its name as 'kind'")
+    members = kinds_of(union)
+    kinds = {plain(kind): kind for kind in members}
+    kinds |= {plain(m.torch_class): k for k, m in members.items() if hasattr(m, "torch_class")}
+    kinds |= {plain(alias): kind for alias, kind in (aliases or {}).items()}
+
+    def expand(value: object) -> object:
+        spec = {"kind": value} if isinstance(value, str) else value
+        if isinstance(spec, dict) and isinstance(kind := spec.get("kind"), str):
+            return {**spec, "kind": kinds.get(plain(kind), kind)}
+        if isinstance(spec, Spec):
+            return spec
+        raise PydanticCustomError("kind", "give its name, or an object with its name as 'kind'")
+
+    alone = [kind for kind, member in members.items() if _has_defaults(member)]
+    names = Literal[*alone]  # type: ignore[valid-type]
+    return BeforeValidator(
+        expand, json_schema_input_type=names | Annotated[union, Field(discriminator="kind")]
+    )
+
+
+def _has_defaults(spec: type["Spec"]) -> bool:
+    fields = spec.model_fields.items()
+    return not any(field.is_required() for name, field in fields if name != "kind")

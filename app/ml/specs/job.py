@@ -1,8 +1,8 @@
 """The job: what arrives, with gaps, and what is stored and trained from."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, field_serializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_serializer
 from pydantic_core import PydanticCustomError
 
 from app.ml.specs.base import (
@@ -47,7 +47,21 @@ ColumnNames = Annotated[
     list[ColumnName], Field(min_length=1, fail_fast=True), AfterValidator(_distinct)
 ]
 Target = ColumnName | ColumnNames
-ClassWeight = Literal["balanced"] | dict[str, NotNegative]
+
+
+def _refuse_list(value: object) -> object:
+    if isinstance(value, list):
+        raise PydanticCustomError(
+            "class_weight_list",
+            "'class_weight' wants each number by its class, such as {example}, or 'balanced'",
+            {"example": '{"yes": 2.0, "no": 1.0}'},
+        )
+    return value
+
+
+ClassWeight = Annotated[
+    Literal["balanced"] | dict[str, NotNegative] | None, BeforeValidator(_refuse_list)
+]
 
 
 class _JobFields(Spec):
@@ -61,7 +75,7 @@ class _JobFields(Spec):
     )
     seed: Seed = 0
     scheduler: SchedulerSpec | None = None
-    class_weight: ClassWeight | None = Field(
+    class_weight: ClassWeight = Field(
         None,
         description='"balanced", or a number for each class: how much its rows count; '
         "classes left out count 1",
@@ -139,8 +153,8 @@ class JobSpec(_JobFields):
         return self.task in ("binary", "multiclass")
 
     @field_serializer("loss")
-    def _short_form_where_it_says_all(self, loss: LossSpec) -> str | dict[str, Any]:
-        return loss.kind if loss == type(loss)() else loss.model_dump()
+    def _short_form_where_it_says_all(self, loss: LossSpec) -> str | LossSpec:
+        return loss.kind if loss == type(loss)() else loss
 
 
 def field_names(model: type[BaseModel]) -> set[str]:

@@ -6,11 +6,11 @@ that need them) and softmax (losses here take logits). One more layer is a class
 in the union below.
 """
 
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from app.ml.specs.base import NotNegative, Positive, Share, Spec, expanded
+from app.ml.specs.base import NotNegative, Positive, Share, Spec, by_name, kinds_of, plain
 
 Width = Annotated[int, Field(ge=1, le=65_536)]
 
@@ -183,14 +183,10 @@ _AnyLayer = (
     | PReLULayer
 )
 
-LAYERS: dict[str, type[Layer]] = {
-    name: layer
-    for layer in get_args(_AnyLayer)
-    for name in get_args(layer.model_fields["kind"].annotation)
-}
+LAYERS = cast(dict[str, type[Layer]], kinds_of(_AnyLayer))
 """The class of every layer by torch's name."""
 
-_BY_PLAIN_NAME = {name.lower(): name for name in LAYERS}
+_BY_PLAIN_NAME = {plain(name): name for name in LAYERS}
 
 
 def torch_name(name: str) -> str:
@@ -198,13 +194,8 @@ def torch_name(name: str) -> str:
 
     What is no layer stays as it is.
     """
-    return _BY_PLAIN_NAME.get(name[:64].lower().replace("_", ""), name)
+    return _BY_PLAIN_NAME.get(plain(name), name)
 
 
-def _expanded(value: object) -> object:
-    spec: Any = expanded(value)
-    return {**spec, "kind": torch_name(spec["kind"])} if isinstance(spec, dict) else spec
-
-
-LayerSpec = Annotated[_AnyLayer, Field(discriminator="kind"), BeforeValidator(_expanded)]
+LayerSpec = Annotated[_AnyLayer, Field(discriminator="kind"), by_name(_AnyLayer)]
 """Any of the layers, by its name or as an object with its parameters."""

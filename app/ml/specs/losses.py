@@ -5,9 +5,9 @@ One more loss is a class here, and its name in the union below.
 
 from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from app.ml.specs.base import Positive, Share, Spec, Task, expanded
+from app.ml.specs.base import Positive, Share, Spec, Task, by_name
 
 
 class Loss(Spec):
@@ -105,15 +105,5 @@ def _losses_for(task: Task) -> tuple[str, ...]:
 LOSSES_FOR_TASK: dict[Task, tuple[str, ...]] = {task: _losses_for(task) for task in get_args(Task)}
 """The losses that suit each task, by name. The first is what a job gets that names none."""
 
-_ALIASES = {"mae": "l1"}
-
-
-def _expanded(value: object) -> object:
-    spec = expanded(value)
-    if isinstance(spec, dict):
-        return {**spec, "kind": _ALIASES.get(spec["kind"], spec["kind"])}
-    return spec
-
-
-LossSpec = Annotated[_AnyLoss, Field(discriminator="kind"), BeforeValidator(_expanded)]
+LossSpec = Annotated[_AnyLoss, Field(discriminator="kind"), by_name(_AnyLoss, {"mae": "l1"})]
 """Any of the losses, by its name or as an object with its parameters."""

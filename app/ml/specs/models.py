@@ -8,14 +8,19 @@ The arithmetic takes 2 to 300 µs. Tests hold it against modules on the meta dev
 
 from fnmatch import fnmatchcase
 from functools import cache
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_args
 
 from pydantic import BeforeValidator, Field
 
-from app.ml.specs.base import Share, Spec, expanded
+from app.ml.specs.base import Share, Spec, by_name, plain
 from app.ml.specs.layers import LAYERS, DropoutLayer, Layer, LayerSpec, LinearLayer, torch_name
 
-Activation = Literal["relu", "gelu", "silu", "tanh", "sigmoid", "leaky_relu", "elu"]
+_ActivationName = Literal["relu", "gelu", "silu", "tanh", "sigmoid", "leaky_relu", "elu"]
+_ACTIVATIONS = {plain(name): name for name in get_args(_ActivationName)}
+Activation = Annotated[
+    _ActivationName,
+    BeforeValidator(lambda name: _ACTIVATIONS.get(plain(str(name)), name)),
+]
 """A layer of ``torch.nn`` in snake case, with its default parameters."""
 Norm = Literal["batch", "layer"]
 NORM_CLASSES: dict[Norm, str] = {"batch": "BatchNorm1d", "layer": "LayerNorm"}
@@ -93,11 +98,8 @@ class TabularSpec(Spec):
     )
 
 
-Architecture = Annotated[
-    LinearSpec | MLPSpec | SequentialSpec | TabularSpec,
-    Field(discriminator="kind"),
-    BeforeValidator(expanded),
-]
+_AnyArchitecture = LinearSpec | MLPSpec | SequentialSpec | TabularSpec
+Architecture = Annotated[_AnyArchitecture, Field(discriminator="kind"), by_name(_AnyArchitecture)]
 """A model that a module can be built from: any but a pretrained one."""
 
 
@@ -123,11 +125,8 @@ class PretrainedSpec(Spec):
         return any(fnmatchcase(parameter, pattern) for pattern in self.freeze)
 
 
-ModelSpec = Annotated[
-    LinearSpec | MLPSpec | SequentialSpec | TabularSpec | PretrainedSpec,
-    Field(discriminator="kind"),
-    BeforeValidator(expanded),
-]
+_AnyModel = _AnyArchitecture | PretrainedSpec
+ModelSpec = Annotated[_AnyModel, Field(discriminator="kind"), by_name(_AnyModel)]
 
 
 def architecture_of(model: ModelSpec) -> Architecture:

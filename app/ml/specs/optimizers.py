@@ -6,10 +6,10 @@ closure), SparseAdam (no gradient here is sparse) and Muon (it takes matrices on
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.ml.specs.base import NotNegative, Positive, Share, Spec, expanded
+from app.ml.specs.base import NotNegative, Positive, Share, Spec, by_name
 
 Betas = Annotated[list[Share], Field(min_length=2, max_length=2, fail_fast=True)]
 Pair = Annotated[list[Positive], Field(min_length=2, max_length=2, fail_fast=True)]
@@ -202,7 +202,7 @@ class ASGDSpec(Optimizer):
     weight_decay: NotNegative = 0.0
 
 
-OptimizerSpec = Annotated[
+_AnyOptimizer = (
     SGDSpec
     | AdamSpec
     | AdamWSpec
@@ -214,8 +214,7 @@ OptimizerSpec = Annotated[
     | AdafactorSpec
     | RMSpropSpec
     | RpropSpec
-    | ASGDSpec,
-    Field(discriminator="kind"),
-    BeforeValidator(expanded),
-]
+    | ASGDSpec
+)
+OptimizerSpec = Annotated[_AnyOptimizer, Field(discriminator="kind"), by_name(_AnyOptimizer)]
 """Any of the optimizers, by its name or as an object with its parameters."""

@@ -7,10 +7,10 @@ scheduler is a class here, and its name in the union below.
 from collections.abc import Container
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.ml.specs.base import NotNegative, Positive, Share, Spec, expanded
+from app.ml.specs.base import NotNegative, Positive, Share, Spec, by_name
 
 Factor = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
@@ -193,7 +193,7 @@ class ReduceOnPlateauSpec(Scheduler):
     eps: NotNegative = 1e-8
 
 
-SchedulerSpec = Annotated[
+_AnyScheduler = (
     StepSpec
     | MultiStepSpec
     | ExponentialSpec
@@ -204,8 +204,7 @@ SchedulerSpec = Annotated[
     | CosineWarmRestartsSpec
     | OneCycleSpec
     | CyclicSpec
-    | ReduceOnPlateauSpec,
-    Field(discriminator="kind"),
-    BeforeValidator(expanded),
-]
+    | ReduceOnPlateauSpec
+)
+SchedulerSpec = Annotated[_AnyScheduler, Field(discriminator="kind"), by_name(_AnyScheduler)]
 """Any of the schedulers, by its name or as an object with its parameters."""

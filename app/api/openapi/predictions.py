@@ -1,11 +1,6 @@
-"""What the OpenAPI document says beyond what FastAPI finds: a body that its route reads by itself,
-and the routes that are plain ASGI."""
+"""The routes that are plain ASGI, which FastAPI does not see: predictions in every dialect."""
 
 from typing import Any
-
-from fastapi import FastAPI
-
-from app.api.schemas.datasets import DatasetRequest
 
 _FILES = {
     media: {"schema": {"type": "string", "format": "binary"}}
@@ -33,8 +28,13 @@ _TENSOR = {
 }
 
 
-def _object(description: str, **properties: Any) -> dict[str, Any]:
-    return {"schema": {"type": "object", "properties": properties, "description": description}}
+SCHEMAS: dict[str, Any] = {}
+
+
+def _object(name: str, description: str, **properties: Any) -> dict[str, Any]:
+    schema = {"type": "object", "properties": properties, "description": description}
+    SCHEMAS[name] = {"title": name, **schema, "x-optional": list(properties)}
+    return {"schema": {"$ref": f"#/components/schemas/{name}"}}
 
 
 def _path(name: str, description: str = "") -> dict[str, Any]:
@@ -48,10 +48,16 @@ def _query(name: str, kind: str, description: str) -> dict[str, Any]:
 
 
 def _operation(
-    tag: str, summary: str, body: dict[str, Any], answer: dict[str, Any], *parameters: Any
+    name: str,
+    tag: str,
+    summary: str,
+    body: dict[str, Any],
+    answer: dict[str, Any],
+    *parameters: Any,
 ) -> dict[str, Any]:
     return {
         "post": {
+            "operationId": name,
             "tags": [tag],
             "summary": summary,
             "parameters": list(parameters),
@@ -62,7 +68,8 @@ def _operation(
 
 
 _PREDICTIONS = _object(
-    "one prediction a row",
+    "Predictions",
+    "One prediction a row.",
     object={"type": "string", "const": "predictions"},
     model={"type": "string"},
     version={"type": "integer"},
@@ -74,7 +81,8 @@ _INFER = (
     "Outputs for tensors, as JSON or as binary data.",
     {
         "application/json": _object(
-            "tensors by name",
+            "InferRequest",
+            "Tensors by name.",
             id={"type": "string"},
             inputs={"type": "array", "items": _TENSOR},
             outputs={"type": "array", "items": {"type": "object"}},
@@ -84,7 +92,8 @@ _INFER = (
     },
     {
         "application/json": _object(
-            "tensors by name",
+            "InferResponse",
+            "Tensors by name.",
             model_name={"type": "string"},
             model_version={"type": "string"},
             outputs={"type": "array", "items": _TENSOR},
@@ -92,13 +101,15 @@ _INFER = (
     },
 )
 
-_PATHS: dict[str, Any] = {
+PATHS: dict[str, Any] = {
     "/v1/models/{ref}/predict": _operation(
+        "predict",
         "models",
         "Predictions for rows, columns, instances, or a file.",
         {
             "application/json": _object(
-                "one of rows, columns and instances",
+                "PredictRequest",
+                "One of rows, columns and instances.",
                 rows=_ROWS,
                 columns=_COLUMNS,
                 instances=_ANY_VALUES,
@@ -111,16 +122,18 @@ _PATHS: dict[str, Any] = {
         _query("delimiter", "string", "CSV; left out: found in the first line"),
         _query("encoding", "string", "CSV and NDJSON; left out: by its BOM, else UTF-8"),
     ),
-    "/v2/models/{name}/infer": _operation(*_INFER, _path("name", "a model reference")),
+    "/v2/models/{name}/infer": _operation("infer", *_INFER, _path("name", "a model reference")),
     "/v2/models/{name}/versions/{version}/infer": _operation(
-        *_INFER, _path("name"), _path("version")
+        "infer_version", *_INFER, _path("name"), _path("version")
     ),
     "/invocations": _operation(
+        "invocations",
         "MLflow scoring",
         "Predictions of the model in FITSERVE_DEFAULT_MODEL.",
         {
             "application/json": _object(
-                "one of dataframe_split, dataframe_records, instances and inputs",
+                "Invocation",
+                "One of dataframe_split, dataframe_records, instances and inputs.",
                 dataframe_split={"type": "object"},
                 dataframe_records=_ROWS,
                 instances={},
@@ -130,25 +143,10 @@ _PATHS: dict[str, Any] = {
         },
         {
             "application/json": _object(
-                "one prediction a row", predictions={"type": "array", "items": {}}
+                "InvocationResult",
+                "One prediction a row.",
+                predictions={"type": "array", "items": {}},
             )
         },
     ),
 }
-
-
-def complete(api: FastAPI) -> None:
-    """Have ``api.openapi()`` describe also what FastAPI does not see."""
-    generate = api.openapi
-
-    def openapi() -> dict[str, Any]:
-        if api.openapi_schema is None:
-            document = generate()  # which sets openapi_schema
-            schema = DatasetRequest.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas = document["components"]["schemas"]
-            schemas.update(schema.pop("$defs", {}))
-            schemas["DatasetRequest"] = schema
-            document["paths"].update(_PATHS)
-        return api.openapi_schema or {}
-
-    api.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,42 @@
+"""Where a job's settings have their place, for those who look elsewhere first: the names that other
+libraries use, and ours on the wrong level."""
+
+_OPTIMIZER = '{"optimizer": {"kind": "adamw", "lr": 0.001, "weight_decay": 0.01}}'
+_MODEL = '{"model": {"kind": "mlp", "hidden": [64, 64], "activation": "relu", "dropout": 0.1}}'
+_STOPPING = '{"early_stopping": {"patience": 10, "min_delta": 0}}'
+_SPLIT = '{"split": {"train": 0.8, "validation": 0.1, "test": 0.1}}'
+_PREPROCESSING = '{"preprocessing": {"numbers": "standard"}}'
+
+_PLACES: dict[str, tuple[str, ...]] = {
+    _OPTIMIZER: (
+        *("lr", "learning_rate", "learning_rate_init", "eta", "weight_decay", "l2", "momentum"),
+        *("betas", "optim", "solver", "optimizer_name"),
+    ),
+    _MODEL: (
+        *("hidden", "hidden_size", "hidden_sizes", "hidden_layers", "hidden_layer_sizes", "width"),
+        *("layers", "activation", "dropout", "norm", "network", "architecture", "model_type"),
+    ),
+    _STOPPING: ("patience", "min_delta", "tol", "n_iter_no_change", "early_stop"),
+    _SPLIT: (
+        *("val_split", "validation_split", "validation_fraction", "val_size", "test_size"),
+        *("test_split", "train_size", "train_split", "valid", "validation", "shuffle"),
+    ),
+    _PREPROCESSING: ("scale", "scaling", "scaler", "normalize", "standardize", "impute"),
+    '{"epochs": 100}': ("max_epochs", "n_epochs", "num_epochs", "max_iter", "iterations", "epoch"),
+    '{"batch_size": 64}': ("batch", "bs", "minibatch_size"),
+    '{"loss": "mse"}': ("loss_fn", "loss_function", "criterion", "objective"),
+    '{"scheduler": "cosine"}': ("lr_scheduler", "schedule", "lr_schedule"),
+    '{"gradient_clip_norm": 1.0}': ("clip", "grad_clip", "clip_norm", "max_grad_norm"),
+    '{"target": "y"}': ("label", "labels", "y", "target_column", "outcome"),
+    '{"features": ["x1", "x2"]}': ("X", "inputs", "columns", "feature_columns", "predictors"),
+    '{"seed": 0}': ("random_state", "random_seed"),
+    '{"max_seconds": 600}': ("timeout", "time_limit", "max_time"),
+    '{"register_as": "name"}': ("model_name", "experiment", "run_name"),
+    '{"dataset": "name"}': ("data", "data_id", "dataset_id", "dataset_name", "table"),
+}
+_BY_NAME = {name: example for example, names in _PLACES.items() for name in names}
+
+
+def place_of(name: str) -> str | None:
+    """Return how a job says what is called ``name`` elsewhere, None where nobody would know."""
+    return _BY_NAME.get(name) or _BY_NAME.get(name.lower())

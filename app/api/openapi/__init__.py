@@ -1,0 +1,130 @@
+"""The OpenAPI document: what FastAPI finds, and what it cannot see, told so that machines generate
+clients from it: errors, security, the routes that are plain ASGI, and bodies read by their route.
+"""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from app.api.openapi import errors, predictions
+from app.api.openapi.examples import EXAMPLES
+from app.api.schemas.datasets import DatasetRequest
+
+Json = dict[str, Any]
+
+_SCHEMAS = "#/components/schemas/"
+_BEARER: Json = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "the key in FITSERVE_API_KEY; without one the server listens on loopback only "
+    "and wants none",
+}
+_METHODS = ("get", "put", "post", "delete", "patch")
+
+
+def operation_id(route: APIRoute) -> str:
+    """Return the name of a route's function: short, and unique in the document."""
+    return route.name
+
+
+def complete(api: FastAPI) -> None:
+    """Have ``api.openapi()`` describe also what FastAPI does not see; it is made once."""
+    generate = api.openapi
+
+    def openapi() -> Json:
+        if api.openapi_schema is None:
+            _complete(generate())  # which sets openapi_schema
+        return api.openapi_schema or {}
+
+    api.openapi = openapi  # type: ignore[method-assign]
+
+
+def _complete(document: Json) -> None:
+    schemas = document["components"]["schemas"]
+    schema = DatasetRequest.model_json_schema(ref_template=_SCHEMAS + "{model}")
+    schemas.update(schema.pop("$defs", {}))
+    schemas["DatasetRequest"] = schema
+    document["paths"].update(deepcopy(predictions.PATHS))
+    for path, method, operation in operations(document):
+        errors.declare(path, method, operation)
+        if path in ("/livez", "/readyz"):
+            operation["security"] = []
+        for parameter in operation.get("parameters", []):
+            if parameter["in"] == "header":  # may come on several lines; one has room for all
+                parameter["schema"] = {"type": "string"}
+        if (name := operation["operationId"]) in EXAMPLES:
+            content = operation["requestBody"]["content"]["application/json"]
+            content["examples"] = EXAMPLES[name]
+    schemas.update(deepcopy(errors.SCHEMAS | predictions.SCHEMAS))
+    for left in ("HTTPValidationError", "ValidationError"):  # FastAPI's own, which we never send
+        schemas.pop(left, None)
+    document["components"]["securitySchemes"] = {"bearer": _BEARER}
+    document["security"] = [{"bearer": []}, {}]
+    for part in _objects(document):
+        _flatten_nested_union(part)
+        _whole_bounds(part)
+    _require_what_is_always_answered(document)
+
+
+def operations(document: Json) -> Iterator[tuple[str, str, Json]]:
+    """Yield every operation with its path and its method in lower case."""
+    for path, item in document["paths"].items():
+        for method in _METHODS:
+            if method in item:
+                yield path, method, item[method]
+
+
+def _objects(value: Any) -> Iterator[Json]:
+    """Yield every object in ``value``, the inner ones first."""
+    for inner in value.values() if isinstance(value, dict) else value:
+        if isinstance(inner, dict | list):
+            yield from _objects(inner)
+    if isinstance(value, dict):
+        yield value
+
+
+def _flatten_nested_union(schema: Json) -> None:
+    """Make one list of a union of unions: a discriminator maps names to schemas, not to unions.
+
+    The outer discriminator goes, since one of its names stands for several schemas.
+    """
+    mapping = schema.get("discriminator", {}).get("mapping", {})
+    if any(isinstance(target, dict) for target in mapping.values()):
+        del schema["discriminator"]
+        members = schema.pop("oneOf")
+        schema["anyOf"] = [part for member in members for part in member.get("oneOf", [member])]
+
+
+def _whole_bounds(schema: Json) -> None:
+    """Write the bounds of an integer as integers: FastAPI makes floats of them, which round."""
+    if schema.get("type") == "integer":
+        for bound in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"):
+            if bound in schema:
+                schema[bound] = int(schema[bound])
+
+
+def _require_what_is_always_answered(document: Json) -> None:
+    """Say of the schemas that only answers have that all their fields are there: they are.
+
+    Specs are closed objects, and those of an older version's lineage may lack a newer field.
+    """
+    schemas = document["components"]["schemas"]
+    asked = _reachable(schemas, [op.get("requestBody", {}) for _, _, op in operations(document)])
+    for name, schema in schemas.items():
+        optional = schema.pop("x-optional", [])
+        if name not in asked and "properties" in schema and "additionalProperties" not in schema:
+            schema["required"] = [field for field in schema["properties"] if field not in optional]
+
+
+def _reachable(schemas: Json, parts: list[Json]) -> set[str]:
+    found: set[str] = set()
+    while parts:
+        for item in _objects(parts.pop()):
+            name = str(item.get("$ref", "")).removeprefix(_SCHEMAS)
+            if name in schemas and name not in found:
+                found.add(name)
+                parts.append(schemas[name])
+    return found
