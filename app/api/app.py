@@ -11,6 +11,7 @@ from app import __version__
 from app.api import openapi
 from app.api.http import idempotency, problems
 from app.api.http.gate import Gate
+from app.api.http.methods import Methods, methods_of
 from app.api.http.observe import Observe
 from app.api.http.prometheus import Metrics
 from app.api.http.query import refuse_unknown_parameters
@@ -58,6 +59,7 @@ def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
     api.state.metrics = Metrics(context)
     api.state.streams = JobStreams(context)
     api.state.worker_alive = worker_alive
+    api.state.allowed = lambda path: methods_of(api, path)
     nouns = (datasets, jobs, job_history, job_files, models, registry, evaluations, operations)
     for router in (*(module.router for module in nouns), dialects.inference, dialects.mlflow):
         api.include_router(router, dependencies=[Depends(refuse_unknown_parameters)])
@@ -71,4 +73,8 @@ def create_app(context: Context, worker_alive: Callable[[], bool]) -> ASGIApp:
     """Return the whole application as uvicorn serves it."""
     api = create_api(context, worker_alive)
     serving = Serving(api, Engine(context, api.state.models, api.state.uploads))
-    return Observe(Gate(serving, context.settings), api.state.metrics)
+
+    def allowed(path: str) -> list[str]:
+        return serving.allowed(path) or api.state.allowed(path)
+
+    return Observe(Gate(Methods(serving, allowed), context.settings), api.state.metrics)

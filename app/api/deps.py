@@ -5,6 +5,7 @@ from typing import Annotated, Literal, cast
 
 from fastapi import Depends, Header, Query, Request
 
+from app.api.http.conditions import entity_tags
 from app.api.job_streams import JobStreams
 from app.api.uploads import Uploads
 from app.runtime.context import Context
@@ -78,15 +79,10 @@ async def _condition(
         list[str] | None, Header(description="the ETag it must not have; *: it must not be there")
     ] = None,
 ) -> Condition:
-    return Condition(_tags(if_match), _tags(if_none_match))
-
-
-def _tags(lines: list[str] | None) -> frozenset[str] | None:
-    """Return the entity tags of a header, weak and unquoted ones taken as what they mean."""
-    if lines is None:
-        return None
-    tags = (tag.strip() for line in lines for tag in line.split(","))
-    return frozenset(tag.removeprefix("W/").strip('"') for tag in tags if tag)
+    return Condition(
+        None if if_match is None else entity_tags(",".join(if_match), "/If-Match"),
+        None if if_none_match is None else entity_tags(",".join(if_none_match), "/If-None-Match"),
+    )
 
 
 ConditionDep = Annotated[Condition, Depends(_condition)]

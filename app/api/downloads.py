@@ -5,6 +5,7 @@ from typing import Any, Literal
 from fastapi import Request, Response
 from fastapi.responses import FileResponse
 
+from app.api.http.conditions import none_match
 from app.storage import Kind, Storage
 
 ImageFormat = Literal["png", "svg"]
@@ -36,7 +37,7 @@ def safetensors_response(
     """
     path, sha256, _ = storage.file(kind, artifact_id, _WEIGHTS)
     etag = f'"{sha256}"'
-    if etag in request.headers.get("if-none-match", ""):
+    if none_match(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
     storage.verified(kind, artifact_id)
     media_type = "application/octet-stream"

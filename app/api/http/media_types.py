@@ -1,10 +1,11 @@
 """``Content-Type`` and ``Accept``: what a body is, and what the client would like."""
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 from fastapi import Request
 
-from app.errors import NotAcceptable
+from app.errors import InvalidRequest, NotAcceptable
 
 _Media = TypeVar("_Media", bound=str)
 
@@ -35,6 +36,22 @@ def is_json(media: str) -> bool:
     return media == "application/json" or (
         media.startswith("application/") and media.endswith("+json")
     )
+
+
+def chosen(accept: str, wanted: str | None, offered: Mapping[_Media, str]) -> _Media:
+    """Return the media type of the answer: of ``?format=``, which wins, else by ``Accept``.
+
+    ``offered`` has the name of each format by its media type. Raises InvalidRequest for a format
+    that is not offered, NotAcceptable.
+    """
+    if wanted is None:
+        return negotiate(accept, *offered)
+    for media, name in offered.items():
+        if name == wanted:
+            return media
+    there = ", ".join(f"'{name}'" for name in offered.values())
+    detail = f"unknown value of 'format': '{wanted[:64]}'; there are {there}"
+    raise InvalidRequest.at("/format", detail, "unknown_value")
 
 
 def negotiate(accept: str, *offered: _Media) -> _Media:

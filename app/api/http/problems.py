@@ -138,8 +138,16 @@ def disconnected(path: str = "") -> Response:
     return problem(400, "invalid_request", "the body was cut off", path=path)
 
 
-def wrong_method(path: str, *allowed: str) -> Response:
-    """Return the response to a method that ``path`` does not take."""
+def nothing_here(path: str) -> Response:
+    """Return the response to a path that there is not."""
+    detail = "there is nothing at this path; /docs lists what there is"
+    return problem(404, "not_found", detail, path=path)
+
+
+def wrong_method(path: str, allowed: Sequence[str]) -> Response:
+    """Return the response to a method that ``path`` does not take; 404 where it takes none."""
+    if not allowed:
+        return nothing_here(path)
     detail = "this path does not take that method; see the Allow header"
     return problem(405, "method_not_allowed", detail, (), {"Allow": ", ".join(allowed)}, path)
 
@@ -162,11 +170,11 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.scope["path"]
     if error.status_code == 405:
-        return wrong_method(path, (error.headers or {}).get("Allow", ""))
+        return wrong_method(path, request.app.state.allowed(path))
+    if error.status_code == 404:
+        return nothing_here(path)
     code = _HTTP_CODES.get(error.status_code, "invalid_request")
     detail = str(error.detail)
-    if error.status_code == 404:
-        detail = "there is nothing at this path; /docs lists what there is"
     headers = {key: value for key, value in (error.headers or {}).items() if key != "content-type"}
     return problem(error.status_code, code, detail, headers=headers, path=path)
 

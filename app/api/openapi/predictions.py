@@ -119,6 +119,7 @@ PATHS: dict[str, Any] = {
         {"application/json": _PREDICTIONS, **_TABLES},
         _path("ref", "name (newest version), name@3, name@alias or id"),
         _query("probabilities", "boolean", "classification: of every class"),
+        _query("format", "string", "of the answer, before Accept: json, csv or arrow"),
         _query("delimiter", "string", "CSV; left out: found in the first line"),
         _query("encoding", "string", "CSV and NDJSON; left out: by its BOM, else UTF-8"),
     ),

@@ -14,9 +14,10 @@ from app.api.deps import (
 )
 from app.api.downloads import BINARY, PICTURE, ImageFormat, image_response
 from app.api.http.bodies import read_json
+from app.api.http.conditions import none_match
 from app.api.http.idempotency import IdempotentRequest, IdempotentRequestDep, canonical_json
 from app.api.http.json_route import StrictJSONRoute
-from app.api.http.media_types import is_json, media_type, negotiate
+from app.api.http.media_types import chosen, is_json, media_type
 from app.api.http.validation import validate_body
 from app.api.schemas.common import RowsOut
 from app.api.schemas.datasets import DatasetList, DatasetOut, DatasetRequest, InlineSource
@@ -100,6 +101,7 @@ def _table(body: DatasetRequest) -> TypedTable:
 
 # ---------------------------------------------------------------- reading
 
+_FORMATS = {content.CSV: "csv", content.PARQUET: "parquet", content.ARROW: "arrow"}
 _CONTENT: dict[int | str, dict[str, Any]] = {200: {"content": dict.fromkeys(content.MEDIA, BINARY)}}
 
 
@@ -127,13 +129,18 @@ def get_dataset_rows(ref: str, window: RowWindowDep, context: ContextDep) -> Row
 
 
 @router.get("/{ref}/content", response_class=Response, responses=_CONTENT)
-def get_dataset_content(ref: str, request: Request, context: ContextDep) -> Response:
-    """The whole table: CSV, or by ``Accept`` Parquet (with ranges) or an Arrow stream."""
-    media = negotiate(request.headers.get("accept", ""), *content.MEDIA)
+def get_dataset_content(
+    ref: str,
+    request: Request,
+    context: ContextDep,
+    format: Literal["csv", "parquet", "arrow"] | None = None,  # noqa: A002
+) -> Response:
+    """The whole table: CSV, or by ``format`` or ``Accept`` Parquet (with ranges) or Arrow."""
+    media = chosen(request.headers.get("accept", ""), format, _FORMATS)
     dataset, path = datasets.file_of(context, ref)
     name = f"{dataset.name or dataset.id}.{content.MEDIA[media]}"
     headers = {"ETag": f'"{dataset.sha256}-{content.MEDIA[media]}"', "Vary": "Accept"}
-    if headers["ETag"] in request.headers.get("if-none-match", ""):
+    if none_match(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     with datasets.unless_deleted(context, dataset.id):
         if media == content.PARQUET:

@@ -4,13 +4,13 @@ import csv
 import io
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.api.deps import ContextDep, JobStreamsDep, PagingDep
-from app.api.http.media_types import negotiate
+from app.api.http.media_types import chosen
 from app.api.schemas.jobs import EventList, EventOut, MetricsOut, Nonfinite, SeriesOut
 from app.errors import InvalidRequest
 from app.ml.finite import finite
@@ -20,6 +20,8 @@ from app.services.jobs.history import History
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 # ---------------------------------------------------------------- loss history
+
+_FORMATS = {"application/json": "json", "text/csv": "csv"}
 
 
 @router.get(
@@ -34,15 +36,17 @@ def get_job_metrics(
     names: Annotated[str | None, Query(description="comma-separated; left out: all")] = None,
     after_epoch: Annotated[int, Query(ge=-1, le=2**53)] = -1,
     max_points: Annotated[int | None, Query(ge=2, le=1_000_000)] = None,
+    format: Literal["json", "csv"] | None = None,  # noqa: A002
 ) -> Any:
-    """The loss history, also while the job runs; ``text/csv`` by ``Accept``."""
-    chosen = None if names is None else {name.strip() for name in names.split(",")}
+    """The loss history, also while the job runs; CSV by ``format`` or ``Accept``."""
+    media = chosen(request.headers.get("accept", ""), format, _FORMATS)
+    wanted = None if names is None else {name.strip() for name in names.split(",")}
     with context.database.read() as session:
         jobs.find(session, job_id)
-        found = history.read(session, job_id, names=chosen, after_epoch=after_epoch)
+        found = history.read(session, job_id, names=wanted, after_epoch=after_epoch)
     if max_points is not None:
         found = found.downsampled(max_points)
-    if negotiate(request.headers.get("accept", ""), "application/json", "text/csv") == "text/csv":
+    if media == "text/csv":
         return Response(_as_csv(found), media_type="text/csv")
     return _as_json(found)
 

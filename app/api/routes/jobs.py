@@ -58,19 +58,23 @@ async def create_job(
     if not seconds:
         return idempotent.response
     out = await _wait_for_end(context, streams, job.id, seconds)
+    applied = {"Preference-Applied": f"wait={seconds:g}"}
     if out.status not in TERMINAL:
-        return _job_response(out)
-    applied = {"Location": f"/v1/jobs/{job.id}", "Preference-Applied": f"wait={seconds:g}"}
-    return await idempotent.replace(json_response(out, 201, applied))
+        return _job_response(out, headers=applied)
+    headers = {"Location": f"/v1/jobs/{job.id}", **applied}
+    return await idempotent.replace(json_response(out, 201, headers))
 
 
 def _created_response(_session: Any, created: QueuedJob) -> Response:
     return _job_response(JobOut.of(*created))
 
 
-def _job_response(job: JobOut, status: int = 202) -> Response:
+def _job_response(
+    job: JobOut, status: int = 202, headers: dict[str, str] | None = None
+) -> Response:
     """Return the job, which goes on by itself, with where to look for it, and when."""
-    return json_response(job, status, {"Location": f"/v1/jobs/{job.id}", "Retry-After": "1"})
+    where = {"Location": f"/v1/jobs/{job.id}", "Retry-After": "1"}
+    return json_response(job, status, {**where, **(headers or {})})
 
 
 async def _wait_for_end(
@@ -110,12 +114,15 @@ def list_jobs(
 @router.get("/{job_id}")
 async def get_job(
     job_id: str,
+    response: Response,
     context: ContextDep,
     streams: JobStreamsDep,
     wait: Annotated[str | None, Query(description="seconds to wait for the end")] = None,
 ) -> JobOut:
     """One job; ``wait=N`` answers when it has ended, or after N seconds."""
     seconds = parse_wait(wait, "/wait") if wait is not None else 0.0
+    if seconds:
+        response.headers["Preference-Applied"] = f"wait={seconds:g}"
     return await _wait_for_end(context, streams, job_id, seconds)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.http import problems
+from app.api.http import methods, problems
 from app.api.serving import mlflow, native, oip
 from app.api.serving.asgi_io import ASGIRequest, ASGIResponse
 from app.api.serving.engine import Engine
@@ -42,7 +42,8 @@ class Serving:
         path = scope["path"]
         try:
             if scope["method"] != "POST":
-                await problems.wrong_method(path, "POST")(scope, receive, send)
+                refused = problems.wrong_method(path, self.allowed(path))
+                await refused(scope, receive, send)
                 return
             response = await handle(ASGIRequest(scope, receive))
         except FitserveError as error:
@@ -53,6 +54,10 @@ class Serving:
             await problems.unexpected(error, path)(scope, receive, send)
         else:
             await response.send(send)
+
+    def allowed(self, path: str) -> list[str]:
+        """Return the methods that ``path`` takes here; none where it is no path of ours."""
+        return methods.listed({"POST"} if self._match(path) else set())
 
     def _match(self, path: str) -> tuple[Route, _Handle] | None:
         if path.startswith("/v1/models/") and path.endswith("/predict"):

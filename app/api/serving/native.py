@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from app.api.http.bodies import parse_fast
-from app.api.http.media_types import negotiate
+from app.api.http.media_types import chosen
 from app.api.http.responses import dump_json
 from app.api.serving.asgi_io import ASGIRequest, ASGIResponse
 from app.api.serving.engine import FILE_OPTIONS, INLINE_ROWS, Engine, parse_flag, version_header
@@ -17,23 +17,26 @@ if TYPE_CHECKING:
     from app.ml.features.encoder import Matrix
 
 
+_FORMATS: dict[OutputType, str] = {JSON: "json", CSV: "csv", ARROW: "arrow"}
+
+
 async def predict(engine: Engine, request: ASGIRequest, ref: str) -> ASGIResponse:
     """Return the predictions of the model ``ref`` for all rows of a request.
 
     Raises NotFound, ArtifactCorrupt, NotAcceptable, or InvalidInput of any kind.
     """
     model = await engine.model(ref)
-    output_type: OutputType = JSON
-    accept = request.header(b"accept")
-    if accept and accept not in ("*/*", JSON):
-        output_type = negotiate(accept, JSON, CSV, ARROW)
     if not request.is_json and request.media_type not in FORMATS:
         raise UnsupportedMediaType(
             f"cannot read '{request.media_type[:64]}'; send application/json, text/csv, "
             "application/x-ndjson, application/vnd.apache.parquet or "
             "application/vnd.apache.arrow.stream"
         )
-    query = request.query("probabilities", *(() if request.is_json else FILE_OPTIONS))
+    query = request.query("probabilities", "format", *(() if request.is_json else FILE_OPTIONS))
+    output_type: OutputType = JSON
+    accept = request.header(b"accept")
+    if "format" in query or (accept and accept not in ("*/*", JSON)):
+        output_type = chosen(accept, query.get("format"), _FORMATS)
     probabilities = parse_flag(query.get("probabilities"), "probabilities")
     output_format = OutputFormat(output_type, probabilities)
     if not request.is_json:

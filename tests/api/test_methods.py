@@ -1,0 +1,194 @@
+"""HEAD and OPTIONS of every path, ``?format=``, conditions, and the wait that was applied."""
+
+import io
+import re
+from typing import Any
+
+import httpx
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support.openapi import document
+from tests.support.server import LINE_JOB, Server, problem
+
+
+@pytest.fixture(scope="module")
+def job(server: Server) -> str:
+    return str(server.train(**{**LINE_JOB, "register_as": "methods"})["id"])
+
+
+def gets(job: str) -> dict[str, str]:
+    """A path that answers for every GET of the document."""
+    names = {"job_id": job, "ref": "methods", "name": "methods", "version": "1", "alias": "best"}
+    names |= {"plot": "loss", "image": "png", "part": "train"}
+    found = {}
+    for path, item in document()["paths"].items():
+        here = names | ({"ref": "line", "plot": "histogram"} if "datasets" in path else {})
+        if "get" in item and "{checkpoint_id}" not in path:
+            filled = re.sub(r"{(\w+)}", lambda match, here=here: here[match[1]], path)
+            found[path] = filled + ("?x=x" if "histogram" in filled else "")
+    return found
+
+
+def test_every_get_answers_head(server: Server, job: str) -> None:
+    server.ok("PUT", "/v1/models/methods/aliases/best", json={"version": 1})
+    (checkpoint, *_) = server.ok("GET", f"/v1/jobs/{job}/checkpoints")["data"]
+    paths = gets(job) | {
+        "download": f"/v1/jobs/{job}/checkpoints/{checkpoint['id']}/download",
+        "docs": "/docs",
+        "document": "/openapi.json",
+    }
+    assert len(paths) >= 39
+    for path in paths.values():
+        got = server.client.get(path)
+        head = server.client.head(path)
+        assert head.status_code == got.status_code, path
+        assert head.content == b""
+        for name in ("content-type", "etag", "content-length", "content-disposition"):
+            varies = name == "content-length" and path in ("/metrics", "/readyz")
+            assert varies or head.headers.get(name) == got.headers.get(name), (path, name)
+    assert server.client.head("/v1/models/nobody").status_code == 404
+
+
+def test_head_neither_waits_nor_follows(server: Server) -> None:
+    job_id = server.start_long_job()
+    for path in (f"/v1/jobs/{job_id}?wait=60", f"/v1/jobs/{job_id}/stream"):
+        head = server.client.head(path, timeout=20)
+        assert head.status_code == 200
+    assert head.headers["content-type"].startswith("text/event-stream")
+    server.ok("POST", f"/v1/jobs/{job_id}/cancel")
+    server.ended(job_id)
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v1/datasets", "GET, HEAD, OPTIONS, POST"),
+        ("/v1/datasets/line", "DELETE, GET, HEAD, OPTIONS"),
+        ("/v1/jobs/any/cancel", "OPTIONS, POST"),
+        ("/v1/models/line/predict", "OPTIONS, POST"),
+        ("/v1/models/line/aliases/best", "DELETE, GET, HEAD, OPTIONS, PUT"),
+        ("/v2/models/line/infer", "OPTIONS, POST"),
+        ("/invocations", "OPTIONS, POST"),
+        ("/docs", "GET, HEAD, OPTIONS"),
+        ("/livez", "GET, HEAD, OPTIONS"),
+    ],
+)
+def test_allow_names_every_method(server: Server, path: str, methods: str) -> None:
+    options = server.client.options(path)
+    assert (options.status_code, options.content) == (204, b"")
+    assert options.headers["allow"] == methods
+    refused = server.client.patch(path)
+    if path.startswith("/v2"):
+        assert (refused.status_code, refused.headers["allow"]) == (405, methods)
+    else:
+        problem(refused, 405, "method_not_allowed")
+        assert refused.headers["allow"] == methods
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/v1/models/line:predict", "/v1/jobs/a b/cancel/x"])
+def test_what_is_nowhere_takes_no_method(server: Server, path: str) -> None:
+    for method in ("OPTIONS", "POST", "PUT", "GET"):
+        problem(server.client.request(method, path), 404, "not_found")
+
+
+# ---------------------------------------------------------------- formats
+
+
+def test_a_bare_url_is_enough_for_pandas(server: Server, job: str) -> None:
+    content = f"{server.url}/v1/datasets/line/content"
+    told = pd.read_csv(f"{content}?format=csv")
+    assert list(told.columns) == ["x", "y"]
+    assert len(told) == 50
+    assert pd.read_parquet(f"{content}?format=parquet").equals(told)
+    history = pd.read_csv(f"{server.url}/v1/jobs/{job}/metrics?format=csv")
+    assert history["epoch"].tolist() == list(range(100))
+    arrow = server.client.get("/v1/datasets/line/content?format=arrow").content
+    assert pa.ipc.open_stream(arrow).read_all().num_rows == 50
+    wins = server.client.get(
+        "/v1/datasets/line/content?format=parquet", headers={"Accept": "text/csv"}
+    )
+    assert pq.read_table(io.BytesIO(wins.content)).num_rows == 50
+
+
+def test_predictions_in_a_format(server: Server, job: str) -> None:
+    rows = {"rows": [{"x": 0.5}, {"x": 0.9}]}
+    path = "/v1/models/methods/predict"
+    told = server.ok("POST", path, json=rows)["predictions"]
+    text = server.client.post(f"{path}?format=csv", json=rows, headers={"Accept": "*/*"}).text
+    assert np.allclose(pd.read_csv(io.StringIO(text))["prediction"], told)
+    assert server.ok("POST", f"{path}?format=json", json=rows)["predictions"] == told
+    assert (
+        server.client.post(f"{path}?format=arrow", json=rows).headers["content-type"]
+        == "application/vnd.apache.arrow.stream"
+    )
+
+
+def test_a_format_that_is_not_there(server: Server, job: str) -> None:
+    row: Any = {"json": {"rows": [{"x": 0.5}]}}
+    for method, path, named, options in (
+        ("GET", "/v1/datasets/line/content?format=json", "parquet", {}),
+        ("GET", f"/v1/jobs/{job}/metrics?format=arrow", "csv", {}),
+        ("POST", "/v1/models/methods/predict?format=parquet", "arrow", row),
+        ("GET", "/v1/models/methods/download?format=onnx", "safetensors", {}),
+    ):
+        body = problem(server.client.request(method, path, **options), 422, "invalid_request")
+        assert body["errors"][0]["pointer"] == "/format"
+        assert named in body["detail"]
+
+
+# ---------------------------------------------------------------- conditions
+
+
+def downloads(server: Server, job: str) -> list[str]:
+    (checkpoint, *_) = server.ok("GET", f"/v1/jobs/{job}/checkpoints")["data"]
+    return [
+        "/v1/datasets/line/content?format=parquet",
+        "/v1/models/methods/download",
+        f"/v1/jobs/{job}/checkpoints/{checkpoint['id']}/download",
+    ]
+
+
+def test_downloads_have_ranges_and_strong_etags(server: Server, job: str) -> None:
+    for path in downloads(server, job):
+        whole = server.client.get(path)
+        etag = whole.headers["etag"]
+        assert etag.startswith('"')
+        assert whole.headers["accept-ranges"] == "bytes"
+        part = server.client.get(path, headers={"Range": "bytes=4-9"})
+        assert (part.status_code, part.content) == (206, whole.content[4:10])
+        fresh = server.client.get(path, headers={"Range": "bytes=4-9", "If-Range": '"other"'})
+        assert (fresh.status_code, fresh.content) == (200, whole.content)
+        for tags in (etag, f'"a", {etag}', f"W/{etag}", "*", etag.strip('"')):
+            known = server.client.get(path, headers={"If-None-Match": tags})
+            assert (known.status_code, known.content) == (304, b""), tags
+            assert known.headers["etag"] == etag
+        other = server.client.get(path, headers={"If-None-Match": f'"x{etag[1:]}'})
+        assert other.status_code == 200
+        for broken in ('"', '"a" "b"', ",", 'a"b'):
+            refused = server.client.get(path, headers={"If-None-Match": broken})
+            body = problem(refused, 422, "invalid_request")
+            assert body["errors"][0]["pointer"] == "/If-None-Match"
+
+
+# ---------------------------------------------------------------- waiting
+
+
+def test_the_wait_that_was_applied_is_said(server: Server) -> None:
+    def applied(response: httpx.Response) -> tuple[int, str | None]:
+        return response.status_code, response.headers.get("preference-applied")
+
+    quick = {**LINE_JOB, "register_as": "waited"}
+    done = server.client.post("/v1/jobs", json=quick, headers={"Prefer": "wait=600"})
+    assert applied(done) == (201, "wait=60")
+    path = f"/v1/jobs/{done.json()['id']}"
+    assert applied(server.client.get(f"{path}?wait=600")) == (200, "wait=60")
+    assert applied(server.client.get(path)) == (200, None)
+    long = {**LINE_JOB, "epochs": 1_000_000, "register_as": "waited"}
+    begun = server.client.post("/v1/jobs", json=long, headers={"Prefer": "wait=0.2"})
+    assert applied(begun) == (202, "wait=0.2")
+    server.ok("POST", f"/v1/jobs/{begun.json()['id']}/cancel")
+    server.ended(begun.json()["id"])
