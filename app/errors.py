@@ -7,6 +7,7 @@
     │   ├── InvalidJSON
     │   ├── InvalidRequest        a field of the request is wrong
     │   ├── InvalidData           the table itself is wrong
+    │   ├── NotApplicable         there is no such thing of this kind of resource
     │   ├── IdempotencyKeyReused
     │   ├── TooLarge
     │   └── UnsupportedMediaType
@@ -96,6 +97,12 @@ class InvalidData(InvalidInput):
     code = "invalid_data"
 
 
+class NotApplicable(InvalidInput):
+    """What was requested can never exist for this resource."""
+
+    code = "not_applicable"
+
+
 class IdempotencyKeyReused(InvalidInput):
     """The idempotency key came before with another request."""
 
@@ -181,7 +188,7 @@ class IdempotencyInProgress(Conflict):
 
 
 class NotReady(Conflict):
-    """What was requested does not exist yet, or not for this job."""
+    """What was requested does not exist yet; it may come by waiting."""
 
     code = "not_ready"
 

@@ -42,7 +42,10 @@ def color(number: int) -> str:
 
 
 def loss_curve(series: Mapping[str, Points], title: str, loss: str, format: Format) -> bytes:  # noqa: A002
-    """Draw losses by epoch, one line each, on a log scale where they span a factor of 100."""
+    """Draw losses by epoch, one line each, on a log scale where they span a factor of 100.
+
+    ``loss`` labels their axis.
+    """
     figure, axes = _figure(title)
     colors = {"train_loss": BLUE, "validation_loss": RED, "test_loss": RED}
     for name, (epochs, values) in series.items():
@@ -52,7 +55,7 @@ def loss_curve(series: Mapping[str, Points], title: str, loss: str, format: Form
     finite = np.concatenate([v[np.isfinite(v)] for _, v in series.values()])
     if len(finite) and finite.min() > 0 and finite.max() > 100 * finite.min():
         axes.set_yscale("log")
-    _label_axes(axes, "epoch", f"{loss} loss")
+    _label_axes(axes, "epoch", loss)
     return _render(figure, format)
 
 

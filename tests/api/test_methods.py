@@ -1,7 +1,6 @@
 """HEAD and OPTIONS of every path, ``?format=``, conditions, and the wait that was applied."""
 
 import io
-import re
 from typing import Any
 
 import httpx
@@ -28,7 +27,7 @@ def gets(job: str) -> dict[str, str]:
     for path, item in document()["paths"].items():
         here = names | ({"ref": "line", "plot": "histogram"} if "datasets" in path else {})
         if "get" in item and "{checkpoint_id}" not in path:
-            filled = re.sub(r"{(\w+)}", lambda match, here=here: here[match[1]], path)
+            filled = path.format(**here)
             found[path] = filled + ("?x=x" if "histogram" in filled else "")
     return found
 

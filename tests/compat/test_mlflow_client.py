@@ -33,7 +33,7 @@ def test_the_client_as_it_comes(models: Zoo) -> None:
         answer = client.invoke(frame)
         assert list(answer) == ["predictions"]
         assert answer["predictions"] == expected
-    assert client.invoke(FRAME.iloc[:1])["predictions"] == expected[:1]
+    assert client.invoke(FRAME.iloc[:1])["predictions"] == models.predict("score", ROWS[:1])
     assert client.invoke(ROWS)["predictions"] == expected
     assert client.invoke(LISTS)["predictions"] == expected
     assert client.invoke(json.dumps({"inputs": COLUMNS}))["predictions"] == expected

@@ -33,7 +33,12 @@ from tests.support.jobs import add, claimed
 from tests.support.soak import rounds
 
 ENDED = TrainEnded(
-    features=[], parameters=2, best=Best(epoch=0, values={}), test=None, baseline=None, versions={}
+    features=[],
+    parameters=2,
+    best=Best(epoch=0, by="last", values={}),
+    test=None,
+    baseline=None,
+    versions={},
 )
 
 

@@ -40,7 +40,7 @@ def house(unpacked: Path) -> Iterator[Server]:
 
 def test_it_answers_as_it_did(house: Server, expected: Json) -> None:
     for path, body in expected["get"].items():
-        assert house.ok("GET", path) == body, path
+        assert kept(house.ok("GET", path), body) == body, path
 
 
 def test_its_models_predict_and_are_evaluated_as_they_were(house: Server, expected: Json) -> None:
@@ -50,7 +50,7 @@ def test_its_models_predict_and_are_evaluated_as_they_were(house: Server, expect
     for model, answer in expected["evaluate"].items():
         dataset = answer["dataset"]["id"]
         path = f"/v1/models/{model}/evaluate"
-        assert about(house.ok("POST", path, json={"dataset": dataset})) == answer, model
+        assert about(kept(house.ok("POST", path, json={"dataset": dataset}), answer)) == answer
 
 
 def test_its_keys_are_remembered(house: Server, expected: Json) -> None:
@@ -79,6 +79,15 @@ def test_nothing_of_it_is_lost(house: Server, unpacked: Path, tmp_path: Path) ->
     folder = Path(shutil.copytree(unpacked, tmp_path / "house"))
     checked = forked("fsck", "--data-dir", str(folder))
     assert checked.returncode == 0, checked.stdout
+
+
+def kept(found: Any, expected: Any) -> Any:
+    """What was answered of what is expected; an answer may have grown fields since."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        return {k: kept(found[k], v) for k, v in expected.items() if k in found}
+    if isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+        return [kept(one, other) for one, other in zip(found, expected, strict=True)]
+    return found
 
 
 def about(found: Any) -> Any:

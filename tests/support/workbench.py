@@ -18,7 +18,7 @@ from app.ml.tables import json_rows, parquet, profile
 from app.ml.tables.canonical import ColumnType, column_type
 from app.ml.tables.typed import TypedTable
 from app.ml.training import loop
-from app.ml.training.events import EpochEnded, Event, StopReason, TrainEnded, TrainTask
+from app.ml.training.events import Best, EpochEnded, Event, StopReason, TrainEnded, TrainTask
 from app.storage import Storage, sha256_of
 
 LINE_REQUEST: dict[str, Any] = {
@@ -89,6 +89,11 @@ class Run:
         last = self.events[-1]
         assert isinstance(last, TrainEnded)
         return last
+
+    @property
+    def best(self) -> Best:
+        assert self.ended.best is not None
+        return self.ended.best
 
     @property
     def folder(self) -> Path:

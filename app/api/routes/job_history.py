@@ -14,8 +14,9 @@ from app.api.http.media_types import chosen
 from app.api.schemas.jobs import EventList, EventOut, MetricsOut, Nonfinite, SeriesOut
 from app.errors import InvalidRequest
 from app.ml.finite import finite
+from app.ml.specs import JobSpec
 from app.services.jobs import events, history, jobs
-from app.services.jobs.history import History
+from app.services.jobs.history import History, series_of
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -42,22 +43,32 @@ def get_job_metrics(
     media = chosen(request.headers.get("accept", ""), format, _FORMATS)
     wanted = None if names is None else {name.strip() for name in names.split(",")}
     with context.database.read() as session:
-        jobs.find(session, job_id)
+        spec = jobs.find(session, job_id).spec
         found = history.read(session, job_id, names=wanted, after_epoch=after_epoch)
+    _require_series(wanted, spec)
     if max_points is not None:
         found = found.downsampled(max_points)
     if media == "text/csv":
         return Response(_as_csv(found), media_type="text/csv")
-    return _as_json(found)
+    return _as_json(found, spec)
 
 
-def _as_json(found: History) -> MetricsOut:
+def _require_series(wanted: set[str] | None, spec: JobSpec) -> None:
+    """Raise InvalidRequest for the name of a series that this job's history never has."""
+    known = series_of(spec)
+    if wanted is not None and (unknown := sorted(wanted - set(known))):
+        there = ", ".join(f"'{name}'" for name in known)
+        detail = f"unknown series '{unknown[0][:64]}'; this job has {there}"
+        raise InvalidRequest.at("/names", detail, "unknown_value")
+
+
+def _as_json(found: History, spec: JobSpec) -> MetricsOut:
     series = {
         name: SeriesOut(epoch=epochs.tolist(), value=[finite(value) for value in values.tolist()])
         for name, (epochs, values) in found.series.items()
     }
     nonfinite = [Nonfinite(**point._asdict()) for point in found.nonfinite()]
-    return MetricsOut(series=series, nonfinite=nonfinite)
+    return MetricsOut(series=series, nonfinite=nonfinite, loss_unit=spec.loss_unit)
 
 
 def _as_csv(found: History) -> str:

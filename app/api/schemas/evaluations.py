@@ -4,9 +4,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from app.api.schemas.common import Number
+from app.api.schemas.common import LOSS_UNIT, Number
 from app.api.schemas.datasets import DatasetRef
-from app.ml.specs import Spec
+from app.ml.specs import LossUnit, Spec
 
 
 class EvaluateRequest(Spec):
@@ -47,6 +47,7 @@ class EvaluationOut(BaseModel):
         description="the model's own, on average and without weights or smoothing, in the units "
         "it was computed in"
     )
+    loss_unit: LossUnit | None = Field(description=LOSS_UNIT)
     metrics: dict[str, Number]
     baseline: dict[str, Number] | None = Field(
         description="of always answering the training part's mean or class shares; null where the "

@@ -4,12 +4,12 @@ from typing import Any, Literal, cast
 
 from pydantic import BaseModel, Field
 
-from app.api.schemas.common import ListOut, Number, Time
+from app.api.schemas.common import LOSS_UNIT, ListOut, Number, Time
 from app.api.schemas.datasets import DatasetRef
 from app.api.schemas.models import ModelRef, SplitCounts
 from app.db.models import Checkpoint, Job, JobStatus
 from app.ml.plan import Plan
-from app.ml.specs import JobSpec
+from app.ml.specs import JobSpec, LossUnit
 from app.services.jobs.events import Event
 
 
@@ -25,9 +25,12 @@ class Progress(BaseModel):
 
 class JobMetrics(BaseModel):
     last: dict[str, Number] | None
-    best: dict[str, Number] | None
+    best: dict[str, Number | str] | None = Field(
+        description="`epoch`, `by` (the series whose lowest value it has, or `last`) and its values"
+    )
     test: dict[str, Number] | None
     baseline: dict[str, Number] | None
+    loss_unit: LossUnit | None = Field(description=LOSS_UNIT)
 
 
 JobErrorCode = Literal[
@@ -84,7 +87,13 @@ class JobOut(BaseModel):
             dataset=DatasetRef(id=row.dataset_id, name=row.dataset_name),
             spec=row.spec,
             progress=_progress(row),
-            metrics=JobMetrics(last=row.last, best=row.best, test=row.test, baseline=row.baseline),
+            metrics=JobMetrics(
+                last=row.last,
+                best=row.best,
+                test=row.test,
+                baseline=row.baseline,
+                loss_unit=row.spec.loss_unit,
+            ),
             model=model,
             warnings=row.warnings,
             error=error,
@@ -105,7 +114,7 @@ def _progress(row: Job) -> Progress:
     eta = None
     if row.status == "running" and row.seconds_per_epoch is not None:
         eta = round(row.seconds_per_epoch * (epochs - row.epochs_done), 3)
-    fraction = row.epochs_done / epochs
+    fraction = row.epochs_done / epochs if epochs else 0.0
     return Progress(epoch=row.epochs_done, epochs=epochs, fraction=fraction, eta_seconds=eta)
 
 
@@ -181,6 +190,7 @@ class MetricsOut(BaseModel):
     object: Literal["metrics"] = "metrics"
     series: dict[str, SeriesOut]
     nonfinite: list[Nonfinite]
+    loss_unit: LossUnit | None = Field(description=LOSS_UNIT)
 
 
 class CheckpointOut(BaseModel):

@@ -93,7 +93,7 @@ class Lineage(BaseModel):
             spec=spec,
             split=row.lineage["split"],
             seed=spec["seed"] if spec else None,
-            epoch=row.metrics["best"]["epoch"],
+            epoch=(row.metrics["best"] or {"epoch": 0})["epoch"],
             checkpoint=row.checkpoint_id,
             versions=row.lineage["versions"],
         )

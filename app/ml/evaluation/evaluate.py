@@ -30,6 +30,7 @@ from app.ml.finite import Metrics, finite
 from app.ml.inference.card import Card
 from app.ml.inference.predictor import Predictor
 from app.ml.nn import losses
+from app.ml.specs import LossUnit
 from app.ml.tables.canonical import ColumnType, column_type, objects
 
 MOST_CLASSES = 200
@@ -57,7 +58,9 @@ class Evaluation:
     skipped: int
     """Rows without a target."""
     loss: float | None
-    """The mean of the model's own loss, in the units it was trained in."""
+    """The mean of the model's own loss."""
+    loss_unit: LossUnit | None
+    """The unit of that loss, if it has one."""
     metrics: Metrics
     baseline: Metrics | None
     """The metrics of the baseline on the card; ``None`` where the card has none."""
@@ -99,6 +102,7 @@ def evaluate(predictor: Predictor, table: pa.Table) -> Evaluation:
         rows=rows.num_rows,
         skipped=table.num_rows - rows.num_rows,
         loss=finite(mean),
+        loss_unit=predictor.card.spec.loss_unit,
         metrics=scores,
         baseline=baseline,
         better_than_baseline=None if baseline is None else metrics.better(scores, baseline),

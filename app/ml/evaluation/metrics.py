@@ -115,8 +115,8 @@ def classification(true: NDArray[np.int64], probabilities: Floats) -> Metrics:
     """Return accuracy, macro F1, AUC (one against rest) and log loss of ``(rows, classes)``.
 
     ``true`` is ``(rows,)`` class numbers; -1 is a class that the model does not know, where
-    whatever is predicted is wrong.
-    AUC and log loss, which ask for its probability, are those of the other rows.
+    whatever is predicted is wrong. F1 is the mean over the classes that occur in either, as in
+    scikit-learn; AUC and log loss, which ask for its probability, are those of the other rows.
     """
     labels = np.arange(probabilities.shape[1])
     predicted = probabilities.argmax(axis=1)
@@ -124,9 +124,7 @@ def classification(true: NDArray[np.int64], probabilities: Floats) -> Metrics:
     true_known, probabilities = true[known], probabilities[known]
     return {
         "accuracy": float(sk.accuracy_score(true, predicted)),
-        "f1_macro": float(
-            sk.f1_score(true, predicted, average="macro", labels=labels, zero_division=0)
-        ),
+        "f1_macro": float(sk.f1_score(true, predicted, average="macro", zero_division=0)),
         "auc": _auc(true_known, probabilities, labels),
         "log_loss": float(sk.log_loss(true_known, probabilities, labels=labels))
         if known.any()

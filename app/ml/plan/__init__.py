@@ -73,6 +73,7 @@ def plan(
     features, warnings = job_columns.features_of(request, known, rows)
     warnings += job_columns.maybe_classes(request, task, known)
     spec = _complete(request, task, features)
+    job_columns.require_float32(spec, known)
     classes = preprocessing.classes_of(table[spec.targets[0]]) if spec.classifies else []
     training.require_class_weights(spec, classes)
     spec, rows_of_parts = parts.assigned(spec, table)

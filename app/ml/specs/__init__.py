@@ -12,6 +12,7 @@ from app.ml.specs.job import (
     EarlyStoppingSpec,
     JobRequest,
     JobSpec,
+    LossUnit,
     field_names,
 )
 from app.ml.specs.layers import LAYERS, Layer, LayerSpec
@@ -72,6 +73,7 @@ __all__ = [
     "LayerSpec",
     "LinearSpec",
     "LossSpec",
+    "LossUnit",
     "MLPSpec",
     "MSESpec",
     "Metadata",

@@ -22,6 +22,8 @@ from app.ml.specs.models import ModelSpec
 from app.ml.specs.optimizers import OptimizerSpec
 from app.ml.specs.schedulers import SchedulerSpec
 
+LossUnit = Literal["standardised", "target"]
+
 
 class EarlyStoppingSpec(Spec):
     """Stop when the validation loss has not fallen by ``min_delta`` for ``patience`` epochs."""
@@ -71,7 +73,10 @@ class _JobFields(Spec):
     target: Target = Field(description="the column to predict, or a list of them")
     split: SplitSpec = SplitSpec(train=0.8, validation=0.1, test=0.1)
     epochs: int = Field(
-        100, ge=1, le=10_000_000, description="tabular takes fewer on large tables if left out"
+        100,
+        ge=0,
+        le=10_000_000,
+        description="tabular takes fewer on large tables if left out; 0: an untrained model",
     )
     seed: Seed = 0
     scheduler: SchedulerSpec | None = None
@@ -146,6 +151,14 @@ class JobSpec(_JobFields):
     batch_size: int | None
     early_stopping: EarlyStoppingSpec | None
     register_as: str | None
+
+    @property
+    def loss_unit(self) -> LossUnit | None:
+        """The unit of a regression's losses: the target's own, or its standard deviation in the
+        training part. Other losses have none."""
+        if self.task != "regression":
+            return None
+        return "target" if self.preprocessing.target == "none" else "standardised"
 
     @property
     def classifies(self) -> bool:

@@ -15,12 +15,14 @@ from pydantic import BeforeValidator, Field
 from app.ml.specs.base import Share, Spec, by_name, plain
 from app.ml.specs.layers import LAYERS, DropoutLayer, Layer, LayerSpec, LinearLayer, torch_name
 
-_ActivationName = Literal["relu", "gelu", "silu", "tanh", "sigmoid", "leaky_relu", "elu"]
-_ACTIVATIONS = {plain(name): name for name in get_args(_ActivationName)}
-Activation = Annotated[
-    _ActivationName,
-    BeforeValidator(lambda name: _ACTIVATIONS.get(plain(str(name)), name)),
-]
+Activation = Literal["relu", "gelu", "silu", "tanh", "sigmoid", "leaky_relu", "elu"]
+_ACTIVATIONS = {plain(name): name for name in get_args(Activation)}
+
+
+def _torchs_spelling(name: object) -> object:
+    return _ACTIVATIONS.get(plain(name), name) if isinstance(name, str) else name
+
+
 """A layer of ``torch.nn`` in snake case, with its default parameters."""
 Norm = Literal["batch", "layer"]
 NORM_CLASSES: dict[Norm, str] = {"batch": "BatchNorm1d", "layer": "LayerNorm"}
@@ -43,7 +45,7 @@ class MLPSpec(Spec):
 
     kind: Literal["mlp"] = "mlp"
     hidden: Hidden = [64, 64]
-    activation: Activation = "relu"
+    activation: Annotated[Activation, BeforeValidator(_torchs_spelling)] = "relu"
     norm: Norm | None = None
     dropout: Share = 0.0
     residual: bool = Field(

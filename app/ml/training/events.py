@@ -66,6 +66,8 @@ class Best(_Message):
     """The epoch with the best weights, counted from 0, and its losses and metrics."""
 
     epoch: int
+    by: str
+    """The series whose lowest value it has, or ``last``."""
     values: dict[str, float]
 
 
@@ -77,7 +79,8 @@ class TrainEnded(_Message):
     """Name and type of each, in order."""
     parameters: int
     """Numbers in the module, frozen ones too."""
-    best: Best
+    best: Best | None
+    """``None`` where no epoch was asked for."""
     test: Metrics | None
     """Metrics on the test part; ``None`` where it has no rows."""
     baseline: Metrics | None

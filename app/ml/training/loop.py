@@ -79,6 +79,7 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
     state = _state(spec, model, rows)
     validator = Validator(prepared, spec.loss, device)
     _resume(storage, task, state)
+    state.finished = state.finished or spec.epochs == 0
     saver = CheckpointSaver(storage, card, state)
     yield from _epochs(spec, rows, state, validator, saver, should_stop)
     if not state.finished:
@@ -258,7 +259,9 @@ def _ended(
     return TrainEnded(
         features=[{"name": name, "type": types[name]} for name in card.spec.features],
         parameters=sum(weight.numel() for weight in model.parameters()),
-        best=Best(epoch=best.epoch, values=best.values),
+        best=Best(epoch=best.epoch, by=best.watch or "last", values=best.values)
+        if card.spec.epochs
+        else None,
         test=scores,
         baseline=baseline,
         warnings=warnings,

@@ -30,7 +30,8 @@ class Scheduler:
         self._by_batch = self._watches_loss = False
         if spec.scheduler is not None:
             group = optimizer.param_groups[0]
-            options = spec.scheduler.options_for(spec.epochs, steps_per_epoch, group)
+            epochs = max(1, spec.epochs)  # without an epoch no rate is used
+            options = spec.scheduler.options_for(epochs, steps_per_epoch, group)
             self.rates = getattr(lr_scheduler, spec.scheduler.torch_class)(optimizer, **options)
             self._by_batch = spec.scheduler.by_batch
             self._watches_loss = spec.scheduler.watches_loss

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.db.models import HistoryChunk
 from app.ml import finite
+from app.ml.specs import JobSpec
 from app.ml.training.events import EpochEnded
 
 _NO_END = 2**62
@@ -48,8 +49,16 @@ class History:
         ]
 
     def downsampled(self, max_points: int) -> "History":
-        """Return a history of at most ``max_points`` a series: the extremes of equal buckets."""
-        return History({name: _downsample(s, max_points) for name, s in self.series.items()})
+        """Return a history of at most ``max_points`` epochs, the same of every series.
+
+        Of each of equal buckets they are those where a series has its minimum or maximum.
+        """
+        if not self.series or len(epochs := next(iter(self.series.values()))[0]) <= max_points:
+            return self
+        buckets = max(1, max_points // (2 * len(self.series)))
+        kept = [_extremes(values, buckets) for _, values in self.series.values()]
+        places = np.unique(np.concatenate(kept))
+        return History({name: (epochs[places], v[places]) for name, (_, v) in self.series.items()})
 
 
 @dataclass(frozen=True)
@@ -146,6 +155,14 @@ def read(
     )
 
 
+def series_of(spec: JobSpec) -> list[str]:
+    """Return the names of the series that a job's history has, or will have."""
+    part = "validation" if spec.split.validation else "test"
+    metric = "rmse" if spec.task == "regression" else "accuracy"
+    measured = [f"{part}_loss", f"{part}_{metric}"]
+    return ["train_loss", *measured, "learning_rate"]
+
+
 def of_epoch(session: Session, job_id: str, epoch: int) -> dict[str, float]:
     """Return the values of one epoch by series; none where it has not ended yet."""
     for chunk in chunks(session, job_id, epoch - 1, epoch + 1):
@@ -154,18 +171,13 @@ def of_epoch(session: Session, job_id: str, epoch: int) -> dict[str, float]:
     return {}
 
 
-def _downsample(series: Series, max_points: int) -> Series:
-    """Keep the minimum and maximum of each of ``max_points // 2`` buckets of equal size."""
-    epochs, values = series
-    if len(values) <= max_points:
-        return series
-    buckets = max(1, max_points // 2)
+def _extremes(values: NDArray[np.float64], buckets: int) -> NDArray[np.int64]:
+    """Return where each of ``buckets`` of equal size has its minimum and its maximum."""
     edges = np.linspace(0, len(values), buckets + 1).astype(int)[:-1]
     # NaN counts as the extreme of its bucket on both sides, so it is never lost
     low = _extreme_positions(np.where(np.isnan(values), -np.inf, values), edges, np.minimum)
     high = _extreme_positions(np.where(np.isnan(values), np.inf, values), edges, np.maximum)
-    positions = np.unique(np.concatenate([low, high]))
-    return epochs[positions], values[positions]
+    return np.concatenate([low, high])
 
 
 def _extreme_positions(

@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from sqlalchemy import select
 
-from app.db.models import Job, ModelVersion
-from app.errors import NotReady
+from app.db.models import TERMINAL, Job, ModelVersion
+from app.errors import NotApplicable, NotReady
 from app.ml.data.splits import Split
 from app.ml.features import preprocessing
 from app.ml.features.arrays import floats
@@ -35,7 +36,10 @@ _MOST_CLASSES = 30
 def draw(
     context: Context, predictors: Predictors, job_id: str, plot: JobPlot, image: Format
 ) -> bytes:
-    """Return one plot of a job as an image. Raises NotReady before there is something to draw."""
+    """Return one plot of a job as an image.
+
+    Raises NotReady before there is something to draw, NotApplicable where there never will be.
+    """
     with context.database.read() as session:
         row = jobs.find(session, job_id)
     if plot == "loss":
@@ -58,12 +62,14 @@ def _loss(context: Context, job: Job, image: Format) -> bytes:
     with context.database.read() as session:
         found = history.read(session, job.id, names=_LOSSES)
     if not found.series:
+        if job.status in TERMINAL:
+            raise NotApplicable(f"the job has {job.status} without an epoch, so there is no loss")
         raise NotReady("no epoch has ended yet; try again in a moment")
     spec = job.spec
     title = f"{_title(job)}: loss by epoch"
-    return plots.loss_curve(
-        found.downsampled(_MOST_CURVE_POINTS).series, title, spec.loss.kind, image
-    )
+    unit = f", {spec.loss_unit}" if spec.loss_unit else ""
+    loss = f"{spec.loss.kind} loss{unit}"
+    return plots.loss_curve(found.downsampled(_MOST_CURVE_POINTS).series, title, loss, image)
 
 
 # ---------------------------------------------------------------- data and predictions
@@ -73,20 +79,21 @@ def _data(context: Context, job: Job, image: Format) -> bytes:
     from app.ml import plots
 
     spec = job.spec
-    x, y = _first_number_feature(context, job, spec), spec.targets[0]
+    x, y = _feature_with_an_axis(context, job, spec), spec.targets[0]
     table, split = _table_and_split(context, job, spec)
     clouds = _training_and_testing(table, split, x, y)
     return plots.scatter(clouds, f"{_title(job)}: training and testing data", x, y, image)
 
 
-def _first_number_feature(context: Context, job: Job, spec: JobSpec) -> str:
+def _feature_with_an_axis(context: Context, job: Job, spec: JobSpec) -> str:
     with context.database.read() as session:
         columns = datasets.find(session, job.dataset_id).columns
     types = {column["name"]: column["type"] for column in columns}
-    numbers = [name for name in spec.features if types[name] == "number"]
-    if not numbers:
-        raise NotReady("none of the features is a number, so there is no axis to draw along")
-    return numbers[0]
+    for kind in ("number", "datetime"):
+        for name in spec.features:
+            if types[name] == kind:
+                return name
+    raise NotApplicable("no feature is a number or a date, so there is no axis to draw along")
 
 
 def _table_and_split(context: Context, job: Job, spec: JobSpec) -> tuple[pa.Table, Split]:
@@ -127,7 +134,8 @@ def _predictor(context: Context, predictors: Predictors, job: Job) -> "Predictor
         result = ModelVersion.job_id == job.id, ModelVersion.checkpoint_id.is_(None)
         model_id = session.scalars(select(ModelVersion.id).where(*result)).one_or_none()
     if model_id is None:
-        raise NotReady(f"the job is {job.status} and has no model to predict with")
+        kind = NotApplicable if job.status in TERMINAL else NotReady
+        raise kind(f"the job is {job.status} and has no model to predict with")
     return predictors.get(model_id)
 
 
@@ -206,7 +214,7 @@ def _residuals(context: Context, predictors: Predictors, job: Job, image: Format
 
     spec = job.spec
     if spec.task != "regression":
-        raise NotReady(f"a {spec.task} job has no residuals; look at plots/confusion.{image}")
+        raise NotApplicable(f"a {spec.task} job has no residuals; look at plots/confusion.{image}")
     predictor, rows = _predictor_and_rows(context, predictors, job, spec)
     names = predictor.target.names
     true = preprocessing.numbers(rows, names)
@@ -224,7 +232,7 @@ def _confusion(context: Context, predictors: Predictors, job: Job, image: Format
 
     spec = job.spec
     if spec.task == "regression":
-        raise NotReady(f"a regression job has no classes; look at plots/residuals.{image}")
+        raise NotApplicable(f"a regression job has no classes; look at plots/residuals.{image}")
     predictor, rows = _predictor_and_rows(context, predictors, job, spec)
     target, outputs = predictor.target, predictor.outputs(rows)
     title = f"{_title(job)}: true and predicted on {rows.num_rows} rows"
@@ -291,7 +299,7 @@ def _test_rows(split: Split) -> Any:
     for part in (split.test, split.validation, split.train):
         if len(part):
             return part
-    raise NotReady("the split has no rows")
+    raise NotApplicable("the split has no rows")
 
 
 def _decoded(predictor: "Predictor", rows: pa.Table) -> Any:
@@ -302,6 +310,8 @@ def _column(table: pa.Table, name: str) -> Any:
     column = table[name]
     if pa.types.is_string(column.type):
         return preprocessing.class_codes(column).astype(float)
+    if pa.types.is_timestamp(column.type):
+        return pc.cast(column, pa.timestamp("us")).to_numpy().astype("datetime64[us]")
     return floats(column)
 
 

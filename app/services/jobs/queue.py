@@ -215,7 +215,9 @@ def record_checkpoint(session: Session, claim: Claim, saved: CheckpointSaved) ->
 
 def succeed(session: Session, claim: Claim, model_id: str, ended: TrainEnded) -> None:
     """Register the model version and end the job. Raises ClaimLost where it was cancelled."""
-    best = {"epoch": ended.best.epoch, **finite_values(ended.best.values)}
+    best = None
+    if (found := ended.best) is not None:
+        best = {"epoch": found.epoch, "by": found.by, **finite_values(found.values)}
     metrics = {"best": best, "test": ended.test, "baseline": ended.baseline}
     result = versions.Result(model_id, ended.features, metrics, ended.parameters, ended.versions)
     job = session.get_one(Job, claim.job_id)

@@ -1,6 +1,7 @@
 """New jobs: a request checked against its dataset, filled in, and queued."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -42,7 +43,19 @@ def plan(context: Context, request: JobRequest) -> tuple[Dataset, Plan]:
     source = _source(context, request)
     planned = planning.plan(request, dataset.columns, dataset.rows, table, source)
     _require_memory(planned.memory_bytes)
-    return dataset, planned
+    concerning = _warnings_concerning(dataset, planned)
+    return dataset, replace(planned, warnings=[*concerning, *planned.warnings])
+
+
+def _warnings_concerning(dataset: Dataset, planned: Plan) -> list[str]:
+    """Return the dataset's warnings of columns that the job reads, but for what it says itself."""
+    spec = planned.spec
+    names = [*spec.features, *spec.planning_columns]
+    return [
+        warning
+        for warning in dataset.warnings
+        if warning not in planned.warnings and any(f"'{name}'" in warning for name in names)
+    ]
 
 
 def _source(context: Context, request: JobRequest) -> Pretrained | None:

@@ -212,4 +212,10 @@ def test_a_class_that_the_model_does_not_know_is_wrong() -> None:
     found = metrics.classification(np.array([0, 1, -1, -1]), SHARES)
     assert found["accuracy"] == 0.5
     assert found["log_loss"] == known["log_loss"]
-    assert found["f1_macro"] == pytest.approx((1 + 2 / 3 + 0) / 3)
+    assert found["f1_macro"] == pytest.approx((1 + 2 / 3 + 0 + 0) / 4)
+
+
+def test_macro_f1_is_of_the_classes_that_occur() -> None:
+    true, shares = np.array([0, 0, 2, 2]), np.eye(5)[[0, 2, 2, 2]]
+    expected = sk.f1_score([0, 0, 2, 2], [0, 2, 2, 2], average="macro")
+    assert metrics.classification(true, shares)["f1_macro"] == pytest.approx(expected)

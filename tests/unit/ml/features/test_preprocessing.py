@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.errors import InvalidData
+from app.errors import InvalidRequest
 from app.ml.data import preparation
 from app.ml.data.preparation import Prepared
 from app.ml.features import preprocessing
@@ -103,13 +103,13 @@ def test_a_number_that_is_missing_throughout_training() -> None:
 
 
 def test_numbers_beyond_float32_are_refused_with_the_column() -> None:
-    with pytest.raises(InvalidData, match=r"'x'.*float32"):
+    with pytest.raises(InvalidRequest, match=r"'x'.*float32"):
         prepare_one([1e39, 2.0, 3.0, 4.0], **numbers(numbers="none"))
     assert np.isfinite(prepare_one([1e39, 2.0, 3.0, 4.0]).train.x).all()
 
 
 def test_numbers_whose_spread_overflows_are_refused_not_warned_of() -> None:
-    with pytest.raises(InvalidData, match="'x'"):
+    with pytest.raises(InvalidRequest, match="'x'"):
         prepare_one([1e200, -1e200, 1e200, 4.0])
 
 
@@ -227,7 +227,7 @@ def test_a_target_that_is_constant_in_training_keeps_its_scale() -> None:
 
 def test_a_target_beyond_float32_is_refused() -> None:
     table = table_of({"x": [1, 2, 3, 4], "y": [1e39, 3.0, 5.0, 3.0]})
-    with pytest.raises(InvalidData, match=r"target.*float32"):
+    with pytest.raises(InvalidRequest, match=r"'y'.*float32"):
         prepare(table, **numbers(target="none"))
 
 

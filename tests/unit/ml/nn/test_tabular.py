@@ -328,7 +328,7 @@ def test_the_validation_loss_is_not_smoothed(workbench: Workbench) -> None:
     part = run.prepared().validation
     outputs = torch.from_numpy(forward.outputs_of(run.predictor.module, part.x))
     plain = float(nn.functional.cross_entropy(outputs, torch.from_numpy(part.y)))
-    assert run.ended.best.values["validation_loss"] == pytest.approx(plain, rel=1e-5)
+    assert run.best.values["validation_loss"] == pytest.approx(plain, rel=1e-5)
 
 
 # ---------------------------------------------------------------- small and odd tables

@@ -39,10 +39,14 @@ def test_tabular_brings_optimizer_scheduler_and_average(model: Any) -> None:
     assert spec.ema_decay == 0.99
 
 
-@pytest.mark.parametrize("model", ["linear", "mlp", {"kind": "sequential", "layers": ["Linear"]}])
-def test_other_models_bring_nothing(model: Any) -> None:
+@pytest.mark.parametrize(
+    ("model", "lr"),
+    [("linear", 0.03), ("mlp", 3e-3), ({"kind": "sequential", "layers": ["Linear"]}, 3e-3)],
+)
+def test_other_models_bring_a_learning_rate(model: Any, lr: float) -> None:
     spec = spec_for(TABLE, model=model)
-    assert spec.optimizer == AdamWSpec()
+    assert spec.optimizer == AdamWSpec(lr=lr)
+    assert spec_for(TABLE, model=model, optimizer="adamw").optimizer == AdamWSpec()
     assert spec.scheduler is None
     assert spec.ema_decay is None
     assert spec.epochs == 100
@@ -113,7 +117,10 @@ def test_batches_are_a_power_of_two_or_all_rows(rows: int) -> None:
     spec = spec_for(TABLE, features=["x"], model="linear")
     size = training.complete(request(model="linear"), spec, rows).batch_size
     assert size is not None
-    assert size == rows or (size in (32, 64, 128, 256, 512, 1024) and size <= rows)
+    assert size == rows or (size in (8, 16, 32, 64, 128, 256, 512, 1024) and size <= rows)
+    tabular = training.complete(request(), spec_for(TABLE, features=["x"]), rows).batch_size
+    assert tabular is not None
+    assert tabular == min(rows, max(32, size)), "small batches are for the others"
 
 
 @pytest.mark.parametrize("target", ["y", "kind", "flag", ["flag", "flags"], ["y", "x"]])

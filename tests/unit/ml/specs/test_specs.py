@@ -94,7 +94,7 @@ def test_targets_are_a_list_however_they_were_named() -> None:
         ({"epochs": "3"}, "epochs"),
         ({"epochs": 3.5}, "epochs"),
         ({"epochs": True}, "epochs"),
-        ({"epochs": 0}, "epochs"),
+        ({"epochs": -1}, "epochs"),
         ({"seed": -1}, "seed"),
         ({"seed": 2**63}, "seed"),
         ({"split": {"train": "0.8"}}, "split.train"),

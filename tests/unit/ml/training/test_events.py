@@ -23,7 +23,7 @@ def test_every_event_survives_json() -> None:
         TrainEnded(
             features=[{"name": "x", "type": "number"}],
             parameters=2,
-            best=Best(epoch=3, values={"train_loss": 0.1}),
+            best=Best(epoch=3, by="train_loss", values={"train_loss": 0.1}),
             test={"mae": 0.5, "r2": None},
             baseline=None,
             versions={"torch": "2.6.0"},

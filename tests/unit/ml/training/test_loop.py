@@ -49,8 +49,8 @@ def test_the_straight_lines_events(line: Run) -> None:
     assert [event.epoch for event in line.epochs] == list(range(100))
     assert line.series("learning_rate") == [0.01] * 100
     assert line.ended.parameters == 2
-    assert line.ended.best.epoch == 99
-    assert line.ended.best.values == line.epochs[-1].values
+    assert line.best.epoch == 99
+    assert line.best.values == line.epochs[-1].values
 
 
 def test_the_straight_lines_metrics_are_measured_with_the_last_weights(line: Run) -> None:

@@ -43,8 +43,8 @@ def test_early_stopping_stops_and_keeps_the_best_weights(workbench: Workbench) -
     watched = run.series("validation_loss")
     best = int(np.argmin(watched))
     assert len(watched) == best + 1 + 4 < 300
-    assert run.ended.best.epoch == best
-    assert run.ended.best.values == run.epochs[best].values
+    assert run.best.epoch == best
+    assert run.best.values == run.epochs[best].values
     assert loss_on_disk(run, "validation") == pytest.approx(min(watched), rel=1e-6)
     assert model_files.load(run.folder)[0].epoch == best
 
@@ -63,7 +63,7 @@ def test_without_a_validation_part_the_last_weights_are_kept(workbench: Workbenc
     losses_seen = run.series("test_loss")
     assert losses_seen[-1] > min(losses_seen)
     assert loss_on_disk(run, "test") == pytest.approx(losses_seen[-1], rel=1e-6)
-    assert run.ended.best.epoch == 39
+    assert run.best.epoch == 39
 
 
 def test_where_there_is_a_validation_part_the_test_part_is_not_watched(
