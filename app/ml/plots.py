@@ -66,10 +66,13 @@ def scatter(
     y: str,
     format: Format,  # noqa: A002
 ) -> bytes:
-    """Draw clouds of points by name, each with its colour."""
+    """Draw clouds of points by name, each with its colour; x may be ``datetime64``."""
     figure, axes = _figure(title)
+    dated = [points[0].dtype.kind == "M" for points, _ in series.values()]
     for name, (points, color) in series.items():
         _draw_points(axes, points, color, name)
+    if any(dated):
+        _use_dates(axes)
     _label_axes(axes, x, y)
     return _render(figure, format)
 
@@ -184,12 +187,7 @@ def date_histogram(
     """Draw ``counts`` ``(bins,)`` as bars between ``days`` ``(bins + 1,)`` since 1970."""
     figure, axes = _figure(title)
     _draw_bins(axes, days, counts, 0.5)
-    ends = np.clip(axes.get_xlim(), *_CALENDAR)
-    axes.set_xlim(float(ends[0]), float(ends[1]))
-    locator = dates.AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_locator(locator)
-    formatter = dates.ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_formatter(formatter)
+    _use_dates(axes)
     _name_axes(axes, x, "rows")
     return _render(figure, format)
 
@@ -354,7 +352,20 @@ def _draw_points(axes: Axes, points: Points, color: str, name: str) -> None:
 
 def _drawable(values: NDArray[Any]) -> NDArray[Any]:
     """Return values with NaN for those that overflow when matplotlib makes axes of them."""
+    if values.dtype.kind == "M":
+        days = values.astype("datetime64[us]").astype(np.int64) / 86_400e6
+        return np.where((days >= _CALENDAR[0]) & (days <= _CALENDAR[1]), days, np.nan)
     return np.where(np.abs(values) < _HUGE, values, np.nan)
+
+
+def _use_dates(axes: Axes) -> None:
+    """Label the x axis, in days since 1970, with dates."""
+    ends = np.clip(axes.get_xlim(), *_CALENDAR)
+    axes.set_xlim(float(ends[0]), float(ends[1]))
+    locator = dates.AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    formatter = dates.ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_formatter(formatter)
 
 
 def _sample(count: int) -> Any:

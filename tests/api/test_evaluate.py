@@ -179,9 +179,9 @@ def test_several_targets_have_plots_too(server: Server) -> None:
 
 
 def test_the_wrong_plot_names_the_right_one(server: Server, prices: Json, trees: Json) -> None:
-    refused = problem(drawn(server, trees, "residuals.png"), 409, "not_ready")
+    refused = problem(drawn(server, trees, "residuals.png"), 422, "not_applicable")
     assert "plots/confusion.png" in refused["detail"]
-    refused = problem(drawn(server, prices, "confusion.svg"), 409, "not_ready")
+    refused = problem(drawn(server, prices, "confusion.svg"), 422, "not_applicable")
     assert "plots/residuals.svg" in refused["detail"]
 
 
@@ -190,7 +190,7 @@ def test_no_plot_before_there_is_a_model(server: Server) -> None:
     problem(drawn(server, {"id": job}, "residuals.png"), 409, "not_ready")
     server.client.post(f"/v1/jobs/{job}/cancel")
     server.ended(job)
-    problem(drawn(server, {"id": job}, "residuals.png"), 409, "not_ready")
+    problem(drawn(server, {"id": job}, "residuals.png"), 422, "not_applicable")
 
 
 def test_classes_beyond_thirty_are_counted_together() -> None:

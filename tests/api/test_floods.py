@@ -113,14 +113,12 @@ def test_numbers_at_the_edge(server: Server) -> None:
     for image in ("png", "svg"):
         plot = server.client.get(f"/v1/datasets/{made['id']}/plots/scatter.{image}")
         assert plot.status_code == 200
-    job = server.ok(
-        "POST",
-        "/v1/jobs",
-        json={"dataset": made["id"], "target": "y"},
-        headers={"Prefer": "wait=60"},
-    )
-    assert job["error"]["code"] == "invalid_data"
-    assert "'x'" in job["error"]["message"]
+    for dry_run in ("false", "true"):
+        path = f"/v1/jobs?dry_run={dry_run}"
+        job = server.client.post(path, json={"dataset": made["id"], "target": "y"})
+        refused = problem(job, 422, "invalid_request")
+        assert refused["errors"][0]["pointer"] == "/features"
+        assert "'x'" in refused["detail"]
     far = server.client.get("/v1/jobs/job_x/metrics?after_epoch=99999999999999999999")
     problem(far, 422, "invalid_request")
     problem(server.client.get("/v1/datasets/line/rows?offset=1e3"), 422, "invalid_request")

@@ -141,10 +141,10 @@ def _detail(item: dict[str, Any], name: str) -> str:
 
 
 def _unknown_field(name: str, item: dict[str, Any]) -> str:
-    if (place := place_of(name[:64])) is not None and "dataset" in item["siblings"]:
-        return f"unknown field '{name[:64]}'; a job says it so: {place}"
     guess = get_close_matches(name[:64], _KNOWN - {name}, n=1)
     remedy = f"did you mean '{guess[0]}'?" if guess else "leave it out"
+    if (place := place_of(name[:64])) is not None and "dataset" in item["siblings"]:
+        remedy = f"{remedy} A job says it so: {place}" if guess else f"a job says it so: {place}"
     return f"unknown field '{name[:64]}'; {remedy}"
 
 

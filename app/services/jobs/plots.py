@@ -310,7 +310,7 @@ def _column(table: pa.Table, name: str) -> Any:
     column = table[name]
     if pa.types.is_string(column.type):
         return preprocessing.class_codes(column).astype(float)
-    if pa.types.is_timestamp(column.type):
+    if pa.types.is_temporal(column.type):
         return pc.cast(column, pa.timestamp("us")).to_numpy().astype("datetime64[us]")
     return floats(column)
 
