@@ -1,6 +1,6 @@
 """What routes depend on: the parts of the application, and parameters that several of them have."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, cast
 
 from fastapi import Depends, Header, Query, Request
@@ -37,20 +37,57 @@ PredictorsDep = Annotated[Predictors, Depends(_predictors)]
 
 
 async def _paging(
-    request: Request,
     after: Annotated[str | None, Query(description="continue after this id")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "desc",
+) -> Paging:
+    return Paging(after, limit, order)
+
+
+PagingDep = Annotated[Paging, Depends(_paging)]
+
+
+async def _ascending(
+    after: Annotated[str | None, Query(description="continue after this one")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Literal["asc", "desc"] = "asc",
+) -> Paging:
+    return Paging(after, limit, order)
+
+
+AscendingDep = Annotated[Paging, Depends(_ascending)]
+"""Paging of what is listed by name."""
+
+
+async def _filtered(
+    request: Request,
+    paging: PagingDep,
+    sort: Annotated[
+        Literal["created_at", "-created_at", "name", "-name", "status", "-status"] | None,
+        Query(description="a minus: from the largest; left out: by created_at, as `order` says"),
+    ] = None,
 ) -> Paging:
     pairs = tuple(
         (key[len("metadata[") : -1], value)
         for key, value in request.query_params.multi_items()
         if key.startswith("metadata[") and key.endswith("]")
     )
-    return Paging(after, limit, order, pairs)
+    return replace(paging, metadata=pairs, sort=sort)
 
 
-PagingDep = Annotated[Paging, Depends(_paging)]
+FilteredDep = Annotated[Paging, Depends(_filtered)]
+"""Paging of resources that clients describe: ``metadata[k]=v`` filters them too."""
+
+
+async def _named(
+    paging: FilteredDep,
+    name: Annotated[str | None, Query(description="only the one of this name")] = None,
+) -> Paging:
+    return replace(paging, name=name)
+
+
+NamedDep = Annotated[Paging, Depends(_named)]
+"""The same of resources that clients name."""
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,33 @@
-"""Pages of resources by id, newest first by default."""
+"""Pages of resources, newest first by default; every list has the same parameters."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import ColumnElement, Select, and_, or_, select
 from sqlalchemy.orm import Session
 
-from app.db.models import Dataset, Job, ModelVersion
-from app.errors import NotFound
+from app.db.models import Alias, Checkpoint, Dataset, Job, ModelVersion
+from app.errors import InvalidRequest, NotFound
 
-Row = TypeVar("Row", Dataset, Job, ModelVersion)
+Row = TypeVar("Row", Dataset, Job, ModelVersion, Checkpoint, Alias)
 
 
 @dataclass(frozen=True)
 class Paging:
     """Which page: at most ``limit`` resources after the one whose id is ``after``, only those with
-    the ``metadata`` given as ``(key, value)``."""
+    the ``name`` and with the ``metadata`` given as ``(key, value)``.
+
+    ``sort`` names a field, with a minus before it from the largest to the smallest; without one the
+    list is in the order of making, from the newest with ``desc``.
+    """
 
     after: str | None = None
     limit: int = 20
     order: Literal["asc", "desc"] = "desc"
     metadata: tuple[tuple[str, str], ...] = ()
+    sort: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -37,23 +43,56 @@ def page(
     model: type[Row],
     paging: Paging,
     *where: ColumnElement[bool],
-    by: Literal["id", "version"] = "id",
+    by: str = "id",
+    find: Callable[[str], Row | None] | None = None,
 ) -> Page[Row]:
-    """Return one page of the rows of ``model`` that meet all conditions, in the order of ``by``.
+    """Return one page of the rows of ``model`` that meet all conditions.
 
-    Raises NotFound for an unknown ``after``.
+    ``by`` is the column of the order of making, unique among those rows; ``find`` finds the row
+    of ``after``, by default by its key. Raises NotFound for an unknown ``after``, InvalidRequest
+    for a sort or a name that these resources do not have.
     """
-    order = getattr(model, by)
     statement: Select[Any] = select(model).where(*where)
-    for key, value in paging.metadata:
-        statement = statement.where(model.metadata_[key].as_string() == value)
-    newest_first = paging.order == "desc"
+    if paging.name is not None:
+        statement = statement.where(_column(model, "name", "/name") == paging.name)
+    for tag, value in paging.metadata:
+        metadata = _column(model, "metadata_", "/metadata")
+        statement = statement.where(metadata[tag].as_string() == value)
+    sort, falling = _order(paging, by)
+    key, tie = _column(model, sort, "/sort"), _column(model, by, "/sort")
     if paging.after is not None:
-        last = session.get(model, paging.after)
+        last = find(paging.after) if find else session.get(model, paging.after)
         if last is None:
             raise NotFound(f"there is no '{paging.after[:64]}' to continue after")
-        place = getattr(last, by)
-        statement = statement.where(order < place if newest_first else order > place)
-    statement = statement.order_by(order.desc() if newest_first else order.asc())
-    rows = session.scalars(statement.limit(paging.limit + 1)).all()
+        place = getattr(last, sort), getattr(last, by)
+        statement = statement.where(_after(key, tie, *place, falling))
+    towards = [key.desc(), tie.desc()] if falling else [key.asc(), tie.asc()]
+    if key is not tie:
+        towards.insert(0, key.is_(None))  # nulls last on either database
+    rows = session.scalars(statement.order_by(*towards).limit(paging.limit + 1)).all()
     return Page(rows[: paging.limit], len(rows) > paging.limit)
+
+
+def _order(paging: Paging, by: str) -> tuple[str, bool]:
+    """Return the column to sort by, and whether from the largest."""
+    if paging.sort is None:
+        return by, paging.order == "desc"
+    field, falling = paging.sort.removeprefix("-"), paging.sort.startswith("-")
+    return by if field == "created_at" else field, falling  # ids rise with time
+
+
+def _column(model: type[Row], name: str, pointer: str) -> Any:
+    if not hasattr(model, name):
+        raise InvalidRequest.at(pointer, f"these have no {name.strip('_')}; leave it out")
+    return getattr(model, name)
+
+
+def _after(key: Any, tie: Any, value: Any, tie_value: Any, falling: bool) -> ColumnElement[bool]:
+    """Return the condition of the rows after the one with those values; nulls are last."""
+    beyond = tie < tie_value if falling else tie > tie_value
+    if key is tie:
+        return beyond  # type: ignore[no-any-return]
+    if value is None:
+        return and_(key.is_(None), beyond)
+    further = key < value if falling else key > value
+    return or_(further, and_(key == value, beyond), key.is_(None))

@@ -13,11 +13,14 @@ async def refuse_unknown_parameters(request: Request) -> None:
     """Raise InvalidRequest for a query parameter that the request's route does not have."""
     if not request.query_params:
         return
+    for text in (part for pair in request.query_params.multi_items() for part in pair):
+        if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise InvalidRequest.at("", "a query parameter holds the character NUL; leave it out")
     operations = request.app.openapi()["paths"][request.scope["route"].path]
     parameters = operations[request.method.lower()].get("parameters", [])
     known = [item["name"] for item in parameters if item["in"] == "query"]
     for name in request.query_params:
-        filters = "limit" in known and name.startswith("metadata[") and name.endswith("]")
+        filters = "sort" in known and name.startswith("metadata[") and name.endswith("]")
         if name not in known and not filters:
             guess = get_close_matches(name[:64], known, n=1)
             raise _unknown(name, f"did you mean '{guess[0]}'?" if guess else "leave it out")

@@ -8,7 +8,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 
 from app.api.deps import (
     ContextDep,
-    PagingDep,
+    NamedDep,
     RowWindowDep,
     UploadsDep,
 )
@@ -106,7 +106,7 @@ _CONTENT: dict[int | str, dict[str, Any]] = {200: {"content": dict.fromkeys(cont
 
 
 @router.get("")
-def list_datasets(context: ContextDep, paging: PagingDep) -> DatasetList:
+def list_datasets(context: ContextDep, paging: NamedDep) -> DatasetList:
     """Newest first."""
     with context.database.read() as session:
         page = datasets.listed(session, paging)

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from app.api.deps import ContextDep, PredictorsDep
+from app.api.deps import ContextDep, PagingDep, PredictorsDep
 from app.api.downloads import (
     DOWNLOAD,
     PICTURE,
@@ -18,12 +18,12 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
 @router.get("/{job_id}/checkpoints")
-def list_checkpoints(job_id: str, context: ContextDep) -> CheckpointList:
+def list_checkpoints(job_id: str, context: ContextDep, paging: PagingDep) -> CheckpointList:
     """Newest first."""
     with context.database.read() as session:
         jobs.find(session, job_id)
-        data = [CheckpointOut.of(row) for row in checkpoints.listed(session, job_id)]
-    return CheckpointList.of_page(data)
+        page = checkpoints.page_of(session, job_id, paging)
+    return CheckpointList.of_page([CheckpointOut.of(row) for row in page.rows], page.has_more)
 
 
 @router.get(

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from app.api.deps import ContextDep, JobStreamsDep, PagingDep, RowWindowDep
+from app.api.deps import ContextDep, FilteredDep, JobStreamsDep, RowWindowDep
 from app.api.http.idempotency import IdempotentRequestDep, canonical_json
 from app.api.http.json_route import StrictJSONRoute
 from app.api.http.responses import json_response
@@ -99,13 +99,14 @@ def _read(context: Context, job_id: str) -> JobOut:
 @router.get("")
 def list_jobs(
     context: ContextDep,
-    paging: PagingDep,
+    paging: FilteredDep,
     status: JobStatus | None = None,
     dataset: Annotated[str | None, Query(description="id or name")] = None,
+    model: Annotated[str | None, Query(description="name of the model they register")] = None,
 ) -> JobList:
     """Newest first."""
     with context.database.read() as session:
-        page = jobs.listed(session, paging, status, dataset)
+        page = jobs.listed(session, paging, status, dataset, model)
         places = positions.positions(session, page.rows)
     data = [JobOut.of(row, places.get(row.id)) for row in page.rows]
     return JobList.of_page(data, page.has_more)

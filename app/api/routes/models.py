@@ -1,10 +1,10 @@
 """``/v1/models``."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
-from app.api.deps import ContextDep, PagingDep, PredictorsDep
+from app.api.deps import ContextDep, FilteredDep, NamedDep, PredictorsDep
 from app.api.downloads import DOWNLOAD, safetensors_response
 from app.api.schemas.models import Layer, ModelList, ModelOut, Parameter, ParametersOut, SummaryOut
 from app.db.models import ModelVersion
@@ -28,10 +28,14 @@ def _model_list(session: Any, page: Page[ModelVersion]) -> ModelList:
 
 
 @router.get("")
-def list_models(context: ContextDep, paging: PagingDep) -> ModelList:
+def list_models(
+    context: ContextDep,
+    paging: NamedDep,
+    named: Annotated[bool, Query(description="leave out those that only their job names")] = False,
+) -> ModelList:
     """Each model by its newest version, newest first."""
     with context.database.read() as session:
-        page = versions.newest(session, paging)
+        page = versions.newest(session, paging, named=named)
         return _model_list(session, page)
 
 
@@ -51,7 +55,7 @@ def delete_model(ref: str, context: ContextDep) -> None:
 
 
 @router.get("/{name}/versions")
-def list_model_versions(name: str, context: ContextDep, paging: PagingDep) -> ModelList:
+def list_model_versions(name: str, context: ContextDep, paging: FilteredDep) -> ModelList:
     """Newest first."""
     with context.database.read() as session:
         page = versions.of_model(session, name, paging)

@@ -5,7 +5,7 @@ from typing import Any
 from anyio import to_thread
 from fastapi import APIRouter, Response
 
-from app.api.deps import ConditionDep, ContextDep
+from app.api.deps import AscendingDep, ConditionDep, ContextDep
 from app.api.http.idempotency import IdempotentRequestDep, canonical_json
 from app.api.http.json_route import StrictJSONRoute
 from app.api.http.responses import json_response
@@ -27,11 +27,11 @@ _ALIASES = "/models/{name}/aliases"
 
 
 @router.get(_ALIASES)
-def list_aliases(name: str, context: ContextDep) -> AliasList:
-    """All of one model, by name."""
+def list_aliases(name: str, context: ContextDep, paging: AscendingDep) -> AliasList:
+    """Those of one model, by alias."""
     with context.database.read() as session:
-        data = [AliasOut.of(row) for row in aliases.listed(session, name)]
-    return AliasList.of_page(data)
+        page = aliases.listed(session, name, paging)
+    return AliasList.of_page([AliasOut.of(row) for row in page.rows], page.has_more)
 
 
 @router.get(_ALIASES + "/{alias}", responses={200: {"model": AliasOut}}, response_model=None)

@@ -5,12 +5,24 @@ from sqlalchemy.orm import Session
 
 from app.db.models import Checkpoint
 from app.errors import NotFound
+from app.runtime.pagination import Page, Paging, page
 
 
 def listed(session: Session, job_id: str) -> list[Checkpoint]:
     """Return the job's checkpoints, newest first; none where there is no such job."""
     found = select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.id.desc())
     return list(session.scalars(found))
+
+
+def page_of(session: Session, job_id: str, paging: Paging) -> Page[Checkpoint]:
+    """Return one page of the job's checkpoints. Raises NotFound for an unknown ``after``."""
+    return page(
+        session,
+        Checkpoint,
+        paging,
+        Checkpoint.job_id == job_id,
+        find=lambda after: find(session, job_id, after),
+    )
 
 
 def find(session: Session, job_id: str, checkpoint_id: str) -> Checkpoint:

@@ -1,5 +1,6 @@
 """Jobs as clients see them: found, listed, moved on, deleted; a worker's side is in ``queue``."""
 
+from sqlalchemy import JSON, type_coerce
 from sqlalchemy.orm import Session
 
 from app.db.models import TERMINAL, Job
@@ -22,14 +23,21 @@ def find(session: Session, job_id: str, *, lock: bool = False) -> Job:
 
 
 def listed(
-    session: Session, paging: Paging, status: str | None = None, dataset: str | None = None
+    session: Session,
+    paging: Paging,
+    status: str | None = None,
+    dataset: str | None = None,
+    model: str | None = None,
 ) -> Page[Job]:
-    """Return one page of jobs, or of those of one status, or of one dataset (its id or name)."""
+    """Return one page of jobs: of one status, one dataset (its id or name), or one model's name."""
     where = []
     if status is not None:
         where.append(Job.status == status)
     if dataset is not None:
         where.append((Job.dataset_id == dataset) | (Job.dataset_name == dataset))
+    if model is not None:
+        named = type_coerce(Job.spec, JSON)["register_as"].as_string()
+        where.append((Job.model_name == model) | (named == model) | (Job.id == model))
     return page(session, Job, paging, *where)
 
 

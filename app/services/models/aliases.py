@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from app.db.models import Alias, ModelVersion, now
 from app.errors import InvalidRequest, PreconditionFailed
 from app.runtime.context import Context
+from app.runtime.pagination import Page, Paging, page
 from app.services.models import versions
 
 ANY = "*"
@@ -94,10 +95,17 @@ def find(session: Session, name: str, alias: str, *, lock: bool = False) -> Alia
     return row
 
 
-def listed(session: Session, name: str) -> Sequence[Alias]:
-    """Return all aliases of a model, by name. Raises NotFound where there is no such model."""
+def listed(session: Session, name: str, paging: Paging) -> Page[Alias]:
+    """Return one page of a model's aliases, by alias; ``after`` is an alias or its reference.
+
+    Raises NotFound where there is no such model, or for an unknown ``after``.
+    """
     versions.require_model(session, name)
-    return session.scalars(select(Alias).where(Alias.name == name).order_by(Alias.alias)).all()
+
+    def after(ref: str) -> Alias:
+        return find(session, name, ref.removeprefix(f"{name}@"))
+
+    return page(session, Alias, paging, Alias.name == name, by="alias", find=after)
 
 
 def by_version(session: Session, versions: Sequence[ModelVersion]) -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import ColumnElement, and_, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
@@ -142,9 +142,9 @@ def no_alias(name: str, alias: str) -> NotFound:
     )
 
 
-def newest(session: Session, paging: Paging) -> Page[ModelVersion]:
-    """Return one page of models, each by its newest version. Raises NotFound for an unknown
-    ``after``."""
+def newest(session: Session, paging: Paging, *, named: bool = False) -> Page[ModelVersion]:
+    """Return one page of models, each by its newest version; ``named``: only those that have not
+    just their job's id for a name. Raises NotFound for an unknown ``after``."""
     last = (
         select(func.max(ModelVersion.version))
         .where(ModelVersion.name == _other.name)
@@ -152,7 +152,10 @@ def newest(session: Session, paging: Paging) -> Page[ModelVersion]:
         .scalar_subquery()
     )
     ids = select(_other.id).where(_other.version == last)
-    return page(session, ModelVersion, paging, ModelVersion.id.in_(ids))
+    where: list[ColumnElement[bool]] = [ModelVersion.id.in_(ids)]
+    if named:
+        where.append(ModelVersion.name != ModelVersion.job_id)
+    return page(session, ModelVersion, paging, *where)
 
 
 def of_model(session: Session, name: str, paging: Paging) -> Page[ModelVersion]:

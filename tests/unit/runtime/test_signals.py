@@ -12,6 +12,7 @@ from app.errors import NotFound, PreconditionFailed
 from app.executors.parsers import Parsers
 from app.ids import new_id
 from app.runtime.context import Context
+from app.runtime.pagination import Paging
 from app.runtime.postgres_signals import PostgresSignals
 from app.runtime.signals import Signals
 from app.services.jobs import queue
@@ -60,7 +61,7 @@ def test_it_changes_with_every_change_and_no_look(context: Context) -> None:
     assert len(set(marks)) == len(marks)
     with context.database.read() as session:
         assert versions.find(session, "m").version == VERSIONS
-        assert aliases.listed(session, "m") == []
+        assert aliases.listed(session, "m", Paging()).rows == []
     assert signals.models_mark == marks[-1]
 
 
