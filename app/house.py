@@ -16,6 +16,7 @@ import uvicorn
 
 from app import logs
 from app.api.app import create_app
+from app.api.http.connections import BoundedProtocol
 from app.db import migrate
 from app.db.integrity import quick_check
 from app.db.lock import lock_data_dir
@@ -174,6 +175,8 @@ def run(settings: Settings) -> NoReturn:
             log_config=None,
             access_log=False,
             lifespan="off",
+            http=BoundedProtocol,
+            timeout_keep_alive=settings.keep_alive,  # type: ignore[arg-type]  # a float does
             timeout_graceful_shutdown=_DRAIN_SECONDS,
             server_header=False,
         )

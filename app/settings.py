@@ -105,6 +105,9 @@ class Settings(BaseSettings):
         description="how long such a pass waits for more rows; 0: it takes what came while the "
         "one before was computed",
     )
+    keep_alive: float = Field(
+        75, gt=0, description="seconds after which a connection that rests is closed"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 
