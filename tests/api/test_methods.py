@@ -167,7 +167,7 @@ def test_downloads_have_ranges_and_strong_etags(server: Server, job: str) -> Non
             assert known.headers["etag"] == etag
         other = server.client.get(path, headers={"If-None-Match": f'"x{etag[1:]}'})
         assert other.status_code == 200
-        for broken in ('"', '"a" "b"', ",", 'a"b'):
+        for broken in ('"', '"a" "b"', 'a"b'):
             refused = server.client.get(path, headers={"If-None-Match": broken})
             body = problem(refused, 422, "invalid_request")
             assert body["errors"][0]["pointer"] == "/If-None-Match"

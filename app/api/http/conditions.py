@@ -6,7 +6,7 @@ from fastapi import Request
 
 from app.errors import InvalidRequest
 
-_TAGS = re.compile(r'\s*(?:(?:W/)?"([^"]*)"|([^\s",]+))\s*(?:,|$)')
+_TAGS = re.compile(r'\s*(?:(?:W/)?"([^"]*)"|([^\s",]*))\s*(?:,|$)')
 """One tag of a list; unquoted ones are taken as what they mean."""
 
 
@@ -17,7 +17,7 @@ def entity_tags(header: str, pointer: str) -> frozenset[str]:
     """
     tags: list[str] = []
     at = 0
-    while at < len(header) or not tags:
+    while at < len(header):
         match = _TAGS.match(header, at)
         if match is None:
             raise InvalidRequest.at(
@@ -25,7 +25,7 @@ def entity_tags(header: str, pointer: str) -> frozenset[str]:
             )
         tags.append(match[1] if match[1] is not None else match[2])
         at = match.end()
-    return frozenset(tags)
+    return frozenset(filter(None, tags))
 
 
 def none_match(request: Request, etag: str) -> bool:

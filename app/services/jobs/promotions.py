@@ -1,7 +1,10 @@
 """Checkpoints made model versions: what predicting needs of one is copied, then a row made."""
 
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.db.models import Checkpoint, Job, ModelVersion
@@ -9,7 +12,7 @@ from app.errors import ArtifactCorrupt, Unavailable
 from app.ids import new_id, refuse_id_as_name
 from app.ml.finite import finite_values
 from app.ml.inference import card as cards
-from app.ml.inference.card import Card
+from app.ml.inference.card import WEIGHTS, Card
 from app.runtime import artifacts
 from app.runtime.context import Context
 from app.services.jobs import checkpoints, history, jobs
@@ -43,13 +46,10 @@ def promote(
         with context.signals.models_changing(), context.database.write() as session:
             job = jobs.find(session, job_id)
             checkpoints.find(session, job_id, checkpoint_id)  # else it has just been deleted
-            # of the whole epoch, also where the checkpoint was written in its middle
-            recorded = history.of_epoch(session, job_id, checkpoint.epoch)
-            best = {"epoch": checkpoint.epoch, **finite_values(recorded)}
             result = Result(
                 id=model_id,
                 features=_features(card),
-                metrics={"best": best, "test": None, "baseline": None},
+                metrics=_metrics(context, session, checkpoint, model_id),
                 parameters=parameters,
                 versions=card.versions,
                 checkpoint_id=checkpoint_id,
@@ -62,6 +62,24 @@ def promote(
             context.storage.remove("models", model_id)
         raise
     return version
+
+
+def _metrics(
+    context: Context, session: Session, checkpoint: Checkpoint, model_id: str
+) -> dict[str, Any]:
+    """Return what is known of the weights: all that the job measured where they are those of its
+    result, else the losses of their epoch."""
+    result = ModelVersion.job_id == checkpoint.job_id, ModelVersion.checkpoint_id.is_(None)
+    own = session.scalars(select(ModelVersion).where(*result)).first()
+    if own is not None:
+        with suppress(ArtifactCorrupt):
+            hashes = {context.storage.file("models", id_, WEIGHTS)[1] for id_ in (own.id, model_id)}
+            if len(hashes) == 1:
+                return {**own.metrics}
+    # of the whole epoch, also where the checkpoint was written in its middle
+    recorded = history.of_epoch(session, checkpoint.job_id, checkpoint.epoch)
+    best = {"epoch": checkpoint.epoch, **finite_values(recorded)}
+    return {"best": best, "test": None, "baseline": None}
 
 
 def _copy(context: Context, job: Job, checkpoint: Checkpoint, model_id: str) -> None:
