@@ -1,7 +1,7 @@
 """What routes depend on: the parts of the application, and parameters that several of them have."""
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 from fastapi import Depends, Header, Query, Request
 
@@ -59,35 +59,42 @@ AscendingDep = Annotated[Paging, Depends(_ascending)]
 """Paging of what is listed by name."""
 
 
-async def _filtered(
-    request: Request,
-    paging: PagingDep,
-    sort: Annotated[
-        Literal["created_at", "-created_at", "name", "-name", "status", "-status"] | None,
-        Query(description="a minus: from the largest; left out: by created_at, as `order` says"),
-    ] = None,
-) -> Paging:
-    pairs = tuple(
-        (key[len("metadata[") : -1], value)
-        for key, value in request.query_params.multi_items()
-        if key.startswith("metadata[") and key.endswith("]")
-    )
-    return replace(paging, metadata=pairs, sort=sort)
+def _filtered(sorts: Any) -> Any:
+    """Return the dependency of a list of resources that clients describe, and its ``sorts``."""
+
+    async def filtered(
+        request: Request,
+        paging: PagingDep,
+        sort: Annotated[
+            sorts | None,
+            Query(description="a minus: from the largest; left out: as `order` says, by time"),
+        ] = None,
+    ) -> Paging:
+        pairs = tuple(
+            (key[len("metadata[") : -1], value)
+            for key, value in request.query_params.multi_items()
+            if key.startswith("metadata[") and key.endswith("]")
+        )
+        return replace(paging, metadata=pairs, sort=sort)
+
+    return filtered
 
 
-FilteredDep = Annotated[Paging, Depends(_filtered)]
-"""Paging of resources that clients describe: ``metadata[k]=v`` filters them too."""
+_ByTime = Literal["created_at", "-created_at"]
+VersionsDep = Annotated[Paging, Depends(_filtered(_ByTime))]
+JobsDep = Annotated[Paging, Depends(_filtered(_ByTime | Literal["status", "-status"]))]
+_ByName = Annotated[Paging, Depends(_filtered(_ByTime | Literal["name", "-name"]))]
 
 
 async def _named(
-    paging: FilteredDep,
+    paging: _ByName,
     name: Annotated[str | None, Query(description="only the one of this name")] = None,
 ) -> Paging:
     return replace(paging, name=name)
 
 
 NamedDep = Annotated[Paging, Depends(_named)]
-"""The same of resources that clients name."""
+"""Paging of resources that clients name."""
 
 
 @dataclass(frozen=True)

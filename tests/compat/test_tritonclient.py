@@ -126,7 +126,7 @@ def test_one_tensor_of_numbers(
 
 
 @pytest.mark.parametrize(
-    "name", ["input", "input-0", "INPUT__0", "inputs", "x", "data", "features"]
+    "name", ["input", "input-0", "INPUT__0", "inputs", "x", "data", "features", "args_0", "payload"]
 )
 def test_other_names_of_the_only_tensor(models: Zoo, client: Any, name: str) -> None:
     answer = client.infer("numbers", [tensor(name, VALUES)])

@@ -22,6 +22,11 @@ _BEARER: Json = {
     "description": "the key in FITSERVE_API_KEY; without one the server listens on loopback only "
     "and wants none",
 }
+_HEADERS: dict[str, Json] = {
+    "idempotency-key": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+    "prefer": {"type": "string", "examples": ["wait=30"]},
+}
+_ALIAS = "^(?=.*[A-Za-z._-])[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _METHODS = ("get", "put", "post", "delete", "patch")
 
 
@@ -54,7 +59,11 @@ def _complete(document: Json) -> None:
             operation["security"] = []
         for parameter in operation.get("parameters", []):
             if parameter["in"] == "header":  # may come on several lines; one has room for all
-                parameter["schema"] = {"type": "string"}
+                parameter["schema"] = _HEADERS.get(parameter["name"].lower(), {"type": "string"})
+            elif parameter["name"] == "wait":
+                parameter["schema"] = {"type": "number", "minimum": 0}
+            elif parameter["name"] == "alias":
+                parameter["schema"] = {"type": "string", "pattern": _ALIAS}
         if (name := operation["operationId"]) in EXAMPLES:
             content = operation["requestBody"]["content"]["application/json"]
             content["examples"] = EXAMPLES[name]

@@ -23,7 +23,7 @@ _TENSOR = {
         "datatype": {"type": "string"},
         "shape": {"type": "array", "items": {"type": "integer"}},
         "data": {"type": "array", "items": {}},
-        "parameters": {"type": "object"},
+        "parameters": {"type": ["object", "null"]},
     },
 }
 
@@ -85,8 +85,8 @@ _INFER = (
             "Tensors by name.",
             id={"type": "string"},
             inputs={"type": "array", "items": _TENSOR},
-            outputs={"type": "array", "items": {"type": "object"}},
-            parameters={"type": "object"},
+            outputs={"type": ["array", "null"], "items": {"type": "object"}},
+            parameters={"type": ["object", "null"]},
         ),
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
     },

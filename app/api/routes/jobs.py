@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from app.api.deps import ContextDep, FilteredDep, JobStreamsDep, RowWindowDep
+from app.api.deps import ContextDep, JobsDep, JobStreamsDep, RowWindowDep
 from app.api.http.idempotency import IdempotentRequestDep, canonical_json
 from app.api.http.json_route import StrictJSONRoute
 from app.api.http.responses import json_response
@@ -99,7 +99,7 @@ def _read(context: Context, job_id: str) -> JobOut:
 @router.get("")
 def list_jobs(
     context: ContextDep,
-    paging: FilteredDep,
+    paging: JobsDep,
     status: JobStatus | None = None,
     dataset: Annotated[str | None, Query(description="id or name")] = None,
     model: Annotated[str | None, Query(description="name of the model they register")] = None,
@@ -118,7 +118,9 @@ async def get_job(
     response: Response,
     context: ContextDep,
     streams: JobStreamsDep,
-    wait: Annotated[str | None, Query(description="seconds to wait for the end")] = None,
+    wait: Annotated[
+        str | None, Query(description="seconds to wait for the end; at most 60")
+    ] = None,
 ) -> JobOut:
     """One job; ``wait=N`` answers when it has ended, or after N seconds."""
     seconds = parse_wait(wait, "/wait") if wait is not None else 0.0

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.api.deps import ContextDep, FilteredDep, NamedDep, PredictorsDep
+from app.api.deps import ContextDep, NamedDep, PredictorsDep, VersionsDep
 from app.api.downloads import DOWNLOAD, safetensors_response
 from app.api.schemas.models import Layer, ModelList, ModelOut, Parameter, ParametersOut, SummaryOut
 from app.db.models import ModelVersion
@@ -55,7 +55,7 @@ def delete_model(ref: str, context: ContextDep) -> None:
 
 
 @router.get("/{name}/versions")
-def list_model_versions(name: str, context: ContextDep, paging: FilteredDep) -> ModelList:
+def list_model_versions(name: str, context: ContextDep, paging: VersionsDep) -> ModelList:
     """Newest first."""
     with context.database.read() as session:
         page = versions.of_model(session, name, paging)

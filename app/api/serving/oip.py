@@ -146,7 +146,9 @@ def _split(body: bytes, json_length: str, max_json_bytes: int) -> tuple[dict[str
 def _matrix(model: LoadedModel, tensors: list[Tensor], max_rows: int) -> "Matrix":
     predictor = model.predictor
     first, names = tensors[0], predictor.row.names
-    alone = len(tensors) == 1 and first.name not in names and _ALSO_INPUT.fullmatch(first.name)
+    wide = len(first.shape) == 2 and first.shape[1] == len(names)
+    meant = wide or _ALSO_INPUT.fullmatch(first.name)  # whatever its name, if its width fits
+    alone = len(tensors) == 1 and first.name not in names and meant
     if alone and all(feature.type == "number" for feature in predictor.features):
         return _numbers(model, first, max_rows)
     types = predictor.types
@@ -232,10 +234,12 @@ def _requested_outputs(model: LoadedModel, document: dict[str, Any]) -> dict[str
     binary = _parameters(document, "").get("binary_data_output") is True
     known = _output_names(model)
     outputs = document.get("outputs")
+    if not isinstance(outputs, list | None):
+        raise InvalidRequest.at("/outputs", "'outputs' should be a list of objects with a name")
     if not outputs:
         return dict.fromkeys(known, binary)
     requested: dict[str, bool] = {}
-    for i, output in enumerate(outputs if isinstance(outputs, list) else [outputs]):
+    for i, output in enumerate(outputs):
         pointer = f"/outputs/{i}"
         name = output.get("name") if isinstance(output, dict) else None
         if not isinstance(name, str) or name not in known:
@@ -253,7 +257,9 @@ def _requested_outputs(model: LoadedModel, document: dict[str, Any]) -> dict[str
 
 
 def _parameters(holder: dict[str, Any], pointer: str) -> dict[str, Any]:
-    parameters = holder.get("parameters") or {}
+    parameters = holder.get("parameters")
+    if parameters is None:
+        return {}
     if not isinstance(parameters, dict):
         raise InvalidRequest.at(f"{pointer}/parameters", "'parameters' should be an object")
     return parameters

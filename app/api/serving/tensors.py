@@ -74,8 +74,10 @@ def _read_tensor(item: Any, pointer: str, binary: memoryview) -> tuple[Tensor, i
         raise InvalidRequest.at(
             f"{pointer}/shape", "a shape is a list of whole numbers, like [2, 8]"
         )
-    parameters = item.get("parameters") or {}
-    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    parameters = item.get("parameters")
+    if not isinstance(parameters, dict | None):
+        raise InvalidRequest.at(f"{pointer}/parameters", "'parameters' should be an object")
+    size = parameters.get("binary_data_size") if parameters else None
     if size is None:
         values, used = _of_json(item.get("data"), datatype, prod(shape), f"{pointer}/data"), 0
     else:
