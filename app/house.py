@@ -15,6 +15,7 @@ from typing import NoReturn, Self
 import uvicorn
 
 from app import logs
+from app.access_log import AccessLog
 from app.api.app import create_app
 from app.api.http.connections import BoundedProtocol
 from app.db import migrate
@@ -170,8 +171,10 @@ def run(settings: Settings) -> NoReturn:
             else (f"http://{settings.host}:{port}")
         )
         house = stack.enter_context(_Process(settings, f"fitserve, process {os.getpid()}, {where}"))
+        wanted = settings.access_log and logs.is_enabled(logging.INFO)
+        access = AccessLog(settings.log_format) if wanted else None
         config = uvicorn.Config(
-            create_app(house.context, house.worker_alive),
+            create_app(house.context, house.worker_alive, access),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -189,6 +192,8 @@ def run(settings: Settings) -> NoReturn:
         _Server(config, house.context, house.release).run(sockets=[listener])
     # All is put away. The interpreter's own end would take torch apart, for seconds on a busy
     # machine, and with it the timer that promises an end.
+    if access is not None:
+        access.flush()
     logging.shutdown()
     os._exit(0)
 

@@ -108,6 +108,7 @@ class Settings(BaseSettings):
     keep_alive: float = Field(
         75, gt=0, description="seconds after which a connection that rests is closed"
     )
+    access_log: bool = Field(True, description="a line for each request; or off")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 

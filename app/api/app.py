@@ -8,6 +8,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 from app import __version__
+from app.access_log import AccessLog
 from app.api import openapi
 from app.api.http import idempotency, problems
 from app.api.http.gate import Gate
@@ -69,12 +70,15 @@ def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
     return api
 
 
-def create_app(context: Context, worker_alive: Callable[[], bool]) -> ASGIApp:
-    """Return the whole application as uvicorn serves it."""
+def create_app(
+    context: Context, worker_alive: Callable[[], bool], access: AccessLog | None = None
+) -> ASGIApp:
+    """Return the whole application as uvicorn serves it; requests are noted in ``access``."""
     api = create_api(context, worker_alive)
     serving = Serving(api, Engine(context, api.state.models, api.state.uploads))
 
     def allowed(path: str) -> list[str]:
         return serving.allowed(path) or api.state.allowed(path)
 
-    return Observe(Gate(Methods(serving, allowed), context.settings), api.state.metrics)
+    gate = Gate(Methods(serving, allowed), context.settings)
+    return Observe(gate, api.state.metrics, access)

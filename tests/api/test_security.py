@@ -7,6 +7,28 @@ import pytest
 
 from tests.support.server import Server, problem
 
+
+def test_every_answer_has_its_headers(server: Server) -> None:
+    for path in (
+        "/livez",
+        "/docs",
+        "/nothing",
+        "/v1/datasets",
+        "/openapi.json",
+        "/v2",
+        "/invocations",
+    ):
+        for method in ("GET", "HEAD", "OPTIONS", "POST"):
+            headers = server.client.request(method, path).headers
+            assert headers["x-content-type-options"] == "nosniff", path
+            assert headers["referrer-policy"] == "no-referrer"
+            policy = headers["content-security-policy"]
+            assert "frame-ancestors 'none'" in policy
+            assert ("default-src 'none'" in policy) == (path != "/docs")
+    plot = server.client.get("/v1/datasets/line/plots/histogram.svg?x=x")
+    assert "sandbox" in plot.headers["content-security-policy"]
+
+
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 PATHS = ["/livez", "/v1/datasets", "/docs", "/openapi.json", "/metrics", "/nothing"]
 

@@ -1,7 +1,6 @@
 """The outermost ASGI layer: an id for every request, one log line, and its metrics."""
 
 import asyncio
-import logging
 import re
 import time
 from collections.abc import Iterable
@@ -10,6 +9,7 @@ from random import getrandbits
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
+from app.access_log import AccessLog
 from app.api.http import problems
 from app.api.http.prometheus import Metrics
 from app.errors import ShuttingDown
@@ -17,15 +17,33 @@ from app.errors import ShuttingDown
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
-log = logs.get("http")
+_SAFE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
+_NO_PAGE = [
+    *_SAFE,
+    (
+        b"content-security-policy",
+        b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox",
+    ),
+]
+"""Nothing here is a page: a picture (an SVG has styles) or a file opened by itself runs nothing."""
+_PAGES = ("/docs", "/static-offline-docs")
+_PAGE = [
+    *_SAFE,
+    (
+        b"content-security-policy",
+        b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+        b"img-src 'self' data:; frame-ancestors 'none'",
+    ),
+]
 
 
 class Observe:
     """Wraps the whole application, so that refused and failed requests are logged too."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, access: AccessLog | None) -> None:
         self._app = app
         self._metrics = metrics
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -45,7 +63,11 @@ class Observe:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                headers = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id.encode()),
+                    *(_PAGE if scope["path"].startswith(_PAGES) else _NO_PAGE),
+                ]
                 if unread:  # or a body without an end would be read for ever after its refusal
                     headers.append((b"connection", b"close"))
                 message["headers"] = headers
@@ -62,16 +84,15 @@ class Observe:
             if status == 0:
                 raise
         finally:
-            self._report(scope, status, time.perf_counter() - started)
+            self._report(scope, status, time.perf_counter() - started, request_id)
             logs.request_id.reset(token)
 
-    def _report(self, scope: Scope, status: int, seconds: float) -> None:
+    def _report(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.observe(method, route, status, seconds)
-        if logs.is_enabled(logging.INFO):
-            path, ms = scope["path"][:200], round(seconds * 1000, 2)
-            log.info("request", method=method, path=path, status=status, ms=ms)
+        if self._access is not None:
+            self._access.add(method, scope["path"][:200], status, seconds, request_id)
 
 
 def _id_and_body(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, bool]:
