@@ -9,6 +9,9 @@
     │   ├── InvalidData           the table itself is wrong
     │   ├── IdempotencyKeyReused
     │   ├── TooLarge
+    │   │   ├── RequestLineTooLong
+    │   │   └── HeadersTooLarge
+    │   ├── RequestTimeout        the request came too slowly
     │   └── UnsupportedMediaType
     ├── AccessDenied
     │   ├── Unauthorized
@@ -23,7 +26,8 @@
     │   ├── IdempotencyInProgress
     │   ├── NotReady
     │   ├── PreconditionFailed    If-Match or If-None-Match
-    │   └── QueueFull
+    │   ├── QueueFull
+    │   └── TooManyRequests       of one kind at once
     ├── ServiceError              ours to mend
     │   ├── Unavailable
     │   ├── ShuttingDown
@@ -106,6 +110,20 @@ class TooLarge(InvalidInput):
     """The input is larger than a limit allows."""
 
     code = "too_large"
+
+
+class RequestLineTooLong(TooLarge):
+    """The request's line is longer than a limit allows."""
+
+
+class HeadersTooLarge(TooLarge):
+    """The request's headers are larger than a limit allows."""
+
+
+class RequestTimeout(InvalidInput):
+    """The request came too slowly."""
+
+    code = "timeout"
 
 
 class UnsupportedMediaType(InvalidInput):
@@ -196,6 +214,12 @@ class QueueFull(Conflict):
     """Too many jobs are waiting."""
 
     code = "queue_full"
+
+
+class TooManyRequests(Conflict):
+    """As many requests of this kind as there may be are being answered."""
+
+    code = "too_many_requests"
 
 
 class ServiceError(FitserveError):

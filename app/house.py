@@ -1,7 +1,8 @@
 """Putting the house together: one process that answers HTTP and trains in children."""
 
-import logging
+import asyncio
 import os
+import resource
 import signal
 import socket
 import tempfile
@@ -16,6 +17,7 @@ import uvicorn
 
 from app import logs
 from app.api.app import create_app
+from app.api.http.connection import Connection, close_slow
 from app.db import migrate
 from app.db.integrity import quick_check
 from app.db.lock import lock_data_dir
@@ -42,6 +44,10 @@ _NOTICE_SECONDS = 1.0
 """How long requests are still answered after SIGTERM, so that a balancer sees /readyz turn."""
 _LAST_RESORT_SECONDS = 6.8
 """After SIGTERM; then the process ends whatever still holds it."""
+_OPEN_FILES = 65_536
+"""Most of them are connections; many systems allow 1,024 unless asked."""
+_LOG_SECONDS = 0.5
+"""How long the last lines of the log may take."""
 
 log = logs.get("serve")
 
@@ -128,6 +134,12 @@ class _Server(uvicorn.Server):
         self._context = context
         self._release = release
 
+    async def on_tick(self, counter: int) -> bool:
+        """Look at all connections once a second, and ten times whether it is time to end."""
+        if counter % 10 == 0:
+            close_slow(self.server_state.connections, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop on a first signal; end at once on a second."""
         if self._context.stopping.is_set():
@@ -136,7 +148,7 @@ class _Server(uvicorn.Server):
         # not from inside the handler: it may have interrupted a thread that holds the same lock
         notice = 0.0 if sig == signal.SIGINT else _NOTICE_SECONDS
         threading.Thread(target=self._wind_down, args=[notice], daemon=True).start()
-        last_resort = threading.Timer(_LAST_RESORT_SECONDS, os._exit, [0])  # a thread may be busy
+        last_resort = threading.Timer(_LAST_RESORT_SECONDS, _end)  # a thread may be busy
         last_resort.daemon = True
         last_resort.start()
 
@@ -171,6 +183,8 @@ def run(settings: Settings) -> NoReturn:
         house = stack.enter_context(_Process(settings, f"fitserve, process {os.getpid()}, {where}"))
         config = uvicorn.Config(
             create_app(house.context, house.worker_alive),
+            http=Connection,
+            timeout_keep_alive=settings.keep_alive,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -181,12 +195,25 @@ def run(settings: Settings) -> NoReturn:
         house.start()
         threading.Thread(target=_import_torch, args=[house.context], daemon=True).start()
         threading.Thread(target=house.context.parsers.prepare, daemon=True).start()
+        _allow_open_files()
         _warn_without_default_model(house.context)
         log.info("listening", url=where, data=str(house.context.storage.root))
         _Server(config, house.context, house.release).run(sockets=[listener])
     # All is put away. The interpreter's own end would take torch apart, for seconds on a busy
     # machine, and with it the timer that promises an end.
-    logging.shutdown()
+    _end()
+
+
+def _allow_open_files() -> None:
+    """Allow as many open files, connections among them, as the system lets us have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _end() -> NoReturn:
+    logs.flush(_LOG_SECONDS)
     os._exit(0)
 
 
@@ -220,7 +247,7 @@ class _Process:
     """What serving and working share: data, executor, worker and housekeeper of this process."""
 
     def __init__(self, settings: Settings, holder: str) -> None:
-        logs.configure(settings.log_level, settings.log_format)
+        logs.configure(settings.log_level, settings.log_format, requests=settings.access_log)
         for name in unknown_settings():
             log.warning("unknown setting ignored", name=name)
         self._settings, self._holder = settings, holder

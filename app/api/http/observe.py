@@ -1,7 +1,6 @@
 """The outermost ASGI layer: an id for every request, one log line, and its metrics."""
 
 import asyncio
-import logging
 import re
 import time
 from collections.abc import Iterable
@@ -11,13 +10,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
 from app.api.http import problems
+from app.api.http.connection import require_readable
 from app.api.http.prometheus import Metrics
 from app.errors import ShuttingDown
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-
-log = logs.get("http")
 
 
 class Observe:
@@ -37,7 +35,9 @@ class Observe:
 
         async def receive_to_the_end() -> Message:
             nonlocal unread
+            require_readable(scope)
             message = await receive()
+            require_readable(scope)
             unread = unread and bool(message.get("more_body"))
             return message
 
@@ -62,16 +62,14 @@ class Observe:
             if status == 0:
                 raise
         finally:
-            self._report(scope, status, time.perf_counter() - started)
+            self._report(scope, status, time.perf_counter() - started, request_id)
             logs.request_id.reset(token)
 
-    def _report(self, scope: Scope, status: int, seconds: float) -> None:
+    def _report(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.observe(method, route, status, seconds)
-        if logs.is_enabled(logging.INFO):
-            path, ms = scope["path"][:200], round(seconds * 1000, 2)
-            log.info("request", method=method, path=path, status=status, ms=ms)
+        logs.access.write(method, scope["path"], status, seconds, request_id)
 
 
 def _id_and_body(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, bool]:
