@@ -1,0 +1,187 @@
+"""What must not keep anybody else waiting: slow senders, a lock, a log, and answers."""
+
+import json
+import socket
+import sqlite3
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.server import PATIENCE, QUICK_JOB, Server, problem
+from tests.support.soak import rounds, soak_only
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with one model, whose idle connections are soon closed."""
+    folder = tmp_path_factory.mktemp("pressure") / "data"
+    with Server(folder, FITSERVE_KEEP_ALIVE="2", FITSERVE_LOG_FORMAT="json") as running:
+        running.line()
+        running.train(**QUICK_JOB, register_as="line")
+        yield running
+
+
+class Crowd:
+    """Connections that say something once and then are asked for little."""
+
+    def __init__(self, server: Server, count: int, said: bytes) -> None:
+        self.sockets = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(count)]
+        for each in self.sockets:
+            each.settimeout(PATIENCE)
+            each.sendall(said)
+
+    def drip(self, more: bytes) -> None:
+        for each in self.sockets:
+            try:
+                each.sendall(more)
+            except ConnectionError:
+                continue
+
+    def answers(self) -> list[bytes]:
+        """What each was answered until its connection ended."""
+        return [_to_the_end(each) for each in self.sockets]
+
+    def close(self) -> None:
+        for each in self.sockets:
+            each.close()
+
+
+def _to_the_end(connection: socket.socket) -> bytes:
+    text = b""
+    try:
+        while piece := connection.recv(65_536):
+            text += piece
+    except ConnectionError:
+        pass
+    return text
+
+
+def predicts(server: Server) -> None:
+    """Somebody else is served."""
+    server.ok("POST", "/v1/models/line/predict", json={"rows": [{"x": 0.5}]})
+    assert server.client.get("/livez").status_code == 200
+
+
+# ---------------------------------------------------------------- before the application
+
+
+def test_who_says_nothing_is_closed_after_the_setting(server: Server) -> None:
+    with closing(Crowd(server, rounds(30, 300), b"")) as silent:
+        predicts(server)
+        assert set(silent.answers()) == {b""}
+
+
+def test_a_header_of_40_mib_is_refused_and_not_kept(server: Server) -> None:
+    process = psutil.Process(server.process.pid)
+    before = process.memory_info().rss
+    for begins, status in ((b"GET /?", b"414"), (b"GET / HTTP/1.1\r\na: ", b"431")):
+        with closing(Crowd(server, 3, begins)) as crowd:
+            for _ in range(40):
+                crowd.drip(b"v" * MIB)
+            assert all(b"problem+json" in text for text in crowd.answers() if text)
+        assert server.logged(f'"status":{status.decode()}')
+    predicts(server)
+    assert process.memory_info().rss - before < 32 * MIB
+
+
+@soak_only
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"GET /livez HTTP/1.1\r\nhost: 127.0.0.1\r\nx: ",
+        b"POST /v1/datasets HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: text/csv\r\n"
+        b"idempotency-key: dripped\r\ncontent-length: 1000000\r\n\r\n",
+    ],
+    ids=["headers", "bodies"],
+)
+def test_who_drips_is_told_408_in_time(server: Server, said: bytes) -> None:
+    with closing(Crowd(server, 300, said)) as crowd:
+        until = time.monotonic() + 75
+        while time.monotonic() < until:
+            crowd.drip(b"a")
+            predicts(server)
+            time.sleep(1)
+        answers = [text for text in crowd.answers() if text]
+        assert sum(b" 408 " in text for text in answers) == (300 if b"GET" in said else 1)
+    headers = {"Content-Type": "text/csv", "Idempotency-Key": "dripped"}
+    server.ok("POST", "/v1/datasets", content=b"a,b\n1,2\n", headers=headers)
+
+
+def test_a_key_whose_sender_left_is_free_again(server: Server) -> None:
+    said = (
+        b"POST /v1/jobs HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+        b"idempotency-key: left\r\ncontent-length: 1000\r\n\r\n{"
+    )
+    with closing(Crowd(server, 1, said)):
+        predicts(server)
+    server.ok("POST", "/v1/jobs", json=QUICK_JOB, headers={"Idempotency-Key": "left"})
+
+
+# ---------------------------------------------------------------- a lock
+
+
+def test_another_process_that_holds_sqlite_s_lock_keeps_nobody_from_reading(
+    server: Server,
+) -> None:
+    job = {**QUICK_JOB, "dataset": "line"}
+    path = server.data_dir / "fitserve.db"
+    many = rounds(60, 300)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other, ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(many))
+        other.execute("BEGIN IMMEDIATE")
+        writes = [pool.submit(server.client.post, "/v1/jobs", json=job) for _ in range(many)]
+        until = time.monotonic() + rounds(2, 50)
+        while time.monotonic() < until:
+            assert server.client.get("/readyz").status_code == 200
+            assert server.client.get("/v1/jobs").status_code == 200
+            predicts(server)
+        waiting = [write for write in writes if not write.done()]
+        assert len(waiting) <= 1  # one of them goes on trying
+        for write in writes:
+            if write.done():
+                refused = problem(write.result(), 503, "unavailable")
+                assert "lock" in refused["detail"]
+                assert int(write.result().headers["retry-after"]) > 0
+        other.execute("ROLLBACK")
+        for write in waiting:
+            assert write.result().status_code in (202, 503)
+    server.train(**job)
+    assert '"status":500' not in server.log.read_text()
+
+
+# ---------------------------------------------------------------- the log
+
+
+def _ids(lines: list[str], style: str) -> list[str]:
+    if style == "json":
+        parsed = [json.loads(line) for line in lines]
+        assert {p["event"] for p in parsed} == {"request"}
+        return [p["request_id"] for p in parsed]
+    return [line.rpartition("request_id=")[2] for line in lines]
+
+
+@pytest.mark.parametrize("style", ["console", "json", "off"])
+def test_every_request_has_its_line_when_the_server_ends(data_dir: Path, style: str) -> None:
+    name, value = ("ACCESS_LOG", "off") if style == "off" else ("LOG_FORMAT", style)
+    with Server(data_dir, fresh=False, **{f"FITSERVE_{name}": value}) as server:
+        ids = [f"request-{i}" for i in range(rounds(400, 5000))]
+        for name in ids:
+            server.client.get("/livez", headers={"X-Request-Id": name})
+        odd = server.client.get("/odd%0Apath%20%1b[31m", headers={"X-Request-Id": "odd"})
+        assert odd.status_code == 404
+        assert server.terminate()[0] == 0
+        lines = [line for line in server.log.read_text().splitlines() if "request_id" in line]
+    if style == "off":
+        assert not lines
+        return
+    found = [name for name in _ids(lines, style) if name in {*ids, "odd"}]
+    assert found == [*ids, "odd"]
+    assert "\x1b[31m" not in "".join(lines)
+    assert all("200" in line and "/livez" in line for line in lines if "request-" in line)
