@@ -25,6 +25,7 @@ from app.db.session import Database
 from app.errors import ConfigurationError, NotFound, ServiceError
 from app.executors.local import LocalExecutor
 from app.executors.parsers import Parsers
+from app.executors.plotters import Plotters
 from app.maintenance.housekeeper import Housekeeper
 from app.runtime import health, identity
 from app.runtime.context import Context
@@ -44,6 +45,8 @@ _NOTICE_SECONDS = 1.0
 """How long requests are still answered after SIGTERM, so that a balancer sees /readyz turn."""
 _LAST_RESORT_SECONDS = 6.8
 """After SIGTERM; then the process ends whatever still holds it."""
+_PLOTTERS_SECONDS = 10.0
+"""After the start, when matplotlib is imported: somebody may want a plot soon."""
 _OPEN_FILES = 65_536
 """Most of them are connections; many systems allow 1,024 unless asked."""
 _LOG_SECONDS = 0.5
@@ -195,6 +198,9 @@ def run(settings: Settings) -> NoReturn:
         house.start()
         threading.Thread(target=_import_torch, args=[house.context], daemon=True).start()
         threading.Thread(target=house.context.parsers.prepare, daemon=True).start()
+        soon = threading.Timer(_PLOTTERS_SECONDS, house.context.plotters.prepare)
+        soon.daemon = True
+        soon.start()
         _allow_open_files()
         _warn_without_default_model(house.context)
         log.info("listening", url=where, data=str(house.context.storage.root))
@@ -265,6 +271,8 @@ class _Process:
             settings = self._settings
             parsers = Parsers(settings.parse_memory_bytes, settings.parse_seconds, stopping.is_set)
             stack.callback(parsers.close)
+            plotters = Plotters()
+            stack.callback(plotters.close)
             signals = Signals()
             if settings.postgres_url is not None:
                 from app.runtime.postgres_signals import PostgresSignals
@@ -272,7 +280,9 @@ class _Process:
                 signals = postgres_signals = PostgresSignals(settings.postgres_url)
                 postgres_signals.start()
                 stack.callback(postgres_signals.close)
-            self.context = Context(settings, storage, database, parsers, signals, stopping)
+            self.context = Context(
+                settings, storage, database, parsers, plotters, signals, stopping
+            )
             self._housekeeper = Housekeeper(self.context)
             if executor is not None:
                 self._worker = Worker(self.context, executor, self._housekeeper.lease)

@@ -15,6 +15,7 @@ from app.api.http.observe import Observe
 from app.api.http.prometheus import Metrics
 from app.api.http.query import refuse_unknown_parameters
 from app.api.job_streams import JobStreams
+from app.api.pictures import Pictures
 from app.api.routes import (
     datasets,
     dialects,
@@ -53,6 +54,7 @@ def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
     api.state.predictors = Predictors(context.storage, context.settings.model_cache_bytes)
     api.state.models = ModelResolver(context, api.state.predictors)
     api.state.uploads = Uploads(context)
+    api.state.pictures = Pictures(context.plotters)
     api.state.metrics = Metrics(context)
     api.state.streams = JobStreams(context)
     api.state.worker_alive = worker_alive

@@ -185,3 +185,77 @@ def test_every_request_has_its_line_when_the_server_ends(data_dir: Path, style: 
     assert found == [*ids, "odd"]
     assert "\x1b[31m" not in "".join(lines)
     assert all("200" in line and "/livez" in line for line in lines if "request-" in line)
+
+
+# ---------------------------------------------------------------- plots
+
+
+def _drawn(server: Server) -> float:
+    """CPU seconds of the processes that draw, which are waited for as they end."""
+    (drawing,) = server.forkservers("plotting")
+    times = drawing.cpu_times()
+    return float(times.children_user + times.children_system)
+
+
+def test_a_plot_is_drawn_once_for_all_who_ask(server: Server) -> None:
+    job = server.ok("GET", "/v1/models/line")["job"]
+    path = f"/v1/jobs/{job['id'] if isinstance(job, dict) else job}/plots/residuals.png"
+    server.client.get(path.replace("residuals", "loss"))  # starts what draws
+    before = _drawn(server)
+    first = server.client.get(path.replace("png", "svg"))
+    one = _drawn(server) - before
+    with ThreadPoolExecutor(24) as pool:
+        answers = list(pool.map(server.client.get, [path] * 24))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.content for answer in answers}) == 1
+    assert _drawn(server) - before < one * 6
+    tag = answers[0].headers["etag"]
+    assert tag.startswith('"')
+    assert tag != first.headers["etag"]
+    again = server.client.get(path, headers={"If-None-Match": tag})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_the_plot_of_a_job_that_trains_goes_on_with_it(server: Server) -> None:
+    job = server.start_long_job()
+    path = f"/v1/jobs/{job}/plots/loss.png"
+    tag = server.client.get(path).headers["etag"]
+    done = server.ok("GET", f"/v1/jobs/{job}")["progress"]["epoch"]
+    server.until(job, lambda found: found["progress"]["epoch"] > done)
+    newer = server.client.get(path, headers={"If-None-Match": tag})
+    assert newer.status_code == 200
+    assert newer.headers["etag"] != tag
+    server.ok("POST", f"/v1/jobs/{job}/cancel")
+
+
+@soak_only
+def test_no_more_plots_wait_than_may(server: Server) -> None:
+    columns = {f"c{i}": [float((i * k) % 7) for k in range(20)] for i in range(9)}
+    made = server.ok(
+        "POST", "/v1/datasets", json={"source": {"kind": "inline", "columns": columns}}
+    )
+    pairs = [(x, y) for x in columns for y in columns]
+    path = f"/v1/datasets/{made['id']}/plots/scatter.png"
+
+    def ask(pair: tuple[str, str]) -> int:
+        answer = server.client.get(path, params={"x": pair[0], "y": pair[1]})
+        if answer.status_code == 429:
+            problem(answer, 429, "too_many_requests")
+            assert answer.headers["retry-after"]
+        return answer.status_code
+
+    with ThreadPoolExecutor(len(pairs)) as pool:
+        answers = pool.map(ask, pairs)
+        for _ in range(20):
+            predicts(server)
+        assert set(answers) == {200, 429}
+    assert ask(pairs[-1]) == 200
+
+
+def test_equal_pictures_have_equal_bytes(server: Server, tmp_path: Path) -> None:
+    """What an ETag promises, also where one of them was drawn by another server."""
+    path = "/v1/datasets/line/plots/scatter.svg"
+    first = server.client.get(path)
+    with Server(tmp_path / "data") as other:
+        other.line()
+        assert other.client.get(path).content == first.content

@@ -9,10 +9,11 @@ from fastapi.responses import FileResponse, StreamingResponse
 from app.api.deps import (
     ContextDep,
     PagingDep,
+    PicturesDep,
     RowWindowDep,
     UploadsDep,
 )
-from app.api.downloads import ImageFormat, image_response
+from app.api.downloads import ImageFormat
 from app.api.http.bodies import read_json
 from app.api.http.idempotency import IdempotentRequest, IdempotentRequestDep, canonical_json
 from app.api.http.json_route import StrictJSONRoute
@@ -149,16 +150,18 @@ def get_content(ref: str, request: Request, context: ContextDep) -> Response:
 
 
 @router.get("/{ref}/plots/{plot}.{image}", response_class=Response)
-def get_plot(
+async def get_plot(
     ref: str,
     plot: Literal["scatter", "histogram", "correlation"],
     image: ImageFormat,
+    request: Request,
     context: ContextDep,
+    pictures: PicturesDep,
     x: str | None = None,
     y: str | None = None,
 ) -> Response:
     """Two columns against each other, the values of one, or how numbers go together."""
-    return image_response(plots.draw(context, ref, plot, x, y, image), image)
+    return await pictures.response(request, image, lambda: plots.picture(context, ref, plot, x, y))
 
 
 @router.delete("/{ref}", status_code=204)

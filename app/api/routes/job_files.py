@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 
-from app.api.deps import ContextDep, PredictorsDep
-from app.api.downloads import ImageFormat, image_response, safetensors_response
+from app.api.deps import ContextDep, PicturesDep, PredictorsDep
+from app.api.downloads import ImageFormat, safetensors_response
 from app.api.schemas.jobs import CheckpointList, CheckpointOut
 from app.services.jobs import checkpoints, jobs, plots
 from app.services.jobs.plots import JobPlot
@@ -34,13 +34,17 @@ def download_checkpoint(
 
 
 @router.get("/{job_id}/plots/{plot}.{image}", response_class=Response)
-def get_plot(
+async def get_plot(
     job_id: str,
     plot: JobPlot,
     image: ImageFormat,
+    request: Request,
     context: ContextDep,
+    pictures: PicturesDep,
     predictors: PredictorsDep,
 ) -> Response:
     """``loss`` while it trains, ``data`` from the start; once it succeeded ``predictions``, and
     ``residuals`` of a regression or ``confusion`` of a classification."""
-    return image_response(plots.draw(context, predictors, job_id, plot, image), image)
+    return await pictures.response(
+        request, image, lambda: plots.picture(context, predictors, job_id, plot)
+    )
