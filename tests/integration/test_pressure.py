@@ -9,7 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.support.server import PATIENCE, QUICK_JOB, Server, problem
@@ -259,3 +262,38 @@ def test_equal_pictures_have_equal_bytes(server: Server, tmp_path: Path) -> None
     with Server(tmp_path / "data") as other:
         other.line()
         assert other.client.get(path).content == first.content
+
+
+# ---------------------------------------------------------------- answers
+
+
+def _peak(process: psutil.Process) -> int:
+    """The most memory that a process has had since it was last asked, in bytes."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    Path(f"/proc/{process.pid}/clear_refs").write_text("5")
+    return int(peak.split()[1]) * 1024
+
+
+def test_an_answer_of_rows_is_bounded_and_so_is_what_it_takes(
+    server: Server, tmp_path: Path
+) -> None:
+    wide = pa.table({f"column {i}": np.arange(10_000) / 7 for i in range(rounds(300, 600))})
+    long = pa.table({"n": np.arange(8), "t": ["a" * 7 * MIB] * 8})
+    process = psutil.Process(server.process.pid)
+    for table in (wide, long):
+        path = tmp_path / "table.parquet"
+        pq.write_table(table, path)
+        headers = {"Content-Type": "application/vnd.apache.parquet"}
+        made = server.ok("POST", "/v1/datasets", content=path.read_bytes(), headers=headers)
+        rows = f"/v1/datasets/{made['id']}/rows"
+        server.client.get(rows, params={"limit": "1"})
+        before = process.memory_info().rss
+        _peak(process)
+        refused = server.client.get(rows, params={"limit": "10000"})
+        detail = problem(refused, 413, "too_large")
+        assert detail["errors"][0]["pointer"] == "/limit"
+        assert _peak(process) - before < 64 * MIB
+        few = server.ok("GET", rows, params={"limit": "1", "offset": "5"})
+        assert few["rows"] == table.slice(5, 1).to_pylist()
+        assert few["total"] == table.num_rows
