@@ -11,6 +11,7 @@ from app import __version__
 from app.api import openapi
 from app.api.http import idempotency, problems
 from app.api.http.gate import Gate
+from app.api.http.lanes import Lanes
 from app.api.http.observe import Observe
 from app.api.http.prometheus import Metrics
 from app.api.http.query import refuse_unknown_parameters
@@ -54,7 +55,8 @@ def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
     api.state.predictors = Predictors(context.storage, context.settings.model_cache_bytes)
     api.state.models = ModelResolver(context, api.state.predictors)
     api.state.uploads = Uploads(context)
-    api.state.pictures = Pictures(context.plotters)
+    api.state.lanes = Lanes()
+    api.state.pictures = Pictures(context.plotters, api.state.lanes.plots)
     api.state.metrics = Metrics(context)
     api.state.streams = JobStreams(context)
     api.state.worker_alive = worker_alive

@@ -16,18 +16,13 @@ from app.executors.plotters import Plotters
 from app.ml.drawing import Picture
 
 _KEPT_BYTES = 16 * 1024 * 1024
-_AT_ONCE = 2
-"""Plots that are gathered and drawn at once, each in a thread and then a process."""
-_WAITING = 48
-"""Plots that may wait for that; more are answered 429."""
 
 
 class Pictures:
     """All plots of this process; used in the event loop."""
 
-    def __init__(self, plotters: Plotters) -> None:
-        self._plotters = plotters
-        self._lane = Lane("plots", _AT_ONCE, _WAITING)
+    def __init__(self, plotters: Plotters, lane: Lane) -> None:
+        self._plotters, self._lane = plotters, lane
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._kept_bytes = 0
         self._drawing: dict[str, asyncio.Task[bytes]] = {}
@@ -63,7 +58,8 @@ class Pictures:
 
     async def _draw(self, tag: str, picture: Picture, image: ImageFormat) -> bytes:
         try:
-            content = await self._lane.run(lambda: self._plotters.draw(picture.gather(), image))
+            with self._lane.place():
+                content = await self._lane.run(lambda: self._plotters.draw(picture.gather(), image))
             self._keep(tag, content)
             return content
         finally:

@@ -3,12 +3,15 @@
 import json
 import socket
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
+import httpx
 import numpy as np
 import psutil
 import pyarrow as pa
@@ -35,10 +38,16 @@ class Crowd:
     """Connections that say something once and then are asked for little."""
 
     def __init__(self, server: Server, count: int, said: bytes) -> None:
-        self.sockets = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(count)]
-        for each in self.sockets:
-            each.settimeout(PATIENCE)
-            each.sendall(said)
+        self._port = server.port
+        self.sockets: list[socket.socket] = []
+        for _ in range(count):
+            self.add(said)
+
+    def add(self, said: bytes) -> None:
+        """One more of them."""
+        connection = socket.create_connection(("127.0.0.1", self._port), timeout=PATIENCE)
+        self.sockets.append(connection)
+        connection.sendall(said)
 
     def drip(self, more: bytes) -> None:
         for each in self.sockets:
@@ -297,3 +306,96 @@ def test_an_answer_of_rows_is_bounded_and_so_is_what_it_takes(
         few = server.ok("GET", rows, params={"limit": "1", "offset": "5"})
         assert few["rows"] == table.slice(5, 1).to_pylist()
         assert few["total"] == table.num_rows
+
+
+# ---------------------------------------------------------------- crowds
+
+
+class Meanwhile:
+    """Somebody who predicts and looks whether the server lives, until the block ends."""
+
+    def __init__(self, server: Server) -> None:
+        self._server, self._stop = server, threading.Event()
+        self.seconds: list[float] = []
+        self._thread = threading.Thread(target=self._ask)
+
+    def _ask(self) -> None:
+        body = {"rows": [{"x": 0.5}]}
+        with httpx.Client(base_url=self._server.url, trust_env=False, timeout=PATIENCE) as client:
+            while not self._stop.is_set():
+                for ask in (
+                    partial(client.get, "/livez"),
+                    partial(client.post, "/v1/models/line/predict", json=body),
+                ):
+                    started = time.monotonic()
+                    assert ask().status_code == 200
+                    self.seconds.append(time.monotonic() - started)
+                time.sleep(0.01)
+
+    def __enter__(self) -> "Meanwhile":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        assert self.seconds
+        slowest = sorted(self.seconds)
+        print(f"{len(slowest)} requests, p99 {slowest[len(slowest) * 99 // 100]:.3f} s")
+
+
+def _get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n".encode()
+
+
+def _head(connection: socket.socket) -> bytes:
+    """The start of an answer, of which no more is taken."""
+    return connection.recv(12)
+
+
+def test_downloads_that_nobody_takes_hold_up_nobody(server: Server, tmp_path: Path) -> None:
+    table = pa.table({f"c{i}": np.random.default_rng(i).random(200_000) for i in range(10)})
+    pq.write_table(table, tmp_path / "table.parquet")
+    headers = {"Content-Type": "application/vnd.apache.parquet"}
+    content = (tmp_path / "table.parquet").read_bytes()
+    made = server.ok("POST", "/v1/datasets", content=content, headers=headers)
+    path = f"/v1/datasets/{made['id']}/content"
+    process = psutil.Process(server.process.pid)
+    with server.client.stream("GET", path) as one:  # what the first download loads
+        one.read()
+    before = process.memory_info().rss
+    with closing(Crowd(server, rounds(40, 120), _get(path))) as crowd:
+        with Meanwhile(server):
+            heads = [_head(each) for each in crowd.sockets]
+        assert {*heads} == {b"HTTP/1.1 200", b"HTTP/1.1 429"}
+        assert heads.count(b"HTTP/1.1 200") == 6
+        assert process.memory_info().rss - before < 64 * MIB
+    until = time.monotonic() + PATIENCE
+    while server.client.get(path).status_code == 429:  # they have left, and it is soon known
+        assert time.monotonic() < until
+
+
+def test_a_crowd_that_waits_or_streams_holds_up_nobody(server: Server) -> None:
+    job = server.start_long_job()
+    waits = Crowd(server, rounds(150, 1500), _get(f"/v1/jobs/{job}?wait=60"))
+    streams = Crowd(server, rounds(100, 1000), _get(f"/v1/jobs/{job}/stream"))
+    with closing(waits), closing(streams), Meanwhile(server):
+        assert {_head(each) for each in streams.sockets} == {b"HTTP/1.1 200"}
+        server.ok("POST", f"/v1/jobs/{job}/cancel")
+        assert {_head(each) for each in waits.sockets} == {b"HTTP/1.1 200"}
+        assert all(b"event: done" in text for text in streams.answers())
+
+
+@soak_only
+def test_correlations_hold_up_nobody(server: Server, tmp_path: Path) -> None:
+    table = pa.table({f"c{i}": np.random.default_rng(i).random(300_000) for i in range(30)})
+    pq.write_table(table, tmp_path / "table.parquet")
+    headers = {"Content-Type": "application/vnd.apache.parquet"}
+    content = (tmp_path / "table.parquet").read_bytes()
+    made = [
+        server.ok("POST", "/v1/datasets", content=content, headers=headers)["id"] for _ in range(45)
+    ]
+    with closing(Crowd(server, 0, b"")) as crowd, Meanwhile(server):
+        for name in made:
+            crowd.add(_get(f"/v1/datasets/{name}/plots/correlation.png"))
+        assert {_head(each) for each in crowd.sockets} <= {b"HTTP/1.1 200", b"HTTP/1.1 429"}

@@ -17,6 +17,7 @@ from app.api.downloads import ImageFormat
 from app.api.http.bodies import read_json
 from app.api.http.idempotency import IdempotentRequest, IdempotentRequestDep, canonical_json
 from app.api.http.json_route import StrictJSONRoute
+from app.api.http.lanes import HeldDep, LanesDep
 from app.api.http.media_types import is_json, media_type, negotiate
 from app.api.http.validation import validate_body
 from app.api.schemas.common import RowsOut
@@ -131,7 +132,9 @@ def get_rows(ref: str, window: RowWindowDep, context: ContextDep) -> Response:
 
 
 @router.get("/{ref}/content", response_class=Response, responses=_CONTENT)
-def get_content(ref: str, request: Request, context: ContextDep) -> Response:
+def get_content(
+    ref: str, request: Request, context: ContextDep, lanes: LanesDep, held: HeldDep
+) -> Response:
     """The whole table: CSV, or by ``Accept`` Parquet (with ranges) or an Arrow stream."""
     media = negotiate(request.headers.get("accept", ""), *content.MEDIA)
     dataset, path = datasets.file_of(context, ref)
@@ -139,6 +142,8 @@ def get_content(ref: str, request: Request, context: ContextDep) -> Response:
     headers = {"ETag": f'"{dataset.sha256}-{content.MEDIA[media]}"', "Vary": "Accept"}
     if headers["ETag"] in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
+    lane = lanes.downloads if media == content.PARQUET else lanes.exports
+    held.enter_context(lane.place())
     with datasets.unless_deleted(context, dataset.id):
         if media == content.PARQUET:
             found = path.stat()
@@ -147,7 +152,7 @@ def get_content(ref: str, request: Request, context: ContextDep) -> Response:
             )
         pieces = content.stream(path, media)
     headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    return StreamingResponse(pieces, media_type=media, headers=headers)
+    return StreamingResponse(lane.each(pieces), media_type=media, headers=headers)
 
 
 @router.get("/{ref}/plots/{plot}.{image}", response_class=Response)

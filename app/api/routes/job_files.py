@@ -5,6 +5,7 @@ from fastapi.responses import FileResponse
 
 from app.api.deps import ContextDep, PicturesDep, PredictorsDep
 from app.api.downloads import ImageFormat, safetensors_response
+from app.api.http.lanes import HeldDep, LanesDep
 from app.api.schemas.jobs import CheckpointList, CheckpointOut
 from app.services.jobs import checkpoints, jobs, plots
 from app.services.jobs.plots import JobPlot
@@ -23,9 +24,15 @@ def list_checkpoints(job_id: str, context: ContextDep) -> CheckpointList:
 
 @router.get("/{job_id}/checkpoints/{checkpoint_id}/download", response_class=FileResponse)
 def download_checkpoint(
-    job_id: str, checkpoint_id: str, request: Request, context: ContextDep
+    job_id: str,
+    checkpoint_id: str,
+    request: Request,
+    context: ContextDep,
+    lanes: LanesDep,
+    held: HeldDep,
 ) -> Response:
     """The weights as safetensors."""
+    held.enter_context(lanes.downloads.place())
     with context.database.read() as session:
         row = checkpoints.find(session, job_id, checkpoint_id)
     return safetensors_response(

@@ -19,10 +19,10 @@ FILE = "table.parquet"
 _CELLS_A_GROUP = 4 * 1024 * 1024
 _ROWS_A_GROUP = 65_536
 _BUFFER_BYTES = 64 * 1024
-_CELLS_AT_ONCE = 128 * 1024
+_CELLS_AT_ONCE = 64 * 1024
 _ROWS_AT_ONCE = 8_192
-_BYTES_AT_ONCE = 4 * 1024 * 1024
-"""Of what is read to be sent."""
+_BYTES_AT_ONCE = 256 * 1024
+"""Of what is read to be sent: a client that takes none of it holds so much, a few times over."""
 
 
 # ---------------------------------------------------------------- writing
@@ -65,9 +65,11 @@ def _sink(path: Path) -> Iterator[Any]:
 
 @contextmanager
 def _opened(path: Path, **options: Any) -> Iterator[pq.ParquetFile]:
-    """A stored table whose pages are checked as they are read. Raises ArtifactCorrupt."""
+    """A stored table whose pages are checked as they are read, one after the other: buffered ahead,
+    a group would be in memory twice. Raises ArtifactCorrupt."""
+    options = {"page_checksum_verification": True, "pre_buffer": False, **options}
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True, **options) as file:
+        with pq.ParquetFile(path, **options) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
         raise ArtifactCorrupt(
