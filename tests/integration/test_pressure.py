@@ -363,6 +363,7 @@ def test_downloads_that_nobody_takes_hold_up_nobody(server: Server, tmp_path: Pa
     process = psutil.Process(server.process.pid)
     with server.client.stream("GET", path) as one:  # what the first download loads
         one.read()
+    predicts(server)
     before = process.memory_info().rss
     with closing(Crowd(server, rounds(40, 120), _get(path))) as crowd:
         with Meanwhile(server):
