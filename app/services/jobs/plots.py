@@ -204,7 +204,7 @@ def _predictor_and_rows(
 def _residuals(context: Context, predictors: Predictors, job: Job) -> Drawing:
     spec = job.spec
     if spec.task != "regression":
-        raise NotReady(f"a {spec.task} job has no residuals; look at plots/confusion")
+        raise NotReady(f"a {spec.task} job has no residuals; look at plots/confusion.png")
     predictor, rows = _predictor_and_rows(context, predictors, job, spec)
     names = predictor.target.names
     true = preprocessing.numbers(rows, names)
@@ -220,7 +220,7 @@ def _residuals(context: Context, predictors: Predictors, job: Job) -> Drawing:
 def _confusion(context: Context, predictors: Predictors, job: Job) -> Drawing:
     spec = job.spec
     if spec.task == "regression":
-        raise NotReady("a regression job has no classes; look at plots/residuals")
+        raise NotReady("a regression job has no classes; look at plots/residuals.png")
     predictor, rows = _predictor_and_rows(context, predictors, job, spec)
     target, outputs = predictor.target, predictor.outputs(rows)
     title = f"{_title(job)}: true and predicted on {rows.num_rows} rows"
