@@ -53,5 +53,5 @@ async def get_plot(
     """``loss`` while it trains, ``data`` from the start; once it succeeded ``predictions``, and
     ``residuals`` of a regression or ``confusion`` of a classification."""
     return await pictures.response(
-        request, image, lambda: plots.picture(context, predictors, job_id, plot)
+        request, image, lambda: plots.picture(context, predictors, job_id, plot, image)
     )

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.db.models import Job, ModelVersion
 from app.errors import NotReady
 from app.ml.data.splits import Split
-from app.ml.drawing import BLUE, GREEN, GREY, RED, Drawing, Picture, Points, color, drawing
+from app.ml.drawing import BLUE, GREEN, GREY, RED, Drawing, Format, Picture, Points, color, drawing
 from app.ml.features import preprocessing
 from app.ml.features.arrays import floats
 from app.ml.features.preprocessing import ClassTarget, NumberTargets, label
@@ -32,8 +32,10 @@ _MOST_CLASSES = 30
 """Rows of a confusion; the classes or labels beyond them are drawn as one."""
 
 
-def picture(context: Context, predictors: Predictors, job_id: str, plot: JobPlot) -> Picture:
-    """Return one plot of a job, to be gathered.
+def picture(
+    context: Context, predictors: Predictors, job_id: str, plot: JobPlot, image: Format
+) -> Picture:
+    """Return one plot of a job, to be gathered; ``image`` is what errors name.
 
     Raises NotFound, also where its dataset was deleted; gathering it raises NotReady before there
     is something to draw.
@@ -46,10 +48,12 @@ def picture(context: Context, predictors: Predictors, job_id: str, plot: JobPlot
     else:
         datasets.file_of(context, job.dataset_id)
         identity = (job.id, plot, model_id)
-    return Picture(repr(identity), lambda: _gather(context, predictors, job, plot))
+    return Picture(repr(identity), lambda: _gather(context, predictors, job, plot, image))
 
 
-def _gather(context: Context, predictors: Predictors, job: Job, plot: JobPlot) -> Drawing:
+def _gather(
+    context: Context, predictors: Predictors, job: Job, plot: JobPlot, image: Format
+) -> Drawing:
     if plot == "loss":
         return _loss(context, job)
     if plot == "data":
@@ -57,8 +61,8 @@ def _gather(context: Context, predictors: Predictors, job: Job, plot: JobPlot) -
     if plot == "predictions":
         return _predictions(context, predictors, job)
     if plot == "residuals":
-        return _residuals(context, predictors, job)
-    return _confusion(context, predictors, job)
+        return _residuals(context, predictors, job, image)
+    return _confusion(context, predictors, job, image)
 
 
 # ---------------------------------------------------------------- loss
@@ -201,10 +205,10 @@ def _predictor_and_rows(
     return predictor, table.take(_test_rows(split))
 
 
-def _residuals(context: Context, predictors: Predictors, job: Job) -> Drawing:
+def _residuals(context: Context, predictors: Predictors, job: Job, image: Format) -> Drawing:
     spec = job.spec
     if spec.task != "regression":
-        raise NotReady(f"a {spec.task} job has no residuals; look at plots/confusion.png")
+        raise NotReady(f"a {spec.task} job has no residuals; look at plots/confusion.{image}")
     predictor, rows = _predictor_and_rows(context, predictors, job, spec)
     names = predictor.target.names
     true = preprocessing.numbers(rows, names)
@@ -217,10 +221,10 @@ def _residuals(context: Context, predictors: Predictors, job: Job) -> Drawing:
     return drawing("residuals", clouds, title, names[0] if len(names) == 1 else "value")
 
 
-def _confusion(context: Context, predictors: Predictors, job: Job) -> Drawing:
+def _confusion(context: Context, predictors: Predictors, job: Job, image: Format) -> Drawing:
     spec = job.spec
     if spec.task == "regression":
-        raise NotReady("a regression job has no classes; look at plots/residuals.png")
+        raise NotReady("a regression job has no classes; look at plots/residuals.{image}")
     predictor, rows = _predictor_and_rows(context, predictors, job, spec)
     target, outputs = predictor.target, predictor.outputs(rows)
     title = f"{_title(job)}: true and predicted on {rows.num_rows} rows"
