@@ -224,7 +224,7 @@ def _residuals(context: Context, predictors: Predictors, job: Job, image: Format
 def _confusion(context: Context, predictors: Predictors, job: Job, image: Format) -> Drawing:
     spec = job.spec
     if spec.task == "regression":
-        raise NotReady("a regression job has no classes; look at plots/residuals.{image}")
+        raise NotReady(f"a regression job has no classes; look at plots/residuals.{image}")
     predictor, rows = _predictor_and_rows(context, predictors, job, spec)
     target, outputs = predictor.target, predictor.outputs(rows)
     title = f"{_title(job)}: true and predicted on {rows.num_rows} rows"
