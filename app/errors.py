@@ -10,6 +10,9 @@
     │   ├── NotApplicable         there is no such thing of this kind of resource
     │   ├── IdempotencyKeyReused
     │   ├── TooLarge
+    │   │   ├── RequestLineTooLong
+    │   │   └── HeadersTooLarge
+    │   ├── RequestTimeout        the request came too slowly
     │   └── UnsupportedMediaType
     ├── AccessDenied
     │   ├── Unauthorized
@@ -24,7 +27,8 @@
     │   ├── IdempotencyInProgress
     │   ├── NotReady
     │   ├── PreconditionFailed    If-Match or If-None-Match
-    │   └── QueueFull
+    │   ├── QueueFull
+    │   └── TooManyRequests       of one kind at once
     ├── ServiceError              ours to mend
     │   ├── Unavailable
     │   ├── ShuttingDown
@@ -115,6 +119,20 @@ class TooLarge(InvalidInput):
     code = "too_large"
 
 
+class RequestLineTooLong(TooLarge):
+    """The request's line is longer than a limit allows."""
+
+
+class HeadersTooLarge(TooLarge):
+    """The request's headers are larger than a limit allows."""
+
+
+class RequestTimeout(InvalidInput):
+    """The request came too slowly."""
+
+    code = "timeout"
+
+
 class UnsupportedMediaType(InvalidInput):
     """The content is of a type that is not read here."""
 
@@ -203,6 +221,12 @@ class QueueFull(Conflict):
     """Too many jobs are waiting."""
 
     code = "queue_full"
+
+
+class TooManyRequests(Conflict):
+    """As many requests of this kind as there may be are being answered."""
+
+    code = "too_many_requests"
 
 
 class ServiceError(FitserveError):

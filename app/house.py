@@ -1,7 +1,8 @@
 """Putting the house together: one process that answers HTTP and trains in children."""
 
-import logging
+import asyncio
 import os
+import resource
 import signal
 import socket
 import tempfile
@@ -15,9 +16,8 @@ from typing import NoReturn, Self
 import uvicorn
 
 from app import logs
-from app.access_log import AccessLog
 from app.api.app import create_app
-from app.api.http.connections import BoundedProtocol
+from app.api.http.connection import Connection, close_slow
 from app.db import migrate
 from app.db.integrity import quick_check
 from app.db.lock import lock_data_dir
@@ -25,6 +25,7 @@ from app.db.session import Database
 from app.errors import ConfigurationError, NotFound, ServiceError
 from app.executors.local import LocalExecutor
 from app.executors.parsers import Parsers
+from app.executors.plotters import Plotters
 from app.maintenance.housekeeper import Housekeeper
 from app.runtime import health, identity
 from app.runtime.context import Context
@@ -44,6 +45,12 @@ _NOTICE_SECONDS = 1.0
 """How long requests are still answered after SIGTERM, so that a balancer sees /readyz turn."""
 _LAST_RESORT_SECONDS = 6.8
 """After SIGTERM; then the process ends whatever still holds it."""
+_PLOTTERS_SECONDS = 10.0
+"""After the start, when matplotlib is imported: somebody may want a plot soon."""
+_OPEN_FILES = 65_536
+"""Most of them are connections; many systems allow 1,024 unless asked."""
+_LOG_SECONDS = 0.5
+"""How long the last lines of the log may take."""
 
 log = logs.get("serve")
 
@@ -130,6 +137,12 @@ class _Server(uvicorn.Server):
         self._context = context
         self._release = release
 
+    async def on_tick(self, counter: int) -> bool:
+        """Look at all connections once a second, and ten times whether it is time to end."""
+        if counter % 10 == 0:
+            close_slow(self.server_state.connections, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop on a first signal; end at once on a second."""
         if self._context.stopping.is_set():
@@ -138,7 +151,7 @@ class _Server(uvicorn.Server):
         # not from inside the handler: it may have interrupted a thread that holds the same lock
         notice = 0.0 if sig == signal.SIGINT else _NOTICE_SECONDS
         threading.Thread(target=self._wind_down, args=[notice], daemon=True).start()
-        last_resort = threading.Timer(_LAST_RESORT_SECONDS, os._exit, [0])  # a thread may be busy
+        last_resort = threading.Timer(_LAST_RESORT_SECONDS, _end)  # a thread may be busy
         last_resort.daemon = True
         last_resort.start()
 
@@ -171,15 +184,13 @@ def run(settings: Settings) -> NoReturn:
             else (f"http://{settings.host}:{port}")
         )
         house = stack.enter_context(_Process(settings, f"fitserve, process {os.getpid()}, {where}"))
-        wanted = settings.access_log and logs.is_enabled(logging.INFO)
-        access = AccessLog(settings.log_format) if wanted else None
         config = uvicorn.Config(
-            create_app(house.context, house.worker_alive, access),
+            create_app(house.context, house.worker_alive),
+            http=Connection,
+            timeout_keep_alive=settings.keep_alive,
             log_config=None,
             access_log=False,
             lifespan="off",
-            http=BoundedProtocol,
-            timeout_keep_alive=settings.keep_alive,  # type: ignore[arg-type]  # a float does
             timeout_graceful_shutdown=_DRAIN_SECONDS,
             server_header=False,
         )
@@ -187,14 +198,28 @@ def run(settings: Settings) -> NoReturn:
         house.start()
         threading.Thread(target=_import_torch, args=[house.context], daemon=True).start()
         threading.Thread(target=house.context.parsers.prepare, daemon=True).start()
+        soon = threading.Timer(_PLOTTERS_SECONDS, house.context.plotters.prepare)
+        soon.daemon = True
+        soon.start()
+        _allow_open_files()
         _warn_without_default_model(house.context)
         log.info("listening", url=where, data=str(house.context.storage.root))
         _Server(config, house.context, house.release).run(sockets=[listener])
     # All is put away. The interpreter's own end would take torch apart, for seconds on a busy
     # machine, and with it the timer that promises an end.
-    if access is not None:
-        access.flush()
-    logging.shutdown()
+    _end()
+
+
+def _allow_open_files() -> None:
+    """Allow as many open files, connections among them, as the system lets us have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _end() -> NoReturn:
+    logs.flush(_LOG_SECONDS)
     os._exit(0)
 
 
@@ -228,7 +253,7 @@ class _Process:
     """What serving and working share: data, executor, worker and housekeeper of this process."""
 
     def __init__(self, settings: Settings, holder: str) -> None:
-        logs.configure(settings.log_level, settings.log_format)
+        logs.configure(settings.log_level, settings.log_format, requests=settings.access_log)
         for name in unknown_settings():
             log.warning("unknown setting ignored", name=name)
         self._settings, self._holder = settings, holder
@@ -246,6 +271,8 @@ class _Process:
             settings = self._settings
             parsers = Parsers(settings.parse_memory_bytes, settings.parse_seconds, stopping.is_set)
             stack.callback(parsers.close)
+            plotters = Plotters()
+            stack.callback(plotters.close)
             signals = Signals()
             if settings.postgres_url is not None:
                 from app.runtime.postgres_signals import PostgresSignals
@@ -253,7 +280,9 @@ class _Process:
                 signals = postgres_signals = PostgresSignals(settings.postgres_url)
                 postgres_signals.start()
                 stack.callback(postgres_signals.close)
-            self.context = Context(settings, storage, database, parsers, signals, stopping)
+            self.context = Context(
+                settings, storage, database, parsers, plotters, signals, stopping
+            )
             self._housekeeper = Housekeeper(self.context)
             if executor is not None:
                 self._worker = Worker(self.context, executor, self._housekeeper.lease)

@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+    keep_alive: int = Field(
+        75, ge=1, le=3600, description="seconds after which an idle connection is closed"
+    )
     api_key: SecretStr | None = Field(None, description="bearer key; needed beyond loopback")
     max_parallel_jobs: int = Field(
         default_factory=lambda: len(os.sched_getaffinity(0)),
@@ -105,12 +108,9 @@ class Settings(BaseSettings):
         description="how long such a pass waits for more rows; 0: it takes what came while the "
         "one before was computed",
     )
-    keep_alive: float = Field(
-        75, gt=0, description="seconds after which a connection that rests is closed"
-    )
-    access_log: bool = Field(True, description="a line for each request; or off")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
+    access_log: bool = Field(True, description="a line for every request; on or off")
 
     @field_validator("api_key")
     @classmethod

@@ -8,15 +8,16 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 from app import __version__
-from app.access_log import AccessLog
 from app.api import openapi
 from app.api.http import idempotency, problems
 from app.api.http.gate import Gate
+from app.api.http.lanes import Lanes
 from app.api.http.methods import Methods, methods_of
 from app.api.http.observe import Observe
 from app.api.http.prometheus import Metrics
 from app.api.http.query import refuse_unknown_parameters
 from app.api.job_streams import JobStreams
+from app.api.pictures import Pictures
 from app.api.routes import (
     datasets,
     dialects,
@@ -57,6 +58,8 @@ def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
     api.state.predictors = Predictors(context.storage, context.settings.model_cache_bytes)
     api.state.models = ModelResolver(context, api.state.predictors)
     api.state.uploads = Uploads(context)
+    api.state.lanes = Lanes()
+    api.state.pictures = Pictures(context.plotters, api.state.lanes.plots)
     api.state.metrics = Metrics(context)
     api.state.streams = JobStreams(context)
     api.state.worker_alive = worker_alive
@@ -70,10 +73,8 @@ def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
     return api
 
 
-def create_app(
-    context: Context, worker_alive: Callable[[], bool], access: AccessLog | None = None
-) -> ASGIApp:
-    """Return the whole application as uvicorn serves it; requests are noted in ``access``."""
+def create_app(context: Context, worker_alive: Callable[[], bool]) -> ASGIApp:
+    """Return the whole application as uvicorn serves it."""
     api = create_api(context, worker_alive)
     serving = Serving(api, Engine(context, api.state.models, api.state.uploads))
 
@@ -81,4 +82,4 @@ def create_app(
         return serving.allowed(path) or api.state.allowed(path)
 
     gate = Gate(Methods(serving, allowed), context.settings)
-    return Observe(gate, api.state.metrics, access)
+    return Observe(gate, api.state.metrics)

@@ -7,6 +7,7 @@ from fastapi import Depends, Header, Query, Request
 
 from app.api.http.conditions import entity_tags
 from app.api.job_streams import JobStreams
+from app.api.pictures import Pictures
 from app.api.uploads import Uploads
 from app.runtime.context import Context
 from app.runtime.pagination import Paging
@@ -30,6 +31,11 @@ async def _streams(request: Request) -> JobStreams:
     return cast(JobStreams, request.app.state.streams)
 
 
+async def _pictures(request: Request) -> Pictures:
+    return cast(Pictures, request.app.state.pictures)
+
+
+PicturesDep = Annotated[Pictures, Depends(_pictures)]
 JobStreamsDep = Annotated[JobStreams, Depends(_streams)]
 UploadsDep = Annotated[Uploads, Depends(_uploads)]
 ContextDep = Annotated[Context, Depends(_context)]

@@ -8,9 +8,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 
 import orjson
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi.sse import format_sse_event
 
 from app import logs
@@ -28,6 +29,8 @@ _PAGE_EVENTS = 500
 """Read at once."""
 _MEMORY_EVENTS = 5_000
 """Held for followers of one job; at times twice as many."""
+_THREADS = 2
+"""That read events, for all followers together: a crowd of them must not hold up other reads."""
 _PING = b": ping\n\n"
 
 log = logs.get("streams")
@@ -72,8 +75,8 @@ def _read(context: Context, job_id: str, after: int | None) -> _Page:
 class JobStream:
     """The events of one job, for all who follow it in this process."""
 
-    def __init__(self, context: Context, job_id: str) -> None:
-        self._context, self._job_id = context, job_id
+    def __init__(self, context: Context, job_id: str, threads: CapacityLimiter) -> None:
+        self._context, self._job_id, self._threads = context, job_id, threads
         self._first, self._encoded = 0, list[bytes]()
         self._joined: tuple[int, bytes] = (0, b"")
         self._changed = asyncio.Event()
@@ -90,8 +93,12 @@ class JobStream:
 
     async def start(self, after: int | None) -> None:
         """Begin after the id ``after``; ``None``: with what comes next. Raises NotFound."""
-        self._append(await to_thread.run_sync(_read, self._context, self._job_id, after))
+        self._append(await self._read(after))
         self._task = asyncio.create_task(self._keep_reading())
+
+    async def _read(self, after: int | None) -> _Page:
+        read = partial(_read, self._context, self._job_id, after)
+        return await to_thread.run_sync(read, limiter=self._threads)
 
     def close(self) -> None:
         """Stop reading."""
@@ -111,7 +118,7 @@ class JobStream:
         while True:
             changed = self._changed
             if after + 1 < self._first:
-                page = await to_thread.run_sync(_read, self._context, self._job_id, after)
+                page = await self._read(after)
                 after = page.last
                 yield b"".join(page.encoded)
             elif after < self.last:
@@ -139,7 +146,7 @@ class JobStream:
         with self._context.signals.subscribe(self._job_id) as changes:
             while not (self.complete or self.deleted):
                 try:
-                    page = await to_thread.run_sync(_read, self._context, self._job_id, self.last)
+                    page = await self._read(self.last)
                 except NotFound:
                     self.deleted = True
                     self._wake()
@@ -180,6 +187,7 @@ class JobStreams:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._lock = asyncio.Lock()
+        self._threads = CapacityLimiter(_THREADS)
         self._streams: dict[str, JobStream] = {}
 
     @contextlib.asynccontextmanager
@@ -191,7 +199,7 @@ class JobStreams:
         async with self._lock:
             stream = self._streams.get(job_id)
             if stream is None:
-                stream = JobStream(self._context, job_id)
+                stream = JobStream(self._context, job_id, self._threads)
                 await stream.start(after)
                 self._streams[job_id] = stream
             stream.followers += 1

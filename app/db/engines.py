@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import URL, Engine, NullPool, Pool, QueuePool, create_engine, event
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.errors import FitserveError, InvalidRequest, StorageFull, Unavailable
@@ -85,8 +86,11 @@ def postgres(url: URL, *, patient: bool = False) -> Engine:
     return create_engine(url, poolclass=pool, pool_pre_ping=True, connect_args=arguments, **sizes)
 
 
-def explain(error: DBAPIError) -> FitserveError | None:
-    """Return what a driver's error means to a client; ``None`` where it is our own mistake."""
+def explain(error: DBAPIError | PoolTimeout) -> FitserveError | None:
+    """Return what an error of the driver or of the pool means to a client; ``None`` where it is our
+    own mistake."""
+    if isinstance(error, PoolTimeout):
+        return Unavailable("the database is busy: no connection became free; try again")
     message = str(error.orig)
     if isinstance(error.orig, sqlite3.Error):
         if "full" in message:

@@ -7,16 +7,18 @@ REPEATABLE READ and read-only.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import Engine, func, make_url, select
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from app.db import engines
 from app.db.models import UTCDateTime
+from app.db.turns import Turns
 
 _PAGES_AT_ONCE = 10_000
 """40 MB that one deletion gives back to the disk, in a fraction of a second; what is more is used
@@ -32,7 +34,9 @@ class Database:
     def __init__(self, location: Path | str, *, frozen: bool = False) -> None:
         self.path = location if isinstance(location, Path) else None
         self.url = None if isinstance(location, Path) else make_url(location)
+        self._turns: Turns | None = None
         if isinstance(location, Path):
+            self._turns = Turns()
             self._writer = engines.sqlite(location)
             self._reader = engines.sqlite(location, read_only=True, frozen=frozen)
         else:
@@ -56,7 +60,14 @@ class Database:
 
         Raises StorageFull or Unavailable where the disk or the database refuse.
         """
-        with _explain_errors(), Session(self._writer, expire_on_commit=False) as session:
+        with (
+            _explain_errors(),
+            self._turn(),
+            Session(self._writer, expire_on_commit=False) as session,
+        ):
+            if self._turns is not None:
+                session.connection()  # begins, which another process may hold up
+                self._turns.began()
             yield session
             session.commit()
 
@@ -68,6 +79,9 @@ class Database:
         """
         with _explain_errors(), Session(self._reader, expire_on_commit=False) as session:
             yield session
+
+    def _turn(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._turns is None else self._turns.taken()
 
     @contextmanager
     def migrating(self) -> Iterator[Engine]:
@@ -110,7 +124,7 @@ def _explain_errors() -> Iterator[None]:
     """Raise a driver's error as what it means to a client, where it means something."""
     try:
         yield
-    except DBAPIError as error:
+    except (DBAPIError, PoolTimeout) as error:
         explained = engines.explain(error)
         if explained is None:
             raise

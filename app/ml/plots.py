@@ -1,27 +1,22 @@
 """Drawing plots by matplotlib's object interface: arrays in, the bytes of a PNG or SVG out.
 
-No pyplot, so no state is shared between requests; a lock guards the font cache, which is.
+No pyplot, so no state is shared between drawings; a lock guards the font cache, which is.
 """
 
 import io
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from matplotlib import colormaps, dates
+from matplotlib import colormaps, dates, rcParams
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
-Format = Literal["png", "svg"]
-Points = tuple[NDArray[Any], NDArray[Any]]
-"""Values along x and along y, both ``(points,)``."""
-
-MAX_POINTS = 5_000
-"""Points drawn of one series; more only make a darker blot and a larger file."""
+from app.ml.drawing import BLUE, GREY, MAX_POINTS, RED, Drawing, Format, Points
 
 _HUGE = 1e150
 """From here on matplotlib overflows when it makes axes of values."""
@@ -32,13 +27,17 @@ _MOST_WITH_TEXT = 12
 _UNITS = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
 _CALENDAR = (-719_162.0, 2_932_896.999)
 """The years 1 to 9999 in days since 1970, which is what matplotlib can write."""
-BLUE, GREEN, RED, GREY = "#1f5fbf", "#2a9d3a", "#d62728", "#9a9a9a"
+
 _lock = threading.Lock()
+# the same picture has the same bytes, as its ETag says: no date, and no random ids in SVG
+rcParams["svg.hashsalt"] = "fitserve"
+_METADATA: dict[Format, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None}}
 
 
-def color(number: int) -> str:
-    """Return a colour for the series of that number, from 0, where all are of one kind."""
-    return (RED, BLUE, GREEN, GREY)[number % 4]
+def draw(what: Drawing, format: Format) -> bytes:  # noqa: A002
+    """Return a drawing as an image."""
+    function: Callable[..., bytes] = globals()[what.kind]
+    return function(*what.arguments, format)
 
 
 def loss_curve(series: Mapping[str, Points], title: str, loss: str, format: Format) -> bytes:  # noqa: A002
@@ -394,5 +393,5 @@ def _label_text(text: str, length: int = 60) -> str:
 def _render(figure: Figure, format: Format) -> bytes:  # noqa: A002
     buffer = io.BytesIO()
     with _lock:
-        figure.savefig(buffer, format=format)
+        figure.savefig(buffer, format=format, metadata=_METADATA[format])
     return buffer.getvalue()

@@ -6,6 +6,7 @@ from threading import Event
 from app import storage
 from app.db.session import Database
 from app.executors.parsers import Parsers
+from app.executors.plotters import Plotters
 from app.runtime.signals import Signals
 from app.settings import Settings
 from app.storage import Storage
@@ -19,6 +20,7 @@ class Context:
     storage: Storage
     database: Database
     parsers: Parsers
+    plotters: Plotters = field(default_factory=Plotters)
     signals: Signals = field(default_factory=Signals)
     stopping: Event = field(default_factory=Event)
     """Set once the process has been asked to end; nothing new is begun then."""

@@ -1,6 +1,7 @@
 """One claimed job, from its process's start to its end."""
 
 import contextlib
+from typing import Any
 
 from app import logs
 from app.errors import NotFound
@@ -108,9 +109,20 @@ class JobRun:
                 self._recorder.record(
                     lambda session: queue.succeed(session, self._claim, self._model_id, ended)
                 )
-            log.info("job succeeded", seconds=round(self._pace.seconds, 3))
+            log.info("job succeeded", **self._told(ended))
         except ClaimLost:  # cancelled while it finished
             self._release()
+
+    def _told(self, ended: TrainEnded) -> dict[str, Any]:
+        """Return what the log says of a job that has succeeded."""
+        claim = self._claim
+        numbers = [pair for pair in (ended.test or {}).items() if isinstance(pair[1], float)]
+        return {
+            "dataset": claim.dataset_id,
+            "model": claim.spec.register_as or claim.job_id,
+            **{f"test_{name}": f"{value:.4g}" for name, value in numbers[:1]},
+            "seconds": round(self._pace.seconds, 3),
+        }
 
     def _fail(self, code: str, message: str) -> None:
         self._recorder.record(lambda session: queue.fail(session, self._claim, code, message))

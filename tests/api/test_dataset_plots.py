@@ -9,6 +9,7 @@ import pytest
 
 from app.errors import InvalidRequest
 from app.ml import plots
+from app.ml.drawing import MAX_POINTS
 from app.ml.tables import parquet, profile, summaries
 from app.ml.tables.canonical import column_type
 from app.ml.tables.typed import TypedTable
@@ -177,7 +178,7 @@ def test_histograms_without_a_stored_one_are_the_same(
         assert edges.tolist() == again[0].tolist()
         assert counts.tolist() == again[1].tolist()
         assert counts.sum() == count - stored.column(name, "/x")["missing"]
-        assert len(dataset_plots.histogram(bare, name, image)) > 5000
+        assert len(plots.draw(dataset_plots.histogram(bare, name), image)) > 5000
 
 
 def test_few_whole_numbers_have_a_bar_each(tmp_path: Path) -> None:
@@ -203,8 +204,8 @@ def test_points_are_spaced_over_all_rows(tmp_path: Path) -> None:
     count = 300_000
     rows = np.arange(count)
     stored = source(tmp_path, x=rows, y=pa.array(rows * 2.0, mask=rows < 1000))
-    x, y = summaries.spaced_pairs(stored.path, stored.rows, "x", "y", plots.MAX_POINTS)
-    assert plots.MAX_POINTS - 20 < len(x) < plots.MAX_POINTS
+    x, y = summaries.spaced_pairs(stored.path, stored.rows, "x", "y", MAX_POINTS)
+    assert MAX_POINTS - 20 < len(x) < MAX_POINTS
     assert (x.min(), x.max()) == (pytest.approx(1000, abs=60), count - 1)
     assert set(np.diff(x)) == {60, 61} or set(np.diff(x)) == {59, 60}
     assert (y == 2 * x).all()

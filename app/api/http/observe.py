@@ -9,8 +9,8 @@ from random import getrandbits
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
-from app.access_log import AccessLog
 from app.api.http import problems
+from app.api.http.connection import require_readable
 from app.api.http.prometheus import Metrics
 from app.errors import ShuttingDown
 
@@ -40,10 +40,9 @@ _PAGE = [
 class Observe:
     """Wraps the whole application, so that refused and failed requests are logged too."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, access: AccessLog | None) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
-        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,7 +54,9 @@ class Observe:
 
         async def receive_to_the_end() -> Message:
             nonlocal unread
+            require_readable(scope)
             message = await receive()
+            require_readable(scope)
             unread = unread and bool(message.get("more_body"))
             return message
 
@@ -91,8 +92,7 @@ class Observe:
         route = getattr(scope.get("route"), "path", "unmatched")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.observe(method, route, status, seconds)
-        if self._access is not None:
-            self._access.add(method, scope["path"][:200], status, seconds, request_id)
+        logs.access.write(method, scope["path"], status, seconds, request_id)
 
 
 def _id_and_body(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, bool]:

@@ -14,6 +14,11 @@ _CODES = (
     *("internal_error", "shutting_down", "artifact_corrupt", "unavailable", "storage_full"),
 )
 _OF_DEFAULT_MODEL = ("/invocations", "/ping", "/health")
+_IN_LANES = {
+    *("create_job", "get_job", "stream_job_events", "get_dataset_content"),
+    *("download_model", "download_checkpoint"),
+}
+"""So many of a kind are answered at once; a queue of jobs is full in the same way."""
 _STRING: Json = {"type": "string"}
 
 SCHEMAS: dict[str, Json] = {
@@ -93,7 +98,8 @@ def _statuses(path: str, method: str, operation: Json) -> set[int]:
         (method in ("post", "put"), {507}),
         (method == "delete" or path.startswith("/v1/jobs"), {409}),
         (creates, {400, 409}),
-        (path == "/v1/jobs" and method == "post", {429}),
+        (operation["operationId"] in _IN_LANES or "/plots/" in path, {429}),
+        (path.endswith("/rows"), {413}),
         ("if-match" in parameters, {412}),
         (any(len(content) > 1 for content in contents), {406}),
     ):

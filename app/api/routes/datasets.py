@@ -9,14 +9,16 @@ from fastapi.responses import FileResponse, StreamingResponse
 from app.api.deps import (
     ContextDep,
     NamedDep,
+    PicturesDep,
     RowWindowDep,
     UploadsDep,
 )
-from app.api.downloads import BINARY, PICTURE, ImageFormat, image_response
+from app.api.downloads import BINARY, PICTURE, ImageFormat
 from app.api.http.bodies import read_json
 from app.api.http.conditions import none_match
 from app.api.http.idempotency import IdempotentRequest, IdempotentRequestDep, canonical_json
 from app.api.http.json_route import StrictJSONRoute
+from app.api.http.lanes import HeldDep, LanesDep
 from app.api.http.media_types import chosen, is_json, media_type
 from app.api.http.validation import validate_body
 from app.api.schemas.common import RowsOut
@@ -121,11 +123,12 @@ def get_dataset(ref: str, context: ContextDep) -> DatasetOut:
         return DatasetOut.of(datasets.find(session, ref))
 
 
-@router.get("/{ref}/rows")
-def get_dataset_rows(ref: str, window: RowWindowDep, context: ContextDep) -> RowsOut:
-    """A page of the table."""
+@router.get("/{ref}/rows", response_model=RowsOut)
+def get_dataset_rows(ref: str, window: RowWindowDep, context: ContextDep) -> Response:
+    """A page of the table; at most 16 MiB."""
     total, rows = datasets.rows(context, ref, window.offset, window.limit)
-    return RowsOut(offset=window.offset, total=total, rows=rows)
+    head = b'{"object":"rows","offset":%d,"total":%d,"rows":' % (window.offset, total)
+    return Response(b"%b%b}" % (head, rows), media_type="application/json")
 
 
 @router.get("/{ref}/content", response_class=Response, responses=_CONTENT)
@@ -133,6 +136,8 @@ def get_dataset_content(
     ref: str,
     request: Request,
     context: ContextDep,
+    lanes: LanesDep,
+    held: HeldDep,
     format: Literal["csv", "parquet", "arrow"] | None = None,  # noqa: A002
 ) -> Response:
     """The whole table: CSV, or by ``format`` or ``Accept`` Parquet (with ranges) or Arrow."""
@@ -142,6 +147,8 @@ def get_dataset_content(
     headers = {"ETag": f'"{dataset.sha256}-{content.MEDIA[media]}"', "Vary": "Accept"}
     if none_match(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
+    lane = lanes.downloads if media == content.PARQUET else lanes.exports
+    held.enter_context(lane.place())
     with datasets.unless_deleted(context, dataset.id):
         if media == content.PARQUET:
             found = path.stat()
@@ -150,20 +157,22 @@ def get_dataset_content(
             )
         pieces = content.stream(path, media)
     headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    return StreamingResponse(pieces, media_type=media, headers=headers)
+    return StreamingResponse(lane.each(pieces), media_type=media, headers=headers)
 
 
 @router.get("/{ref}/plots/{plot}.{image}", response_class=Response, responses=PICTURE)
-def get_dataset_plot(
+async def get_dataset_plot(
     ref: str,
     plot: Literal["scatter", "histogram", "correlation"],
     image: ImageFormat,
+    request: Request,
     context: ContextDep,
+    pictures: PicturesDep,
     x: str | None = None,
     y: str | None = None,
 ) -> Response:
     """Two columns against each other, the values of one, or how numbers go together."""
-    return image_response(plots.draw(context, ref, plot, x, y, image), image)
+    return await pictures.response(request, image, lambda: plots.picture(context, ref, plot, x, y))
 
 
 @router.delete("/{ref}", status_code=204)

@@ -2,14 +2,9 @@
 
 from fastapi import APIRouter, Request, Response
 
-from app.api.deps import ContextDep, PagingDep, PredictorsDep
-from app.api.downloads import (
-    DOWNLOAD,
-    PICTURE,
-    ImageFormat,
-    image_response,
-    safetensors_response,
-)
+from app.api.deps import ContextDep, PagingDep, PicturesDep, PredictorsDep
+from app.api.downloads import DOWNLOAD, PICTURE, ImageFormat, safetensors_response
+from app.api.http.lanes import HeldDep, LanesDep
 from app.api.schemas.jobs import CheckpointList, CheckpointOut
 from app.services.jobs import checkpoints, jobs, plots
 from app.services.jobs.plots import JobPlot
@@ -30,9 +25,15 @@ def list_checkpoints(job_id: str, context: ContextDep, paging: PagingDep) -> Che
     "/{job_id}/checkpoints/{checkpoint_id}/download", response_class=Response, responses=DOWNLOAD
 )
 def download_checkpoint(
-    job_id: str, checkpoint_id: str, request: Request, context: ContextDep
+    job_id: str,
+    checkpoint_id: str,
+    request: Request,
+    context: ContextDep,
+    lanes: LanesDep,
+    held: HeldDep,
 ) -> Response:
     """The weights as safetensors."""
+    held.enter_context(lanes.downloads.place())
     with context.database.read() as session:
         row = checkpoints.find(session, job_id, checkpoint_id)
     return safetensors_response(
@@ -41,13 +42,17 @@ def download_checkpoint(
 
 
 @router.get("/{job_id}/plots/{plot}.{image}", response_class=Response, responses=PICTURE)
-def get_job_plot(
+async def get_job_plot(
     job_id: str,
     plot: JobPlot,
     image: ImageFormat,
+    request: Request,
     context: ContextDep,
+    pictures: PicturesDep,
     predictors: PredictorsDep,
 ) -> Response:
     """``loss`` while it trains, ``data`` from the start; once it succeeded ``predictions``, and
     ``residuals`` of a regression or ``confusion`` of a classification."""
-    return image_response(plots.draw(context, predictors, job_id, plot, image), image)
+    return await pictures.response(
+        request, image, lambda: plots.picture(context, predictors, job_id, plot, image)
+    )

@@ -2,14 +2,13 @@
 
 import csv
 import io
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.api.deps import ContextDep, JobStreamsDep, PagingDep
+from app.api.http.lanes import HeldDep, LanesDep
 from app.api.http.media_types import chosen
 from app.api.schemas.jobs import EventList, EventOut, MetricsOut, Nonfinite, SeriesOut
 from app.errors import InvalidRequest
@@ -109,25 +108,20 @@ def list_job_events(job_id: str, context: ContextDep, paging: PagingDep) -> Even
 async def stream_job_events(
     job_id: str,
     streams: JobStreamsDep,
+    lanes: LanesDep,
+    held: HeldDep,
     last_event_id: Annotated[
         str | None, Header(description="go on after this event; left out: from the first")
     ] = None,
 ) -> Response:
     """The same events as they come, until the job's end, as server-sent events."""
     after = _parse_event_id(last_event_id)
-    following = AsyncExitStack()
-    stream = await following.enter_async_context(streams.follow(job_id, after))
+    held.enter_context(lanes.streams.place())
+    stream = await held.enter_async_context(streams.follow(job_id, after))
     if stream.complete and after >= stream.last:
-        await following.aclose()
         return Response(status_code=204)  # which tells a browser to come back no more
-
-    async def body() -> AsyncIterator[bytes]:
-        async with following:
-            async for piece in stream.stream(after):
-                yield piece
-
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(body(), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(stream.stream(after), media_type="text/event-stream", headers=headers)
 
 
 def _parse_event_id(header: str | None) -> int:

@@ -1,5 +1,7 @@
 """``/v1/jobs``: create, list, get, cancel, pause, resume and delete; and how the rows are split."""
 
+from contextlib import nullcontext
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from anyio import to_thread
@@ -8,6 +10,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from app.api.deps import ContextDep, JobsDep, JobStreamsDep, RowWindowDep
 from app.api.http.idempotency import IdempotentRequestDep, canonical_json
 from app.api.http.json_route import StrictJSONRoute
+from app.api.http.lanes import Lane, LanesDep
 from app.api.http.responses import json_response
 from app.api.http.waiting import parse_wait, preferred_wait
 from app.api.job_streams import JobStreams
@@ -40,6 +43,7 @@ async def create_job(
     request: Request,
     context: ContextDep,
     streams: JobStreamsDep,
+    lanes: LanesDep,
     idempotent: IdempotentRequestDep,
     dry_run: bool = False,
     prefer: Annotated[str | None, Header(description="wait=N waits for the end")] = None,
@@ -52,12 +56,13 @@ async def create_job(
     seconds = preferred_wait(prefer)
     if idempotent.has_key:
         await idempotent.replay(canonical_json(await request.json()))
-    job = await to_thread.run_sync(
-        submission.create, context, body, idempotent.recorder(_created_response)
-    )
-    if not seconds:
-        return idempotent.response
-    out = await _wait_for_end(context, streams, job.id, seconds)
+    with lanes.waits.place() if seconds else nullcontext():  # before anything is made
+        job = await to_thread.run_sync(
+            submission.create, context, body, idempotent.recorder(_created_response)
+        )
+        if not seconds:
+            return idempotent.response
+        out = await _wait_for_end(context, streams, lanes.waits, job.id, seconds)
     applied = {"Preference-Applied": f"wait={seconds:g}"}
     if out.status not in TERMINAL:
         return _job_response(out, headers=applied)
@@ -78,16 +83,17 @@ def _job_response(
 
 
 async def _wait_for_end(
-    context: Context, streams: JobStreams, job_id: str, seconds: float
+    context: Context, streams: JobStreams, lane: Lane, job_id: str, seconds: float
 ) -> JobOut:
     """Return the job when it has ended, or after so many seconds. No database connection is held
-    meanwhile."""
-    out = await to_thread.run_sync(_read, context, job_id)
-    if out.status in TERMINAL or not seconds:
+    meanwhile, and when many wait for the same end they are answered one after the other."""
+    read = partial(_read, context, job_id)
+    out = await lane.run(read)
+    if out.status in TERMINAL:
         return out
     async with streams.follow(job_id) as stream:
         await stream.wait_for_end(seconds)
-    return await to_thread.run_sync(_read, context, job_id)
+    return await lane.run(read)
 
 
 def _read(context: Context, job_id: str) -> JobOut:
@@ -118,15 +124,18 @@ async def get_job(
     response: Response,
     context: ContextDep,
     streams: JobStreamsDep,
+    lanes: LanesDep,
     wait: Annotated[
         str | None, Query(description="seconds to wait for the end; at most 60")
     ] = None,
 ) -> JobOut:
     """One job; ``wait=N`` answers when it has ended, or after N seconds."""
     seconds = parse_wait(wait, "/wait") if wait is not None else 0.0
-    if seconds:
-        response.headers["Preference-Applied"] = f"wait={seconds:g}"
-    return await _wait_for_end(context, streams, job_id, seconds)
+    if not seconds:
+        return await to_thread.run_sync(_read, context, job_id)
+    response.headers["Preference-Applied"] = f"wait={seconds:g}"
+    with lanes.waits.place():
+        return await _wait_for_end(context, streams, lanes.waits, job_id, seconds)
 
 
 def _apply(context: Context, job_id: str, verb: Verb) -> Response:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.api.deps import ContextDep, NamedDep, PredictorsDep, VersionsDep
 from app.api.downloads import DOWNLOAD, safetensors_response
+from app.api.http.lanes import HeldDep, LanesDep
 from app.api.schemas.models import Layer, ModelList, ModelOut, Parameter, ParametersOut, SummaryOut
 from app.db.models import ModelVersion
 from app.runtime.context import Context
@@ -87,9 +88,12 @@ def download_model(
     ref: str,
     request: Request,
     context: ContextDep,
+    lanes: LanesDep,
+    held: HeldDep,
     format: Literal["safetensors"] = "safetensors",  # noqa: A002
 ) -> Response:
     """The weights, with an ETag and ranges."""
+    held.enter_context(lanes.downloads.place())
     row = _find(context, ref)
     name = f"{row.name}-{row.version}.{format}"
     return safetensors_response(request, context.storage, "models", row.id, name)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from app.errors import InvalidData, escape
 from app.ml.tables.canonical import ColumnType
+from app.ml.tables.columns import MAX_CELL_BYTES, cell_too_long
 from app.ml.tables.parquet import cut
 from app.ml.tables.typed import TypedTable, assemble, check_names, no_row, too_much
 
@@ -36,9 +37,31 @@ def read_parquet(
     """
     with explained("Parquet file"), pq.ParquetFile(path) as file:
         _check_schema(file.schema_arrow)
+        texts = _with_dictionaries(file)
+    # as dictionaries: a few bytes may say that a long text stands in every row
+    with explained("Parquet file"), pq.ParquetFile(path, read_dictionary=texts) as file:
         batches = file.iter_batches(_ROWS_AT_ONCE, use_threads=threads > 1)
         table = _checked(batches, file.schema_arrow, most_bytes)
     return _assembled(table, types, threads)
+
+
+def _with_dictionaries(file: pq.ParquetFile) -> list[str]:
+    """The names of text columns that are stored as dictionaries."""
+    if not file.metadata.num_row_groups:
+        return []
+    group = file.metadata.row_group(0)
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    encoded = {
+        chunk.path_in_schema
+        for chunk in chunks
+        if {"PLAIN_DICTIONARY", "RLE_DICTIONARY"} & {*chunk.encodings}
+    }
+    texts = [field.name for field in file.schema_arrow if _is_text(field.type)]
+    return [name for name in texts if name in encoded]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return any(is_of_kind(kind) for is_of_kind in _OF_ANY_LENGTH)
 
 
 def read_arrow(
@@ -198,6 +221,9 @@ def _checked(batches: Iterable[pa.RecordBatch], schema: pa.Schema, most_bytes: i
         for name, column in zip(schema.names, batch.columns, strict=True):
             _validate(name, column)
             size += _decoded_bytes(column)
+            if _longest(column) > MAX_CELL_BYTES:
+                pointer = f"/{escape(name[:64])}"
+                raise cell_too_long(f"column '{name[:64]}'", pointer)
         if size > most_bytes:
             raise too_much(most_bytes)
         checked.append(batch)
@@ -221,7 +247,7 @@ def _decoded_bytes(column: pa.Array) -> int:
     kind, rows = column.type, len(column)
     if pa.types.is_dictionary(kind):
         values = column.dictionary
-        if not any(is_of_kind(values.type) for is_of_kind in _OF_ANY_LENGTH):
+        if not _is_text(values.type):
             return _BYTES_A_VALUE * rows
         lengths = pc.take(pc.binary_length(values), column.indices)
         return _BYTES_A_VALUE * rows + int(pc.sum(lengths).as_py() or 0)
@@ -229,6 +255,15 @@ def _decoded_bytes(column: pa.Array) -> int:
         views = np.frombuffer(column.buffers()[1], np.int32)[4 * column.offset :: 4]
         return _BYTES_A_VALUE * rows + int(views[:rows].sum(dtype=np.int64))
     return max(_BYTES_A_VALUE * rows, int(column.nbytes))
+
+
+def _longest(column: pa.Array) -> int:
+    """Bytes of the longest text in a column; 0 where it holds none."""
+    values = column.dictionary if pa.types.is_dictionary(column.type) else column
+    if pa.types.is_string_view(values.type):
+        views = np.frombuffer(values.buffers()[1], np.int32)[4 * values.offset :: 4][: len(values)]
+        return int(views.max(initial=0))
+    return int(pc.max(pc.binary_length(values)).as_py() or 0) if _is_text(values.type) else 0
 
 
 def _assembled(table: pa.Table, types: dict[str, ColumnType], threads: int) -> TypedTable:

@@ -29,6 +29,8 @@ Fits = Callable[[str], bool]
 Place = Callable[[str, int], tuple[str, str]]
 """``(column, row)`` to how people and programs find the cell: ``("line 3", "/line/3/price")``."""
 
+MAX_CELL_BYTES = 8 * 1024 * 1024
+"""Bytes of one text cell."""
 _TEXT_WORDS = 5
 """Words that cells have on average where they are text rather than labels."""
 _PATTERNS: dict[ColumnType, str] = {
@@ -86,6 +88,7 @@ def typed_column(
     if column.null_count == len(column):  # the same, whatever a format called it
         column = pc.cast(column, pa.string())
     if pa.types.is_string(column.type):
+        _refuse_long(name, column, place)
         if requested is None:
             return _inferred(name, column, place, has_types)
         _refuse_nul(name, column, place)
@@ -239,6 +242,20 @@ def _lost_digits(name: str, values: pa.ChunkedArray, column: pa.ChunkedArray) ->
         f"column '{name[:64]}' holds integers that a 64-bit float cannot tell apart; "
         f'send types={{"{name[:64]}":"category"}} to keep every digit'
     )
+
+
+def cell_too_long(where: str, pointer: str) -> InvalidData:
+    """Return the error of a text cell of more than ``MAX_CELL_BYTES``."""
+    detail = f"{where} holds a text of more than {MAX_CELL_BYTES >> 20} MiB; shorten it"
+    return InvalidData.at(pointer, detail, "too_long")
+
+
+def _refuse_long(name: str, column: pa.ChunkedArray, place: Place) -> None:
+    lengths = pc.binary_length(column)
+    if (pc.max(lengths).as_py() or 0) > MAX_CELL_BYTES:
+        row = pc.index(pc.greater(lengths, MAX_CELL_BYTES), True).as_py()
+        where, pointer = place(name, row)
+        raise cell_too_long(f"column '{name[:64]}' in {where}", pointer)
 
 
 def _refuse_nul(name: str, column: pa.ChunkedArray, place: Place) -> None:

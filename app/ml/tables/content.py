@@ -1,4 +1,4 @@
-"""A stored table as CSV or as an Arrow stream, one group of rows in memory at a time."""
+"""A stored table as CSV or as an Arrow stream, a few rows in memory at a time."""
 
 import io
 from collections.abc import Iterator
@@ -23,12 +23,12 @@ MEDIA = {CSV: "csv", PARQUET: "parquet", ARROW: "arrows"}
 def stream(path: Path, media: str) -> Iterator[bytes]:
     """Return the table at ``path`` as ``media``, piece by piece.
 
-    The first group is read before this returns, so that a damaged file is refused in time: raises
+    The first rows are read before this returns, so that a damaged file is refused in time: raises
     ArtifactCorrupt.
     """
-    groups = parquet.groups(path)
-    first = next(groups)
-    return _pieces(first, groups, media)
+    batches = parquet.batches(path)
+    first = next(batches)
+    return _pieces(first, batches, media)
 
 
 def _pieces(first: pa.Table, rest: Iterator[pa.Table], media: str) -> Iterator[bytes]:

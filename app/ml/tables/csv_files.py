@@ -139,7 +139,10 @@ class _File:
     def place(self, name: str, row: int) -> tuple[str, str]:
         """The line of a cell; the file is read once more, since quoted cells may span lines."""
         record = row + self.header
-        line = next(line for i, (line, _) in enumerate(self._records()) if i == record)
+        try:
+            line = next(line for i, (line, _) in enumerate(self._records()) if i == record)
+        except _BadRecord as bad:  # too long for Python's reader: it is that one
+            line = bad.line
         return f"line {line}", f"/line/{line}/{escape(name)}"
 
     def _records(self, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:

@@ -19,6 +19,10 @@ FILE = "table.parquet"
 _CELLS_A_GROUP = 4 * 1024 * 1024
 _ROWS_A_GROUP = 65_536
 _BUFFER_BYTES = 64 * 1024
+_CELLS_AT_ONCE = 64 * 1024
+_ROWS_AT_ONCE = 8_192
+_BYTES_AT_ONCE = 256 * 1024
+"""Of what is read to be sent: a client that takes none of it holds so much, a few times over."""
 
 
 # ---------------------------------------------------------------- writing
@@ -61,9 +65,11 @@ def _sink(path: Path) -> Iterator[Any]:
 
 @contextmanager
 def _opened(path: Path, **options: Any) -> Iterator[pq.ParquetFile]:
-    """A stored table whose pages are checked as they are read. Raises ArtifactCorrupt."""
+    """A stored table whose pages are checked as they are read, one after the other: buffered ahead,
+    a group would be in memory twice. Raises ArtifactCorrupt."""
+    options = {"page_checksum_verification": True, "pre_buffer": False, **options}
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True, **options) as file:
+        with pq.ParquetFile(path, **options) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
         raise ArtifactCorrupt(
@@ -114,24 +120,49 @@ def cut(pieces: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
         yield pa.concat_tables(begun)
 
 
-def read_rows(path: Path, offset: int, limit: int) -> list[dict[str, Any]]:
-    """Return ``limit`` rows from ``offset`` as JSON objects; only their groups are read.
+def batches(path: Path, offset: int = 0) -> Iterator[pa.Table]:
+    """Yield a stored table from row ``offset`` on, a few rows at a time: all that is in memory of a
+    table that may have many columns and long texts. Raises ArtifactCorrupt."""
+    with _opened(path, buffer_size=_BUFFER_BYTES) as file:
+        groups, skip = _groups_from(file, offset)
+        for batch in file.iter_batches(_rows_at_once(file), groups):
+            left = pa.Table.from_batches([batch.slice(skip)])
+            skip = max(0, skip - batch.num_rows)
+            # few bytes on disk may have been a long text in every row
+            rows = max(1, left.num_rows * _BYTES_AT_ONCE // max(1, left.nbytes))
+            for start in range(0, left.num_rows, rows):
+                yield left.slice(start, rows)
+
+
+def _rows_at_once(file: pq.ParquetFile) -> int:
+    """Return how many rows are little enough, by the cells and bytes that they have on average."""
+    rows = _CELLS_AT_ONCE // len(file.schema_arrow)
+    for group in map(file.metadata.row_group, range(file.num_row_groups)):
+        rows = min(rows, group.num_rows * _BYTES_AT_ONCE // max(1, group.total_byte_size))
+    return max(1, min(rows, _ROWS_AT_ONCE))
+
+
+def read_rows(path: Path, offset: int, limit: int) -> Iterator[list[dict[str, Any]]]:
+    """Yield ``limit`` rows from ``offset`` as JSON objects, some at a time.
 
     Raises ArtifactCorrupt.
     """
-    with _opened(path) as file:
-        found: list[dict[str, Any]] = []
-        for group, skip in _groups_from(file, offset):
-            found += objects(file.read_row_group(group).slice(skip, limit - len(found)))
-            if len(found) >= limit:
-                break
-        return found
+    left = limit
+    for table in batches(path, offset) if limit else ():
+        yield objects(table.slice(0, left))
+        left -= table.num_rows
+        if left <= 0:
+            return
 
 
-def _groups_from(file: pq.ParquetFile, offset: int) -> Iterator[tuple[int, int]]:
-    start = 0
+def _groups_from(file: pq.ParquetFile, offset: int) -> tuple[list[int], int]:
+    """Return the groups that have rows from ``offset`` on, and how many rows of them come before
+    it."""
+    start, found, skip = 0, list[int](), 0
     for group in range(file.num_row_groups):
         rows = file.metadata.row_group(group).num_rows
         if start + rows > offset:
-            yield group, max(0, offset - start)
+            skip = skip if found else offset - start
+            found.append(group)
         start += rows
+    return found, skip

@@ -3,17 +3,20 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+import orjson
 import pyarrow as pa
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from app.db.models import TERMINAL, Dataset, Job
-from app.errors import ArtifactCorrupt, InUse, InvalidRequest, NotFound
+from app.errors import ArtifactCorrupt, InUse, InvalidRequest, NotFound, TooLarge
 from app.ml.tables import parquet
 from app.runtime.context import Context
 from app.runtime.pagination import Page, Paging, page
+
+_MOST_BYTES = 16 * 1024 * 1024
+"""Of one answer of rows."""
 
 
 def find(session: Session, ref: str, pointer: str | None = None, *, lock: bool = False) -> Dataset:
@@ -40,14 +43,24 @@ def listed(session: Session, paging: Paging) -> Page[Dataset]:
     return page(session, Dataset, paging)
 
 
-def rows(context: Context, ref: str, offset: int, limit: int) -> tuple[int, list[dict[str, Any]]]:
-    """Return how many rows a dataset has, and ``limit`` of them from ``offset`` on, by column.
+def rows(context: Context, ref: str, offset: int, limit: int) -> tuple[int, bytes]:
+    """Return how many rows a dataset has, and ``limit`` of them from ``offset`` on as a JSON array.
 
-    Raises NotFound or ArtifactCorrupt.
+    Raises NotFound, ArtifactCorrupt, or TooLarge where they are more than one answer may hold.
     """
     dataset, path = file_of(context, ref)
+    found, size = list[bytes](), 0
     with unless_deleted(context, dataset.id):
-        return dataset.rows, parquet.read_rows(path, offset, limit)
+        for some in parquet.read_rows(path, offset, limit):
+            found.append(orjson.dumps(some)[1:-1])
+            size += len(found[-1])
+            if size > _MOST_BYTES:
+                raise TooLarge.at(
+                    "/limit",
+                    f"these rows are more than the {_MOST_BYTES >> 20} MiB that one answer may "
+                    "hold; ask for fewer with limit, or take the whole table from /content",
+                )
+    return dataset.rows, b"[%b]" % b",".join(found)
 
 
 def file_of(context: Context, ref: str) -> tuple[Dataset, Path]:

@@ -1,21 +1,19 @@
 """Plots of a dataset, from its profile or group by group of its rows, never from the whole table.
 
-``app.ml.plots`` draws them and imports matplotlib, so it is imported on first use.
+``app.ml.plots`` draws them, in another process.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from app.errors import InvalidRequest
+from app.ml.drawing import BLUE, MAX_POINTS, Drawing, Picture, drawing
 from app.ml.plan import unknown_name
 from app.ml.tables import summaries
 from app.ml.tables.profile import Column
 from app.runtime.context import Context
 from app.services.datasets import datasets
-
-if TYPE_CHECKING:
-    from app.ml.plots import Format
 
 Plot = Literal["scatter", "histogram", "correlation"]
 
@@ -49,25 +47,33 @@ class PlotSource:
         return f"{_short(self.name, 40)}: {what}"
 
 
-def draw(
-    context: Context, ref: str, plot: Plot, x: str | None, y: str | None, image: "Format"
-) -> bytes:
-    """Return one plot of a dataset as an image.
+def picture(context: Context, ref: str, plot: Plot, x: str | None, y: str | None) -> Picture:
+    """Return one plot of a dataset, to be gathered.
 
-    Raises NotFound, or InvalidRequest where the columns do not fit the plot.
+    Raises NotFound; gathering it raises InvalidRequest where the columns do not fit the plot.
     """
     dataset, path = datasets.file_of(context, ref)
     source = PlotSource(path, dataset.columns, dataset.rows, dataset.name or dataset.id)
+    identity = repr((dataset.id, source.name, plot, x, y))
+
+    def gather() -> Drawing:
+        with datasets.unless_deleted(context, dataset.id):
+            return _gather(source, plot, x, y)
+
+    return Picture(identity, gather)
+
+
+def _gather(source: PlotSource, plot: Plot, x: str | None, y: str | None) -> Drawing:
     match plot:
         case "scatter":
-            return scatter(source, x, y, image)
+            return scatter(source, x, y)
         case "histogram":
             _refuse_axis("y", y, "a histogram shows one column")
-            return histogram(source, x, image)
+            return histogram(source, x)
         case "correlation":
             _refuse_axis("x", x, "the correlation is of all number columns")
             _refuse_axis("y", y, "the correlation is of all number columns")
-            return correlation(source, image)
+            return correlation(source)
 
 
 def _refuse_axis(axis: str, name: str | None, why: str) -> None:
@@ -78,16 +84,14 @@ def _refuse_axis(axis: str, name: str | None, why: str) -> None:
 # ---------------------------------------------------------------- scatter
 
 
-def scatter(source: PlotSource, x: str | None, y: str | None, image: "Format") -> bytes:
+def scatter(source: PlotSource, x: str | None, y: str | None) -> Drawing:
     """Draw two number columns against each other, by default the first and the last."""
-    from app.ml import plots
-
     x, y = _axes(source, x, y)
-    points = summaries.spaced_pairs(source.path, source.rows, x, y, plots.MAX_POINTS)
+    points = summaries.spaced_pairs(source.path, source.rows, x, y, MAX_POINTS)
     drawn = len(points[0])
     label = f"{drawn:,} rows" if drawn == source.rows else f"{drawn:,} of {source.rows:,} rows"
     title = source.title(f"{_short(y)} against {_short(x)}")
-    return plots.scatter({label: (points, plots.BLUE)}, title, x, y, image)
+    return drawing("scatter", {label: (points, BLUE)}, title, x, y)
 
 
 def _axes(source: PlotSource, x: str | None, y: str | None) -> tuple[str, str]:
@@ -108,21 +112,19 @@ def _axes(source: PlotSource, x: str | None, y: str | None) -> tuple[str, str]:
 # ---------------------------------------------------------------- histogram
 
 
-def histogram(source: PlotSource, x: str | None, image: "Format") -> bytes:
+def histogram(source: PlotSource, x: str | None) -> Drawing:
     """Draw how often the values of one column occur, by default of the first number column."""
-    from app.ml import plots
-
     column = _histogram_column(source, x)
     name = column["name"]
     missing = f" ({column['missing']:,} missing)" if column["missing"] else ""
     title = source.title(f"{_short(name)}{missing}")
     if column["type"] not in ("number", "datetime"):
-        return plots.value_counts(_bars(column, source.rows), title, name, image)
+        return drawing("value_counts", _bars(column, source.rows), title, name)
     edges, counts = summaries.histogram(source.path, column)
     if column["type"] == "number":
-        return plots.histogram(edges, counts, title, name, image)
+        return drawing("histogram", edges, counts, title, name)
     label = f"{name} ({column['zone']})" if column.get("zone") else name
-    return plots.date_histogram(edges, counts, title, label, image)
+    return drawing("date_histogram", edges, counts, title, label)
 
 
 def _histogram_column(source: PlotSource, x: str | None) -> Column:
@@ -163,10 +165,8 @@ def _label(value: Any) -> str:
 # ---------------------------------------------------------------- correlation
 
 
-def correlation(source: PlotSource, image: "Format") -> bytes:
+def correlation(source: PlotSource) -> Drawing:
     """Draw the correlation of the number columns, each pair on the rows that have both values."""
-    from app.ml import plots
-
     numbers = source.numbers()
     if len(numbers) < 2:
         raise InvalidRequest(
@@ -175,8 +175,11 @@ def correlation(source: PlotSource, image: "Format") -> bytes:
     first, left_out = numbers[:_MOST_CORRELATED], len(numbers) - _MOST_CORRELATED
     of = f"the first {len(first)} number columns, {left_out:,} left out" if left_out > 0 else ""
     title = source.title(f"correlation of {of}" if of else "correlation")
-    return plots.heatmap(
-        summaries.correlations(source.path, first), [_short(c["name"]) for c in first], title, image
+    return drawing(
+        "heatmap",
+        summaries.correlations(source.path, first),
+        [_short(c["name"]) for c in first],
+        title,
     )
 
 

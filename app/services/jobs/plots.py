@@ -1,4 +1,4 @@
-"""Gathering what a job's plot shows; ``app.ml.plots`` draws it, with matplotlib on first use."""
+"""Gathering what a job's plot shows; ``app.ml.plots`` draws it, in another process."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -6,24 +6,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from app.db.models import TERMINAL, Job, ModelVersion
 from app.errors import NotApplicable, NotReady
 from app.ml.data.splits import Split
+from app.ml.drawing import BLUE, GREEN, GREY, RED, Drawing, Format, Picture, Points, color, drawing
 from app.ml.features import preprocessing
 from app.ml.features.arrays import floats
 from app.ml.features.preprocessing import ClassTarget, NumberTargets, label
 from app.ml.specs import JobSpec
 from app.runtime.context import Context
 from app.services.datasets import datasets
-from app.services.jobs import history, jobs, splits
+from app.services.jobs import events, history, jobs, splits
 from app.services.predictions.predictors import Predictors
 
 if TYPE_CHECKING:
     from app.ml.inference.predictor import Predictor
-    from app.ml.plots import Points
 
-Format = Literal["png", "svg"]
 JobPlot = Literal["loss", "data", "predictions", "residuals", "confusion"]
 
 _LOSSES = ("train_loss", "validation_loss", "test_loss")
@@ -33,32 +33,43 @@ _MOST_CLASSES = 30
 """Rows of a confusion; the classes or labels beyond them are drawn as one."""
 
 
-def draw(
+def picture(
     context: Context, predictors: Predictors, job_id: str, plot: JobPlot, image: Format
-) -> bytes:
-    """Return one plot of a job as an image.
+) -> Picture:
+    """Return one plot of a job, to be gathered; ``image`` is what errors name.
 
-    Raises NotReady before there is something to draw, NotApplicable where there never will be.
+    Raises NotFound, also where its dataset was deleted; gathering it raises NotReady before there
+    is something to draw, NotApplicable where there never will be.
     """
     with context.database.read() as session:
-        row = jobs.find(session, job_id)
+        job = jobs.find(session, job_id)
+        model_id = _model_id(session, job)
     if plot == "loss":
-        return _loss(context, row, image)
+        identity: tuple[Any, ...] = (job.id, plot, events.last_id(job))
+    else:
+        datasets.file_of(context, job.dataset_id)
+        identity = (job.id, plot, model_id)
+    return Picture(repr(identity), lambda: _gather(context, predictors, job, plot, image))
+
+
+def _gather(
+    context: Context, predictors: Predictors, job: Job, plot: JobPlot, image: Format
+) -> Drawing:
+    if plot == "loss":
+        return _loss(context, job)
     if plot == "data":
-        return _data(context, row, image)
+        return _data(context, job)
     if plot == "predictions":
-        return _predictions(context, predictors, row, image)
+        return _predictions(context, predictors, job)
     if plot == "residuals":
-        return _residuals(context, predictors, row, image)
-    return _confusion(context, predictors, row, image)
+        return _residuals(context, predictors, job, image)
+    return _confusion(context, predictors, job, image)
 
 
 # ---------------------------------------------------------------- loss
 
 
-def _loss(context: Context, job: Job, image: Format) -> bytes:
-    from app.ml import plots
-
+def _loss(context: Context, job: Job) -> Drawing:
     with context.database.read() as session:
         found = history.read(session, job.id, names=_LOSSES)
     if not found.series:
@@ -68,21 +79,19 @@ def _loss(context: Context, job: Job, image: Format) -> bytes:
     spec = job.spec
     title = f"{_title(job)}: loss by epoch"
     unit = f", {spec.loss_unit}" if spec.loss_unit else ""
-    loss = f"{spec.loss.kind} loss{unit}"
-    return plots.loss_curve(found.downsampled(_MOST_CURVE_POINTS).series, title, loss, image)
+    series = found.downsampled(_MOST_CURVE_POINTS).series
+    return drawing("loss_curve", series, title, f"{spec.loss.kind} loss{unit}")
 
 
 # ---------------------------------------------------------------- data and predictions
 
 
-def _data(context: Context, job: Job, image: Format) -> bytes:
-    from app.ml import plots
-
+def _data(context: Context, job: Job) -> Drawing:
     spec = job.spec
     x, y = _feature_with_an_axis(context, job, spec), spec.targets[0]
     table, split = _table_and_split(context, job, spec)
     clouds = _training_and_testing(table, split, x, y)
-    return plots.scatter(clouds, f"{_title(job)}: training and testing data", x, y, image)
+    return drawing("scatter", clouds, f"{_title(job)}: training and testing data", x, y)
 
 
 def _feature_with_an_axis(context: Context, job: Job, spec: JobSpec) -> str:
@@ -104,17 +113,15 @@ def _table_and_split(context: Context, job: Job, spec: JobSpec) -> tuple[pa.Tabl
 
 def _training_and_testing(
     table: pa.Table, split: Split, x: str, y: str
-) -> "dict[str, tuple[Points, str]]":
-    from app.ml import plots
-
-    clouds = {"training data": (_pair(table.take(split.train), x, y), plots.BLUE)}
+) -> dict[str, tuple[Points, str]]:
+    clouds = {"training data": (_pair(table.take(split.train), x, y), BLUE)}
     testing = split.test if len(split.test) else split.validation
     if len(testing):
-        clouds["testing data"] = (_pair(table.take(testing), x, y), plots.GREEN)
+        clouds["testing data"] = (_pair(table.take(testing), x, y), GREEN)
     return clouds
 
 
-def _predictions(context: Context, predictors: Predictors, job: Job, image: Format) -> bytes:
+def _predictions(context: Context, predictors: Predictors, job: Job) -> Drawing:
     predictor = _predictor(context, predictors, job)
     spec = job.spec
     table, split = _table_and_split(context, job, spec)
@@ -123,60 +130,54 @@ def _predictions(context: Context, predictors: Predictors, job: Job, image: Form
     )
     target = predictor.target
     if isinstance(target, NumberTargets) and len(target.names) == 1 and one_feature:
-        return _along_feature(job, spec, predictor, table, split, image)
+        return _along_feature(job, spec, predictor, table, split)
     if isinstance(target, NumberTargets):
-        return _against_true(job, predictor, table, split, image)
-    return _class_counts(job, predictor, table, split, image)
+        return _against_true(job, predictor, table, split)
+    return _class_counts(job, predictor, table, split)
 
 
 def _predictor(context: Context, predictors: Predictors, job: Job) -> "Predictor":
     with context.database.read() as session:
-        result = ModelVersion.job_id == job.id, ModelVersion.checkpoint_id.is_(None)
-        model_id = session.scalars(select(ModelVersion.id).where(*result)).one_or_none()
+        model_id = _model_id(session, job)
     if model_id is None:
         kind = NotApplicable if job.status in TERMINAL else NotReady
         raise kind(f"the job is {job.status} and has no model to predict with")
     return predictors.get(model_id)
 
 
-def _along_feature(
-    job: Job, spec: JobSpec, predictor: "Predictor", table: pa.Table, split: Split, image: Format
-) -> bytes:
-    from app.ml import plots
+def _model_id(session: Session, job: Job) -> str | None:
+    result = ModelVersion.job_id == job.id, ModelVersion.checkpoint_id.is_(None)
+    return session.scalars(select(ModelVersion.id).where(*result)).one_or_none()
 
+
+def _along_feature(
+    job: Job, spec: JobSpec, predictor: "Predictor", table: pa.Table, split: Split
+) -> Drawing:
     x, y = spec.features[0], spec.targets[0]
     clouds = _training_and_testing(table, split, x, y)
     rows = table.take(_test_rows(split))
     values = _column(rows, x)
     untrained = predictor.untrained()
-    clouds["untrained model"] = ((values, _decoded(untrained, rows)), plots.GREY)
-    clouds["predictions"] = ((values, _decoded(predictor, rows)), plots.RED)
-    return plots.scatter(clouds, f"{_title(job)}: predictions", x, y, image)
+    clouds["untrained model"] = ((values, _decoded(untrained, rows)), GREY)
+    clouds["predictions"] = ((values, _decoded(predictor, rows)), RED)
+    return drawing("scatter", clouds, f"{_title(job)}: predictions", x, y)
 
 
-def _against_true(
-    job: Job, predictor: "Predictor", table: pa.Table, split: Split, image: Format
-) -> bytes:
-    from app.ml import plots
-
+def _against_true(job: Job, predictor: "Predictor", table: pa.Table, split: Split) -> Drawing:
     rows = table.take(_test_rows(split))
     names = predictor.target.names
     true = preprocessing.numbers(rows, names)
     predicted = predictor.target.decode(predictor.outputs(rows))  # type: ignore[union-attr]
     clouds = {
-        f"predictions of {name}": ((true[:, i], predicted[:, i]), plots.color(i))
+        f"predictions of {name}": ((true[:, i], predicted[:, i]), color(i))
         for i, name in enumerate(names)
     }
     what = names[0] if len(names) == 1 else "value"
     title = f"{_title(job)}: predicted against true on {len(true)} rows"
-    return plots.predicted_against_true(clouds, title, what, image)
+    return drawing("predicted_against_true", clouds, title, what)
 
 
-def _class_counts(
-    job: Job, predictor: "Predictor", table: pa.Table, split: Split, image: Format
-) -> bytes:
-    from app.ml import plots
-
+def _class_counts(job: Job, predictor: "Predictor", table: pa.Table, split: Split) -> Drawing:
     rows = table.take(_test_rows(split))
     target = predictor.target
     outputs = predictor.outputs(rows)
@@ -190,11 +191,11 @@ def _class_counts(
         true = target.encode(rows).sum(axis=0)
         predicted = (target.probabilities(outputs) > 0.5).sum(axis=0)  # type: ignore[union-attr]
     bars = {
-        "testing data": (true.tolist(), plots.GREEN),
-        "predictions": (predicted.tolist(), plots.RED),
+        "testing data": (true.tolist(), GREEN),
+        "predictions": (predicted.tolist(), RED),
     }
     title = f"{_title(job)}: predicted and true classes on {rows.num_rows} rows"
-    return plots.class_counts(labels, bars, title, ", ".join(target.names), image)
+    return drawing("class_counts", labels, bars, title, ", ".join(target.names))
 
 
 # ---------------------------------------------------------------- residuals and confusion
@@ -209,9 +210,7 @@ def _predictor_and_rows(
     return predictor, table.take(_test_rows(split))
 
 
-def _residuals(context: Context, predictors: Predictors, job: Job, image: Format) -> bytes:
-    from app.ml import plots
-
+def _residuals(context: Context, predictors: Predictors, job: Job, image: Format) -> Drawing:
     spec = job.spec
     if spec.task != "regression":
         raise NotApplicable(f"a {spec.task} job has no residuals; look at plots/confusion.{image}")
@@ -220,16 +219,14 @@ def _residuals(context: Context, predictors: Predictors, job: Job, image: Format
     true = preprocessing.numbers(rows, names)
     predicted = predictor.target.decode(predictor.outputs(rows))  # type: ignore[union-attr]
     clouds = {
-        f"residuals of {name}": ((predicted[:, i], true[:, i] - predicted[:, i]), plots.color(i))
+        f"residuals of {name}": ((predicted[:, i], true[:, i] - predicted[:, i]), color(i))
         for i, name in enumerate(names)
     }
     title = f"{_title(job)}: residuals on {len(true)} rows"
-    return plots.residuals(clouds, title, names[0] if len(names) == 1 else "value", image)
+    return drawing("residuals", clouds, title, names[0] if len(names) == 1 else "value")
 
 
-def _confusion(context: Context, predictors: Predictors, job: Job, image: Format) -> bytes:
-    from app.ml import plots
-
+def _confusion(context: Context, predictors: Predictors, job: Job, image: Format) -> Drawing:
     spec = job.spec
     if spec.task == "regression":
         raise NotApplicable(f"a regression job has no classes; look at plots/residuals.{image}")
@@ -243,7 +240,7 @@ def _confusion(context: Context, predictors: Predictors, job: Job, image: Format
         with np.errstate(invalid="ignore"):  # a class without a row has no shares
             shares = counts / counts.sum(axis=1, keepdims=True)
         axes = (f"true {target.names[0]}", f"predicted {target.names[0]}")
-        return plots.confusion(counts, shares, (labels, labels), axes, title, image)
+        return drawing("confusion", counts, shares, (labels, labels), axes, title)
     chosen = target.probabilities(outputs) > 0.5  # type: ignore[union-attr]
     labels, squares = _of_frequent_labels(target.names, target.encode(rows), chosen)
     with np.errstate(invalid="ignore"):
@@ -251,7 +248,7 @@ def _confusion(context: Context, predictors: Predictors, job: Job, image: Format
     cells = [values[:, ::-1, ::-1].reshape(len(labels), 4) for values in (squares, parts)]
     columns = ["yes as yes", "yes as no", "no as yes", "no as no"]
     axes = ("label", "true as predicted; shares of the true yes or no")
-    return plots.confusion(cells[0], cells[1], (labels, columns), axes, title, image)
+    return drawing("confusion", cells[0], cells[1], (labels, columns), axes, title)
 
 
 def _of_frequent(labels: list[str], true: Any, chosen: Any) -> tuple[list[str], Any]:
@@ -315,5 +312,5 @@ def _column(table: pa.Table, name: str) -> Any:
     return floats(column)
 
 
-def _pair(table: pa.Table, x: str, y: str) -> "Points":
+def _pair(table: pa.Table, x: str, y: str) -> Points:
     return _column(table, x), _column(table, y)

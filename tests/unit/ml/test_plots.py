@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from app.ml import plots
-from app.ml.plots import BLUE, GREEN, GREY, Format, Points
+from app.ml.drawing import BLUE, GREEN, GREY, MAX_POINTS, Format, Points, color
 
 FORMATS: list[Format] = ["png", "svg"]
 ODD_NAMES = [
@@ -77,7 +77,7 @@ def test_class_counts(count: int, image: Format) -> None:
 
 @pytest.mark.parametrize(("count", "image"), [(1, "png"), (5, "svg")])
 def test_residuals(count: int, image: Format) -> None:
-    clouds = {f"residuals of {i}": (points(40), plots.color(i)) for i in range(count)}
+    clouds = {f"residuals of {i}": (points(40), color(i)) for i in range(count)}
     check(plots.residuals(clouds, "line", "y", image), image)
 
 
@@ -121,8 +121,8 @@ def test_a_loss_that_spans_decades_is_drawn_on_a_log_scale() -> None:
 
 
 def test_many_points_are_thinned_out() -> None:
-    few = plots.scatter({"a": (points(plots.MAX_POINTS), BLUE)}, "t", "x", "y", "svg")
-    many = plots.scatter({"a": (points(50 * plots.MAX_POINTS), BLUE)}, "t", "x", "y", "svg")
+    few = plots.scatter({"a": (points(MAX_POINTS), BLUE)}, "t", "x", "y", "svg")
+    many = plots.scatter({"a": (points(50 * MAX_POINTS), BLUE)}, "t", "x", "y", "svg")
     assert len(many) < 1.5 * len(few)
 
 

@@ -1,0 +1,79 @@
+"""Plots as answers: drawn once, kept while there is room, and not sent to who has them."""
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from importlib.metadata import version
+
+from anyio import to_thread
+from fastapi import Request, Response
+
+from app import __version__
+from app.api.downloads import ImageFormat, image_response
+from app.api.http.lanes import Lane
+from app.executors.plotters import Plotters
+from app.ml.drawing import Picture
+
+_KEPT_BYTES = 16 * 1024 * 1024
+
+
+class Pictures:
+    """All plots of this process; used in the event loop."""
+
+    def __init__(self, plotters: Plotters, lane: Lane) -> None:
+        self._plotters, self._lane = plotters, lane
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._kept_bytes = 0
+        self._drawing: dict[str, asyncio.Task[bytes]] = {}
+        self._versions = f"{__version__} {version('matplotlib')}"
+
+    async def response(
+        self, request: Request, image: ImageFormat, find: Callable[[], Picture]
+    ) -> Response:
+        """Return the plot that ``find`` finds; 304 where the client has it already.
+
+        Raises what ``find`` and gathering raise, Unavailable or TooManyRequests.
+        """
+        picture = await to_thread.run_sync(find)
+        named = f"{self._versions} {image} {picture.identity}".encode()
+        tag = f'"{hashlib.sha256(named).hexdigest()[:32]}"'
+        headers = {"ETag": tag, "Cache-Control": "no-cache"}
+        if tag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        response = image_response(await self._image(tag, picture, image), image)
+        response.headers.update(headers)
+        return response
+
+    async def _image(self, tag: str, picture: Picture, image: ImageFormat) -> bytes:
+        if tag in self._kept:
+            self._kept.move_to_end(tag)
+            return self._kept[tag]
+        task = self._drawing.get(tag)
+        if task is None:  # whoever asks for the same meanwhile shares it, and may leave
+            task = asyncio.create_task(self._draw(tag, picture, image))
+            self._drawing[tag] = task
+            task.add_done_callback(_look_at)
+        return await asyncio.shield(task)
+
+    async def _draw(self, tag: str, picture: Picture, image: ImageFormat) -> bytes:
+        try:
+            with self._lane.place():
+                content = await self._lane.run(lambda: self._plotters.draw(picture.gather(), image))
+            self._keep(tag, content)
+            return content
+        finally:
+            del self._drawing[tag]
+
+    def _keep(self, tag: str, content: bytes) -> None:
+        self._kept[tag] = content
+        self._kept_bytes += len(content)
+        while self._kept_bytes > _KEPT_BYTES:
+            _, oldest = self._kept.popitem(last=False)
+            self._kept_bytes -= len(oldest)
+
+
+def _look_at(task: "asyncio.Task[bytes]") -> None:
+    """Take notice of an error that nobody may be left to hear of."""
+    if not task.cancelled():
+        task.exception()
