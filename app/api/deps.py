@@ -87,9 +87,11 @@ def _filtered(sorts: Any) -> Any:
 
 
 _ByTime = Literal["created_at", "-created_at"]
+_ByStatus = Literal["created_at", "-created_at", "status", "-status"]
+_ByNameToo = Literal["created_at", "-created_at", "name", "-name"]
 VersionsDep = Annotated[Paging, Depends(_filtered(_ByTime))]
-JobsDep = Annotated[Paging, Depends(_filtered(_ByTime | Literal["status", "-status"]))]
-_ByName = Annotated[Paging, Depends(_filtered(_ByTime | Literal["name", "-name"]))]
+JobsDep = Annotated[Paging, Depends(_filtered(_ByStatus))]
+_ByName = Annotated[Paging, Depends(_filtered(_ByNameToo))]
 
 
 async def _named(

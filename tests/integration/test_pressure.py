@@ -182,7 +182,7 @@ def _ids(lines: list[str], style: str) -> list[str]:
 @pytest.mark.parametrize("style", ["console", "json", "off"])
 def test_every_request_has_its_line_when_the_server_ends(data_dir: Path, style: str) -> None:
     name, value = ("ACCESS_LOG", "off") if style == "off" else ("LOG_FORMAT", style)
-    with Server(data_dir, fresh=False, **{f"FITSERVE_{name}": value}) as server:
+    with Server(data_dir, **{f"FITSERVE_{name}": value}) as server:
         ids = [f"request-{i}" for i in range(rounds(400, 5000))]
         for name in ids:
             server.client.get("/livez", headers={"X-Request-Id": name})
