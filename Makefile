@@ -16,6 +16,7 @@ help:  ## this list
 setup: $(STAMP)  ## build .venv from pyproject.toml and constraints.txt
 
 $(STAMP): pyproject.toml constraints.txt
+	@echo "building $(VENV) from pyproject.toml: a minute or two"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
