@@ -109,7 +109,7 @@ def uuids() -> pa.Array:
 
 CASES: dict[str, tuple[Any, str, int, str]] = {
     "parquet bomb": (parquet_bomb, PARQUET, 413, "decodes to more"),
-    "dictionary bomb": (dictionary_bomb, PARQUET, 413, ""),
+    "dictionary bomb": (dictionary_bomb, PARQUET, 422, "8 MiB"),
     "gzip bomb": (gzip_bomb, CSV, 413, "decodes to more"),
     "arrow bomb": (lambda: arrow_stream(np.zeros(60_000_000), "zstd"), ARROW, 413, "decodes"),
     "pickle": (lambda: pickle.dumps(Bomb()), CSV, 415, "pickle"),
