@@ -1,10 +1,10 @@
 """One row a request: fitserve against other servers around the same forward pass.
 
 One server process each, torch on one thread, access logs off but fitserve's, 16 keep-alive
-connections of ``wrk`` on loopback; an MLP 64-64 on 8 numbers that fitserve has trained. The others are sent the numbers
-as fitserve standardises them, so fitserve does that and the way back besides. All servers are up,
-one at a time is loaded, rounds alternate. Every answer is checked against the forward pass first,
-and no answer may be other than 2xx.
+connections of ``wrk`` on loopback; an MLP 64-64 on 8 numbers that fitserve has trained. The others
+are sent the numbers as fitserve standardises them, so fitserve does that and the way back besides.
+All servers are up, one at a time is loaded, rounds alternate. Every answer is checked against the
+forward pass first, and no answer may be other than 2xx.
 
 Targets, in requests/s: at least 0.8 times the bare handler, 2 times FastAPI with pydantic, 4 times
 LitServe and MLflow, 8 times BentoML; a 99th percentile no worse than any of theirs but the bare

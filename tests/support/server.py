@@ -80,6 +80,7 @@ class Process:
     def __init__(self, *command: str, **environment: str) -> None:
         self.log = Path(tempfile.mkstemp(prefix="fitserve-", suffix=".log")[1])
         self._command = command
+        self._log_start = 0
         clean = {k: v for k, v in os.environ.items() if not k.startswith("FITSERVE_")}
         self._environment = {**clean, **environment}
         self.process = self._spawn()
@@ -97,12 +98,14 @@ class Process:
 
     def start(self) -> None:
         """Again, after its end; does not wait until it is ready."""
+        self._log_start = self.log.stat().st_size
         self.process = self._spawn()
 
     def logged(self, text: str, seconds: float = PATIENCE) -> bool:
-        """Whether a line with ``text`` comes; a request's line follows its answer."""
+        """Whether a line with ``text`` comes, or has come since the last start; a request's line
+        follows its answer."""
         deadline = time.monotonic() + seconds
-        while text not in self.log.read_text():
+        while text.encode() not in self.log.read_bytes()[self._log_start :]:
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.01)
