@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.harness import Scale, console
+from benchmarks.harness import Scale, console, shared_servers
 from tests.support.server import Process
 
 NAMES = (
@@ -44,7 +44,8 @@ def main(
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: there are {', '.join(known)}")
     Process.forked = tiny  # nothing is measured, so a start need not be a user's
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every server ends with it
-    failed = [name for name in names or known if not _succeeds(name, scale)]
+    with shared_servers:
+        failed = [name for name in names or known if not _succeeds(name, scale)]
     if failed:
         console.print(f"failed: {', '.join(failed)}")
         raise typer.Exit(1)

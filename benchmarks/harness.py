@@ -1,6 +1,5 @@
 """What the benchmarks share: how large a run is, servers, clocks, tables and progress."""
 
-import atexit
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -59,8 +58,8 @@ def has_module(scale: Scale, name: str) -> bool:
 def running_server(scale: Scale, **settings: str) -> Iterator[Server]:
     """Run a server with a data directory of its own and stop it in the end.
 
-    In a tiny run those with the same settings share one that runs until the process ends: starts
-    would be most of its time.
+    In a tiny run those with the same settings share one of the ``shared_servers``: starts would be
+    most of its time.
     """
     if scale is Scale.TINY:
         yield _shared_server(**settings)
@@ -75,11 +74,14 @@ def _server(**settings: str) -> Iterator[Server]:
         yield server
 
 
+shared_servers = ExitStack()
+"""Whoever runs benchmarks closes it in the end. At the interpreter's exit it would be too late: the
+thread that forks servers is gone before any handler of ``atexit`` runs."""
+
+
 @cache
 def _shared_server(**settings: str) -> Server:
-    stack = ExitStack()
-    atexit.register(stack.close)
-    return stack.enter_context(_server(**settings))
+    return shared_servers.enter_context(_server(**settings))
 
 
 def seconds(work: Callable[[], object]) -> float:
