@@ -27,6 +27,35 @@ def test_unknown_paths_and_methods_are_problems(server: Server) -> None:
     assert "POST" in refused.headers["allow"] or "GET" in refused.headers["allow"]
 
 
+def test_json_ends_with_the_line(server: Server) -> None:
+    """So that what curl prints does not run into the prompt."""
+    job = server.train(
+        **{**LINE_JOB, "dataset": server.line("lines")["id"], "register_as": "lines"}
+    )
+    row = {"rows": [{"x": 0.5}]}
+    tensor = {"name": "x", "datatype": "FP64", "shape": [1], "data": [0.5]}
+    answers = [
+        *(
+            server.client.get(path)
+            for path in ("/readyz", "/v1/catalog", "/v1/jobs", "/nothing", "/v2")
+        ),
+        *(server.client.get(f"/v1/datasets/lines{path}") for path in ("", "/rows")),
+        *(server.client.get(f"/v1/jobs/{job['id']}{path}") for path in ("", "/metrics", "/events")),
+        *(server.client.get(f"/v1/models/lines{path}") for path in ("", "/parameters", "/summary")),
+        server.client.post("/v1/jobs", json=LINE_JOB | {"dataset": "lines"}),
+        server.client.post("/v1/jobs", json={}),
+        server.client.post("/v1/models/lines/predict", json=row),
+        server.client.post("/v1/models/lines/predict", json={"columns": {"x": [0.5] * 5000}}),
+        server.client.post("/v2/models/lines/infer", json={"inputs": [tensor]}),
+        server.client.get("/v2/models/lines"),
+        server.client.post("/invocations", json={"dataframe_records": row["rows"]}),
+    ]
+    for answer in answers:
+        assert "json" in answer.headers["content-type"]
+        assert answer.text.endswith("}\n"), answer.url
+        answer.json()
+
+
 def test_docs_need_nothing_from_outside(server: Server) -> None:
     page = server.client.get("/docs")
     assert page.status_code == 200

@@ -1,4 +1,4 @@
-"""Routes with a JSON body: strict, bounded, and only where the body says that it is JSON."""
+"""JSON in: strict, bounded, and only where the body says that it is JSON. And out: whole lines."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -8,6 +8,7 @@ from fastapi.routing import APIRoute
 
 from app.api.http.bodies import read_json
 from app.api.http.media_types import is_json, media_type
+from app.api.http.responses import end_line
 from app.errors import UnsupportedMediaType
 
 
@@ -30,7 +31,7 @@ class StrictJSONRoute(APIRoute):
                     )
                 limit = request.app.state.context.settings.max_json_bytes
                 request = _ParsedRequest(request, await read_json(request, limit))
-            return await handle(request)
+            return end_line(await handle(request))
 
         return strict
 

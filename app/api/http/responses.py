@@ -8,8 +8,18 @@ from pydantic import BaseModel
 
 
 def dump_json(value: Any) -> bytes:
-    """Return ``value`` as JSON; NaN and infinities become null, NumPy arrays lists."""
-    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    """Return ``value`` as JSON and the end of the line, so that a terminal's prompt stands on the
+    next; NaN and infinities become null, NumPy arrays lists."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
+
+
+def end_line(response: Response) -> Response:
+    """Return ``response`` with the end of the line where FastAPI wrote JSON without one."""
+    body = getattr(response, "body", b"\n")  # what is streamed has none
+    if response.media_type == "application/json" and bytes(body[-1:]) != b"\n":
+        response.body = bytes(body) + b"\n"
+        response.headers["content-length"] = str(len(response.body))
+    return response
 
 
 def json_response(
@@ -17,5 +27,5 @@ def json_response(
 ) -> Response:
     """Return the response that shows a resource, its bytes written already: they are stored where
     the request has an ``Idempotency-Key``."""
-    body = resource.model_dump_json().encode()
+    body = resource.model_dump_json().encode() + b"\n"
     return Response(body, status, headers, media_type="application/json")

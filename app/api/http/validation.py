@@ -204,4 +204,4 @@ def _short(value: Any) -> str:
         return f"'{value[:64]}'"
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
-    return dump_json(value).decode()[:64]
+    return dump_json(value).decode().rstrip()[:64]

@@ -10,6 +10,7 @@ from fastapi.responses import PlainTextResponse
 
 from app import __version__
 from app.api.deps import ContextDep
+from app.api.http.json_route import StrictJSONRoute
 from app.api.serving import oip
 from app.api.serving.mlflow import default_model
 from app.errors import Unavailable
@@ -18,8 +19,8 @@ from app.runtime.context import Context
 from app.services.models import versions
 from app.services.predictions.resolver import ModelResolver
 
-inference = APIRouter(prefix="/v2", tags=["inference protocol"])
-mlflow = APIRouter(tags=["MLflow scoring"])
+inference = APIRouter(prefix="/v2", tags=["inference protocol"], route_class=StrictJSONRoute)
+mlflow = APIRouter(tags=["MLflow scoring"], route_class=StrictJSONRoute)
 
 
 def _models(request: Request) -> ModelResolver:

@@ -4,12 +4,13 @@ from fastapi import APIRouter, Request, Response
 
 from app.api.deps import ContextDep, PagingDep, PicturesDep, PredictorsDep
 from app.api.downloads import DOWNLOAD, PICTURE, ImageFormat, safetensors_response
+from app.api.http.json_route import StrictJSONRoute
 from app.api.http.lanes import HeldDep, LanesDep
 from app.api.schemas.jobs import CheckpointList, CheckpointOut
 from app.services.jobs import checkpoints, jobs, plots
 from app.services.jobs.plots import JobPlot
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictJSONRoute)
 
 
 @router.get("/{job_id}/checkpoints")

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.api.deps import ContextDep, JobStreamsDep, PagingDep
+from app.api.http.json_route import StrictJSONRoute
 from app.api.http.lanes import HeldDep, LanesDep
 from app.api.http.media_types import chosen
 from app.api.schemas.jobs import EventList, EventOut, MetricsOut, Nonfinite, SeriesOut
@@ -17,7 +18,7 @@ from app.ml.specs import JobSpec
 from app.services.jobs import events, history, jobs
 from app.services.jobs.history import History, series_of
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictJSONRoute)
 
 # ---------------------------------------------------------------- loss history
 

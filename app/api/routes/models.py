@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.api.deps import ContextDep, NamedDep, PredictorsDep, VersionsDep
 from app.api.downloads import DOWNLOAD, safetensors_response
+from app.api.http.json_route import StrictJSONRoute
 from app.api.http.lanes import HeldDep, LanesDep
 from app.api.schemas.models import Layer, ModelList, ModelOut, Parameter, ParametersOut, SummaryOut
 from app.db.models import ModelVersion
@@ -14,7 +15,7 @@ from app.runtime.pagination import Page
 from app.services.models import aliases, versions
 from app.services.predictions.resolver import load_version
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
+router = APIRouter(prefix="/v1/models", tags=["models"], route_class=StrictJSONRoute)
 
 
 def _find(context: Context, ref: str) -> ModelVersion:

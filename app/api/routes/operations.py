@@ -11,12 +11,13 @@ from pydantic import BaseModel
 
 from app import __version__
 from app.api.deps import ContextDep
+from app.api.http.json_route import StrictJSONRoute
 from app.api.http.prometheus import Metrics
 from app.ml import specs
 from app.ml.tables import synthetic
 from app.runtime import health
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], route_class=StrictJSONRoute)
 
 
 @router.get("/livez", response_class=PlainTextResponse)

@@ -15,7 +15,7 @@ from app.ml.drawing import BLUE, GREEN, GREY, RED, Drawing, Format, Picture, Poi
 from app.ml.features import preprocessing
 from app.ml.features.arrays import floats
 from app.ml.features.preprocessing import ClassTarget, NumberTargets, label
-from app.ml.specs import JobSpec
+from app.ml.specs import JobSpec, LossUnit
 from app.runtime.context import Context
 from app.services.datasets import datasets
 from app.services.jobs import events, history, jobs, splits
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 JobPlot = Literal["loss", "data", "predictions", "residuals", "confusion"]
 
 _LOSSES = ("train_loss", "validation_loss", "test_loss")
+_LOSS_UNITS: dict[LossUnit, str] = {
+    "target": "the target's unit",
+    "standardised": "standardised",
+}
 _MOST_CURVE_POINTS = 2_000
 """Points drawn of each loss curve."""
 _MOST_CLASSES = 30
@@ -78,8 +82,8 @@ def _loss(context: Context, job: Job) -> Drawing:
         raise NotReady("no epoch has ended yet; try again in a moment")
     spec = job.spec
     title = f"{_title(job)}: loss by epoch"
-    unit = f", {spec.loss_unit}" if spec.loss_unit else ""
     series = found.downsampled(_MOST_CURVE_POINTS).series
+    unit = f" ({_LOSS_UNITS[spec.loss_unit]})" if spec.loss_unit else ""
     return drawing("loss_curve", series, title, f"{spec.loss.kind} loss{unit}")
 
 

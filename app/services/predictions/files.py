@@ -198,7 +198,7 @@ def _json(
             later.seek(0)
             while piece := later.read(_MEMORY_BYTES):
                 file.write(piece)
-    file.write(b"]}")
+    file.write(b"]}\n")
 
 
 def _csv(
