@@ -54,6 +54,9 @@ def test_json_ends_with_the_line(server: Server) -> None:
         assert "json" in answer.headers["content-type"]
         assert answer.text.endswith("}\n"), answer.url
         answer.json()
+    deleted = server.client.delete("/v1/models/lines")
+    assert (deleted.status_code, deleted.content) == (204, b"")
+    assert server.client.get("/livez").is_success  # the connection is as it was
 
 
 def test_docs_need_nothing_from_outside(server: Server) -> None:

@@ -15,8 +15,8 @@ def dump_json(value: Any) -> bytes:
 
 def end_line(response: Response) -> Response:
     """Return ``response`` with the end of the line where FastAPI wrote JSON without one."""
-    body = getattr(response, "body", b"\n")  # what is streamed has none
-    if response.media_type == "application/json" and bytes(body[-1:]) != b"\n":
+    body = getattr(response, "body", b"")  # what is streamed has none, and a 204's is empty
+    if body and response.media_type == "application/json" and bytes(body[-1:]) != b"\n":
         response.body = bytes(body) + b"\n"
         response.headers["content-length"] = str(len(response.body))
     return response
