@@ -35,11 +35,10 @@ def safetensors_response(
     The ETag is the file's SHA-256 and ranges are answered; 304 where ``If-None-Match`` has it.
     Raises ArtifactCorrupt where a hash does not match.
     """
-    path, sha256, _ = storage.file(kind, artifact_id, _WEIGHTS)
-    etag = f'"{sha256}"'
+    path = storage.file(kind, artifact_id, _WEIGHTS)
+    etag = f'"{storage.entry(kind, artifact_id, _WEIGHTS)[0]}"'
     if none_match(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
-    storage.verified(kind, artifact_id)
     media_type = "application/octet-stream"
     return FileResponse(path, media_type=media_type, filename=filename, headers={"ETag": etag})
 

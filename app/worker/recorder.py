@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app import logs
 from app.db.models import Checkpoint, ModelVersion
 from app.errors import ServiceError, StorageFull, Unavailable
-from app.ml.training.events import CheckpointSaved, DataRead, EpochEnded
+from app.ml.training.events import CheckpointDamaged, CheckpointSaved, DataRead, EpochEnded
 from app.runtime.context import Context
 from app.services.jobs import checkpoints, queue
 from app.services.jobs.queue import Claim
@@ -50,15 +50,18 @@ class Recorder:
     def __init__(self, context: Context, claim: Claim, pace: Pace) -> None:
         self._context, self._claim, self._pace = context, claim, pace
         self._warnings: list[str] = []
+        self._told: list[str] = []
         self._epochs: list[EpochEnded] = []
         self._checkpoints: list[CheckpointSaved] = []
         self._recorded_at = time.monotonic()
 
-    def add(self, event: DataRead | EpochEnded | CheckpointSaved) -> None:
+    def add(self, event: DataRead | CheckpointDamaged | EpochEnded | CheckpointSaved) -> None:
         """Add an event, to be written with the next ``record``."""
         match event:
             case DataRead(warnings=warnings):
                 self.warn(warnings)
+            case CheckpointDamaged(message=message):
+                self._told.append(message)
             case EpochEnded(epoch=epoch):
                 self._epochs.append(event)
                 self._pace.epoch_ended(epoch)
@@ -84,7 +87,7 @@ class Recorder:
         claim = self._claim
 
         def write(session: Session) -> None:
-            queue.warn(session, claim, self._warnings)
+            queue.warn(session, claim, self._warnings, self._told)
             queue.record(session, claim, self._epochs, self._pace.seconds_per_epoch)
             for saved in self._checkpoints:
                 queue.record_checkpoint(session, claim, saved)
@@ -95,6 +98,7 @@ class Recorder:
         if not write_until_done(self._context, claim, write):
             return
         self._warnings.clear()
+        self._told.clear()
         self._epochs.clear()
         self._checkpoints.clear()
         self._recorded_at = time.monotonic()

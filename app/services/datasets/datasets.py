@@ -67,9 +67,13 @@ def file_of(context: Context, ref: str) -> tuple[Dataset, Path]:
     """Return a dataset and the Parquet file that holds it. Raises NotFound or ArtifactCorrupt."""
     with context.database.read() as session:
         dataset = find(session, ref)
+    return dataset, _verified(context, dataset)
+
+
+def _verified(context: Context, dataset: Dataset) -> Path:
+    """Return the file of a dataset as it was stored. Raises NotFound or ArtifactCorrupt."""
     with unless_deleted(context, dataset.id):
-        path, _, _ = context.storage.file("datasets", dataset.id, parquet.FILE)
-    return dataset, path
+        return context.storage.file("datasets", dataset.id, parquet.FILE, dataset.sha256)
 
 
 @contextmanager
@@ -86,8 +90,8 @@ def unless_deleted(context: Context, dataset_id: str) -> Iterator[None]:
 
 def read_columns(context: Context, dataset_id: str, columns: Sequence[str]) -> pa.Table:
     """Return some columns of a dataset as a table. Raises NotFound or ArtifactCorrupt."""
+    _, path = file_of(context, dataset_id)
     with unless_deleted(context, dataset_id):
-        path, _, _ = context.storage.file("datasets", dataset_id, parquet.FILE)
         return parquet.read(path, list(dict.fromkeys(columns)))
 
 

@@ -73,8 +73,8 @@ def _metrics(
     own = session.scalars(select(ModelVersion).where(*result)).first()
     if own is not None:
         with suppress(ArtifactCorrupt):
-            hashes = {context.storage.file("models", id_, WEIGHTS)[1] for id_ in (own.id, model_id)}
-            if len(hashes) == 1:
+            written = [context.storage.entry("models", id_, WEIGHTS) for id_ in (own.id, model_id)]
+            if written[0] == written[1]:
                 return {**own.metrics}
     # of the whole epoch, also where the checkpoint was written in its middle
     recorded = history.of_epoch(session, checkpoint.job_id, checkpoint.epoch)
