@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.errors import InvalidData, escape
+from app.errors import InvalidData
 from app.ml.features.arrays import Floats, as_dictionary, codes, floats, mask, microseconds
+from app.ml.features.places import Place, in_rows
 from app.ml.specs import Inputs, PreprocessingSpec
 from app.ml.tables.canonical import ColumnType, column_type
 
@@ -209,11 +210,11 @@ class FeatureEncoder(FittedPart):
         dense = self.width - len(embedded)
         return Inputs(dense, sizes, numbers_among(self.features))  # type: ignore[arg-type]
 
-    def encode(self, table: pa.Table, first_row: int = 0) -> Matrix:
-        """Return the ``(rows, width)`` matrix of a table.
+    def encode(self, table: pa.Table, place: Place | None = None, first_row: int = 0) -> Matrix:
+        """Return the ``(rows, width)`` matrix of a table, whose first row is number ``first_row``.
 
-        Raises InvalidData, which counts rows from ``first_row``, where a number leaves float32's
-        range.
+        Raises InvalidData, which points at a ``place`` of a row of that count (``/rows/3/price``
+        unless it is given), where a number leaves float32's range.
         """
         out: Matrix = np.zeros((table.num_rows, self.width), dtype=np.float32)
         places = self.places()
@@ -225,7 +226,7 @@ class FeatureEncoder(FittedPart):
                 for feature, (first, last) in zip(self.features, places, strict=True):
                     feature.encode(columns[feature.name].slice(start, step), rows[:, first:last])
                 if not np.isfinite(rows).all():
-                    self._refuse(rows, places, first_row + start)
+                    self._refuse(rows, places, place or in_rows(), first_row + start)
         return out
 
     def places(self) -> list[tuple[int, int]]:
@@ -241,13 +242,15 @@ class FeatureEncoder(FittedPart):
                 dense += feature.width
         return places
 
-    def _refuse(self, rows: Matrix, places: list[tuple[int, int]], start: int) -> None:
+    def _refuse(
+        self, rows: Matrix, places: list[tuple[int, int]], place: Place, start: int
+    ) -> None:
         for feature, (first, last) in zip(self.features, places, strict=True):
             finite = np.isfinite(rows[:, first:last]).all(axis=1)
             if not finite.all():
                 row = start + int(finite.argmin())
                 raise InvalidData.at(
-                    f"/rows/{row}/{escape(feature.name)}",
+                    place(feature.name, row),
                     f"column '{feature.name[:64]}' holds numbers too large for float32, the first "
                     f"in row {row}; divide them, or leave the column out of the features",
                     "out_of_range",

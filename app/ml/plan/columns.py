@@ -12,8 +12,6 @@ from app.ml.tables import profile
 Column = dict[str, Any]
 """One column of a dataset as ``app.ml.tables.profile`` gives it."""
 
-_LARGEST_FLOAT32 = 3.4028234e38
-_LARGEST = {"standard": 1e150, "quantile": float("inf")}
 _MOST_CLASSES = 1000
 _MOST_COMPARED = 1000
 """Names among which the nearest is looked for; comparing takes time."""
@@ -189,30 +187,6 @@ def task_of(request: JobRequest, targets: list[Column]) -> Task:
         pointer = "/task" if request.task else "/target"
         raise InvalidRequest.at(pointer, problem, "wrong_task")
     return task
-
-
-def require_float32(spec: JobSpec, known: Mapping[str, Column]) -> None:
-    """Raise InvalidRequest where a number that is trained on or predicted leaves float32's range
-    however it is scaled: quantiles know no size, and a standard deviation is of squares."""
-    scaling = spec.preprocessing
-    targets = spec.targets if spec.task == "regression" else []
-    for pointer, names, scaled in (
-        ("/features", spec.features, scaling.numbers),
-        ("/target", targets, scaling.target),
-    ):
-        limit = _LARGEST.get(scaled or "none", _LARGEST_FLOAT32)
-        for column in (known[name] for name in names):
-            if column["type"] == "number" and _largest(column) > limit:
-                raise InvalidRequest.at(
-                    pointer,
-                    f"column '{column['name'][:64]}' holds {_largest(column):.3g}, beyond float32; "
-                    "divide its numbers, or leave it out",
-                    "out_of_range",
-                )
-
-
-def _largest(column: Column) -> float:
-    return max(abs(float(column[end] or 0.0)) for end in ("min", "max"))
 
 
 def maybe_classes(request: JobRequest, task: Task, known: Mapping[str, Column]) -> list[str]:

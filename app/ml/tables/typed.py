@@ -29,9 +29,22 @@ class TypedTable:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of a file's columns: their types by name, where the caller says them."""
+
+    types: dict[str, ColumnType] = field(default_factory=dict)
+    only_typed: bool = False
+    """Whether the others are left empty: rows to predict, of which a model knows the features."""
+
+    def reads(self, name: str) -> bool:
+        """Return whether the values of the column ``name`` are wanted."""
+        return not self.only_typed or name in self.types
+
+
 def assemble(
     columns: dict[str, pa.ChunkedArray],
-    types: dict[str, ColumnType],
+    wanted: Wanted,
     place: Place,
     *,
     has_types: bool,
@@ -47,12 +60,15 @@ def assemble(
     names = list(columns)
     rows = len(next(iter(columns.values()))) if columns else 0
     check_names(names)
-    check_types(types, names)
+    check_types(wanted.types, names)
     if rows == 0:
         raise no_row()
 
     def one(name: str) -> TypedColumn:
-        return typed_column(name, columns.pop(name), types.get(name), place, has_types=has_types)
+        column = columns.pop(name)
+        if not wanted.reads(name):
+            return TypedColumn(pa.chunked_array([pa.nulls(rows, pa.string())]), "category")
+        return typed_column(name, column, wanted.types.get(name), place, has_types=has_types)
 
     if threads > 1 and rows * len(names) >= _CELLS_WORTH_THREADS:
         with ThreadPoolExecutor(threads) as pool:
