@@ -115,8 +115,8 @@ def classification(true: NDArray[np.int64], probabilities: Floats) -> Metrics:
     """Return accuracy, macro F1, AUC (one against rest) and log loss of ``(rows, classes)``.
 
     ``true`` is ``(rows,)`` class numbers; those below 0 are classes that the model does not know,
-    where whatever is predicted is wrong. F1 is the mean over the classes that occur in either, as in
-    scikit-learn; AUC and log loss, which ask for its probability, are those of the other rows.
+    where whatever is predicted is wrong. F1 is the mean over the classes that occur in either, as
+    in scikit-learn; AUC and log loss, which ask for its probability, are those of the other rows.
     """
     labels = np.arange(probabilities.shape[1])
     predicted = probabilities.argmax(axis=1)

@@ -5,7 +5,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from app.errors import InvalidData, InvalidRequest
-from app.ml.features import encoder as feature_columns
+from app.ml.features import fitting
+from app.ml.features.encoder import datetime_width
 from app.ml.specs import Inputs, JobRequest, JobSpec, Task
 from app.ml.tables import profile
 
@@ -148,14 +149,14 @@ def inputs_of(spec: JobSpec, known: dict[str, Column]) -> Inputs:
         column = known[name]
         gap = bool(column["missing"])
         if column["type"] == "category":
-            size = feature_columns.embedding_size(spec.preprocessing.categories, column["distinct"])
+            size = fitting.embedding_size(spec.preprocessing.categories, column["distinct"])
             if size:
-                rows = min(column["distinct"], feature_columns.EMBEDDING_LIMIT)
+                rows = min(column["distinct"], fitting.EMBEDDING_LIMIT)
                 embeddings.append((rows + 2, size))
             else:
-                dense += min(column["distinct"], feature_columns.ONE_HOT_LIMIT) + gap
+                dense += min(column["distinct"], fitting.ONE_HOT_LIMIT) + gap
         elif column["type"] == "datetime":
-            width = feature_columns.datetime_width(column["time"])
+            width = datetime_width(column["time"])
             numbers += range(dense, dense + width)
             dense += width + gap
         else:

@@ -12,7 +12,8 @@ import pyarrow as pa
 from app.errors import InvalidData, InvalidRequest
 from app.ml.data.splits import PARTS, Split
 from app.ml.features import preprocessing
-from app.ml.features.encoder import FeatureEncoder, fit_features
+from app.ml.features.encoder import FeatureEncoder
+from app.ml.features.fitting import fit_features
 from app.ml.plan.columns import Column
 from app.ml.plan.pretrained import Pretrained
 from app.ml.specs import JobRequest, JobSpec

@@ -258,6 +258,23 @@ def _refuse_long(name: str, column: pa.ChunkedArray, place: Place) -> None:
         raise cell_too_long(f"column '{name[:64]}' in {where}", pointer)
 
 
+def refuse_beyond(
+    name: str, column: pa.ChunkedArray, bounds: tuple[float, float], place: Place
+) -> None:
+    """Raise InvalidData at the first number that is not within ``bounds``."""
+    values = pc.cast(column, pa.float64(), safe=False)
+    beyond = pc.or_(pc.less(values, bounds[0]), pc.greater(values, bounds[1]))
+    row = pc.index(beyond, True).as_py()
+    if row >= 0:
+        where, pointer = place(name, row)
+        raise InvalidData.at(
+            pointer,
+            f"column '{name[:64]}' holds numbers too large for float32, the first in {where}; "
+            "divide them, or leave the cell empty",
+            "out_of_range",
+        )
+
+
 def _refuse_nul(name: str, column: pa.ChunkedArray, place: Place) -> None:
     row = pc.index(pc.match_substring(column, "\0"), True).as_py()
     if row >= 0:

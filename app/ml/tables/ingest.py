@@ -75,6 +75,8 @@ class Options(BaseModel):
     encoding: str | None = None
     header: bool = True
     types: dict[str, ColumnType] = {}
+    bounds: dict[str, tuple[float, float]] = {}
+    """The least and the largest number that a column may hold."""
     predicts: bool = False
     """Whether its rows are to be predicted: of the columns that ``types`` does not name only the
     names are read, and JSON as in requests to predict."""
@@ -188,7 +190,7 @@ def refuse_foreign(source: Path, declared: Format) -> None:
 
 
 def _wanted(options: Options) -> Wanted:
-    return Wanted(options.types, only_typed=options.predicts)
+    return Wanted(options.types, only_typed=options.predicts, bounds=options.bounds)
 
 
 # ---------------------------------------------------------------- text formats

@@ -139,7 +139,9 @@ def _pieces(
     with TemporaryDirectory(dir=context.storage.scratch) as folder:
         limits = creation.parse_limits(context, path.stat().st_size)
         try:
-            typed = options.model_copy(update={"types": predictor.types, "predicts": True})
+            features = predictor.card.preprocessing.features
+            known = {"types": features.types, "bounds": features.bounds, "predicts": True}
+            typed = options.model_copy(update=known)
             found = context.parsers.parse(path, Path(folder), typed, limits)
         except InvalidData as error:
             missing = _missing_feature(error)
