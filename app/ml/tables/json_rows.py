@@ -133,7 +133,10 @@ def read_ndjson(path: Path, wanted: Wanted, most_bytes: int, threads: int = 1) -
             done += len(rows)
     if not done:
         raise InvalidData("the file has no rows; send at least one")
-    columns = {name: _joined(name, blocks.pop(name), place) for name in list(blocks)}
+    columns = {
+        name: _joined(name, blocks.pop(name), wanted.types.get(name), place)
+        for name in list(blocks)
+    }
     return assemble(columns, wanted, place, has_types=True, threads=threads)
 
 
@@ -230,7 +233,7 @@ def _array(
     except (pa.ArrowException, OverflowError):
         array = None
     if array is None or not _is_plain(array.type) or _hides_booleans(array.type, values):
-        _refuse_mixture(name, values, start, place)
+        _refuse_mixture(name, values, start, requested, place)
         array = pa.array([None if v is None else float(v) for v in values])  # integers and floats
     return array
 
@@ -250,7 +253,9 @@ def _is_plain(kind: pa.DataType) -> bool:
     )
 
 
-def _refuse_mixture(name: str, values: list[Any], start: int, place: Place) -> None:
+def _refuse_mixture(
+    name: str, values: list[Any], start: int, requested: ColumnType | None, place: Place
+) -> None:
     """Raise InvalidData at the first value that differs from those before it."""
     kinds = {bool: "boolean", int: "number", float: "number", str: "string"}
     expected = None
@@ -260,14 +265,23 @@ def _refuse_mixture(name: str, values: list[Any], start: int, place: Place) -> N
         found = kinds.get(type(value))
         expected = expected or found
         if found is None or found != expected:
-            raise _mixed(name, expected, value, row, place)
+            raise _mixed(name, expected, value, row, requested, place)
 
 
-def _mixed(name: str, expected: str | None, value: Any, row: int, place: Place) -> InvalidData:
+def _mixed(
+    name: str,
+    expected: str | None,
+    value: Any,
+    row: int,
+    requested: ColumnType | None,
+    place: Place,
+) -> InvalidData:
     where, pointer = place(name, row)
-    nested = isinstance(value, dict | list)
     remedy = "make the column one type or name it in 'types'"
-    remedy = "a cell is a single value" if nested else remedy
+    if requested is not None:
+        remedy = f"make every value a {requested}, or null where it is unknown"
+    if isinstance(value, dict | list):
+        remedy = "a cell is a single value"
     return InvalidData.at(
         pointer,
         f"column '{name[:64]}' wants a {expected or 'number, string or boolean'}, "
@@ -276,7 +290,9 @@ def _mixed(name: str, expected: str | None, value: Any, row: int, place: Place) 
     )
 
 
-def _joined(name: str, arrays: list[pa.Array], place: Place) -> pa.ChunkedArray:
+def _joined(
+    name: str, arrays: list[pa.Array], requested: ColumnType | None, place: Place
+) -> pa.ChunkedArray:
     """Blocks of one column as one: integers beside floats are floats."""
     common = pa.null()
     row = 0
@@ -286,7 +302,8 @@ def _joined(name: str, arrays: list[pa.Array], place: Place) -> pa.ChunkedArray:
         elif array.type not in (common, pa.null()):
             if {common, array.type} != {pa.int64(), pa.float64()}:
                 first = pc.index(array.is_valid(), True).as_py()
-                raise _mixed(name, _kind(common), array[first].as_py(), row + first, place)
+                value = array[first].as_py()
+                raise _mixed(name, _kind(common), value, row + first, requested, place)
             common = pa.float64()
         row += len(array)
     return pa.chunked_array([pc.cast(array, common, safe=False) for array in arrays], common)
@@ -300,7 +317,7 @@ def _texts(name: str, values: list[Any], start: int, place: Place) -> pa.Array:
     """Values of any type as the strings of a category; floats as CSV would have them."""
     for row, value in enumerate(values, start):
         if isinstance(value, dict | list):
-            raise _mixed(name, None, value, row, place)
+            raise _mixed(name, None, value, row, "category", place)
     floats = pa.array([value if type(value) is float else None for value in values], pa.float64())
     others = [None if v is None or type(v) is float else _text(v) for v in values]
     return pc.coalesce(pc.cast(floats, pa.string()), pa.array(others, pa.string()))
