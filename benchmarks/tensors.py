@@ -13,7 +13,8 @@ import pyarrow as pa
 import torch
 
 from app.ml.features.arrays import as_dictionary
-from app.ml.features.encoder import Matrix, fit_features
+from app.ml.features.encoder import Matrix
+from app.ml.features.fitting import fit_features
 from app.ml.specs import PreprocessingSpec
 from benchmarks.harness import Scale, console, rounds, seconds
 from benchmarks.ingest import CATEGORIES, FLOATS, LABELS, random_table

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from sqlalchemy import ColumnElement, Select, and_, or_, select
 from sqlalchemy.orm import Session
@@ -63,7 +63,7 @@ def page(
     if paging.after is not None:
         last = find(paging.after) if find else session.get(model, paging.after)
         if last is None:
-            raise NotFound(f"there is no '{paging.after[:64]}' to continue after")
+            raise _no_after(paging.after)
         place = getattr(last, sort), getattr(last, by)
         statement = statement.where(_after(key, tie, *place, falling))
     towards = [key.desc(), tie.desc()] if falling else [key.asc(), tie.asc()]
@@ -71,6 +71,33 @@ def page(
         towards.insert(0, key.is_(None))  # nulls last on either database
     rows = session.scalars(statement.order_by(*towards).limit(paging.limit + 1)).all()
     return Page(rows[: paging.limit], len(rows) > paging.limit)
+
+
+class HasId(Protocol):
+    """What can be listed: it has an id, unique in its list."""
+
+    id: str
+
+
+Item = TypeVar("Item", bound=HasId)
+
+
+def page_of(items: Sequence[Item], paging: Paging) -> tuple[Sequence[Item], bool]:
+    """Return one page of what is in memory already, in its order or, with ``desc``, against it, and
+    whether more comes after it. Raises NotFound for an unknown ``after``."""
+    ordered = items if paging.order == "asc" else items[::-1]
+    start = 0
+    if paging.after is not None:
+        ids = [item.id for item in ordered]
+        if paging.after not in ids:
+            raise _no_after(paging.after)
+        start = ids.index(paging.after) + 1
+    end = start + paging.limit
+    return ordered[start:end], end < len(ordered)
+
+
+def _no_after(after: str) -> NotFound:
+    return NotFound(f"there is no '{after[:64]}' to continue after")
 
 
 def _order(paging: Paging, by: str) -> tuple[str, bool]:

@@ -1,6 +1,7 @@
 """Health, metrics, documents, and what every answer carries."""
 
 import re
+from typing import Any
 
 import httpx
 import pytest
@@ -73,6 +74,25 @@ def test_the_surface_changes_on_purpose(server: Server) -> None:
     """After a change on purpose: ``make openapi``, and look at the difference."""
     assert render(server.ok("GET", "/openapi.json")) == SNAPSHOT.read_text()
     assert render(document()) == SNAPSHOT.read_text()
+
+
+def test_bounds_of_integers_are_integers(server: Server) -> None:
+    """A float rounds 2**63."""
+    bounds: list[Any] = []
+
+    def walk(part: Any) -> None:
+        if isinstance(part, dict):
+            names = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"} & part.keys()
+            if part.get("type") == "integer":
+                bounds.extend(part[name] for name in names)
+            part = list(part.values())
+        for item in part if isinstance(part, list) else []:
+            walk(item)
+
+    for path in ("/openapi.json", "/v1/catalog"):
+        walk(server.ok("GET", path))
+    assert 2**63 in bounds
+    assert {type(bound) for bound in bounds} == {int}
 
 
 def test_catalog(server: Server) -> None:

@@ -65,7 +65,7 @@ def test_the_client_is_told_what_is_wrong(models: Zoo) -> None:
     client = ScoringServerClient("127.0.0.1", models.server.port)
     for frame, says in (
         (FRAME.drop(columns=["new"]), "the feature 'new' is missing"),
-        (FRAME.assign(sise=1), "did you mean 'size'"),
+        (FRAME.drop(columns="size").assign(sise=1), "the feature 'size' is missing"),
         (FRAME.assign(size="big"), "'size' wants a number or null, got 'big'"),
         (FRAME.assign(size=np.inf), "no valid JSON"),
         (FRAME.iloc[:0], "there are no rows to predict"),

@@ -3,8 +3,10 @@ job goes on to the weights that the older one would have reached."""
 
 import json
 import shutil
+import sqlite3
 import tarfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,9 @@ def unpacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("older")
     with tarfile.open(request.param) as archive:
         archive.extractall(folder, filter="data")
+    with closing(sqlite3.connect(folder / "house" / "fitserve.db")) as database, database:
+        young = "strftime('%Y-%m-%d %H:%M:%f000', 'now')"  # keys are kept for a day
+        database.execute(f"UPDATE idempotency_keys SET created_at = {young}")
     return folder / "house"
 
 

@@ -21,7 +21,7 @@ from app.ml.tables import parquet
 from app.ml.tables.canonical import ColumnType
 from app.ml.tables.csv_files import CSVOptions, read_csv
 from app.ml.tables.ingest import Format, Limits, Options, Summary, ingest
-from app.ml.tables.typed import TypedTable
+from app.ml.tables.typed import TypedTable, Wanted
 
 Error = TypeVar("Error", bound=FitserveError)
 ROOMY = 1 << 30
@@ -94,7 +94,7 @@ def csv_of(
     """The typed table of a CSV file in UTF-8."""
     source = folder / "table.csv"
     source.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_csv(source, CSVOptions(**options), types or {})
+    return read_csv(source, CSVOptions(**options), Wanted(types or {}))
 
 
 def column_of(folder: Path, cells: Sequence[str], **types: ColumnType) -> TypedTable:

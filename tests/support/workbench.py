@@ -58,8 +58,9 @@ def profile_of(table: pa.Table) -> list[dict[str, Any]]:
 def planned(table: pa.Table, **fields: Any) -> Plan:
     """The request's fields completed against ``table``."""
     asked = request(**fields)
-    known = [name for name in asked.planning_columns if name in table.column_names]
-    return planning.plan(asked, profile_of(table), table.num_rows, table.select(known))
+    known = profile_of(table)
+    read = table.select(planning.columns_to_read(asked, known))
+    return planning.plan(asked, known, table.num_rows, read)
 
 
 def spec_for(table: pa.Table, **fields: Any) -> JobSpec:

@@ -4,14 +4,14 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.api.deps import ContextDep, NamedDep, PredictorsDep, VersionsDep
+from app.api.deps import AscendingDep, ContextDep, NamedDep, PredictorsDep, VersionsDep
 from app.api.downloads import DOWNLOAD, safetensors_response
 from app.api.http.json_route import StrictJSONRoute
 from app.api.http.lanes import HeldDep, LanesDep
 from app.api.schemas.models import Layer, ModelList, ModelOut, Parameter, ParametersOut, SummaryOut
 from app.db.models import ModelVersion
 from app.runtime.context import Context
-from app.runtime.pagination import Page
+from app.runtime.pagination import Page, page_of
 from app.services.models import aliases, versions
 from app.services.predictions.resolver import load_version
 
@@ -65,10 +65,14 @@ def list_model_versions(name: str, context: ContextDep, paging: VersionsDep) -> 
 
 
 @router.get("/{ref}/parameters")
-def get_model_parameters(ref: str, context: ContextDep, predictors: PredictorsDep) -> ParametersOut:
-    """Every parameter by name; values up to 10,000 numbers in all, else null."""
+def get_model_parameters(
+    ref: str, context: ContextDep, predictors: PredictorsDep, paging: AscendingDep
+) -> ParametersOut:
+    """The parameters in the order of the layers; values up to 10,000 numbers in all, else null."""
     _, predictor = load_version(context, predictors, ref)
-    return ParametersOut(data=[Parameter(**item) for item in predictor.parameters()])
+    found = [Parameter(id=item["name"], **item) for item in predictor.parameters()]
+    data, has_more = page_of(found, paging)
+    return ParametersOut.of_page(data, has_more)
 
 
 @router.get("/{ref}/summary")

@@ -142,14 +142,14 @@ class ModelOut(BaseModel):
 
 
 class Parameter(BaseModel):
+    id: str = Field(description="its name")
     name: str
     shape: list[int]
     dtype: str
     values: Any = Field(description="nested lists; null where the model has more than 10,000")
 
 
-class ParametersOut(BaseModel):
-    object: Literal["list"] = "list"
+class ParametersOut(ListOut):
     data: list[Parameter]
 
 

@@ -25,6 +25,7 @@ from app.services.predictions.resolver import LoadedModel, ModelResolver
 
 if TYPE_CHECKING:
     from app.ml.features.encoder import Matrix
+    from app.ml.features.feature_tables import FeatureTables
 
 _T = TypeVar("_T")
 
@@ -75,8 +76,10 @@ class Engine:
         model: LoadedModel,
         query: Mapping[str, str],
         output_format: OutputFormat,
+        tables: "FeatureTables | None" = None,
     ) -> ASGIResponse:
-        """Return predictions for a body that is a file; ``query`` may have ``FILE_OPTIONS``.
+        """Return predictions for a body that is a file; ``query`` may have ``FILE_OPTIONS``, and
+        ``tables`` takes its columns, by default that of the model.
 
         Raises InvalidInput of any kind.
         """
@@ -90,7 +93,15 @@ class Engine:
         )
         async with self._uploads.saved(upload, kind) as path:
             predictions = await self.in_thread(
-                partial(files.predict_file, self.context, model, path, options, output_format)
+                partial(
+                    files.predict_file,
+                    self.context,
+                    model,
+                    path,
+                    options,
+                    output_format,
+                    tables or model.predictor.tables,
+                )
             )
         return ASGIResponse(predictions, output_format.media_type, version_header(model))
 

@@ -1,7 +1,8 @@
 """``POST /invocations``: MLflow's scoring protocol for the model in ``FITSERVE_DEFAULT_MODEL``.
 
 As MLflow's documentation of its "local inference server" has it: ``dataframe_split``,
-``dataframe_records``, ``instances``, ``inputs`` or CSV in, ``{"predictions": [...]}`` out.
+``dataframe_records``, ``instances``, ``inputs`` or CSV in, ``{"predictions": [...]}`` out. As
+there, columns that the model does not know are passed over.
 """
 
 import json
@@ -19,6 +20,7 @@ from app.api.serving.engine import FILE_OPTIONS, Engine, version_header
 from app.api.uploads import FORMATS
 from app.errors import InvalidJSON, InvalidRequest, NotFound, UnsupportedMediaType
 from app.ml.features.feature_tables import no_rows
+from app.ml.features.places import in_columns, in_lists
 from app.services.predictions.files import JSON, OutputFormat
 from app.services.predictions.requests import encode_table, limit_rows, matrix_of, one_row_matrix
 from app.services.predictions.resolver import LoadedModel
@@ -48,7 +50,9 @@ async def invocations(engine: Engine, request: ASGIRequest) -> ASGIResponse:
     query = request.query(*FILE_OPTIONS if is_csv else ())
     model = await engine.model(default_model(engine.settings.default_model))
     if is_csv:
-        return await engine.predict_file(request, model, query, OutputFormat(bare=True))
+        bare = OutputFormat(bare=True)
+        tables = model.predictor.tables.of_any()
+        return await engine.predict_file(request, model, query, bare, tables)
     if not request.is_json:
         raise UnsupportedMediaType(
             f"cannot read '{request.media_type[:64]}'; send application/json or text/csv"
@@ -104,8 +108,9 @@ def _split(model: LoadedModel, value: Any, max_rows: int, pointer: str) -> "Matr
         x = one_row_matrix(model.predictor, "instances", data[0])
         if x is not None:
             return x
-    table = model.predictor.tables.of_instances(data, f"{pointer}/data", columns)
-    return encode_table(model.predictor, table, f"{pointer}/data")
+    at = f"{pointer}/data"
+    table = model.predictor.tables.of_any().of_instances(data, at, columns)
+    return encode_table(model.predictor, table, at, in_lists(columns, at))
 
 
 def _are_names(columns: list[Any]) -> bool:
@@ -121,9 +126,9 @@ def _tensors(model: LoadedModel, value: Any, max_rows: int, pointer: str) -> "Ma
     or columns."""
     if isinstance(value, dict):
         columns = {name: _flat_column(items) for name, items in value.items()}
-        table = model.predictor.tables.of_columns(columns, pointer)
+        table = model.predictor.tables.of_any().of_columns(columns, pointer)
         limit_rows(table.num_rows, max_rows, pointer)
-        return encode_table(model.predictor, table, pointer)
+        return encode_table(model.predictor, table, pointer, in_columns(pointer))
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return _rows(model, value, max_rows, pointer, "rows")
     if isinstance(value, list) and len(model.predictor.row.names) == 1:
@@ -143,7 +148,9 @@ def _rows(model: LoadedModel, value: Any, max_rows: int, pointer: str, key: str)
         raise InvalidRequest.at(pointer, "this wants a list")
     if not value:
         raise no_rows(pointer)
-    return matrix_of(model.predictor, key, value, max_rows, pointer)
+    return matrix_of(
+        model.predictor, key, value, max_rows, pointer, model.predictor.tables.of_any()
+    )
 
 
 _READERS: dict[str, Callable[[LoadedModel, Any, int, str], "Matrix"]] = {

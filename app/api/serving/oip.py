@@ -146,23 +146,29 @@ def _split(body: bytes, json_length: str, max_json_bytes: int) -> tuple[dict[str
 def _matrix(model: LoadedModel, tensors: list[Tensor], max_rows: int) -> "Matrix":
     predictor = model.predictor
     first, names = tensors[0], predictor.row.names
-    wide = len(first.shape) == 2 and first.shape[1] == len(names)
-    meant = wide or _ALSO_INPUT.fullmatch(first.name)  # whatever its name, if its width fits
-    alone = len(tensors) == 1 and first.name not in names and meant
+    wide = len(first.shape) == 2 and first.shape[1] == len(names)  # then whatever its name
+    usual = first.name not in names and _ALSO_INPUT.fullmatch(first.name)
+    alone = len(tensors) == 1 and (wide or usual)
     if alone and all(feature.type == "number" for feature in predictor.features):
         return _numbers(model, first, max_rows)
     types = predictor.types
     columns: dict[str, Any] = {}
+    pointers = {tensor.name: tensor.pointer for tensor in tensors}
     for tensor in tensors:
-        if tensor.name not in types and tensor.name not in predictor.target.names:
+        if tensor.name not in types and tensor.name not in predictor.ignored:
             reads = _input_metadata(predictor.features)
             listed = ", ".join(f"'{item['name']}'" for item in reads)[:512]
             detail = f"there is no input '{tensor.name[:64]}'; this model reads {listed}"
             raise InvalidRequest.at(f"{tensor.pointer}/name", detail, "unknown")
         if tensor.name in types:
             _check_column(tensor, types[tensor.name], max_rows)
-        columns[tensor.name] = tensor.values.tolist()
-    return encode_table(predictor, predictor.tables.of_columns(columns, "/inputs"), "/inputs")
+            columns[tensor.name] = tensor.values.tolist()
+
+    def place(name: str, row: int) -> str:
+        return f"{pointers[name]}/data/{row}"
+
+    table = predictor.tables.of_columns(columns, "/inputs", place)
+    return encode_table(predictor, table, "/inputs", place)
 
 
 def _numbers(model: LoadedModel, tensor: Tensor, max_rows: int) -> "Matrix":
@@ -176,6 +182,11 @@ def _numbers(model: LoadedModel, tensor: Tensor, max_rows: int) -> "Matrix":
             f"'{tensor.name[:64]}' has the shape {list(tensor.shape)}; this model reads "
             f"[N, {len(names)}]: {', '.join(names)[:256]}",
         )
+    numbers = {name: number for number, name in enumerate(names)}
+
+    def place(name: str, row: int) -> str:
+        return f"{tensor.pointer}/data/{row * len(names) + numbers[name]}"
+
     rows = tensor.shape[0]
     limit_rows(rows, max_rows, tensor.pointer)
     if not rows:
@@ -183,14 +194,14 @@ def _numbers(model: LoadedModel, tensor: Tensor, max_rows: int) -> "Matrix":
     if tensor.values.dtype == object:  # there are gaps, which only JSON can say
         listed = tensor.values.reshape(tensor.shape).tolist()
         table = predictor.tables.of_instances(listed, f"{tensor.pointer}/data")
-        return encode_table(predictor, table, tensor.pointer)
+        return encode_table(predictor, table, tensor.pointer, place)
     values = tensor.values.astype(np.float64).reshape(tensor.shape)
     finite = np.isfinite(values)
     if not finite.all():
-        row, place = (int(i) for i in np.argwhere(~finite)[0])
+        row, number = (int(i) for i in np.argwhere(~finite)[0])
         raise InvalidRequest.at(
-            f"{tensor.pointer}/data/{row * len(names) + place}",
-            f"'{names[place][:64]}' in row {row} is {values[row, place]}; send a number, or null "
+            place(names[number], row),
+            f"'{names[number][:64]}' in row {row} is {values[row, number]}; send a number, or null "
             "in JSON data where it is unknown",
         )
     if rows == 1:
@@ -198,7 +209,7 @@ def _numbers(model: LoadedModel, tensor: Tensor, max_rows: int) -> "Matrix":
         if x is not None:
             return x
     table = pa.table([pa.array(c) for c in values.T.copy()], names=names)
-    return encode_table(predictor, table, tensor.pointer)
+    return encode_table(predictor, table, tensor.pointer, place)
 
 
 def _check_column(tensor: Tensor, kind: str, max_rows: int) -> None:

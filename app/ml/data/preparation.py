@@ -13,7 +13,8 @@ from app.ml.data import row_weights
 from app.ml.data.splits import PARTS, Indices, Split, split_rows
 from app.ml.features import preprocessing
 from app.ml.features.arrays import as_dictionary, codes, floats, mask
-from app.ml.features.encoder import Matrix, fit_features
+from app.ml.features.encoder import Matrix
+from app.ml.features.fitting import fit_features
 from app.ml.features.preprocessing import Preprocessing
 from app.ml.inference.card import Card
 from app.ml.specs import JobSpec

@@ -43,7 +43,7 @@ def score(target: TargetEncoder, table: pa.Table, outputs: Matrix) -> Metrics:
         case NumberTargets():
             found = regression(preprocessing.numbers(table, target.names), target.decode(outputs))
         case ClassTarget():
-            found = classification(target.codes(table), target.probabilities(outputs))
+            found = classification(_true_classes(target, table), target.probabilities(outputs))
         case LabelTargets():
             found = multilabel(target.encode(table).astype(float), target.probabilities(outputs))
     return finite_values(found)
@@ -71,7 +71,7 @@ def baseline_scores(target: TargetEncoder, prediction: Sequence[float], table: p
         case NumberTargets():
             found = regression(preprocessing.numbers(table, target.names), constant)
         case ClassTarget():
-            found = classification(target.codes(table), constant)
+            found = classification(_true_classes(target, table), constant)
         case LabelTargets():
             found = multilabel(target.encode(table).astype(float), constant)
     return finite_values(found)
@@ -114,9 +114,9 @@ def regression(true: Floats, predicted: Floats) -> Metrics:
 def classification(true: NDArray[np.int64], probabilities: Floats) -> Metrics:
     """Return accuracy, macro F1, AUC (one against rest) and log loss of ``(rows, classes)``.
 
-    ``true`` is ``(rows,)`` class numbers; -1 is a class that the model does not know, where
-    whatever is predicted is wrong. F1 is the mean over the classes that occur in either, as in
-    scikit-learn; AUC and log loss, which ask for its probability, are those of the other rows.
+    ``true`` is ``(rows,)`` class numbers; those below 0 are classes that the model does not know,
+    where whatever is predicted is wrong. F1 is the mean over the classes that occur in either, as
+    in scikit-learn; AUC and log loss, which ask for its probability, are those of the other rows.
     """
     labels = np.arange(probabilities.shape[1])
     predicted = probabilities.argmax(axis=1)
@@ -130,6 +130,18 @@ def classification(true: NDArray[np.int64], probabilities: Floats) -> Metrics:
         if known.any()
         else None,
     }
+
+
+def _true_classes(target: ClassTarget, table: pa.Table) -> NDArray[np.int64]:
+    """Return ``(rows,)`` the number of each row's class, below 0 those that the model does not
+    know, each its own."""
+    codes = target.codes(table)
+    unknown = np.flatnonzero(codes < 0)
+    if len(unknown):
+        values = table[target.names[0]].take(unknown).to_pylist()
+        numbers = {value: -1 - place for place, value in enumerate(dict.fromkeys(values))}
+        codes[unknown] = [numbers[value] for value in values]
+    return codes
 
 
 def multilabel(true: Floats, probabilities: Floats) -> Metrics:

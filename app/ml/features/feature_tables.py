@@ -5,8 +5,9 @@ error with its place. Tables (Arrow, or files that have been read) are taken as 
 ``types`` would be. Importable without torch.
 """
 
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from itertools import islice
 from typing import Any
@@ -14,9 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from app.errors import FieldError, InvalidRequest, escape
+from app.errors import FieldError, InvalidData, InvalidRequest, escape
 from app.ml.features.encoder import Feature
-from app.ml.features.row_encoder import LARGEST
+from app.ml.features.places import Place, in_columns, in_lists, in_rows
 from app.ml.tables.columns import typed_column
 from app.ml.tables.text_parsing import moments
 
@@ -28,19 +29,23 @@ _EXAMPLES = {
     "category": "a string",
     "datetime": "an ISO 8601 date like 2026-11-23T09:30:00Z",
 }
-_Place = Callable[[str, int], str]
-"""``(feature, row)`` to a JSON pointer."""
 
 
 class FeatureTables:
-    """Makes tables of ``features``; columns called ``targets`` may be there and are ignored.
+    """Makes tables of ``features``; columns called as one of ``ignored`` may be there and are
+    passed over, with ``None`` all others are.
 
-    Every method raises InvalidRequest that points at up to 20 wrong places.
+    Every method raises InvalidRequest that points at up to 20 wrong places, or InvalidData for a
+    character that no table holds.
     """
 
-    def __init__(self, features: Sequence[Feature], targets: Sequence[str]) -> None:
+    def __init__(self, features: Sequence[Feature], ignored: Iterable[str] | None) -> None:
         self._features = {feature.name: feature for feature in features}
-        self._targets = targets
+        self._ignored = None if ignored is None else frozenset(ignored)
+
+    def of_any(self) -> "FeatureTables":
+        """Return the same that passes over every column that is no feature."""
+        return FeatureTables([*self._features.values()], None)
 
     @property
     def names(self) -> list[str]:
@@ -62,15 +67,18 @@ class FeatureTables:
                 break
         _raise(errors)
         columns = {name: [row[name] for row in rows] for name in known}
-        return self._table(columns, lambda name, i: f"{at}/{i}/{escape(name)}")
+        return self._table(columns, in_rows(at))
 
-    def of_columns(self, columns: dict[str, Any], at: str = "/columns") -> pa.Table:
-        """Return the table of ``{"x": [0.5]}``, which stands ``at`` a place of the request."""
+    def of_columns(
+        self, columns: dict[str, Any], at: str = "/columns", place: Place | None = None
+    ) -> pa.Table:
+        """Return the table of ``{"x": [0.5]}``, which stands ``at`` a place of the request;
+        ``place`` is that of a value where it is not in such an object."""
         errors = self._wrong_names(columns, at)
         errors += [
             FieldError(f"{at}/{escape(name)}", "a column is a list of values")
             for name, values in columns.items()
-            if not isinstance(values, list)
+            if name in self._features and not isinstance(values, list)
         ]
         _raise(errors)
         lengths = {name: len(columns[name]) for name in self._features}
@@ -81,7 +89,7 @@ class FeatureTables:
                 errors.append(FieldError(f"{at}/{escape(name)}", detail))
         _raise(errors)
         ordered = {name: columns[name] for name in self._features}
-        return self._table(ordered, lambda name, i: f"{at}/{escape(name)}/{i}")
+        return self._table(ordered, place or in_columns(at))
 
     def of_instances(
         self, instances: Sequence[Any], at: str = "/instances", names: Sequence[str] | None = None
@@ -101,7 +109,7 @@ class FeatureTables:
         _raise([FieldError(f"{at}/{i}", detail) for i in islice(wrong, _MOST_ERRORS)])
         places = {name: j for j, name in enumerate(names)}
         columns = {name: [row[places[name]] for row in instances] for name in self._features}
-        return self._table(columns, lambda name, i: f"{at}/{i}/{places[name]}")
+        return self._table(columns, in_lists(names, at))
 
     def _wrong_names(self, given: Iterable[str], pointer: str) -> list[FieldError]:
         given = dict.fromkeys(given)
@@ -114,15 +122,19 @@ class FeatureTables:
             for name in self._features
             if name not in given
         ]
-        unknown = (n for n in given if n not in self._features and n not in self._targets)
-        for name in islice(unknown, _MOST_ERRORS):
+        for name in islice(self._unknown(given), _MOST_ERRORS):
             guess = get_close_matches(name[:64], self._features, n=1)
             remedy = f"did you mean '{guess[0][:64]}'?" if guess else "leave it out"
             detail = f"unknown feature '{name[:64]}'; {remedy}"
             errors.append(FieldError(f"{pointer}/{escape(name)}", detail, "unknown"))
         return errors
 
-    def _table(self, columns: dict[str, list[Any]], place: _Place) -> pa.Table:
+    def _unknown(self, given: Iterable[str]) -> Iterator[str]:
+        if self._ignored is not None:
+            ignored = self._ignored
+            yield from (n for n in given if n not in self._features and n not in ignored)
+
+    def _table(self, columns: dict[str, list[Any]], place: Place) -> pa.Table:
         if not next(iter(columns.values())):
             raise no_rows()
         errors: list[FieldError] = []
@@ -130,10 +142,11 @@ class FeatureTables:
             kind = self._features[name].type
             for i in islice(_misfits(kind, values), _MOST_ERRORS - len(errors)):
                 detail = f"'{name[:64]}' wants {_EXAMPLES[kind]} or null, got {_quoted(values[i])}"
-                if type(values[i]) in (int, float):
-                    detail += "; the largest is 1e300" if kind == "number" else ""
                 errors.append(FieldError(place(name, i), detail, "wrong_type"))
         _raise(errors)
+        for name, values in columns.items():
+            if self._features[name].type == "category":
+                _refuse_nul(name, values, place)
         return pa.table(
             {name: _array(self._features[name].type, values) for name, values in columns.items()}
         )
@@ -205,11 +218,19 @@ def _misfits(kind: str, values: list[Any]) -> Iterator[int]:
     return iter(wrong)
 
 
+def _refuse_nul(name: str, values: list[Any], place: Place) -> None:
+    """Raise InvalidData at the first string with a NUL, which no file may have either."""
+    row = next((i for i, value in enumerate(values) if value is not None and "\0" in value), None)
+    if row is not None:
+        detail = f"'{name[:64]}' holds a NUL character in row {row}; remove it"
+        raise InvalidData.at(place(name, row), detail, "nul")
+
+
 def _fits(kind: str, value: Any) -> bool:
     if value is None:
         return True
     if kind == "number":
-        return type(value) in (int, float) and abs(value) < LARGEST  # false for NaN too
+        return type(value) in (int, float) and abs(value) <= sys.float_info.max  # no NaN
     return isinstance(value, bool if kind == "boolean" else str)
 
 

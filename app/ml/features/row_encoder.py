@@ -6,7 +6,8 @@ for bit; property tests hold them together. Whatever is out of the ordinary is l
 path, which also knows how to say what is wrong.
 """
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,19 +27,18 @@ from app.ml.features.encoder import (
 )
 from app.ml.tables.text_parsing import moments
 
-LARGEST = 1e300
-"""What a number in a request may be at most; beyond it differences overflow."""
-
 _LARGEST_FLOAT32 = 3.4028234e38
 _Put = Callable[[Any, list[float]], bool]
 """Writes one value into the row and returns whether it could."""
 
 
 class RowEncoder:
-    """Encodes single rows as ``encoder`` encodes tables."""
+    """Encodes single rows as ``encoder`` encodes tables; what is called as one of ``ignored`` is
+    passed over."""
 
-    def __init__(self, encoder: FeatureEncoder) -> None:
+    def __init__(self, encoder: FeatureEncoder, ignored: Iterable[str] = ()) -> None:
         self.names = [feature.name for feature in encoder.features]
+        self._known = {*self.names, *ignored}
         self._zeros = [0.0] * encoder.width
         self._puts = [
             _put(feature, first)
@@ -47,7 +47,9 @@ class RowEncoder:
 
     def of_object(self, row: Any) -> Matrix | None:
         """Return ``{"x": 0.5}`` as ``(1, width)``; ``None`` where it is left to the table path."""
-        if type(row) is not dict or len(row) != len(self.names):
+        if type(row) is not dict:
+            return None
+        if len(row) != len(self.names) and not row.keys() <= self._known:
             return None
         try:
             return self.of_values([row[name] for name in self.names])
@@ -86,7 +88,7 @@ def _number(feature: NumberFeature, at: int) -> _Put:
     def put(value: Any, out: list[float]) -> bool:
         kind = type(value)
         if kind is float or kind is int:
-            if not -LARGEST < value < LARGEST:  # NaN is not either
+            if not -sys.float_info.max <= value <= sys.float_info.max:  # NaN is not either
                 return False
             value = float(value)
         elif value is None:
@@ -133,7 +135,8 @@ def _category(feature: CategoryFeature, at: int) -> _Put:
         place = places.get(value)
         if place is not None:
             out[at + place] = 1.0
-        return True
+            return True
+        return "\0" not in value
 
     def embedded(value: Any, out: list[float]) -> bool:
         if value is None:
@@ -142,8 +145,11 @@ def _category(feature: CategoryFeature, at: int) -> _Put:
         if type(value) is not str:
             return False
         place = places.get(value)
-        out[at] = UNKNOWN_CODE if place is None else place + FIRST_CODE
-        return True
+        if place is not None:
+            out[at] = place + FIRST_CODE
+            return True
+        out[at] = UNKNOWN_CODE
+        return "\0" not in value
 
     return embedded if feature.embedding else one_hot
 

@@ -37,6 +37,9 @@ class Card(BaseModel):
     weights: list[str]
     """Names of the parameters, without the buffers that are stored beside them."""
     versions: dict[str, str]
+    ignored: list[str] = []
+    """The other columns of its dataset, targets among them, which a row to predict may have; an
+    older model has none."""
     baseline: list[float] | None = Field(None, validation_alias=AliasChoices("baseline", "guess"))
     """The prediction that knows no features (``metrics.constant_prediction``); older models call it
     ``guess``, still older ones have none."""

@@ -13,6 +13,7 @@ from app.errors import InvalidRequest
 from app.ml.features.arrays import Floats
 from app.ml.features.encoder import Matrix
 from app.ml.features.feature_tables import FeatureTables
+from app.ml.features.places import Place
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets, label
 from app.ml.features.row_encoder import RowEncoder
 from app.ml.inference import forward, model_files
@@ -32,9 +33,11 @@ class Predictor:
         self._run = forward.chained(self.module)
         self.target = card.preprocessing.target
         self.features = card.preprocessing.features.features
-        self.tables = FeatureTables(self.features, self.target.names)
+        self.ignored = frozenset([*card.ignored, *self.target.names])
+        """Columns that a row may have and that say nothing: the dataset's others."""
+        self.tables = FeatureTables(self.features, self.ignored)
         self.types = card.preprocessing.features.types
-        self.row = RowEncoder(card.preprocessing.features)
+        self.row = RowEncoder(card.preprocessing.features, self.ignored)
         self.card_bytes = 0
         self.is_quick = False
         """Whether a row takes less than half a millisecond, as ``rehearse`` found out."""
@@ -77,13 +80,13 @@ class Predictor:
 
     # ------------------------------------------------------------ predicting
 
-    def encode(self, table: pa.Table, first_row: int = 0) -> Matrix:
+    def encode(self, table: pa.Table, place: Place | None = None, first_row: int = 0) -> Matrix:
         """Return a table of the features as the matrix ``(rows, inputs)`` that the module reads.
 
-        ``first_row`` is the number of its first row, for errors: raises InvalidData where a number
-        leaves float32's range.
+        ``first_row`` is the number of its first row and ``place`` where a value stands, for errors:
+        raises InvalidData where a number leaves float32's range.
         """
-        return self.card.preprocessing.features.encode(table, first_row)
+        return self.card.preprocessing.features.encode(table, place, first_row)
 
     def forward(self, x: Matrix) -> Matrix:
         """Return the module's raw outputs ``(rows, outputs)`` for ``x`` ``(rows, inputs)``."""

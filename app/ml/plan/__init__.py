@@ -13,7 +13,7 @@ from app.errors import InvalidRequest
 from app.ml.data.splits import Split
 from app.ml.features import preprocessing
 from app.ml.plan import columns as job_columns
-from app.ml.plan import parts, pretrained, training
+from app.ml.plan import parts, pretrained, ranges, training
 from app.ml.plan.columns import Column, unknown_name
 from app.ml.plan.pretrained import Pretrained
 from app.ml.specs import (
@@ -28,7 +28,7 @@ from app.ml.specs import (
     size_of,
 )
 
-__all__ = ["Column", "Plan", "Pretrained", "plan", "unknown_name"]
+__all__ = ["Column", "Plan", "Pretrained", "columns_to_read", "plan", "unknown_name"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,14 @@ class Plan:
         return self.rows.counts()
 
 
+def columns_to_read(request: JobRequest, columns: Sequence[Column]) -> list[str]:
+    """Return the columns of a dataset whose values ``plan`` looks at: the request's
+    ``planning_columns``, those that the dataset has, and features of very large numbers."""
+    known = {column["name"]: column for column in columns}
+    planning = [name for name in request.planning_columns if name in known]
+    return list(dict.fromkeys([*planning, *ranges.far_columns(request, known)]))
+
+
 def plan(
     request: JobRequest,
     columns: Sequence[Column],
@@ -59,8 +67,8 @@ def plan(
 ) -> Plan:
     """Return the complete spec of ``request`` for a dataset of ``columns`` and ``rows`` rows.
 
-    ``table`` holds the request's ``planning_columns``, those that the dataset has; ``source`` is
-    the model version that a pretrained model starts from.
+    ``table`` holds the ``columns_to_read``; ``source`` is the model version that a pretrained model
+    starts from.
 
     Raises InvalidRequest or InvalidData naming the field and what would work.
     """
@@ -73,7 +81,7 @@ def plan(
     features, warnings = job_columns.features_of(request, known, rows)
     warnings += job_columns.maybe_classes(request, task, known)
     spec = _complete(request, task, features)
-    job_columns.require_float32(spec, known)
+    ranges.require_float32(spec, known)
     classes = preprocessing.classes_of(table[spec.targets[0]]) if spec.classifies else []
     training.require_class_weights(spec, classes)
     spec, rows_of_parts = parts.assigned(spec, table)
@@ -82,6 +90,7 @@ def plan(
         warnings.append(f"{rows - complete} rows without a target were left out")
     warnings += parts.warnings(spec, rows_of_parts)
     warnings += parts.require_classes(spec, classes, table, rows_of_parts)
+    ranges.require_scaled(spec, known, table, rows_of_parts, source)
     spec = training.complete(request, spec, split["train"])
     inputs = pretrained.inputs(source) if source else job_columns.inputs_of(spec, known)
     outputs = _outputs(spec, len(classes))

@@ -5,15 +5,14 @@ from difflib import get_close_matches
 from typing import Any
 
 from app.errors import InvalidData, InvalidRequest
-from app.ml.features import encoder as feature_columns
+from app.ml.features import fitting
+from app.ml.features.encoder import datetime_width
 from app.ml.specs import Inputs, JobRequest, JobSpec, Task
 from app.ml.tables import profile
 
 Column = dict[str, Any]
 """One column of a dataset as ``app.ml.tables.profile`` gives it."""
 
-_LARGEST_FLOAT32 = 3.4028234e38
-_LARGEST = {"standard": 1e150, "quantile": float("inf")}
 _MOST_CLASSES = 1000
 _MOST_COMPARED = 1000
 """Names among which the nearest is looked for; comparing takes time."""
@@ -150,14 +149,14 @@ def inputs_of(spec: JobSpec, known: dict[str, Column]) -> Inputs:
         column = known[name]
         gap = bool(column["missing"])
         if column["type"] == "category":
-            size = feature_columns.embedding_size(spec.preprocessing.categories, column["distinct"])
+            size = fitting.embedding_size(spec.preprocessing.categories, column["distinct"])
             if size:
-                rows = min(column["distinct"], feature_columns.EMBEDDING_LIMIT)
+                rows = min(column["distinct"], fitting.EMBEDDING_LIMIT)
                 embeddings.append((rows + 2, size))
             else:
-                dense += min(column["distinct"], feature_columns.ONE_HOT_LIMIT) + gap
+                dense += min(column["distinct"], fitting.ONE_HOT_LIMIT) + gap
         elif column["type"] == "datetime":
-            width = feature_columns.datetime_width(column["time"])
+            width = datetime_width(column["time"])
             numbers += range(dense, dense + width)
             dense += width + gap
         else:
@@ -189,30 +188,6 @@ def task_of(request: JobRequest, targets: list[Column]) -> Task:
         pointer = "/task" if request.task else "/target"
         raise InvalidRequest.at(pointer, problem, "wrong_task")
     return task
-
-
-def require_float32(spec: JobSpec, known: Mapping[str, Column]) -> None:
-    """Raise InvalidRequest where a number that is trained on or predicted leaves float32's range
-    however it is scaled: quantiles know no size, and a standard deviation is of squares."""
-    scaling = spec.preprocessing
-    targets = spec.targets if spec.task == "regression" else []
-    for pointer, names, scaled in (
-        ("/features", spec.features, scaling.numbers),
-        ("/target", targets, scaling.target),
-    ):
-        limit = _LARGEST.get(scaled or "none", _LARGEST_FLOAT32)
-        for column in (known[name] for name in names):
-            if column["type"] == "number" and _largest(column) > limit:
-                raise InvalidRequest.at(
-                    pointer,
-                    f"column '{column['name'][:64]}' holds {_largest(column):.3g}, beyond float32; "
-                    "divide its numbers, or leave it out",
-                    "out_of_range",
-                )
-
-
-def _largest(column: Column) -> float:
-    return max(abs(float(column[end] or 0.0)) for end in ("min", "max"))
 
 
 def maybe_classes(request: JobRequest, task: Task, known: Mapping[str, Column]) -> list[str]:

@@ -26,6 +26,8 @@ class Optimizer(Spec):
     """Numbers that it remembers for each weight, whatever its parameters are."""
     slots_for: ClassVar[tuple[str, ...]] = ()
     """Parameters for which it remembers one number more, unless they are 0 or false."""
+    takes_empty: ClassVar[bool] = True
+    """Whether it can step parameters without an element."""
 
     @property
     def numbers_per_weight(self) -> int:
@@ -152,6 +154,7 @@ class AdafactorSpec(Optimizer):
     """``torch.optim.Adafactor``; its ``eps`` is left at torch's."""
 
     torch_class = "Adafactor"
+    takes_empty = False
     kind: Literal["adafactor"] = "adafactor"
     lr: Positive = 1e-2
     beta2_decay: Annotated[float, Field(le=0)] = -0.8

@@ -41,7 +41,7 @@ _PATTERNS: dict[ColumnType, str] = {
 _READERS_BY_REQUEST: dict[ColumnType, text_parsing.Reader] = {
     "boolean": text_parsing.lenient_booleans,
     "number": text_parsing.numbers,
-    "datetime": text_parsing.datetimes,
+    "datetime": text_parsing.mixed_datetimes,
 }
 _NOTATIONS: tuple[tuple[ColumnType, str, str], ...] = (
     (
@@ -258,11 +258,29 @@ def _refuse_long(name: str, column: pa.ChunkedArray, place: Place) -> None:
         raise cell_too_long(f"column '{name[:64]}' in {where}", pointer)
 
 
+def refuse_beyond(
+    name: str, column: pa.ChunkedArray, bounds: tuple[float, float], place: Place
+) -> None:
+    """Raise InvalidData at the first number that is not within ``bounds``."""
+    values = pc.cast(column, pa.float64(), safe=False)
+    beyond = pc.or_(pc.less(values, bounds[0]), pc.greater(values, bounds[1]))
+    row = pc.index(beyond, True).as_py()
+    if row >= 0:
+        where, pointer = place(name, row)
+        raise InvalidData.at(
+            pointer,
+            f"column '{name[:64]}' holds numbers too large for float32, the first in {where}; "
+            "divide them, or leave the cell empty",
+            "out_of_range",
+        )
+
+
 def _refuse_nul(name: str, column: pa.ChunkedArray, place: Place) -> None:
     row = pc.index(pc.match_substring(column, "\0"), True).as_py()
     if row >= 0:
         where, pointer = place(name, row)
-        raise InvalidData.at(pointer, f"column '{name[:64]}' holds a NUL character in {where}")
+        detail = f"column '{name[:64]}' holds a NUL character in {where}; remove it"
+        raise InvalidData.at(pointer, detail, "nul")
 
 
 def _label_or_text(
@@ -312,6 +330,11 @@ def _almost(
         if text_parsing.numbers(column) is None:
             return None
         return f"column '{short}' holds numbers written as strings and is a category; {remedy}"
+    if kind == "datetime" and text_parsing.mixed_datetimes(column) is not None:
+        return (
+            f"column '{short}' is a category, since some of its datetimes have a zone and others "
+            f"have none; {remedy} in UTC"
+        )
     row = first_misfit(column, READERS[kind])
     where, _ = place(name, row)
     cell = column[row].as_py()[:64]

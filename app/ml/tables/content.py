@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 
 from app.ml.tables import parquet
-from app.ml.tables.canonical import as_strings
+from app.ml.tables.csv_writer import CSVWriter
 
 CSV = "text/csv"
 PARQUET = "application/vnd.apache.parquet"
@@ -33,25 +31,15 @@ def stream(path: Path, media: str) -> Iterator[bytes]:
 
 def _pieces(first: pa.Table, rest: Iterator[pa.Table], media: str) -> Iterator[bytes]:
     with io.BytesIO() as sink:
-        with _writer(sink, first, media) as writer:
+        with _writer(sink, first.schema, media) as writer:
             for table in chain([first], rest):
-                writer.write_table(_for_csv(table) if media == CSV else table)
+                writer.write_table(table)
                 yield _taken(sink)
         yield _taken(sink)
 
 
-def _writer(sink: io.BytesIO, first: pa.Table, media: str) -> Any:
-    if media == ARROW:
-        return pa.ipc.new_stream(sink, first.schema)
-    return pacsv.CSVWriter(sink, _for_csv(first).schema)
-
-
-def _for_csv(table: pa.Table) -> pa.Table:
-    """Datetimes in ISO 8601; the gaps of a single column quoted, since an empty line is no row."""
-    columns = [as_strings(c) if pa.types.is_temporal(c.type) else c for c in table.columns]
-    if len(columns) == 1:
-        columns = [pc.fill_null(as_strings(columns[0]), "")]
-    return pa.table(columns, names=table.column_names)
+def _writer(sink: io.BytesIO, schema: pa.Schema, media: str) -> Any:
+    return pa.ipc.new_stream(sink, schema) if media == ARROW else CSVWriter(sink, schema)
 
 
 def _taken(sink: io.BytesIO) -> bytes:

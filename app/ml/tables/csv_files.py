@@ -2,17 +2,28 @@
 
 import codecs
 import csv
-from collections.abc import Callable, Iterator
+import mmap
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from app.errors import FieldError, InvalidData, escape
-from app.ml.tables.canonical import ColumnType
-from app.ml.tables.typed import MAX_COLUMNS, TypedTable, assemble, check_names, no_row, too_wide
+from app.ml.tables.columns import typed_column
+from app.ml.tables.typed import (
+    MAX_COLUMNS,
+    TypedTable,
+    Wanted,
+    assemble,
+    check_names,
+    no_row,
+    too_wide,
+)
 
 MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "null", "NULL"]
 """Cells that stand for a missing value."""
@@ -20,6 +31,7 @@ MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "null", "NULL"]
 DELIMITERS = ",;\t|"
 """The delimiters that are looked for in the first line where none was named."""
 
+_RAGGED = re.compile(r"Expected ([0-9]+) columns, got")
 _BLOCK_BYTES = 8 * 1024 * 1024
 _TAIL_BYTES = 4096
 
@@ -34,16 +46,42 @@ class CSVOptions:
     header: bool = True
 
 
-def read_csv(
-    path: Path, options: CSVOptions, types: dict[str, ColumnType], threads: int = 1
-) -> TypedTable:
-    """Read a UTF-8 CSV file and infer each column's type from all its rows (``types`` overrules).
+def header_line(names: Sequence[str], delimiter: str = ",") -> str:
+    """Return the header of a file that quotes only what must be: names with a quote, a break or
+    what could be taken for the delimiter."""
+    special = {*DELIMITERS, delimiter, '"', "\r", "\n", "\ufeff"}
+    return delimiter.join(
+        '"' + name.replace('"', '""') + '"' if special & {*name} else name for name in names
+    )
 
-    Raises InvalidData naming the line or column and the remedy.
+
+def read_csv(path: Path, options: CSVOptions, wanted: Wanted, threads: int = 1) -> TypedTable:
+    """Read a UTF-8 CSV file and infer each column's type from all its rows (``wanted`` overrules).
+
+    In a file that quotes only what must be, a quoted ``""`` or ``"NA"`` is a string where its
+    column is one of strings; else it is missing. Raises InvalidData naming the line or column and
+    the remedy.
     """
     file = _File(path, options)
     columns = file.columns(threads)
-    return assemble(columns, types, file.place, has_types=False, threads=threads)
+    if file.means_quotes:
+        for name in filter(wanted.reads, columns):
+            columns[name] = _with_quoted(name, columns[name], wanted, file)
+    return assemble(columns, wanted, file.place, has_types=False, threads=threads)
+
+
+def _with_quoted(
+    name: str, column: pa.ChunkedArray, wanted: Wanted, file: "_File"
+) -> pa.ChunkedArray:
+    """Return the column with quoted marks of a missing value as strings, if it is of strings."""
+    marks = pc.is_in(column, value_set=pa.array(MISSING))
+    if not pc.any(marks).as_py():
+        return column
+    cleared = pc.if_else(marks, pa.scalar(None, pa.string()), column)
+    kind = wanted.types.get(name)
+    if kind is None:
+        kind = typed_column(name, cleared, None, file.place, has_types=False).type
+    return column if kind in ("category", "text") else cleared
 
 
 class _File:
@@ -55,18 +93,36 @@ class _File:
         first = self._first_line()
         self.delimiter = options.delimiter or max(DELIMITERS, key=first.count)
         self.guessed = options.delimiter is None
+        self.means_quotes = False
+        """Whether a quoted mark of a missing value was meant as a string, once it has been read."""
         width = first.count(self.delimiter) + 1
         if width > MAX_COLUMNS:  # Arrow takes a lot of memory for a lot of columns
             raise too_wide(width)
 
     def _first_line(self) -> str:
         """The first line that is not empty, without what stands in quotes."""
-        with self.path.open("rb") as file:
-            head = file.read(_BLOCK_BYTES).removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
+        head = self._head()
         if not head:
             raise InvalidData("the file is empty; send a header line and at least one row")
         plain = head if b'"' not in head else b"".join(head.split(b'"')[::2])
         return plain.partition(b"\n")[0].partition(b"\r")[0].decode("latin-1")
+
+    def _head(self) -> bytes:
+        with self.path.open("rb") as file:
+            return file.read(_BLOCK_BYTES).removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
+
+    def _means_quotes(self, names: Sequence[str]) -> bool:
+        """Whether the file quotes only what must be, by its header; what quotes all (as some tools
+        do) quotes a missing value too."""
+        with (
+            self.path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
+            if not self.header or content.find(b'"') < 0:
+                return False
+        head = self._head()
+        plain = b'"' not in head.partition(b"\n")[0]
+        return plain or head.startswith(header_line(names, self.delimiter).encode())
 
     # ------------------------------------------------------------ reading
 
@@ -74,6 +130,7 @@ class _File:
         """Every column as text, by name."""
         names = self._names()
         check_names(names)
+        self.means_quotes = self._means_quotes(names)
         table = self._read(names, threads)
         if table.column_names != names:  # Arrow saw the first line with other eyes
             names = [str(name) for name in table.column_names]
@@ -99,26 +156,21 @@ class _File:
         return first if self.header else [f"f{i}" for i in range(len(first))]
 
     def _read(self, names: list[str], threads: int) -> pa.Table:
-        ragged: list[pacsv.InvalidRow] = []
-
-        def refuse(row: pacsv.InvalidRow) -> str:
-            ragged.append(row)
-            return "error"
-
         try:
             return pacsv.read_csv(
                 self.path,
                 read_options=self._read_options(threads),
-                parse_options=self._parse_options(refuse),
+                parse_options=pacsv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
                 convert_options=pacsv.ConvertOptions(
                     column_types=dict.fromkeys(names, pa.string()),
                     strings_can_be_null=True,
+                    quoted_strings_can_be_null=not self.means_quotes,
                     null_values=MISSING,
                 ),
             )
         except (pa.ArrowInvalid, UnicodeError) as error:
-            if ragged:
-                raise self._ragged(ragged[0].expected_columns) from error
+            if ragged := _RAGGED.search(str(error)):
+                raise self._ragged(int(ragged[1])) from error
             raise self._explained(error) from error
 
     def _read_options(self, threads: int) -> pacsv.ReadOptions:
@@ -127,11 +179,6 @@ class _File:
             # no larger than the file: a block's memory is touched whole
             block_size=min(_BLOCK_BYTES, self.path.stat().st_size + 1),
             use_threads=threads > 1,
-        )
-
-    def _parse_options(self, on_ragged: Callable[[pacsv.InvalidRow], str]) -> pacsv.ParseOptions:
-        return pacsv.ParseOptions(
-            delimiter=self.delimiter, newlines_in_values=True, invalid_row_handler=on_ragged
         )
 
     # ------------------------------------------------------------ lines
@@ -197,6 +244,8 @@ class _File:
         if self.guessed:
             mark = "a tab" if self.delimiter == "\t" else f"'{self.delimiter}'"
             detail += f" between {mark}; if another character separates them, name it as delimiter"
+        else:
+            detail += "; quote a field that holds the delimiter"
         return InvalidData(
             f"the CSV is ragged: {detail}", [FieldError(f"/line/{line}", detail, "ragged")]
         )
@@ -217,7 +266,9 @@ class _File:
             return self._too_long()
         if isinstance(error, UnicodeError) or "UTF8" in message:
             return not_utf8(self.path)
-        return InvalidData(f"the file is no CSV: {message.splitlines()[0][:200]}")
+        return InvalidData(
+            f"the file is no CSV: {message.splitlines()[0][:64]}; name its delimiter and encoding"
+        )
 
     def _too_long(self) -> InvalidData:
         """The error of a cell larger than a block; often a quote that was never closed."""

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from app.errors import InvalidData, UnsupportedMediaType
 from app.ml.tables import arrow_files, csv_files, json_rows, parquet, profile
 from app.ml.tables.canonical import ColumnType
-from app.ml.tables.typed import TypedTable, too_much
+from app.ml.tables.typed import TypedTable, Wanted, too_much
 from app.storage import require_room
 
 Format = Literal["csv", "ndjson", "parquet", "arrow"]
@@ -75,6 +75,11 @@ class Options(BaseModel):
     encoding: str | None = None
     header: bool = True
     types: dict[str, ColumnType] = {}
+    bounds: dict[str, tuple[float, float]] = {}
+    """The least and the largest number that a column may hold."""
+    predicts: bool = False
+    """Whether its rows are to be predicted: of the columns that ``types`` does not name only the
+    names are read, and JSON as in requests to predict."""
 
 
 class Limits(BaseModel):
@@ -184,6 +189,10 @@ def refuse_foreign(source: Path, declared: Format) -> None:
         )
 
 
+def _wanted(options: Options) -> Wanted:
+    return Wanted(options.types, only_typed=options.predicts, bounds=options.bounds)
+
+
 # ---------------------------------------------------------------- text formats
 
 
@@ -194,7 +203,7 @@ def _csv(source: Path, folder: Path, options: Options, limits: Limits) -> TypedT
         folder,
         options,
         limits,
-        lambda text: csv_files.read_csv(text, shape, options.types, limits.threads),
+        lambda text: csv_files.read_csv(text, shape, _wanted(options), limits.threads),
     )
 
 
@@ -205,7 +214,7 @@ def _ndjson(source: Path, folder: Path, options: Options, limits: Limits) -> Typ
         folder,
         options,
         limits,
-        lambda text: json_rows.read_ndjson(text, options.types, most, limits.threads),
+        lambda text: json_rows.read_ndjson(text, _wanted(options), most, limits.threads),
     )
 
 
@@ -223,13 +232,13 @@ def _of_text(
         text = folder / "text"
         try:
             _unpack(source, text, options.encoding, limits)
-            _refuse_nul(text)
+            _refuse_nul(text, options)
             return read(text)
         finally:
             text.unlink(missing_ok=True)
     if source.stat().st_size > limits.decoded_bytes:
         raise too_much(limits.decoded_bytes)
-    _refuse_nul(source)
+    _refuse_nul(source, options)
     return read(source)
 
 
@@ -309,7 +318,9 @@ def _gunzipped(file: BinaryIO) -> Iterator[bytes]:
         raise InvalidData("the gzip content is cut off; send it again")
 
 
-def _refuse_nul(path: Path) -> None:
+def _refuse_nul(path: Path, options: Options) -> None:
+    if options.predicts and options.format == "ndjson":  # whose decoder says it
+        return
     with path.open("rb") as file:
         if not path.stat().st_size:
             raise InvalidData("the file is empty; send a header line and at least one row")
@@ -335,12 +346,12 @@ def _until(content: mmap.mmap, end: int) -> Iterator[bytes]:
 
 def _parquet(source: Path, _folder: Path, options: Options, limits: Limits) -> TypedTable:
     most = limits.decoded_bytes
-    return arrow_files.read_parquet(source, options.types, most, limits.threads)
+    return arrow_files.read_parquet(source, _wanted(options), most, limits.threads)
 
 
 def _arrow(source: Path, _folder: Path, options: Options, limits: Limits) -> TypedTable:
     most = limits.decoded_bytes
-    return arrow_files.read_arrow(source, options.types, most, limits.threads)
+    return arrow_files.read_arrow(source, _wanted(options), most, limits.threads)
 
 
 _READERS: dict[Format, Callable[[Path, Path, Options, Limits], TypedTable]] = {

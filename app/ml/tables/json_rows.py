@@ -6,7 +6,7 @@ make categories of mixed ones. Strings that are all ISO 8601 become datetimes.
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from app.errors import InvalidData, InvalidJSON, TooLarge, escape
 from app.ml.tables.canonical import ColumnType
 from app.ml.tables.columns import Place
-from app.ml.tables.typed import MAX_COLUMNS, TypedTable, assemble, no_row
+from app.ml.tables.typed import MAX_COLUMNS, TypedTable, Wanted, assemble
 from app.strict_json import parse_strict
 
 Types = dict[str, ColumnType]
@@ -98,15 +98,17 @@ def _assembled(columns: dict[str, list[Any]], types: Types, place: Place) -> Typ
         name: pa.chunked_array([_array(name, values, 0, types.get(name), place)])
         for name, values in columns.items()
     }
-    return assemble(arrays, types, place, has_types=True)
+    return assemble(arrays, Wanted(types), place, has_types=True)
 
 
 # ---------------------------------------------------------------- newline-delimited files
 
 
-def read_ndjson(path: Path, types: Types, most_bytes: int, threads: int = 1) -> TypedTable:
+def read_ndjson(path: Path, wanted: Wanted, most_bytes: int, threads: int = 1) -> TypedTable:
     """Return the table of a UTF-8 file with one JSON object a line; empty lines are passed over.
 
+    Rows to predict are read as JSON in requests to predict: of equal keys the last counts, and
+    integers of any size are numbers.
     ``most_bytes`` bounds what gaps may take: rows of which each has keys of its own are many cells.
     Raises InvalidJSON, InvalidData or TooLarge naming the line.
     """
@@ -119,17 +121,23 @@ def read_ndjson(path: Path, types: Types, most_bytes: int, threads: int = 1) -> 
     blocks: dict[str, list[pa.Array]] = {}
     done = 0
     with path.open("rb") as file:
-        lines = _objects(file, empty_before)
+        lines = _objects(file, empty_before, _row_to_predict if wanted.only_typed else _row)
         while rows := list(islice(lines, _ROWS_AT_ONCE)):
             _widen(blocks, rows, done, most_bytes)
             for name, arrays in blocks.items():
-                values = [row.get(name) for row in rows]
-                arrays.append(_array(name, values, done, types.get(name), place))
+                if wanted.reads(name):
+                    values = [row.get(name) for row in rows]
+                    arrays.append(_array(name, values, done, wanted.types.get(name), place))
+                else:
+                    arrays.append(pa.nulls(len(rows)))
             done += len(rows)
     if not done:
-        raise no_row()
-    columns = {name: _joined(name, blocks.pop(name), place) for name in list(blocks)}
-    return assemble(columns, types, place, has_types=True, threads=threads)
+        raise InvalidData("the file has no rows; send at least one")
+    columns = {
+        name: _joined(name, blocks.pop(name), wanted.types.get(name), place)
+        for name in list(blocks)
+    }
+    return assemble(columns, wanted, place, has_types=True, threads=threads)
 
 
 def _widen(
@@ -146,7 +154,9 @@ def _widen(
         raise TooLarge(f"{done + len(rows)} rows of {len(blocks)} columns are too many cells")
 
 
-def _objects(file: BinaryIO, empty_before: list[int]) -> Iterator[dict[str, Any]]:
+def _objects(
+    file: BinaryIO, empty_before: list[int], parse: Callable[[bytes, int], dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
     count = line = 0
     while text := file.readline(_LONGEST_LINE_BYTES + 1):
         line += 1
@@ -158,11 +168,24 @@ def _objects(file: BinaryIO, empty_before: list[int]) -> Iterator[dict[str, Any]
         if text.isspace():
             empty_before.append(count)
             continue
-        yield _object(text, line)
+        yield parse(text, line)
         count += 1
 
 
-def _object(text: bytes, line: int) -> dict[str, Any]:
+def _row_to_predict(text: bytes, line: int) -> dict[str, Any]:
+    """One line by the fast decoder alone."""
+    try:
+        row = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        detail = f"line {line} is no valid JSON: {error.msg} at column {error.colno}"
+        raise InvalidJSON.at(f"/line/{line}", detail, "invalid_json") from error
+    if not isinstance(row, dict):
+        detail = f'line {line} is no object of features; send one a line, like {{"x": 0.5}}'
+        raise InvalidData.at(f"/line/{line}", detail)
+    return row
+
+
+def _row(text: bytes, line: int) -> dict[str, Any]:
     """One line by the fast decoder, and by the strict one wherever the two could differ."""
     try:
         try:
@@ -210,7 +233,7 @@ def _array(
     except (pa.ArrowException, OverflowError):
         array = None
     if array is None or not _is_plain(array.type) or _hides_booleans(array.type, values):
-        _refuse_mixture(name, values, start, place)
+        _refuse_mixture(name, values, start, requested, place)
         array = pa.array([None if v is None else float(v) for v in values])  # integers and floats
     return array
 
@@ -230,7 +253,9 @@ def _is_plain(kind: pa.DataType) -> bool:
     )
 
 
-def _refuse_mixture(name: str, values: list[Any], start: int, place: Place) -> None:
+def _refuse_mixture(
+    name: str, values: list[Any], start: int, requested: ColumnType | None, place: Place
+) -> None:
     """Raise InvalidData at the first value that differs from those before it."""
     kinds = {bool: "boolean", int: "number", float: "number", str: "string"}
     expected = None
@@ -240,14 +265,23 @@ def _refuse_mixture(name: str, values: list[Any], start: int, place: Place) -> N
         found = kinds.get(type(value))
         expected = expected or found
         if found is None or found != expected:
-            raise _mixed(name, expected, value, row, place)
+            raise _mixed(name, expected, value, row, requested, place)
 
 
-def _mixed(name: str, expected: str | None, value: Any, row: int, place: Place) -> InvalidData:
+def _mixed(
+    name: str,
+    expected: str | None,
+    value: Any,
+    row: int,
+    requested: ColumnType | None,
+    place: Place,
+) -> InvalidData:
     where, pointer = place(name, row)
-    nested = isinstance(value, dict | list)
     remedy = "make the column one type or name it in 'types'"
-    remedy = "a cell is a single value" if nested else remedy
+    if requested is not None:
+        remedy = f"make every value a {requested}, or null where it is unknown"
+    if isinstance(value, dict | list):
+        remedy = "a cell is a single value"
     return InvalidData.at(
         pointer,
         f"column '{name[:64]}' wants a {expected or 'number, string or boolean'}, "
@@ -256,7 +290,9 @@ def _mixed(name: str, expected: str | None, value: Any, row: int, place: Place) 
     )
 
 
-def _joined(name: str, arrays: list[pa.Array], place: Place) -> pa.ChunkedArray:
+def _joined(
+    name: str, arrays: list[pa.Array], requested: ColumnType | None, place: Place
+) -> pa.ChunkedArray:
     """Blocks of one column as one: integers beside floats are floats."""
     common = pa.null()
     row = 0
@@ -266,7 +302,8 @@ def _joined(name: str, arrays: list[pa.Array], place: Place) -> pa.ChunkedArray:
         elif array.type not in (common, pa.null()):
             if {common, array.type} != {pa.int64(), pa.float64()}:
                 first = pc.index(array.is_valid(), True).as_py()
-                raise _mixed(name, _kind(common), array[first].as_py(), row + first, place)
+                value = array[first].as_py()
+                raise _mixed(name, _kind(common), value, row + first, requested, place)
             common = pa.float64()
         row += len(array)
     return pa.chunked_array([pc.cast(array, common, safe=False) for array in arrays], common)
@@ -280,7 +317,7 @@ def _texts(name: str, values: list[Any], start: int, place: Place) -> pa.Array:
     """Values of any type as the strings of a category; floats as CSV would have them."""
     for row, value in enumerate(values, start):
         if isinstance(value, dict | list):
-            raise _mixed(name, None, value, row, place)
+            raise _mixed(name, None, value, row, "category", place)
     floats = pa.array([value if type(value) is float else None for value in values], pa.float64())
     others = [None if v is None or type(v) is float else _text(v) for v in values]
     return pc.coalesce(pc.cast(floats, pa.string()), pa.array(others, pa.string()))

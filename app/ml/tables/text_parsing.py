@@ -85,12 +85,24 @@ def datetimes(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
     return None if short.equals(column) else datetimes(short)
 
 
+def mixed_datetimes(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Read ISO 8601 also where some have a zone and others none, which are in UTC then."""
+    found = datetimes(column)
+    if found is not None:
+        return found
+    parts = [_in_utc(chunk) for chunk in column.chunks]
+    return None if any(part is None for part in parts) else pa.chunked_array(parts, ZONED)
+
+
 def moments(texts: Sequence[str | None]) -> pa.Array | None:
     """Return ISO 8601 strings, with zones or without, as timestamps in UTC.
 
     Returns ``None`` where one is something else.
     """
-    cells = pa.array(texts, pa.string())
+    return _in_utc(pa.array(texts, pa.string()))
+
+
+def _in_utc(cells: pa.Array) -> pa.Array | None:
     zoned = pc.fill_null(pc.match_substring_regex(cells, _HAS_ZONE), False)
     parts = (cells.filter(zoned), cells.filter(pc.invert(zoned)))
     found = [datetimes(pa.chunked_array([part])) for part in parts]

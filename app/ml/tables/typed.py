@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from app.errors import InvalidData, TooLarge, escape
 from app.ml.tables.canonical import ColumnType
-from app.ml.tables.columns import Place, TypedColumn, typed_column
+from app.ml.tables.columns import Place, TypedColumn, refuse_beyond, typed_column
 
 MAX_COLUMNS = 10_000
 MAX_NAME = 256
@@ -29,9 +29,25 @@ class TypedTable:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of a file's columns: their types by name, where the caller says them."""
+
+    types: dict[str, ColumnType] = field(default_factory=dict)
+    only_typed: bool = False
+    """Whether the others are left empty: rows to predict, of which a model knows the features."""
+
+    bounds: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """The least and the largest number that a column may hold, where there are such."""
+
+    def reads(self, name: str) -> bool:
+        """Return whether the values of the column ``name`` are wanted."""
+        return not self.only_typed or name in self.types
+
+
 def assemble(
     columns: dict[str, pa.ChunkedArray],
-    types: dict[str, ColumnType],
+    wanted: Wanted,
     place: Place,
     *,
     has_types: bool,
@@ -47,12 +63,18 @@ def assemble(
     names = list(columns)
     rows = len(next(iter(columns.values()))) if columns else 0
     check_names(names)
-    check_types(types, names)
+    check_types(wanted.types, names)
     if rows == 0:
         raise no_row()
 
     def one(name: str) -> TypedColumn:
-        return typed_column(name, columns.pop(name), types.get(name), place, has_types=has_types)
+        column = columns.pop(name)
+        if not wanted.reads(name):
+            return TypedColumn(pa.chunked_array([pa.nulls(rows, pa.string())]), "category")
+        typed = typed_column(name, column, wanted.types.get(name), place, has_types=has_types)
+        if name in wanted.bounds:
+            refuse_beyond(name, typed.values, wanted.bounds[name], place)
+        return typed
 
     if threads > 1 and rows * len(names) >= _CELLS_WORTH_THREADS:
         with ThreadPoolExecutor(threads) as pool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from app.ids import new_id
 from app.ml.inference.predictor import Predictor
-from app.ml.plan import plan
+from app.ml.plan import columns_to_read, plan
 from app.ml.specs import JobRequest
 from app.ml.tables import ingest, json_rows, parquet
 from app.ml.training.events import Event, TrainTask
@@ -64,9 +64,8 @@ def _task(storage: Storage, source: Path | Columns, request: JobRequest) -> Trai
             table = json_rows.from_columns({name: list(column) for name, column in source.items()})
             summary = ingest.store(table, draft, limits)
     path = storage.path("datasets", dataset_id) / parquet.FILE
-    names = {column["name"] for column in summary.columns}
-    present = [name for name in request.planning_columns if name in names]
-    planned = plan(request, summary.columns, summary.rows, parquet.read(path, present))
+    table = parquet.read(path, columns_to_read(request, summary.columns))
+    planned = plan(request, summary.columns, summary.rows, table)
     return TrainTask(
         root=storage.root,
         dataset_id=dataset_id,

@@ -11,7 +11,7 @@ the weights and the history of a run that nobody stopped, bit for bit on the CPU
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 
 import pyarrow as pa
@@ -74,12 +74,13 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
     device = devices.pick(spec.device)
     source = _source(storage, task)
     table, split = _read(storage, task)
+    names = parquet.names(storage.path("datasets", task.dataset_id) / parquet.FILE)
     prepared = preparation.prepare(spec, table, split, source and source[0])
     if prepared.warnings:
         yield DataRead(warnings=prepared.warnings)
 
     rows = batches.rows_of(prepared.train, device)
-    model, card = _model(spec, prepared, source, rows.x)
+    model, card = _model(spec, prepared, source, rows.x, names)
     state = _state(spec, model, rows)
     validator = Validator(prepared, spec.loss, device)
     yield from _resume(storage, task, state)
@@ -183,8 +184,10 @@ def _model(
     prepared: preparation.Prepared,
     source: tuple[Card, StateDict] | None,
     x: Tensor,
+    columns: Sequence[str],
 ) -> tuple[nn.Module, Card]:
-    """Make the module on the device of ``x`` ``(rows, inputs)``, ready to train, and its card."""
+    """Make the module on the device of ``x`` ``(rows, inputs)``, ready to train, and its card;
+    ``columns`` are the names of all that the dataset has."""
     inputs = prepared.preprocessing.features.inputs
     outputs = prepared.preprocessing.target.outputs
     model = modules.build(spec.model, inputs, outputs, spec.seed, spec.loss.kind).to(x.device)
@@ -202,6 +205,7 @@ def _model(
         epoch=0,
         weights=[name for name, _ in model.named_parameters()],
         versions=model_files.library_versions(),
+        ignored=[name for name in columns if name not in prepared.preprocessing.features.types],
         baseline=metrics.constant_prediction(prepared.preprocessing.target, prepared.train.table),
     )
     return model, card

@@ -10,7 +10,12 @@ from app.ml.specs import JobSpec, OptimizerSpec
 
 
 def build(spec: OptimizerSpec, parameters: Sequence[nn.Parameter]) -> Optimizer:
-    """Return the optimizer that ``spec`` names over ``parameters``, fused where torch has that."""
+    """Return the optimizer that ``spec`` names over ``parameters``, fused where torch has that.
+
+    A layer over columns that there are none of has parameters without an element; optimizers that
+    divide by their number are not given those.
+    """
+    parameters = [item for item in parameters if item.numel() or spec.takes_empty]
     options = spec.torch_options()
     if parameters[0].device.type in spec.fused_on:
         options["fused"] = True

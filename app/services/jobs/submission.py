@@ -32,10 +32,9 @@ def plan(context: Context, request: JobRequest) -> tuple[Dataset, Plan]:
     _require_device(request.device)
     with context.database.read() as session:
         dataset = datasets.find(session, request.dataset, "/dataset")
-    known = {column["name"] for column in dataset.columns}
-    present = [name for name in request.planning_columns if name in known]
     try:
-        table = datasets.read_columns(context, dataset.id, present)
+        needed = planning.columns_to_read(request, dataset.columns)
+        table = datasets.read_columns(context, dataset.id, needed)
     except NotFound:
         with context.database.read() as session:
             _require_dataset(session, dataset, request)

@@ -4,7 +4,6 @@ The answer is collected in a file before any of it is sent: a client need not re
 (few do), and what turns out to be wrong in the last row is still an error with its place.
 """
 
-import math
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,13 +15,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
-from pyarrow import csv as pacsv
 
 from app.errors import InvalidData, InvalidRequest
 from app.ml.features.encoder import ROWS_AT_ONCE, Matrix
-from app.ml.features.feature_tables import no_rows
+from app.ml.features.feature_tables import FeatureTables, no_rows
 from app.ml.tables import arrow_files, parquet
+from app.ml.tables.csv_writer import CSVWriter
 from app.ml.tables.ingest import Options, refuse_foreign
 from app.runtime.context import Context
 from app.services.datasets import creation
@@ -58,18 +56,22 @@ _MEMORY_BYTES = 4 * 1024 * 1024
 
 
 def predict_file(
-    context: Context, model: LoadedModel, path: Path, options: Options, output_format: OutputFormat
+    context: Context,
+    model: LoadedModel,
+    path: Path,
+    options: Options,
+    output_format: OutputFormat,
+    tables: FeatureTables,
 ) -> BinaryIO:
-    """Return the predictions for a file of features, as an open file at its end.
+    """Return the predictions for a file whose columns ``tables`` takes, as an open file at its end.
 
     Blocks. Raises InvalidInput of any kind, StorageFull or Unavailable.
     """
     try:
-        with _pieces(context, model.predictor, path, options) as (rows, pieces):
+        with _pieces(context, model.predictor, path, options, tables) as (rows, pieces):
             limit_rows(rows, context.settings.max_predict_rows, "")
-            return write_predictions(
-                model, _outputs(context, model.predictor, pieces), output_format
-            )
+            outputs = _outputs(context, model.predictor, pieces, tables)
+            return write_predictions(model, outputs, output_format)
     except Exception as error:
         _release_tables(error)
         raise
@@ -115,7 +117,11 @@ def write_predictions(
 
 @contextmanager
 def _pieces(
-    context: Context, predictor: "Predictor", path: Path, options: Options
+    context: Context,
+    predictor: "Predictor",
+    path: Path,
+    options: Options,
+    tables: FeatureTables,
 ) -> Iterator[tuple[int, Iterator[pa.Table]]]:
     """Give the number of rows in the file, and its columns in pieces.
 
@@ -127,13 +133,15 @@ def _pieces(
     if options.format == "arrow":
         refuse_foreign(path, "arrow")
         with arrow_files.stream(path, rows, context.settings.max_decoded_bytes) as stream:
-            predictor.tables.check_columns(stream.names)
+            tables.check_columns(stream.names)
             yield stream.rows, stream.pieces
         return
     with TemporaryDirectory(dir=context.storage.scratch) as folder:
         limits = creation.parse_limits(context, path.stat().st_size)
         try:
-            typed = options.model_copy(update={"types": predictor.types})
+            features = predictor.card.preprocessing.features
+            known = {"types": features.types, "bounds": features.bounds, "predicts": True}
+            typed = options.model_copy(update=known)
             found = context.parsers.parse(path, Path(folder), typed, limits)
         except InvalidData as error:
             missing = _missing_feature(error)
@@ -141,8 +149,8 @@ def _pieces(
                 raise
             raise missing from error
         table = Path(folder) / parquet.FILE
-        predictor.tables.check_columns(parquet.names(table))
-        yield found.rows, parquet.cut(parquet.groups(table, predictor.tables.names), rows)
+        tables.check_columns(parquet.names(table))
+        yield found.rows, parquet.cut(parquet.groups(table, tables.names), rows)
 
 
 def _missing_feature(error: InvalidData) -> InvalidRequest | None:
@@ -162,15 +170,15 @@ def _missing_feature(error: InvalidData) -> InvalidRequest | None:
 
 
 def _outputs(
-    context: Context, predictor: "Predictor", pieces: Iterator[pa.Table]
+    context: Context, predictor: "Predictor", pieces: Iterator[pa.Table], tables: FeatureTables
 ) -> Iterator[Matrix]:
     rows = 0
     for piece in pieces:
         if rows:  # a large answer is on the disk
             context.require_room()
         with arrow_files.explained("table"):
-            table = predictor.tables.of_table(piece, rows)
-        yield predictor.forward(predictor.encode(table, rows))
+            table = tables.of_table(piece, rows)
+        yield predictor.forward(predictor.encode(table, first_row=rows))
         rows += piece.num_rows
     if not rows:
         raise no_rows()
@@ -204,13 +212,7 @@ def _json(
 def _csv(
     model: LoadedModel, outputs: Iterator[Matrix], output_format: OutputFormat, file: BinaryIO
 ) -> None:
-    _tables(pacsv.CSVWriter, model, outputs, output_format, file, _without_gaps)
-
-
-def _without_gaps(table: pa.Table) -> pa.Table:
-    """A line with one empty cell is no row to most readers of CSV, so what is missing is "nan"."""
-    columns = [pc.fill_null(item, math.nan) if item.null_count else item for item in table.columns]
-    return pa.table(columns, table.column_names)
+    _tables(CSVWriter, model, outputs, output_format, file)
 
 
 def _arrow(
@@ -225,11 +227,10 @@ def _tables(
     outputs: Iterator[Matrix],
     output_format: OutputFormat,
     file: BinaryIO,
-    convert: Callable[[pa.Table], pa.Table] = lambda table: table,
 ) -> None:
     writer = None
     for part in outputs:
-        table = convert(model.predictor.answers(part, probabilities=output_format.probabilities))
+        table = model.predictor.answers(part, probabilities=output_format.probabilities)
         writer = writer or start(file, table.schema)
         writer.write_table(table)
     if writer is not None:

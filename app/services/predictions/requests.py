@@ -6,9 +6,11 @@ import pyarrow as pa
 
 from app.errors import InvalidRequest, TooLarge
 from app.ml.features.feature_tables import no_rows
+from app.ml.features.places import Place, in_columns, in_lists, in_rows
 
 if TYPE_CHECKING:
     from app.ml.features.encoder import Matrix
+    from app.ml.features.feature_tables import FeatureTables
     from app.ml.inference.predictor import Predictor
 
 LAYOUTS = ("rows", "columns", "instances")
@@ -47,14 +49,20 @@ def _wrong_layout(body: Any) -> InvalidRequest:
 
 
 def matrix_of(
-    predictor: "Predictor", layout: str, value: Any, max_rows: int, pointer: str | None = None
+    predictor: "Predictor",
+    layout: str,
+    value: Any,
+    max_rows: int,
+    pointer: str | None = None,
+    tables: "FeatureTables | None" = None,
 ) -> "Matrix":
     """Return what the model reads of JSON rows, ``(rows, inputs)``.
 
-    ``pointer`` is where ``value`` stands in the request, if not under its layout's name. Raises
-    InvalidRequest, InvalidData, or TooLarge beyond ``max_rows``.
+    ``pointer`` is where ``value`` stands in the request, if not under its layout's name; ``tables``
+    makes tables of it, by default those of the predictor. Raises InvalidRequest, InvalidData, or
+    TooLarge beyond ``max_rows``.
     """
-    pointer = pointer or f"/{layout}"
+    pointer, tables = pointer or f"/{layout}", tables or predictor.tables
     if layout != "columns":
         limit_rows(len(value), max_rows, pointer)
         if len(value) == 1:
@@ -62,13 +70,13 @@ def matrix_of(
             if x is not None:
                 return x
     if layout == "rows":
-        table = predictor.tables.of_rows(value, pointer)
+        table, place = tables.of_rows(value, pointer), in_rows(pointer)
     elif layout == "columns":
-        table = predictor.tables.of_columns(value, pointer)
+        table, place = tables.of_columns(value, pointer), in_columns(pointer)
         limit_rows(table.num_rows, max_rows, pointer)
     else:
-        table = predictor.tables.of_instances(value, pointer)
-    return encode_table(predictor, table, pointer)
+        table, place = tables.of_instances(value, pointer), in_lists(tables.names, pointer)
+    return encode_table(predictor, table, pointer, place)
 
 
 def one_row_matrix(predictor: "Predictor", layout: str, row: Any) -> "Matrix | None":
@@ -79,11 +87,11 @@ def one_row_matrix(predictor: "Predictor", layout: str, row: Any) -> "Matrix | N
     return predictor.row.of_values(row) if type(row) is list else None
 
 
-def encode_table(predictor: "Predictor", table: pa.Table, pointer: str) -> "Matrix":
+def encode_table(predictor: "Predictor", table: pa.Table, pointer: str, place: Place) -> "Matrix":
     """Return what the model reads of a table that came as a whole, ``(rows, inputs)``.
 
-    Raises InvalidData, or TooLarge at ``pointer`` where memory has no room for it: a short string
-    may become a thousand numbers.
+    Raises InvalidData at the ``place`` of a value, or TooLarge at ``pointer`` where memory has no
+    room for it: a short string may become a thousand numbers.
     """
     width = predictor.card.preprocessing.features.width
     if table.num_rows * width > _MOST_CELLS:
@@ -92,7 +100,7 @@ def encode_table(predictor: "Predictor", table: pa.Table, pointer: str) -> "Matr
             f"the model reads {width} numbers of each row, which is too much for more than "
             f"{_MOST_CELLS // width} rows at once; send them in parts, or as a file (CSV, Arrow)",
         )
-    return predictor.encode(table)
+    return predictor.encode(table, place)
 
 
 def limit_rows(rows: int, max_rows: int, pointer: str) -> None:

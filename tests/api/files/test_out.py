@@ -209,7 +209,7 @@ def test_what_is_not_finite_is_missing_in_every_format(server: Server) -> None:
             assert math.isfinite(finite)
             assert other is None
             if accept == CSV:  # an empty line is no row to most readers
-                assert response.content.splitlines()[2] == b"nan"
+                assert response.content.splitlines()[2] == b"NA"
 
 
 # ---------------------------------------------------------------- more than a piece

@@ -215,6 +215,23 @@ def test_a_class_that_the_model_does_not_know_is_wrong() -> None:
     assert found["f1_macro"] == pytest.approx((1 + 2 / 3 + 0 + 0) / 4)
 
 
+def test_classes_that_the_model_does_not_know_are_counted_apart() -> None:
+    """As scikit-learn counts them."""
+    true = ["a", "b", "pear", "fig", "fig", "a"]
+    answers = np.array([0, 1, 0, 1, 1, 0])
+    target = ClassTarget(names=["y"], classes=["a", "b", "c"], outputs=3)
+    outputs = np.log(np.eye(3)[answers] + 1e-3).astype(np.float32)
+    found = metrics.score(target, pa.table({"y": true}), outputs)
+    labels = [target.classes[place] for place in answers]
+    assert found["f1_macro"] == pytest.approx(
+        sk.f1_score(true, labels, average="macro", zero_division=0)
+    )
+    guessed = metrics.baseline_scores(target, [1.0, 0.0, 0.0], pa.table({"y": true}))
+    assert guessed["f1_macro"] == pytest.approx(
+        sk.f1_score(true, ["a"] * 6, average="macro", zero_division=0)
+    )
+
+
 def test_macro_f1_is_of_the_classes_that_occur() -> None:
     true, shares = np.array([0, 0, 2, 2]), np.eye(5)[[0, 2, 2, 2]]
     expected = sk.f1_score([0, 0, 2, 2], [0, 2, 2, 2], average="macro")

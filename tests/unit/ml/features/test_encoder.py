@@ -14,16 +14,13 @@ from hypothesis import strategies as st
 
 from app.ml.features.arrays import as_dictionary, codes, floats
 from app.ml.features.encoder import (
-    EMBEDDING_LIMIT,
-    ONE_HOT_AUTO,
     CategoryFeature,
     DatetimeFeature,
     FeatureEncoder,
     Matrix,
     NumberFeature,
-    embedding_size,
-    fit_features,
 )
+from app.ml.features.fitting import EMBEDDING_LIMIT, ONE_HOT_AUTO, embedding_size, fit_features
 from app.ml.specs import Inputs, PreprocessingSpec
 from tests.support.workbench import table_of
 

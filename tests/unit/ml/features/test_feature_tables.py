@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 
 from app.errors import InvalidData, InvalidRequest
-from app.ml.features.encoder import FeatureEncoder, fit_features
+from app.ml.features.encoder import FeatureEncoder
 from app.ml.features.feature_tables import FeatureTables
+from app.ml.features.fitting import fit_features
 from app.ml.specs import PreprocessingSpec
 from tests.support.workbench import table_of
 

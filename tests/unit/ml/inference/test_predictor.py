@@ -1,8 +1,11 @@
 """Rows in, predictions out: three ways to say the same, and every mistake pointed at."""
 
+import json
 import math
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 
 from app.errors import InvalidData, InvalidRequest
 from app.ml.data.preparation import split_of
+from app.ml.inference.card import CARD
 from app.ml.inference.predictor import Predictor
 from tests.support.workbench import Run, Workbench, table_of
 
@@ -138,6 +142,20 @@ def test_a_missing_feature_is_pointed_at(predictor: Predictor) -> None:
     found = refused(predictor.tables.of_rows, [GOOD, {"carat": 1.0, "sold": None}])
     assert list(found) == ["/rows/1/cut~1grade"]
     assert "missing" in found["/rows/1/cut~1grade"]
+
+
+def test_an_older_model_knows_no_columns_but_its_own(price: Run, tmp_path: Path) -> None:
+    folder = price.storage.path("models", price.task.model_id)
+    shutil.copytree(folder, tmp_path / "older")
+    card = json.loads((folder / CARD).read_bytes())
+    assert sorted(card.pop("ignored")) == sorted(set(TABLE.column_names) - set(FEATURES))
+    (tmp_path / "older" / CARD).write_text(json.dumps(card))
+    newer, older = Predictor.load(folder), Predictor.load(tmp_path / "older")
+    row = {**GOOD, "price": 1, "stars": 3}
+    assert newer.row.of_object(row) is not None
+    assert newer.tables.of_rows([row, row]).equals(older.tables.of_rows([GOOD, GOOD]))
+    assert older.row.of_object(row) is None
+    assert list(refused(older.tables.of_rows, [row])) == ["/rows/0/stars"]
 
 
 def test_an_unknown_feature_is_pointed_at_with_a_guess(predictor: Predictor) -> None:

@@ -7,7 +7,7 @@ import pytest
 from app.errors import FitserveError, InvalidData, InvalidRequest
 from app.ml import plan
 from app.ml.data.preparation import prepare
-from app.ml.features.encoder import ONE_HOT_LIMIT
+from app.ml.features.fitting import ONE_HOT_LIMIT
 from app.ml.nn import modules
 from app.ml.specs import (
     AdamWSpec,

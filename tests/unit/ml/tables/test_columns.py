@@ -13,7 +13,7 @@ from app.ml.tables import json_rows
 from app.ml.tables.canonical import ColumnType, column_type
 from app.ml.tables.csv_files import CSVOptions, read_csv
 from app.ml.tables.text_parsing import datetimes, moments
-from app.ml.tables.typed import assemble
+from app.ml.tables.typed import Wanted, assemble
 from tests.support.files import as_arrow, as_parquet, column_of, csv_of, ingested, pointers, refusal
 
 ZONED = pa.timestamp("us", tz="UTC")
@@ -85,7 +85,9 @@ def test_a_column_is_typed_the_same_whatever_its_chunks() -> None:
     whole = pa.chunked_array([pa.array(cells)])
     for at in range(len(cells)):
         pieces = pa.chunked_array([whole.chunk(0)[:at], whole.chunk(0)[at:]], pa.string())
-        typed = assemble({"a": pieces}, {}, lambda name, row: (name, str(row)), has_types=False)
+        typed = assemble(
+            {"a": pieces}, Wanted(), lambda name, row: (name, str(row)), has_types=False
+        )
         assert typed.table["a"].to_pylist() == [5, 0, 7, None, 1.5, 3]
 
 
@@ -135,7 +137,6 @@ def test_datetimes_are_days_or_moments(
         "2026-13-01",
         "2026-11-23T24:00:00",
         "2026-11-23T09:60:00",
-        "2026-11-23T09:30:00Z",  # the others have no zone
         "2026-11-23T09:30:00+25:00",
         "23.11.2026",
         "11/23/2026",
@@ -148,6 +149,24 @@ def test_what_is_no_datetime_makes_a_category_with_a_warning(tmp_path: Path, odd
     assert typed.types["c"] == "category"
     [note] = typed.notes
     assert f"line 4 holds '{odd}'" in note
+
+
+def test_a_zone_among_datetimes_without_makes_a_category_unless_they_are_asked_for(
+    tmp_path: Path,
+) -> None:
+    cells = ["2026-11-23", "2026-11-23T09:30:00Z", "", "2026-11-23T09:30:00+02:00"]
+    typed = column_of(tmp_path, cells)
+    assert typed.types["c"] == "category"
+    assert 'types={"c":"datetime"}' in typed.notes[0]
+    told = json_rows.from_columns({"c": [cell or None for cell in cells]}, {"c": "datetime"})
+    for table in (column_of(tmp_path, cells, c="datetime"), told):
+        assert column_type(table.table["c"].type) == "datetime"
+        assert [value and value.isoformat() for value in table.table["c"].to_pylist()] == [
+            "2026-11-23T00:00:00+00:00",
+            "2026-11-23T09:30:00+00:00",
+            None,
+            "2026-11-23T07:30:00+00:00",
+        ]
 
 
 def test_finer_parts_than_microseconds_are_cut_alike_in_text_and_in_parquet(
@@ -243,7 +262,7 @@ def test_integers_of_twenty_digits_are_warned_of(tmp_path: Path) -> None:
 def test_other_notations_are_warned_of(tmp_path: Path, cells: list[str], said: str) -> None:
     source = tmp_path / "table.csv"
     source.write_text("\n".join(["a;c", *(f"1;{cell}" for cell in cells)]))
-    typed = read_csv(source, CSVOptions(), {})
+    typed = read_csv(source, CSVOptions(), Wanted())
     assert typed.types["c"] == "category"
     assert said in typed.notes[0]
 

@@ -1,5 +1,6 @@
 """Equal content is one table, whatever it came in as, and comes out as it went in."""
 
+import io
 import json
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -7,7 +8,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -204,9 +207,62 @@ def test_arrows_other_types_become_the_canonical_ones(
         assert ingested(folder, as_parquet(table), "parquet").sha256 == sha256
 
 
-@pytest.mark.parametrize("cell", [*MISSING, '""'])
+@pytest.mark.parametrize("cell", MISSING)
 def test_markers_of_missing_values_are_missing(folder: Path, cell: str) -> None:
     assert ingested(folder, f"a,b\n{cell},1\nx,2\n").table["a"].to_pylist() == [None, "x"]
+
+
+# ---------------------------------------------------------------- our own CSV
+
+_MARKS = st.sampled_from([*MISSING, " ", "\\N", 'say "NA"', "a,b", "two\nlines"])
+
+
+@st.composite
+def marked(draw: st.DrawFn) -> Lists:
+    """Columns of strings among which are marks of missing values and gaps, perhaps with numbers."""
+    rows = draw(st.integers(1, 8))
+    cells = st.lists(st.none() | _MARKS | _CATEGORIES, min_size=rows, max_size=rows)
+    numbers = st.lists(st.none() | st.integers(-9, 9), min_size=rows, max_size=rows)
+    names = draw(st.lists(_NAMES, min_size=1, max_size=3, unique=True))
+    return {name: draw(cells if i == 0 else cells | numbers) for i, name in enumerate(names)}
+
+
+@given(marked())
+@example({"a": ["", "NA", None]})
+@example({"a": ["", "NA", None], "b": [1, None, 2]})
+@example({"a": [None, None], "b": ["nan", ""]})
+@example({"a;b": ["null"], "\ufeffc": ["x"]})
+def test_our_own_csv_is_read_back_with_its_strings_and_gaps(folder: Path, values: Lists) -> None:
+    _, sha256 = stored(json_rows.from_columns(values), folder)
+    text = b"".join(content.stream(folder / parquet.FILE, CSV))
+    assert ingested(folder, text).sha256 == sha256
+
+
+def test_others_read_our_csv_too(folder: Path) -> None:
+    values: Lists = {"k": ["a", "NA", "", None], "n": [1, None, 3, 4]}
+    stored(json_rows.from_columns(values), folder)
+    text = b"".join(content.stream(folder / parquet.FILE, CSV))
+    assert text == b'k,n\n"a",1\n"NA",\n"",3\n,4\n'
+    frame = pd.read_csv(io.BytesIO(text), keep_default_na=False, na_values={"n": [""]})
+    assert frame["k"].tolist() == ["a", "NA", "", ""]
+    assert frame["n"].isna().tolist() == [False, True, False, False]
+    strict = pacsv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False)
+    assert pacsv.read_csv(io.BytesIO(text), convert_options=strict).to_pydict() == values
+
+
+@pytest.mark.parametrize(
+    ("text", "k"),
+    [
+        ('k,n\n"NA",1\n"",2\nNA,3\n', ["NA", "", None]),
+        ('"k","n"\n"NA",1\n"",2\nx,3\n', [None, None, "x"]),  # which quotes a gap like all else
+        ('k,n\n"NA",1\n7,2\n"",3\n', [None, 7, None]),  # among numbers it is no string
+        ('k;n\n"NA";1\nx;2\n', ["NA", "x"]),
+    ],
+)
+def test_a_quoted_mark_is_a_string_among_strings_where_quotes_mean_something(
+    folder: Path, text: str, k: list[Any]
+) -> None:
+    assert ingested(folder, text).table["k"].to_pylist() == k
 
 
 # ---------------------------------------------------------------- the stream itself
@@ -229,7 +285,7 @@ def test_csv_tells_datetimes_in_iso_8601_and_quotes_what_needs_it(tmp_path: Path
     parquet.write(table, tmp_path / parquet.FILE)
     text = b"".join(content.stream(tmp_path / parquet.FILE, CSV)).decode()
     header, *rows = text.splitlines()[1:]
-    assert text.startswith('"at","a ""b"",\nc"\n')
+    assert text.startswith('at,"a ""b"",\nc"\n')
     assert header == 'c"'
     assert rows == ['"2026-11-23T09:30:00Z","x,y"', '"2026-11-23T09:30:00.001500Z",']
 

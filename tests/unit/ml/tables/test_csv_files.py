@@ -135,6 +135,16 @@ def test_a_ragged_line_is_named_by_its_number(
     assert error.errors[0].code == "ragged"
 
 
+@pytest.mark.parametrize("extra", ["\xff", "é", "x" * 1000])
+def test_a_ragged_line_of_any_bytes_says_little_and_prints_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], extra: str
+) -> None:
+    error = refused(tmp_path, f"a,b\n1,2\n3,{extra},5\n".encode("latin-1"))
+    assert error.detail.startswith("the CSV is ragged: line 3 has 3 fields, expected 2")
+    assert len(error.detail) < 200
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_ragged_line_far_down_is_named_too(tmp_path: Path) -> None:
     error = refused(tmp_path, "a,b\n" + "xyz,2\n" * 300_000 + "1\n")
     assert "line 300002 has 1 fields" in error.detail

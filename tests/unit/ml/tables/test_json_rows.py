@@ -280,5 +280,5 @@ def test_a_line_means_what_pythons_reader_says(rows: list[dict[str, Any]]) -> No
     for row in rows:
         text = json.dumps(row, ensure_ascii=False)
         if not any("\ud800" <= letter <= "\udfff" for letter in text):
-            assert json_rows._object(text.encode(), 1) == row
-            assert json_rows._object(as_ndjson({"k": [1]}), 1) == {"k": 1}
+            assert json_rows._row(text.encode(), 1) == row
+            assert json_rows._row(as_ndjson({"k": [1]}), 1) == {"k": 1}
