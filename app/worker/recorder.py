@@ -11,6 +11,7 @@ from app.db.models import Checkpoint, ModelVersion
 from app.errors import ServiceError, StorageFull, Unavailable
 from app.ml.training.events import CheckpointDamaged, CheckpointSaved, DataRead, EpochEnded
 from app.runtime.context import Context
+from app.runtime.room import frees_room
 from app.services.jobs import checkpoints, queue
 from app.services.jobs.queue import Claim
 from app.worker.pace import Pace
@@ -25,23 +26,29 @@ Write = Callable[[Session], None]
 log = logs.get("worker")
 
 
-def write_until_done(context: Context, claim: Claim, write: Write) -> bool:
+def write_until_done(context: Context, claim: Claim, write: Write, *, frees: bool = False) -> bool:
     """Write, again and again while the disk or the database refuse; return whether it succeeded.
 
     A commit that was refused may have happened after all, so whatever is written bears repeating.
     ``write`` is to read nothing outside its transaction, where a refusal would not be repeated.
+    Where it ``frees`` room, as the end of a job does, the reserve is used as well.
     Returns False once the server stops. Raises ClaimLost.
     """
+    once = frees_room(_write) if frees else _write
     while True:
         try:
-            with context.database.write() as session:
-                write(session)
+            once(context, write)
             context.signals.changed(claim.job_id)
             return True
         except (StorageFull, Unavailable) as error:
             log.error("a job's state cannot be written; trying again", detail=error.detail)
             if context.stopping.wait(_RETRY_SECONDS):
                 return False  # the next start finds it running and queues it again
+
+
+def _write(context: Context, write: Write) -> None:
+    with context.database.write() as session:
+        write(session)
 
 
 class Recorder:
@@ -95,7 +102,7 @@ class Recorder:
             if transition is not None:
                 transition(session)
 
-        if not write_until_done(self._context, claim, write):
+        if not write_until_done(self._context, claim, write, frees=transition is not None):
             return
         self._warnings.clear()
         self._told.clear()

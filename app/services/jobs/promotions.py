@@ -88,15 +88,14 @@ def _copy(context: Context, job: Job, checkpoint: Checkpoint, model_id: str) -> 
     Raises ArtifactCorrupt, or NotFound where the checkpoint was deleted meanwhile.
     """
     artifact = artifacts.of_checkpoint(checkpoint, job.status)
-    try:
-        artifacts.copy_as_model(context.storage, artifact, model_id)
-    except ArtifactCorrupt as error:
-        with context.database.read() as session:
-            checkpoints.find(session, job.id, checkpoint.id)
-        raise ArtifactCorrupt(
-            f"{artifact.name} is missing or damaged on disk ({error.detail}); promote another "
-            "checkpoint, or restore this one from a backup"
-        ) from error
+    with artifacts.unless_deleted(context, "checkpoints", checkpoint.id):
+        try:
+            artifacts.copy_as_model(context.storage, artifact, model_id)
+        except ArtifactCorrupt as error:
+            raise ArtifactCorrupt(
+                f"{artifact.name} is missing or damaged on disk ({error.detail}); promote another "
+                "checkpoint, or restore this one from a backup"
+            ) from error
 
 
 def _features(card: Card) -> list[dict[str, str]]:
