@@ -14,13 +14,15 @@ from types import FrameType
 from typing import NoReturn, Self
 
 import uvicorn
+from sqlalchemy import func, select
 
-from app import logs
+from app import ids, logs
 from app.api.app import create_app
 from app.api.http.connection import Connection, close_slow
 from app.db import migrate
 from app.db.integrity import quick_check
 from app.db.lock import lock_data_dir
+from app.db.models import Dataset, Job, ModelVersion
 from app.db.session import Database
 from app.errors import ConfigurationError, NotFound, ServiceError
 from app.executors.local import LocalExecutor
@@ -76,9 +78,18 @@ def own_data(settings: Settings, holder: str) -> Iterator[tuple[Storage, Databas
             identity.refuse_empty_database(storage, database)
             migrate.upgrade(database)
             identity.pair(storage, database)
+            _continue_ids(database)
             yield storage, database
         finally:
             database.close()
+
+
+def _continue_ids(database: Database) -> None:
+    """Have new ids sort after all there are: lists and the queue go by them, not by the clock,
+    which somebody may have set back."""
+    with database.read() as session:
+        newest = [session.scalar(select(func.max(row.id))) for row in (Dataset, Job, ModelVersion)]
+    ids.continue_after(*filter(None, newest))
 
 
 def _require_undamaged(database: Database) -> None:

@@ -21,11 +21,26 @@ def _encode(number: int) -> str:
 
 
 def new_id(prefix: Prefix) -> str:
-    """Return a fresh id; within one process a later one always sorts after an earlier one."""
+    """Return a fresh id; a later one of the same process always sorts after an earlier one."""
     global _last
     with _lock:
         _last = max(_last + 1, time.time_ns() // 1000)  # microseconds, 60 bits
         return f"{prefix}_{_encode(_last)}{_encode(secrets.randbits(60))}"
+
+
+def continue_after(*ids: str) -> None:
+    """Have every new id sort after these, also where the clock has been set back since."""
+    global _last
+    made = [_decode(id_.partition("_")[2][:12]) for id_ in ids if is_id(id_)]
+    with _lock:
+        _last = max(_last, *made, 0)
+
+
+def _decode(text: str) -> int:
+    number = 0
+    for character in text:
+        number = number << 5 | _ALPHABET.index(character)
+    return number
 
 
 def is_id(text: str) -> bool:

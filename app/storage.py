@@ -9,7 +9,6 @@ artifact under its final name.
 """
 
 import errno
-import hashlib
 import json
 import os
 import secrets
@@ -21,12 +20,12 @@ from pathlib import Path
 from typing import Literal
 
 from app.errors import ArtifactCorrupt, StorageFull, Unavailable
+from app.hashes import remembered_sha256_of, sha256_of
 
 Kind = Literal["datasets", "models", "checkpoints"]
 KINDS: tuple[Kind, ...] = ("datasets", "models", "checkpoints")
 
 MANIFEST = "manifest.json"
-_CHUNK_BYTES = 1024 * 1024
 _PROBE_BYTES = 64 * 1024
 """What ``Storage.check`` writes to find out whether the disk takes it."""
 _LEAST_FREE_BYTES = 64 * 1024 * 1024
@@ -65,13 +64,8 @@ def require_room(folder: Path, least_bytes: int | None = None) -> None:
         )
 
 
-def sha256_of(path: Path) -> str:
-    """Return the hex SHA-256 of a file, read in chunks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+def _damaged(what: str, how: str = "is missing or damaged on disk") -> ArtifactCorrupt:
+    return ArtifactCorrupt(f"{what} {how}; restore it from a backup")
 
 
 def sync(path: Path) -> None:
@@ -180,34 +174,50 @@ class Storage:
             os.fsync(file.fileno())
         sync(draft)
 
-    def file(self, kind: Kind, artifact_id: str, name: str) -> tuple[Path, str, int]:
-        """Return path, hex SHA-256 and bytes of a file of an artifact, as its manifest has it.
+    def entry(self, kind: Kind, artifact_id: str, name: str) -> tuple[str, int]:
+        """Return hex SHA-256 and bytes of a file as its manifest has them; the file is not read.
 
-        Raises ArtifactCorrupt where it is missing or has another size.
+        Raises ArtifactCorrupt where there is no such entry.
         """
         folder = self.path(kind, artifact_id)
         try:
+            if folder.is_symlink():
+                raise ValueError("a link")
             entry = json.loads((folder / MANIFEST).read_bytes())["files"][name]
-            if (folder / name).stat().st_size != entry["size"]:
-                raise ValueError("wrong size")
-            return folder / name, entry["sha256"], entry["size"]
+            return str(entry["sha256"]), int(entry["size"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ArtifactCorrupt(
-                f"{kind}/{artifact_id} is missing or damaged on disk; restore it from a backup"
-            ) from error
+            raise _damaged(f"{kind}/{artifact_id}") from error
+
+    def file(self, kind: Kind, artifact_id: str, name: str, sha256: str | None = None) -> Path:
+        """Return the path of a file of an artifact that is what was written: no link, of the size
+        and the hash in its manifest, and of the hash ``sha256``, which its row has.
+
+        The hash is remembered for as long as the file is the same. Raises ArtifactCorrupt.
+        """
+        written = self.entry(kind, artifact_id, name)
+        path = self.path(kind, artifact_id) / name
+        try:
+            found = remembered_sha256_of(path)
+        except OSError as error:
+            raise _damaged(f"{kind}/{artifact_id}") from error
+        if found != written or (sha256 is not None and found[0] != sha256):
+            raise _damaged(f"{kind}/{artifact_id}/{name}", "does not match its hash")
+        return path
 
     def verified(self, kind: Kind, artifact_id: str) -> Path:
-        """Return the artifact's directory, every file of which matches its hash.
+        """Return the artifact's directory, every file of which is read and matches its hash.
 
         Raises ArtifactCorrupt where one does not.
         """
         folder = self.path(kind, artifact_id)
         for name in self._names(folder):
-            path, sha256, _ = self.file(kind, artifact_id, name)
-            if sha256_of(path) != sha256:
-                raise ArtifactCorrupt(
-                    f"{kind}/{artifact_id}/{name} does not match its hash; restore it from a backup"
-                )
+            written, _ = self.entry(kind, artifact_id, name)
+            try:
+                found = sha256_of(folder / name)
+            except OSError as error:
+                raise _damaged(f"{kind}/{artifact_id}") from error
+            if found != written:
+                raise _damaged(f"{kind}/{artifact_id}/{name}", "does not match its hash")
         return folder
 
     def _names(self, folder: Path) -> list[str]:

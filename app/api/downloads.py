@@ -6,7 +6,9 @@ from fastapi import Request, Response
 from fastapi.responses import FileResponse
 
 from app.api.http.conditions import none_match
-from app.storage import Kind, Storage
+from app.runtime.artifacts import unless_deleted
+from app.runtime.context import Context
+from app.storage import Kind
 
 ImageFormat = Literal["png", "svg"]
 
@@ -28,20 +30,24 @@ _WEIGHTS = "weights.safetensors"
 
 
 def safetensors_response(
-    request: Request, storage: Storage, kind: Kind, artifact_id: str, filename: str
+    request: Request, context: Context, kind: Kind, artifact_id: str, filename: str
 ) -> Response:
     """Return an artifact's weights as a download called ``filename``.
 
     The ETag is the file's SHA-256 and ranges are answered; 304 where ``If-None-Match`` has it.
-    Raises ArtifactCorrupt where a hash does not match.
+    Raises ArtifactCorrupt where a hash does not match, NotFound where it has just been deleted.
     """
-    path, sha256, _ = storage.file(kind, artifact_id, _WEIGHTS)
-    etag = f'"{sha256}"'
+    with unless_deleted(context, kind, artifact_id):
+        path = context.storage.file(kind, artifact_id, _WEIGHTS)
+        etag = f'"{context.storage.entry(kind, artifact_id, _WEIGHTS)[0]}"'
+        found = path.stat()
+    headers = {"ETag": etag}
     if none_match(request, etag):
-        return Response(status_code=304, headers={"ETag": etag})
-    storage.verified(kind, artifact_id)
+        return Response(status_code=304, headers=headers)
     media_type = "application/octet-stream"
-    return FileResponse(path, media_type=media_type, filename=filename, headers={"ETag": etag})
+    return FileResponse(
+        path, media_type=media_type, filename=filename, headers=headers, stat_result=found
+    )
 
 
 def image_response(image: bytes, image_format: ImageFormat) -> Response:

@@ -20,13 +20,14 @@ from app.api.http.validation import validate_body
 from app.api.schemas.datasets import DatasetOut
 from app.db.models import Dataset
 from app.errors import InvalidRequest, UnsupportedMediaType
+from app.hashes import sha256_of
 from app.ml.specs import Name
 from app.ml.tables import ingest
 from app.ml.tables.canonical import ColumnType
 from app.ml.tables.ingest import Format
 from app.runtime.context import Context
 from app.services.datasets import creation
-from app.storage import explain_os_errors, sha256_of
+from app.storage import explain_os_errors
 
 FORM = "multipart/form-data"
 FORMATS: dict[str, Format] = {

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from app.db import engines
 from app.db.models import UTCDateTime
+from app.db.reserve import Reserve
 from app.db.turns import Turns
 
 _PAGES_AT_ONCE = 10_000
@@ -35,8 +36,11 @@ class Database:
         self.path = location if isinstance(location, Path) else None
         self.url = None if isinstance(location, Path) else make_url(location)
         self._turns: Turns | None = None
+        self.reserve: Reserve | None = None
+        """Of SQLite's; ``runtime.room`` says who may use it."""
         if isinstance(location, Path):
             self._turns = Turns()
+            self.reserve = Reserve(location.with_suffix(".reserve"))
             self._writer = engines.sqlite(location)
             self._reader = engines.sqlite(location, read_only=True, frozen=frozen)
         else:
@@ -98,7 +102,8 @@ class Database:
 
     def reclaim_space(self, session: Session) -> None:
         """Return to the disk what deletions have freed; Postgres does that by itself."""
-        if self.path is not None:
+        crowded = self.reserve is not None and self.reserve.is_open  # moving pages takes room first
+        if self.path is not None and not crowded:
             connection = session.connection()
             free = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
             for _ in range(min(free, _PAGES_AT_ONCE)):  # sqlite3 stops after its first step, a page

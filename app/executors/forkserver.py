@@ -141,7 +141,10 @@ def _serve(module: str, niceness: int, descriptor: int) -> None:
         work = importlib.import_module(module)
         if hasattr(work, "warm_up"):
             work.warm_up()
-        requests.sendall(_READY)
+        try:
+            requests.sendall(_READY)
+        except ConnectionError:  # the parent was killed while we imported
+            return
         while True:
             # answers are single messages and requests wait for them, so one recv is one request
             request, passed, _, _ = socket.recv_fds(requests, 64, 1)

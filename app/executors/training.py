@@ -21,7 +21,14 @@ _FLUSH_SECONDS = 0.02
 _MOST_AT_ONCE = 200  # events, some 150 bytes each: what a socket has room for when it says so
 _OVERFLOW = "cannot be converted to type float without overflow"
 _ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
-_JOB_CODES = {"diverged", "out_of_memory", "time_limit", "storage_full", "invalid_data"}
+_JOB_CODES = {
+    "diverged",
+    "out_of_memory",
+    "time_limit",
+    "storage_full",
+    "invalid_data",
+    "artifact_corrupt",
+}
 
 
 def warm_up() -> None:

@@ -52,6 +52,7 @@ class Housekeeper:
 
     def start(self) -> None:
         """Release what a dead server was running, sweep what it left, then go on in a thread."""
+        self._fill_reserve()
         if self.lease is None:
             with self._context.database.write() as session:
                 recovered = queue.recover(session)
@@ -77,6 +78,10 @@ class Housekeeper:
                 log.warning("the database or the disk is away", detail=error.detail)
             except Exception:
                 log.exception("housekeeping failed; it goes on")
+
+    def _fill_reserve(self) -> None:
+        if self._context.database.reserve is not None:
+            self._context.database.reserve.fill()
 
     def _renew_and_rescue(self) -> None:
         """Extend our worker's lease, and release the jobs of workers that did not extend theirs."""
@@ -110,6 +115,7 @@ class Housekeeper:
     def _clean_up(self) -> None:
         """Remove what is outdated."""
         self._swept_at = time.monotonic()
+        self._fill_reserve()
         storage = self._context.storage
         self._expire_checkpoints()
         self._empty_quarantine()

@@ -6,6 +6,7 @@ import os
 import shlex
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,12 +16,18 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.db.models import TERMINAL, Checkpoint, Dataset, Job, ModelVersion
-from app.errors import ArtifactCorrupt
+from app.errors import ArtifactCorrupt, NotFound
 from app.ml.inference.card import CARD, WEIGHTS
 from app.ml.tables.parquet import FILE
+from app.runtime.context import Context
 from app.storage import MANIFEST, Kind, Storage
 
 _CHUNK_BYTES = 1024 * 1024
+_ROWS: dict[Kind, tuple[type[Dataset | ModelVersion | Checkpoint], str]] = {
+    "datasets": (Dataset, "dataset"),
+    "models": (ModelVersion, "model version"),
+    "checkpoints": (Checkpoint, "checkpoint"),
+}
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
 
 
@@ -88,6 +95,22 @@ def expected(session: Session) -> list[Artifact]:
         fallback = f"give it up (start the server, DELETE /v1/datasets/{dataset_id})"
         found.append(Artifact("datasets", dataset_id, fallback, FILE, size, sha256))
     return found
+
+
+@contextmanager
+def unless_deleted(context: Context, kind: Kind, artifact_id: str) -> Iterator[None]:
+    """Raise NotFound where what is read is missing because it has just been deleted.
+
+    Whatever else is wrong with it is raised as it is.
+    """
+    try:
+        yield
+    except (ArtifactCorrupt, FileNotFoundError) as error:
+        row, what = _ROWS[kind]
+        with context.database.read() as session:
+            if session.get(row, artifact_id) is None:
+                raise NotFound(f"the {what} has just been deleted") from error
+        raise
 
 
 def of_checkpoint(row: Checkpoint, status: str) -> Artifact:

@@ -142,6 +142,7 @@ def _task(context: Context, claim: Claim) -> TrainTask:
         return TrainTask(
             root=context.storage.root,
             dataset_id=claim.dataset_id,
+            dataset_sha256=claim.dataset_sha256,
             model_id=new_id("mdl"),
             spec=spec,
             split=splits.stored(session, claim.split_id),

@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 from app import logs
 from app.db.models import Checkpoint, ModelVersion
 from app.errors import ServiceError, StorageFull, Unavailable
-from app.ml.training.events import CheckpointSaved, DataRead, EpochEnded
+from app.ml.training.events import CheckpointDamaged, CheckpointSaved, DataRead, EpochEnded
 from app.runtime.context import Context
+from app.runtime.room import frees_room
 from app.services.jobs import checkpoints, queue
 from app.services.jobs.queue import Claim
 from app.worker.pace import Pace
@@ -25,17 +26,18 @@ Write = Callable[[Session], None]
 log = logs.get("worker")
 
 
-def write_until_done(context: Context, claim: Claim, write: Write) -> bool:
+def write_until_done(context: Context, claim: Claim, write: Write, *, frees: bool = False) -> bool:
     """Write, again and again while the disk or the database refuse; return whether it succeeded.
 
     A commit that was refused may have happened after all, so whatever is written bears repeating.
     ``write`` is to read nothing outside its transaction, where a refusal would not be repeated.
+    Where it ``frees`` room, as the end of a job does, the reserve is used as well.
     Returns False once the server stops. Raises ClaimLost.
     """
+    once = frees_room(_write) if frees else _write
     while True:
         try:
-            with context.database.write() as session:
-                write(session)
+            once(context, write)
             context.signals.changed(claim.job_id)
             return True
         except (StorageFull, Unavailable) as error:
@@ -44,21 +46,29 @@ def write_until_done(context: Context, claim: Claim, write: Write) -> bool:
                 return False  # the next start finds it running and queues it again
 
 
+def _write(context: Context, write: Write) -> None:
+    with context.database.write() as session:
+        write(session)
+
+
 class Recorder:
     """Holds the events of a process that are not in the database yet, and writes them."""
 
     def __init__(self, context: Context, claim: Claim, pace: Pace) -> None:
         self._context, self._claim, self._pace = context, claim, pace
         self._warnings: list[str] = []
+        self._told: list[str] = []
         self._epochs: list[EpochEnded] = []
         self._checkpoints: list[CheckpointSaved] = []
         self._recorded_at = time.monotonic()
 
-    def add(self, event: DataRead | EpochEnded | CheckpointSaved) -> None:
+    def add(self, event: DataRead | CheckpointDamaged | EpochEnded | CheckpointSaved) -> None:
         """Add an event, to be written with the next ``record``."""
         match event:
             case DataRead(warnings=warnings):
                 self.warn(warnings)
+            case CheckpointDamaged(message=message):
+                self._told.append(message)
             case EpochEnded(epoch=epoch):
                 self._epochs.append(event)
                 self._pace.epoch_ended(epoch)
@@ -84,7 +94,7 @@ class Recorder:
         claim = self._claim
 
         def write(session: Session) -> None:
-            queue.warn(session, claim, self._warnings)
+            queue.warn(session, claim, self._warnings, self._told)
             queue.record(session, claim, self._epochs, self._pace.seconds_per_epoch)
             for saved in self._checkpoints:
                 queue.record_checkpoint(session, claim, saved)
@@ -92,9 +102,10 @@ class Recorder:
             if transition is not None:
                 transition(session)
 
-        if not write_until_done(self._context, claim, write):
+        if not write_until_done(self._context, claim, write, frees=transition is not None):
             return
         self._warnings.clear()
+        self._told.clear()
         self._epochs.clear()
         self._checkpoints.clear()
         self._recorded_at = time.monotonic()

@@ -50,7 +50,7 @@ def test_losses_have_a_unit(server: Server, changes: Json, unit: str) -> None:
     path = f"/v1/models/{job['id']}/evaluate"
     assert server.ok("POST", path, json={"dataset": "line"})["loss_unit"] == unit
     picture = server.client.get(f"/v1/jobs/{job['id']}/plots/loss.svg").text
-    assert f"mse loss, {unit}" in picture
+    assert f"mse loss ({'the target' if unit == 'target' else unit}" in picture
 
 
 def test_series_are_named_and_thinned_together(server: Server) -> None:

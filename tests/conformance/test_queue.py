@@ -204,7 +204,7 @@ def test_an_attempt_that_is_over_writes_nothing(database: Database, lease: Lease
     late: list[Callable[[Session], None]] = [
         lambda session: queue.record(session, old, [epoch(0)], None),
         lambda session: queue.record_checkpoint(session, old, saved),
-        lambda session: queue.warn(session, old, ["late"]),
+        lambda session: queue.warn(session, old, ["late"], []),
         lambda session: queue.succeed(session, old, new_id("mdl"), ENDED),
         lambda session: queue.fail(session, old, "diverged", "late"),
         lambda session: queue.release(session, old),

@@ -75,6 +75,29 @@ def test_a_full_disk_is_said_and_recovered_from(server: Server) -> None:
     assert again["status"] == "succeeded"
 
 
+def test_a_full_disk_can_be_emptied(small_disk: Path) -> None:
+    """Jobs that wait and run are cancelled, and jobs, models and datasets deleted, though SQLite
+    has no log yet to write that to."""
+    with Server(small_disk / "data", FITSERVE_MAX_PARALLEL_JOBS="1") as server:
+        server.line()
+        server.line("other")
+        trained = server.train(**LINE_JOB)
+        server.terminate()  # which puts the log back into the database
+        server.restart()
+        running = server.start_long_job()
+        queued = server.ok("POST", "/v1/jobs", json=QUICK_JOB)["id"]
+        _fill_up(small_disk / "filler")
+        for job_id in (queued, running):
+            server.ok("POST", f"/v1/jobs/{job_id}/cancel")
+            assert server.ended(job_id)["status"] == "cancelled"
+        for path in (f"jobs/{running}", f"jobs/{trained['id']}", "models/line", "datasets/other"):
+            response = server.client.delete(f"/v1/{path}")
+            assert response.status_code == 204, response.text
+        problem(upload(server, "no"), 507, "storage_full")
+        (small_disk / "filler").unlink()
+        works(server, "again")
+
+
 def _fill(path: Path, leaving: int) -> None:
     """Grow ``path`` until only ``leaving`` bytes are free."""
     free = shutil.disk_usage(path.parent).free
@@ -125,7 +148,7 @@ def _does_not_start(server: Server) -> None:
     assert server.process.wait(PATIENCE) == 1
     said = server.log.read_text()
     assert "no room left" in said.splitlines()[-1]
-    assert "Traceback" not in said
+    assert "Traceback" not in said, said
 
 
 def test_a_limit_of_file_size_is_a_full_disk(data_dir: Path) -> None:
@@ -204,10 +227,6 @@ def test_damaged_and_missing_files_are_said(data_dir: Path) -> None:
             for path in paths:
                 problem(server.client.get(path), 503, "artifact_corrupt")
         problem(server.client.post("/v1/jobs", json=QUICK_JOB), 503, "artifact_corrupt")
-        table.write_bytes(_flipped(whole))  # in a column that making a job does not read
-        failed = server.ok("POST", "/v1/jobs", json=QUICK_JOB, headers={"Prefer": "wait=60"})
-        assert failed["status"] == "failed"
-        assert "restore it from a backup" in failed["error"]["message"]
         kept = weights.read_bytes()
         for damage in (kept[:-1], _flipped(kept), None):
             weights.unlink() if damage is None else weights.write_bytes(damage)
@@ -233,6 +252,6 @@ def test_a_read_only_data_directory_exits_78(small_disk: Path) -> None:
     assert server.process.wait(PATIENCE) == 78
     said = server.log.read_text()
     assert "Read-only file system" in said
-    assert "Traceback" not in said
+    assert "Traceback" not in said, said
     server.client.close()
     server.log.unlink()

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from app.hashes import sha256_of
 from app.ids import new_id
 from app.ml.training.events import CheckpointSaved, EpochEnded, Event, StopReason, TrainEnded
 from app.ml.training.loop import train
-from app.storage import sha256_of
 from tests.support.workbench import Workbench, stop_after, table_of
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from app.hashes import sha256_of
 from app.ids import new_id
 from app.ml import plan as planning
 from app.ml.data import preparation
@@ -19,7 +20,7 @@ from app.ml.tables.canonical import ColumnType, column_type
 from app.ml.tables.typed import TypedTable
 from app.ml.training import loop
 from app.ml.training.events import Best, EpochEnded, Event, StopReason, TrainEnded, TrainTask
-from app.storage import Storage, sha256_of
+from app.storage import Storage
 
 LINE_REQUEST: dict[str, Any] = {
     "target": "y",

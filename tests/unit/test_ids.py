@@ -4,7 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app.ids import Prefix, is_id, new_id
+from app import ids
+from app.ids import Prefix, continue_after, is_id, new_id
 
 PREFIXES: list[Prefix] = ["ds", "job", "mdl", "ckpt"]
 
@@ -50,3 +51,15 @@ def test_other_text_is_no_id(text: str) -> None:
 
 def test_a_known_id_is_one() -> None:
     assert is_id("job_01k0xewf7vdz9aq71q57mcxc")
+
+
+def test_ids_go_on_from_one_that_a_clock_was_ahead_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ids, "_last", 0)
+    before = new_id("job")
+    monkeypatch.setattr(ids, "_last", ids._last + 3_600_000_000)
+    ahead = new_id("ds")
+    monkeypatch.setattr(ids, "_last", 0)  # another process, an hour behind
+    continue_after(before, ahead, "no id", "")
+    made = [new_id("ds") for _ in range(3)]
+    assert [before, ahead.replace("ds_", "job_")] == sorted([before, ahead.replace("ds_", "job_")])
+    assert [ahead, *made] == sorted([ahead, *made])

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from app.errors import ArtifactCorrupt, StorageFull, Unavailable
-from app.storage import KINDS, MANIFEST, Storage, explain_os_errors, sha256_of
+from app.hashes import sha256_of
+from app.storage import KINDS, MANIFEST, Storage, explain_os_errors
 
 
 @pytest.fixture
@@ -45,7 +46,8 @@ def test_published_files_come_with_a_manifest_of_sizes_and_hashes(storage: Stora
     files = json.loads((folder / MANIFEST).read_text())["files"]
     assert files["a.bin"] == {"size": 7, "sha256": sha256}
     assert set(files) == {"a.bin", "b.json"}
-    assert storage.file("models", "m1", "a.bin") == (folder / "a.bin", sha256, 7)
+    assert storage.file("models", "m1", "a.bin") == folder / "a.bin"
+    assert storage.entry("models", "m1", "a.bin") == (sha256, 7)
     assert storage.verified("models", "m1") == folder
 
 

@@ -27,6 +27,7 @@ from app.api.uploads import FORM, FORMATS, UploadOptions, created_response
 from app.errors import InvalidRequest
 from app.ml.tables import content, json_rows
 from app.ml.tables.typed import TypedTable
+from app.runtime.artifacts import unless_deleted
 from app.runtime.context import Context
 from app.services.datasets import creation, datasets, plots
 
@@ -149,7 +150,7 @@ def get_dataset_content(
         return Response(status_code=304, headers=headers)
     lane = lanes.downloads if media == content.PARQUET else lanes.exports
     held.enter_context(lane.place())
-    with datasets.unless_deleted(context, dataset.id):
+    with unless_deleted(context, "datasets", dataset.id):
         if media == content.PARQUET:
             found = path.stat()
             return FileResponse(

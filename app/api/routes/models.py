@@ -101,4 +101,4 @@ def download_model(
     held.enter_context(lanes.downloads.place())
     row = _find(context, ref)
     name = f"{row.name}-{row.version}.{format}"
-    return safetensors_response(request, context.storage, "models", row.id, name)
+    return safetensors_response(request, context, "models", row.id, name)

@@ -40,6 +40,7 @@ JobErrorCode = Literal[
     "worker_crashed",
     "storage_full",
     "invalid_data",
+    "artifact_corrupt",
     "internal_error",
 ]
 
@@ -156,7 +157,7 @@ class EventOut(BaseModel):
 
     id: int = Field(description="rises by one with every event of the job")
     object: Literal["event"] = "event"
-    type: Literal["status", "metrics", "done"]
+    type: Literal["status", "metrics", "warning", "done"]
     job: str
     data: dict[str, Any]
     created_at: Time
@@ -165,7 +166,7 @@ class EventOut(BaseModel):
     @classmethod
     def of(cls, job_id: str, event: Event) -> "EventOut":
         """Return an event of a job as the API shows it."""
-        kind = cast(Literal["status", "metrics", "done"], event.type)
+        kind = cast(Literal["status", "metrics", "warning", "done"], event.type)
         return cls(id=event.id, type=kind, job=job_id, data=event.data, created_at=event.created_at)
 
 

@@ -3,17 +3,24 @@
 Importable without torch.
 """
 
+import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
+from app.errors import ArtifactCorrupt
 from app.ml.features.preprocessing import Preprocessing
 from app.ml.specs import JobSpec
 
 CARD = "model.json"
 WEIGHTS = "weights.safetensors"
+_MOST_HEADER_BYTES = 100_000_000
+"""As the library has it."""
 
 
 class Card(BaseModel):
@@ -38,12 +45,58 @@ class Card(BaseModel):
     ``guess``, still older ones have none."""
 
 
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Raise ArtifactCorrupt where what is read of ``folder`` does not fit together.
+
+    Its hashes do: it was written so, by another program or another version.
+    """
+    try:
+        yield
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0][:200]
+        where = f"{folder.parent.name}/{folder.name}"
+        raise ArtifactCorrupt(
+            f"{where} cannot be read ({reason}); restore it from a backup"
+        ) from error
+
+
 def read(folder: Path) -> Card:
-    """Return the card of a model or checkpoint; ``folder`` has been verified by ``storage``."""
-    return Card.model_validate_json((folder / CARD).read_bytes())
+    """Return the card of a model or checkpoint; ``folder`` has been verified by ``storage``.
+
+    Raises ArtifactCorrupt.
+    """
+    with explained(folder):
+        return Card.model_validate_json((folder / CARD).read_bytes())
 
 
 def parameters(folder: Path, card: Card) -> int:
-    """Return how many trainable numbers there are, by the header of the weights alone."""
-    with safe_open(folder / WEIGHTS, framework="numpy") as tensors:
-        return sum(math.prod(tensors.get_slice(name).get_shape()) for name in card.weights)
+    """Return how many trainable numbers there are, by the header of the weights alone.
+
+    Raises ArtifactCorrupt.
+    """
+    with explained(folder):
+        shapes = shapes_of(folder / WEIGHTS)
+        return sum(math.prod(shapes[name]) for name in card.weights)
+
+
+def shapes_of(path: Path) -> dict[str, list[int]]:
+    """Return the shape of every tensor in a safetensors file by name, from its header.
+
+    Raises SafetensorError where header and file do not fit, ValueError where a name comes twice:
+    the library would take the last.
+    """
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > _MOST_HEADER_BYTES:
+            raise ValueError("its header is too long")
+        header = json.loads(file.read(size), object_pairs_hook=_distinct)
+    with safe_open(path, framework="numpy"):  # which checks the rest
+        return {name: item["shape"] for name, item in header.items() if name != "__metadata__"}
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name comes twice in its header")
+    return found

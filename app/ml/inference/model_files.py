@@ -44,17 +44,40 @@ def save(folder: Path, card: Card, state: StateDict) -> None:
 
 
 def load(folder: Path) -> tuple[Card, nn.Module]:
-    """Return the card and the module with its weights; ``storage`` has verified ``folder``."""
+    """Return the card and the module with its weights; ``storage`` has verified ``folder``.
+
+    Raises ArtifactCorrupt where they do not fit together.
+    """
     card = cards.read(folder)
-    module = build(card)
-    module.load_state_dict(weights(folder))
+    with cards.explained(folder):
+        module = build(card)
+        load_into(module, weights(folder))
     return card, module.eval()
 
 
+def load_into(module: nn.Module, state: StateDict) -> None:
+    """Give the module every tensor of ``state``. Raises RuntimeError or TypeError where a name, a
+    shape or a dtype is another: torch would convert numbers in silence."""
+    for name, tensor in module.state_dict().items():
+        if name in state and state[name].dtype != tensor.dtype:
+            raise TypeError(f"{name} is {state[name].dtype} instead of {tensor.dtype}")
+    module.load_state_dict(state)
+
+
 def weights(folder: Path) -> StateDict:
-    """Return every tensor of a module by name; ``storage`` has verified ``folder``."""
-    state: StateDict = load_file(folder / WEIGHTS)
-    return state
+    """Return every tensor of a module by name; ``storage`` has verified ``folder``.
+
+    Raises ArtifactCorrupt.
+    """
+    return tensors(folder / WEIGHTS)
+
+
+def tensors(path: Path) -> StateDict:
+    """Return the tensors of a safetensors file by name. Raises ArtifactCorrupt."""
+    with cards.explained(path.parent):
+        cards.shapes_of(path)
+        state: StateDict = load_file(path)
+        return state
 
 
 def parameters(module: nn.Module, limit: int) -> list[dict[str, Any]]:

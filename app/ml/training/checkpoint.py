@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -81,8 +80,8 @@ class TrainState:
     def restore(self, folder: Path) -> None:
         """Take over the state that ``save`` wrote to ``folder``, which ``storage`` has verified."""
         position = json.loads((folder / _POSITION_FILE).read_bytes())
-        tensors = load_file(folder / _TENSORS_FILE)
-        self.ema.module.load_state_dict(model_files.weights(folder))
+        tensors = model_files.tensors(folder / _TENSORS_FILE)
+        model_files.load_into(self.ema.module, model_files.weights(folder))
         self.epoch, self.step = position["epoch"], position["step"]
         self.seconds, self.finished = position["seconds"], position["finished"]
         self.best.restore(position["best"], _with_prefix("best.", tensors) or None)

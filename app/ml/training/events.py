@@ -23,6 +23,8 @@ class TrainTask(_Message):
     root: Path
     """The data directory, with the dataset and for the artifacts."""
     dataset_id: str
+    dataset_sha256: str | None = None
+    """Of its table, as the dataset's row has it; ``None``: what the manifest says."""
     model_id: str
     """The id under which the finished model is published."""
     spec: JobSpec
@@ -42,6 +44,13 @@ class DataRead(_Message):
 
     type: Literal["data"] = "data"
     warnings: list[str]
+
+
+class CheckpointDamaged(_Message):
+    """A checkpoint could not be gone on from; an older one or the beginning is taken."""
+
+    type: Literal["damaged"] = "damaged"
+    message: str
 
 
 class EpochEnded(_Message):
@@ -106,7 +115,13 @@ class TrainFailed(_Message):
 
 
 Event = Annotated[
-    DataRead | EpochEnded | CheckpointSaved | TrainEnded | TrainStopped | TrainFailed,
+    DataRead
+    | CheckpointDamaged
+    | EpochEnded
+    | CheckpointSaved
+    | TrainEnded
+    | TrainStopped
+    | TrainFailed,
     Field(discriminator="type"),
 ]
 EVENTS: TypeAdapter[list[Event]] = TypeAdapter(

@@ -18,6 +18,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
+from app import ids
 from app.errors import ArtifactCorrupt, InvalidData
 from app.ml.data import batches, preparation
 from app.ml.data.batches import Rows
@@ -37,6 +38,7 @@ from app.ml.training.checkpoint import TrainState
 from app.ml.training.ema import EMA
 from app.ml.training.events import (
     Best,
+    CheckpointDamaged,
     DataRead,
     EpochEnded,
     Event,
@@ -63,9 +65,11 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
 
     Yields a ``DataRead`` where the data call for a warning, an ``EpochEnded`` per epoch,
     ``CheckpointSaved`` now and then, and last ``TrainEnded`` or ``TrainStopped``.
-    Raises Diverged, TimeLimit or InvalidData.
+    ``CheckpointDamaged`` tells of one that was passed over. Raises Diverged, TimeLimit, InvalidData
+    or ArtifactCorrupt.
     """
     spec, storage = task.spec, Storage(task.root)
+    ids.continue_after(*task.checkpoints)  # by their ids it is told which is the newest
     torch.set_num_threads(spec.threads)
     device = devices.pick(spec.device)
     source = _source(storage, task)
@@ -79,7 +83,7 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
     model, card = _model(spec, prepared, source, rows.x, names)
     state = _state(spec, model, rows)
     validator = Validator(prepared, spec.loss, device)
-    _resume(storage, task, state)
+    yield from _resume(storage, task, state)
     state.finished = state.finished or spec.epochs == 0
     saver = CheckpointSaver(storage, card, state)
     yield from _epochs(spec, rows, state, validator, saver, should_stop)
@@ -151,27 +155,28 @@ def _epochs(
 
 
 def _source(storage: Storage, task: TrainTask) -> tuple[Card, StateDict] | None:
-    """Return card and weights that a pretrained model starts from. Raises InvalidData."""
+    """Return card and weights that a pretrained model starts from.
+
+    Raises InvalidData where it was deleted, or ArtifactCorrupt.
+    """
     if not isinstance(task.spec.model, PretrainedSpec):
         return None
-    if task.source is None:
+    if task.source is None or not storage.path("models", task.source).exists():
         raise InvalidData(f"the model '{task.spec.model.model}' to start from has been deleted")
-    try:
-        folder = storage.verified("models", task.source)
-    except ArtifactCorrupt as error:
-        raise InvalidData(f"the model to start from cannot be read: {error.detail}") from error
+    folder = storage.verified("models", task.source)
     return cards.read(folder), model_files.weights(folder)
 
 
 def _read(storage: Storage, task: TrainTask) -> tuple[pa.Table, Split | None]:
     """Return the columns that training reads, and the rows of each part where the task has them."""
-    folder, spec = storage.verified("datasets", task.dataset_id), task.spec
+    spec, sha256 = task.spec, task.dataset_sha256
+    path = storage.file("datasets", task.dataset_id, parquet.FILE, sha256)
     columns, split = preparation.columns_of(spec), None
     if task.split is None:
         columns = list(dict.fromkeys([*columns, *spec.planning_columns]))
     else:
         split = Split.from_bytes(task.split, task.split_counts)
-    return parquet.read(folder / parquet.FILE, columns, encoded=True), split
+    return parquet.read(path, columns, encoded=True), split
 
 
 def _model(
@@ -215,15 +220,18 @@ def _state(spec: JobSpec, model: nn.Module, rows: Rows) -> TrainState:
     return TrainState(model, EMA(model, spec.ema_decay), optimizer, scheduler, BestWeights.of(spec))
 
 
-def _resume(storage: Storage, task: TrainTask, state: TrainState) -> None:
-    """Restore the newest checkpoint that is whole; without one training starts at the beginning."""
+def _resume(storage: Storage, task: TrainTask, state: TrainState) -> Iterator[CheckpointDamaged]:
+    """Restore the newest checkpoint that is whole; without one training starts at the beginning.
+
+    Yields the damaged ones that were passed over.
+    """
     for checkpoint_id in task.checkpoints:
         try:
-            folder = storage.verified("checkpoints", checkpoint_id)
-        except ArtifactCorrupt:
-            continue
-        state.restore(folder)
-        return
+            state.restore(storage.verified("checkpoints", checkpoint_id))
+            return
+        except ArtifactCorrupt as error:
+            message = f"{error.detail}; training goes on from an older checkpoint, or its start"
+            yield CheckpointDamaged(message=message)
 
 
 # ---------------------------------------------------------------- losses and metrics

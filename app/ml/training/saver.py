@@ -42,7 +42,7 @@ class CheckpointSaver:
         with self._storage.publish("checkpoints", checkpoint_id) as draft:
             model_files.save(draft, self._card.model_copy(update={"epoch": epoch}), weights)
             state.save(draft, seconds)
-        _, sha256, size = self._storage.file("checkpoints", checkpoint_id, WEIGHTS)
+        sha256, size = self._storage.entry("checkpoints", checkpoint_id, WEIGHTS)
         self._due_at = min(time.monotonic() + self._every_seconds, self._deadline)
         return CheckpointSaved(
             checkpoint_id=checkpoint_id, epoch=epoch, size_bytes=size, sha256=sha256

@@ -93,7 +93,7 @@ def _create(
     dataset_id = new_id("ds")
     with context.storage.publish("datasets", dataset_id) as draft:
         summary = fill(draft)
-    _, sha256, size = context.storage.file("datasets", dataset_id, parquet.FILE)
+    sha256, size = context.storage.entry("datasets", dataset_id, parquet.FILE)
     dataset = Dataset(
         id=dataset_id,
         name=naming.name,

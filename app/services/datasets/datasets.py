@@ -1,7 +1,6 @@
 """Datasets: found, read and deleted."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
@@ -10,10 +9,12 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from app.db.models import TERMINAL, Dataset, Job
-from app.errors import ArtifactCorrupt, InUse, InvalidRequest, NotFound, TooLarge
+from app.errors import InUse, InvalidRequest, NotFound, TooLarge
 from app.ml.tables import parquet
+from app.runtime.artifacts import unless_deleted
 from app.runtime.context import Context
 from app.runtime.pagination import Page, Paging, page
+from app.runtime.room import frees_room
 
 _MOST_BYTES = 16 * 1024 * 1024
 """Of one answer of rows."""
@@ -50,7 +51,7 @@ def rows(context: Context, ref: str, offset: int, limit: int) -> tuple[int, byte
     """
     dataset, path = file_of(context, ref)
     found, size = list[bytes](), 0
-    with unless_deleted(context, dataset.id):
+    with unless_deleted(context, "datasets", dataset.id):
         for some in parquet.read_rows(path, offset, limit):
             found.append(orjson.dumps(some)[1:-1])
             size += len(found[-1])
@@ -67,30 +68,23 @@ def file_of(context: Context, ref: str) -> tuple[Dataset, Path]:
     """Return a dataset and the Parquet file that holds it. Raises NotFound or ArtifactCorrupt."""
     with context.database.read() as session:
         dataset = find(session, ref)
-    with unless_deleted(context, dataset.id):
-        path, _, _ = context.storage.file("datasets", dataset.id, parquet.FILE)
-    return dataset, path
+    return dataset, _verified(context, dataset)
 
 
-@contextmanager
-def unless_deleted(context: Context, dataset_id: str) -> Iterator[None]:
-    """Raise NotFound where a file is missing because its dataset has just been deleted."""
-    try:
-        yield
-    except (ArtifactCorrupt, FileNotFoundError) as error:
-        with context.database.read() as session:
-            if session.get(Dataset, dataset_id) is None:
-                raise NotFound("the dataset has just been deleted") from error
-        raise
+def _verified(context: Context, dataset: Dataset) -> Path:
+    """Return the file of a dataset as it was stored. Raises NotFound or ArtifactCorrupt."""
+    with unless_deleted(context, "datasets", dataset.id):
+        return context.storage.file("datasets", dataset.id, parquet.FILE, dataset.sha256)
 
 
 def read_columns(context: Context, dataset_id: str, columns: Sequence[str]) -> pa.Table:
     """Return some columns of a dataset as a table. Raises NotFound or ArtifactCorrupt."""
-    with unless_deleted(context, dataset_id):
-        path, _, _ = context.storage.file("datasets", dataset_id, parquet.FILE)
+    _, path = file_of(context, dataset_id)
+    with unless_deleted(context, "datasets", dataset_id):
         return parquet.read(path, list(dict.fromkeys(columns)))
 
 
+@frees_room
 def delete(context: Context, ref: str) -> None:
     """Delete a dataset and free its disk.
 

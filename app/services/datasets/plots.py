@@ -12,6 +12,7 @@ from app.ml.drawing import BLUE, MAX_POINTS, Drawing, Picture, drawing
 from app.ml.plan import unknown_name
 from app.ml.tables import summaries
 from app.ml.tables.profile import Column
+from app.runtime.artifacts import unless_deleted
 from app.runtime.context import Context
 from app.services.datasets import datasets
 
@@ -57,7 +58,7 @@ def picture(context: Context, ref: str, plot: Plot, x: str | None, y: str | None
     identity = repr((dataset.id, source.name, plot, x, y))
 
     def gather() -> Drawing:
-        with datasets.unless_deleted(context, dataset.id):
+        with unless_deleted(context, "datasets", dataset.id):
             return _gather(source, plot, x, y)
 
     return Picture(identity, gather)

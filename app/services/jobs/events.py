@@ -21,7 +21,7 @@ from app.services.jobs import history, jobs
 
 @dataclass(frozen=True)
 class Event:
-    """One event; its ``type`` is ``status``, ``metrics`` (one epoch) or ``done``."""
+    """One event; its ``type`` is ``status``, ``metrics`` (one epoch), ``warning`` or ``done``."""
 
     id: int
     type: str

@@ -7,6 +7,7 @@ from app.db.models import TERMINAL, Job
 from app.errors import InvalidTransition, NotFound
 from app.runtime.context import Context
 from app.runtime.pagination import Page, Paging, page
+from app.runtime.room import frees_room
 from app.services.jobs import checkpoints, queue, splits
 from app.services.jobs.queue import Verb
 
@@ -41,6 +42,7 @@ def listed(
     return page(session, Job, paging, *where)
 
 
+@frees_room
 def transition(context: Context, job_id: str, verb: Verb) -> tuple[Job, bool]:
     """Cancel, pause or resume a job; return it, and whether its status changed.
 
@@ -55,6 +57,7 @@ def transition(context: Context, job_id: str, verb: Verb) -> tuple[Job, bool]:
     return job, changed
 
 
+@frees_room
 def delete(context: Context, job_id: str) -> None:
     """Delete a job with its history and its checkpoints; its models stay.
 

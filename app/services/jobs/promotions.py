@@ -73,8 +73,8 @@ def _metrics(
     own = session.scalars(select(ModelVersion).where(*result)).first()
     if own is not None:
         with suppress(ArtifactCorrupt):
-            hashes = {context.storage.file("models", id_, WEIGHTS)[1] for id_ in (own.id, model_id)}
-            if len(hashes) == 1:
+            written = [context.storage.entry("models", id_, WEIGHTS) for id_ in (own.id, model_id)]
+            if written[0] == written[1]:
                 return {**own.metrics}
     # of the whole epoch, also where the checkpoint was written in its middle
     recorded = history.of_epoch(session, checkpoint.job_id, checkpoint.epoch)
@@ -88,15 +88,14 @@ def _copy(context: Context, job: Job, checkpoint: Checkpoint, model_id: str) -> 
     Raises ArtifactCorrupt, or NotFound where the checkpoint was deleted meanwhile.
     """
     artifact = artifacts.of_checkpoint(checkpoint, job.status)
-    try:
-        artifacts.copy_as_model(context.storage, artifact, model_id)
-    except ArtifactCorrupt as error:
-        with context.database.read() as session:
-            checkpoints.find(session, job.id, checkpoint.id)
-        raise ArtifactCorrupt(
-            f"{artifact.name} is missing or damaged on disk ({error.detail}); promote another "
-            "checkpoint, or restore this one from a backup"
-        ) from error
+    with artifacts.unless_deleted(context, "checkpoints", checkpoint.id):
+        try:
+            artifacts.copy_as_model(context.storage, artifact, model_id)
+        except ArtifactCorrupt as error:
+            raise ArtifactCorrupt(
+                f"{artifact.name} is missing or damaged on disk ({error.detail}); promote another "
+                "checkpoint, or restore this one from a backup"
+            ) from error
 
 
 def _features(card: Card) -> list[dict[str, str]]:

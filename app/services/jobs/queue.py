@@ -112,6 +112,7 @@ class Claim:
     job_id: str
     attempt: int
     dataset_id: str
+    dataset_sha256: str
     spec: JobSpec
     split_id: str | None
     split_counts: dict[str, int]
@@ -160,7 +161,8 @@ def claim(session: Session, lease: Lease | None = None) -> Claim | None:
     if not moved:
         return None
     job = session.get_one(Job, moved[0].id, populate_existing=True)
-    return Claim(job.id, job.attempt, job.dataset_id, job.spec, job.split_id, job.split)
+    data = job.dataset_id, job.dataset_sha256
+    return Claim(job.id, job.attempt, *data, job.spec, job.split_id, job.split)
 
 
 def status_of(session: Session, claim: Claim) -> JobStatus:
@@ -171,11 +173,22 @@ def status_of(session: Session, claim: Claim) -> JobStatus:
     return status
 
 
-def warn(session: Session, claim: Claim, warnings: Sequence[str]) -> None:
-    """Add to the job's warnings what an earlier attempt has not said already. Raises ClaimLost."""
-    if warnings:
-        known = session.get_one(Job, claim.job_id).warnings
-        _update_claimed(session, claim, warnings=[*known, *(w for w in warnings if w not in known)])
+def warn(session: Session, claim: Claim, warnings: Sequence[str], told: Sequence[str]) -> None:
+    """Add to the job's warnings what an earlier attempt has not said already.
+
+    Those that are ``told`` besides are events as well. Raises ClaimLost.
+    """
+    if not warnings and not told:
+        return
+    _lock_claimed(session, claim)
+    job = session.get_one(Job, claim.job_id, populate_existing=True)
+    fresh = [warning for warning in (*warnings, *told) if warning not in job.warnings]
+    events = [warning for warning in fresh if warning in told]
+    first = job.changes + job.epochs_done + 1
+    changes = Job.changes + len(events)
+    _update_claimed(session, claim, warnings=[*job.warnings, *fresh], changes=changes)
+    rows = [(job.id, first + i, "warning", {"message": event}) for i, event in enumerate(events)]
+    _insert_events(session, rows)
 
 
 def record(

@@ -13,6 +13,7 @@ from app.ml import plan as planning
 from app.ml.inference import card
 from app.ml.plan import Plan, Pretrained
 from app.ml.specs import JobRequest, PretrainedSpec
+from app.runtime.artifacts import unless_deleted
 from app.runtime.context import Context
 from app.services.datasets import datasets
 from app.services.jobs import positions, queue, splits
@@ -69,8 +70,9 @@ def _source(context: Context, request: JobRequest) -> Pretrained | None:
             version = versions.find(session, request.model.model)
         except NotFound as error:
             raise InvalidRequest.at("/model/model", error.detail, "unknown_model") from error
-    folder = context.storage.verified("models", version.id)
-    return Pretrained(f"{version.name}@{version.version}", card.read(folder))
+    with unless_deleted(context, "models", version.id):
+        folder = context.storage.verified("models", version.id)
+        return Pretrained(f"{version.name}@{version.version}", card.read(folder))
 
 
 def _require_dataset(

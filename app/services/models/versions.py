@@ -15,6 +15,7 @@ from app.db.models import Alias, Job, ModelName, ModelVersion
 from app.errors import NotFound
 from app.runtime.context import Context
 from app.runtime.pagination import Page, Paging, page
+from app.runtime.room import frees_room
 
 _other = aliased(ModelVersion)
 _REF = re.compile(
@@ -183,6 +184,7 @@ def require_model(session: Session, name: str) -> None:
 # ---------------------------------------------------------------- deleted
 
 
+@frees_room
 def delete(context: Context, ref: str) -> None:
     """Delete one version (``name@3``, ``name@alias`` or id) or, by ``name``, all of them, with the
     aliases that name them, and free their disk.

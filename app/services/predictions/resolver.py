@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from app.db.models import ModelVersion
-from app.errors import ArtifactCorrupt, Unavailable
+from app.errors import Unavailable
+from app.runtime.artifacts import unless_deleted
 from app.runtime.context import Context
 from app.services.models import versions
 from app.services.predictions.predictors import Predictors
@@ -116,9 +117,5 @@ def load_version(
 
 
 def _predictor(context: Context, predictors: Predictors, model_id: str) -> "Predictor":
-    try:
+    with unless_deleted(context, "models", model_id):
         return predictors.get(model_id)
-    except ArtifactCorrupt:
-        with context.database.read() as session:
-            versions.find(session, model_id)  # raises NotFound where it has just been deleted
-        raise

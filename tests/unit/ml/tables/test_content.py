@@ -16,12 +16,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.errors import ArtifactCorrupt
+from app.hashes import sha256_of
 from app.ml.tables import content, json_rows, parquet
 from app.ml.tables.content import ARROW, CSV
 from app.ml.tables.csv_files import MISSING
 from app.ml.tables.ingest import Limits, store
 from app.ml.tables.typed import TypedTable
-from app.storage import sha256_of
 from tests.support.files import (
     Lists,
     as_arrow,
