@@ -1,7 +1,16 @@
-"""What a training child does: read one task from its pipe, train it, send events back."""
+"""What a training child does: read a task from its pipe, train it, send events back; and again.
+
+A child whose task went to its end takes another one: it has loaded and touched all that training
+needs. It is left as the first task found it (random states; torch's flags nobody changes), so the
+results are those of a new child, bit for bit. It ends after a task that failed or was stopped, used
+several threads or a GPU, or left much memory behind; after so many tasks or minutes; and where its
+executor says so.
+"""
 
 import contextlib
 import gc
+import random
+import resource
 import select
 import time
 import traceback
@@ -9,14 +18,28 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 
 from app.errors import FitserveError, Unavailable
+from app.executors.local import IDLE
 from app.ml.training import loop
-from app.ml.training.events import EVENTS, Event, StopReason, TrainFailed, TrainTask
+from app.ml.training.events import (
+    EVENTS,
+    Event,
+    StopReason,
+    TrainEnded,
+    TrainFailed,
+    TrainTask,
+)
 from app.ml.training.fit import fit
 
+WAITING, TRAINING = "fitserve-spare", "fitserve-train"
+"""Names of the process while it has no task and while it has one."""
 _REASONS: dict[bytes, StopReason] = {b"cancel": "cancel", b"pause": "pause"}
+_MOST_TASKS = 100
+_OLDEST_SECONDS = 600.0
+_MOST_GROWN_BYTES = 256 * 1024 * 1024
 _FLUSH_SECONDS = 0.02
 _MOST_AT_ONCE = 200  # events, some 150 bytes each: what a socket has room for when it says so
 _OVERFLOW = "cannot be converted to type float without overflow"
@@ -44,24 +67,76 @@ def warm_up() -> None:
 
 
 def run(connection: Connection) -> None:
-    """Train the task that comes through ``connection``; returns early if nobody listens."""
+    """Train the tasks that come through ``connection``; returns early if nobody listens."""
+    _call_ourselves(WAITING)
     if not connection.poll():
         with contextlib.suppress(OSError):  # there may be no room to rehearse in
             _rehearse()
-    try:
-        task = TrainTask.model_validate_json(connection.recv_bytes())
-    except EOFError:
-        return  # a spare that was never needed
+    fresh, until = _Fresh(), time.monotonic() + _OLDEST_SECONDS
+    for left in reversed(range(_MOST_TASKS)):
+        try:
+            task = TrainTask.model_validate_json(connection.recv_bytes())
+        except EOFError:
+            return  # never needed, or no longer
+        _call_ourselves(TRAINING)
+        if not _trained(task, connection) or task.spec.threads > 1:
+            return
+        if not left or time.monotonic() > until:
+            return
+        _call_ourselves(WAITING)
+        if not fresh.restored():
+            return
+        try:
+            connection.send_bytes(IDLE)
+        except OSError:
+            return
+
+
+def _trained(task: TrainTask, connection: Connection) -> bool:
+    """Train, and send all events; return whether training went to its end."""
     outbox = _Outbox(connection)
+    event: Event | None = None
     try:
         for event in loop.train(task, _Inbox(connection)):
             outbox.add(event)
         outbox.flush()
     except BrokenPipeError:
-        return
+        return False
     except Exception as error:
         outbox.add(_failure(error))
         outbox.flush()
+        return False
+    return isinstance(event, TrainEnded)
+
+
+class _Fresh:
+    """What a task may change in its process, as it was before the first."""
+
+    def __init__(self) -> None:
+        self._torch = torch.get_rng_state()
+        self._numpy, self._python = np.random.get_state(), random.getstate()
+        self._bytes = _resident_bytes()
+
+    def restored(self) -> bool:
+        """Put everything back; return whether that can be done: a GPU keeps its context, and memory
+        may be lost between what is still used."""
+        torch.set_rng_state(self._torch)
+        np.random.set_state(self._numpy)
+        random.setstate(self._python)
+        gc.collect()
+        grown = _resident_bytes() - self._bytes
+        has_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        return grown < _MOST_GROWN_BYTES and not has_gpu
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def _call_ourselves(name: str) -> None:
+    """Have ``ps`` and ``top`` say what we do."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(name)
 
 
 def _failure(error: Exception) -> TrainFailed:

@@ -63,7 +63,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.mark.parametrize(
     ("kill", "times", "jobs"),
-    [(kill_training, 3, rounds(2, 100)), pytest.param(kill_server, 2, 30, marks=soak_only)],
+    [(kill_training, 3, rounds(1, 100)), pytest.param(kill_server, 2, 30, marks=soak_only)],
 )
 def test_weights_and_history_are_those_of_an_undisturbed_run(
     server: Server, kill: Callable[[Server], None], times: int, jobs: int

@@ -93,7 +93,7 @@ class Promises:
 
 
 def test_kill_the_server_while_clients_post(server: Server) -> None:
-    promises, kills, starting = Promises(), rounds(2, 200), 0
+    promises, kills, starting = Promises(), rounds(1, 200), 0
     with clients(server, POSTERS, promises.ask):
         try:
             for kill in range(kills):

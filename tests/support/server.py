@@ -18,6 +18,8 @@ import psutil
 from tests.support.forked import Forked
 
 READY_SECONDS = 120
+TRAINING = "fitserve-train"
+"""The name of a child while it has a task."""
 PATIENCE = 120
 """Seconds until a test gives up on what takes one or two where nothing else runs."""
 Json = dict[str, Any]
@@ -128,13 +130,12 @@ class Process:
         return self.process.wait(PATIENCE), time.monotonic() - started
 
     def training_pid(self) -> int:
-        """The process that trains, where one job runs: the oldest child of the fork server.
-
-        A job takes the spare child that waits, and only then another one is forked.
-        """
+        """The process that trains, where one job runs; those that wait have another name."""
         (forkserver,) = self.forkservers()
-        children = filter(_lives, forkserver.children())
-        return int(min(children, key=lambda child: (child.create_time(), child.pid)).pid)
+        (child,) = (
+            child for child in forkserver.children() if _lives(child) and child.name() == TRAINING
+        )
+        return int(child.pid)
 
     def forkservers(self, work: str = "training") -> list[psutil.Process]:
         """The fork server whose children do that ``work``; none while there is none."""

@@ -83,7 +83,8 @@ def test_a_number_beyond_float32_is_named_by_its_row_in_the_file(server: Server,
     size[wrong] = 1e300
     values = {name: ASKED[name][:1] * rows for name in ASKED} | {"size": size.tolist()}
     body = problem(sent(server, written(values, kind), kind), 422, "invalid_data")
-    assert body["errors"][0]["pointer"] == f"/rows/{wrong}/size"
+    place = {CSV: f"/line/{wrong + 2}", NDJSON: f"/line/{wrong + 1}"}.get(kind, f"/rows/{wrong}")
+    assert body["errors"][0]["pointer"] == f"{place}/size"
 
 
 @pytest.mark.parametrize(
