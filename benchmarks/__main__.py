@@ -15,6 +15,7 @@ from tests.support.server import Process
 NAMES = (
     "idle",
     "line",
+    "small_jobs",
     "serving",
     "bulk",
     "ingest",

@@ -38,7 +38,7 @@ def test_a_disk_that_is_full_is_said_and_nothing_is_left(small_disk: Path) -> No
         path = "/v1/models/line/predict"
         for kind, body in bodies.items():
             for accept in ACCEPTED if kind == ARROW or SOAK else ACCEPTED[:1]:
-                for free in np.linspace(0, 24e6, rounds(7, 200), dtype=int):
+                for free in np.linspace(0, 24e6, rounds(5, 200), dtype=int):
                     filler.unlink(missing_ok=True)
                     room = shutil.disk_usage(small_disk).free
                     with filler.open("wb") as file:
