@@ -41,9 +41,7 @@ SOAK := $(patsubst %,tests/integration/test_%.py,kill soak endings survival work
 soak: setup  ## the tests of what jobs survive, a hundred times as often; an hour or more
 	FITSERVE_SOAK=1 $(BIN)/python -m pytest -s $(SOAK)
 
-# Tests wait for processes half of the time, in which types are checked and benchmarks tried.
-check: setup lint layers schema  ## everything that CI runs
-	$(MAKE) --no-print-directory --jobs 2 test types bench-tiny
+check: setup lint types layers schema test bench-tiny  ## everything that CI runs
 
 lint: setup
 	$(BIN)/ruff format --check .

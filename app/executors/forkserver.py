@@ -108,8 +108,11 @@ class Child:
         self.connection = connection
 
     def kill(self) -> None:
-        """End it at once; safe to repeat, since an unreaped pid stays its own."""
-        if self._status is None:
+        """End it at once; safe to repeat, since an unreaped pid stays its own.
+
+        That holds while its fork server lives, with which the kernel ends it.
+        """
+        if self._status is None and self._server.alive():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
