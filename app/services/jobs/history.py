@@ -51,13 +51,17 @@ class History:
     def downsampled(self, max_points: int) -> "History":
         """Return a history of at most ``max_points`` epochs, the same of every series.
 
-        Of each of equal buckets they are those where a series has its minimum or maximum.
+        Of each of equal buckets they are those where a series has its minimum or maximum; where
+        those are fewer, since series turn together, evenly spaced ones besides.
         """
         if not self.series or len(epochs := next(iter(self.series.values()))[0]) <= max_points:
             return self
         buckets = max(1, max_points // (2 * len(self.series)))
         kept = [_extremes(values, buckets) for _, values in self.series.values()]
         places = np.unique(np.concatenate(kept))
+        room = max(0, max_points - len(places))
+        evenly = np.linspace(0, len(epochs) - 1, room).astype(places.dtype)
+        places = np.union1d(places, evenly)
         return History({name: (epochs[places], v[places]) for name, (_, v) in self.series.items()})
 
 
