@@ -15,7 +15,7 @@ import torch
 
 from benchmarks import line_loop
 from benchmarks.harness import Scale, console, milliseconds, rounds, running_server, table
-from tests.support.server import LINE_JOB
+from tests.support.server import LINE_JOB, Json, Server
 
 PAUSE_SECONDS = 0.25
 """Between jobs, as a person sends them; the next spare process warms up meanwhile."""
@@ -34,6 +34,21 @@ SIZES = {
 }
 
 
+def beside_the_bare_loop(
+    server: Server, job: Json, count: int, pause_seconds: float = 0.0
+) -> tuple[list[float], list[float], list[float]]:
+    """Alternate the bare loop with ``job`` over HTTP, each after a pause.
+
+    Returns the milliseconds of either, and by how many the job takes longer.
+    """
+    bare, service = [], []
+    for _ in rounds(count, "straight lines"):
+        time.sleep(pause_seconds)
+        bare.append(milliseconds(line_loop.train))
+        service.append(milliseconds(lambda: server.train(**job)))
+    return bare, service, [a - b for a, b in zip(service, bare, strict=True)]
+
+
 def run(scale: Scale) -> None:
     """Alternate the job with the bare loop; print medians and the difference."""
     size = SIZES[scale]
@@ -45,16 +60,11 @@ def run(scale: Scale) -> None:
         milliseconds(lambda: subprocess.run(script, check=True, capture_output=True))
         for _ in range(size.scripts)
     ]
-    bare, service = [], []
     with running_server(scale) as server:
         server.line()
         last = server.train(**LINE_JOB)["metrics"]["last"]
         assert abs(last["test_loss"] - line_loop.train()[-1][1]) < 1e-6, "not the same work"
-        for _ in rounds(size.rounds, "straight lines"):
-            time.sleep(PAUSE_SECONDS)
-            bare.append(milliseconds(line_loop.train))
-            service.append(milliseconds(lambda: server.train(**LINE_JOB)))
-    extra = [a - b for a, b in zip(service, bare, strict=True)]
+        bare, service, extra = beside_the_bare_loop(server, LINE_JOB, size.rounds, PAUSE_SECONDS)
     rows = table(
         f"The straight line, 100 epochs (ms; {size.rounds} rounds, alternating)",
         *("", "median", "90th percentile", "lowest"),
