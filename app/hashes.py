@@ -7,9 +7,12 @@ import stat
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+NO_FILE = {errno.EINVAL, errno.ELOOP, errno.ENXIO}
+"""What the system, or we, say of what is no regular file: a folder or pipe, a link, a socket."""
 _CHUNK_BYTES = 1024 * 1024
 _MOST = 4096
 """Files whose hash is remembered; some 300 bytes each."""
@@ -23,13 +26,25 @@ _known: OrderedDict[_Identity, str] = OrderedDict()
 
 def sha256_of(path: Path) -> str:
     """Return the hex SHA-256 of a regular file, read in chunks. Raises OSError, for a link too."""
+    return fingerprint(path)[0]
+
+
+def fingerprint(path: Path) -> tuple[str, int]:
+    """Return hex SHA-256 and bytes of a regular file, read in chunks. Raises OSError, for a link
+    too."""
     with _opened(path) as file:
-        return _digest(file)
+        return _digest(file), file.tell()
 
 
-def remembered_sha256_of(path: Path) -> tuple[str, int]:
-    """Return hex SHA-256 and bytes of a regular file, without reading it where device, inode, size
-    and times are those of a file that was read before. Raises OSError, for a link too."""
+def chunks(path: Path) -> Iterator[bytes]:
+    """Yield a regular file in chunks. Raises OSError, of ``NO_FILE`` for a link or a pipe."""
+    with _opened(path) as file:
+        yield from _chunks(file)
+
+
+def remembered_fingerprint(path: Path) -> tuple[str, int]:
+    """Return the same without reading the file where device, inode, size and times are those of one
+    that was read before. Raises OSError."""
     with _opened(path) as file:
         identity = _identity(file)
         with _lock:
@@ -58,9 +73,14 @@ def _opened(path: Path) -> BinaryIO:
 
 def _digest(file: BinaryIO) -> str:
     digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK_BYTES):
+    for chunk in _chunks(file):
         digest.update(chunk)
     return digest.hexdigest()
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    while chunk := file.read(_CHUNK_BYTES):
+        yield chunk
 
 
 def _identity(file: BinaryIO) -> _Identity:

@@ -14,13 +14,13 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 from app.errors import ArtifactCorrupt, StorageFull, Unavailable
-from app.hashes import remembered_sha256_of, sha256_of
+from app.hashes import fingerprint, remembered_fingerprint, sha256_of
 
 Kind = Literal["datasets", "models", "checkpoints"]
 KINDS: tuple[Kind, ...] = ("datasets", "models", "checkpoints")
@@ -194,15 +194,10 @@ class Storage:
 
         The hash is remembered for as long as the file is the same. Raises ArtifactCorrupt.
         """
-        written = self.entry(kind, artifact_id, name)
-        path = self.path(kind, artifact_id) / name
-        try:
-            found = remembered_sha256_of(path)
-        except OSError as error:
-            raise _damaged(f"{kind}/{artifact_id}") from error
-        if found != written or (sha256 is not None and found[0] != sha256):
+        found = self._require_written(kind, artifact_id, name, remembered_fingerprint)
+        if sha256 is not None and found != sha256:
             raise _damaged(f"{kind}/{artifact_id}/{name}", "does not match its hash")
-        return path
+        return self.path(kind, artifact_id) / name
 
     def verified(self, kind: Kind, artifact_id: str) -> Path:
         """Return the artifact's directory, every file of which is read and matches its hash.
@@ -211,14 +206,24 @@ class Storage:
         """
         folder = self.path(kind, artifact_id)
         for name in self._names(folder):
-            written, _ = self.entry(kind, artifact_id, name)
-            try:
-                found = sha256_of(folder / name)
-            except OSError as error:
-                raise _damaged(f"{kind}/{artifact_id}") from error
-            if found != written:
-                raise _damaged(f"{kind}/{artifact_id}/{name}", "does not match its hash")
+            self._require_written(kind, artifact_id, name, fingerprint)
         return folder
+
+    def _require_written(
+        self, kind: Kind, artifact_id: str, name: str, read: Callable[[Path], tuple[str, int]]
+    ) -> str:
+        """Return the hash of a file, as ``read`` gives it with its size.
+
+        Raises ArtifactCorrupt where they are not those in the manifest.
+        """
+        written = self.entry(kind, artifact_id, name)
+        try:
+            found = read(self.path(kind, artifact_id) / name)
+        except OSError as error:
+            raise _damaged(f"{kind}/{artifact_id}") from error
+        if found != written:
+            raise _damaged(f"{kind}/{artifact_id}/{name}", "does not match its hash")
+        return found[0]
 
     def _names(self, folder: Path) -> list[str]:
         """Return the names of an artifact's files; an impossible one for a damaged manifest."""

@@ -1,10 +1,8 @@
 """Artifacts held against the rows that make them visible: which there are to be, whether one is
 whole, and copies that are checked while they are made."""
 
-import hashlib
 import os
 import shlex
-import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app import hashes
 from app.db.models import TERMINAL, Checkpoint, Dataset, Job, ModelVersion
 from app.errors import ArtifactCorrupt, NotFound
 from app.ml.inference.card import CARD, WEIGHTS
@@ -22,7 +21,6 @@ from app.ml.tables.parquet import FILE
 from app.runtime.context import Context
 from app.storage import MANIFEST, Kind, Storage
 
-_CHUNK_BYTES = 1024 * 1024
 _ROWS: dict[Kind, tuple[type[Dataset | ModelVersion | Checkpoint], str]] = {
     "datasets": (Dataset, "dataset"),
     "models": (ModelVersion, "model version"),
@@ -210,14 +208,12 @@ def manifest(storage: Storage, artifact: Artifact, *, against_row: bool = True) 
 
 
 def _fault(path: Path, entry: Entry) -> str | None:
-    digest, size = hashlib.sha256(), 0
     try:
-        for chunk in _content(path):
-            digest.update(chunk)
-            size += len(chunk)
+        with _explained(path):
+            sha256, size = hashes.fingerprint(path)
     except ArtifactCorrupt as error:
         return error.detail
-    return _mismatch(path.name, Entry(size=size, sha256=digest.hexdigest()), entry)
+    return _mismatch(path.name, Entry(size=size, sha256=sha256), entry)
 
 
 def _mismatch(name: str, found: Entry, promised: Entry) -> str | None:
@@ -227,14 +223,20 @@ def _mismatch(name: str, found: Entry, promised: Entry) -> str | None:
 
 
 def _content(path: Path) -> Iterator[bytes]:
-    """Yield a file in chunks. Raises ArtifactCorrupt also for a pipe, which would never end."""
+    """Yield a file in chunks. Raises ArtifactCorrupt."""
+    with _explained(path):
+        yield from hashes.chunks(path)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Raise ArtifactCorrupt where a file cannot be read, or is none."""
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise ArtifactCorrupt(f"{path.name} is not a regular file")
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                yield chunk
+        yield
     except FileNotFoundError as error:
         raise ArtifactCorrupt(f"{path.name} is not there") from error
     except OSError as error:
-        raise ArtifactCorrupt(f"{path.name} cannot be read: {error.strerror}") from error
+        reason = f"cannot be read: {error.strerror}"
+        if error.errno in hashes.NO_FILE:
+            reason = "is not a regular file"
+        raise ArtifactCorrupt(f"{path.name} {reason}") from error

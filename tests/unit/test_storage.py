@@ -110,10 +110,17 @@ def replace_the_manifest(folder: Path) -> None:
     (folder / MANIFEST).write_text("[]")
 
 
+def change_a_size_in_the_manifest(folder: Path) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"]["a.bin"]["size"] += 1
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         flip_a_bit,
+        change_a_size_in_the_manifest,
         truncate,
         lose_a_file,
         lose_the_manifest,
