@@ -14,6 +14,8 @@ from app.ml.training.events import EVENTS, Event, StopReason, TrainEnded, TrainT
 
 _MODULE = "app.executors.training"
 _NICENESS = 5  # whoever waits for an answer goes first
+WAITING, TRAINING = "fitserve-spare", "fitserve-train"
+"""Names of a child while it has no task and while it has one."""
 IDLE = b"idle"
 """What a child sends that takes another task."""
 _READY_SECONDS = 0.02

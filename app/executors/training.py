@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from app.errors import FitserveError, Unavailable
-from app.executors.local import IDLE
+from app.executors.local import IDLE, TRAINING, WAITING
 from app.ml.training import loop
 from app.ml.training.events import (
     EVENTS,
@@ -34,8 +34,6 @@ from app.ml.training.events import (
 )
 from app.ml.training.fit import fit
 
-WAITING, TRAINING = "fitserve-spare", "fitserve-train"
-"""Names of the process while it has no task and while it has one."""
 _REASONS: dict[bytes, StopReason] = {b"cancel": "cancel", b"pause": "pause"}
 _MOST_TASKS = 100
 _OLDEST_SECONDS = 600.0
@@ -73,7 +71,7 @@ def run(connection: Connection) -> None:
         with contextlib.suppress(OSError):  # there may be no room to rehearse in
             _rehearse()
     fresh, until = _Fresh(), time.monotonic() + _OLDEST_SECONDS
-    for left in reversed(range(_MOST_TASKS)):
+    for number in range(1, _MOST_TASKS + 1):
         try:
             task = TrainTask.model_validate_json(connection.recv_bytes())
         except EOFError:
@@ -81,7 +79,7 @@ def run(connection: Connection) -> None:
         _call_ourselves(TRAINING)
         if not _trained(task, connection) or task.spec.threads > 1:
             return
-        if not left or time.monotonic() > until:
+        if number == _MOST_TASKS or time.monotonic() > until:
             return
         _call_ourselves(WAITING)
         if not fresh.restored():

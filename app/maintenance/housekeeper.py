@@ -52,7 +52,6 @@ class Housekeeper:
 
     def start(self) -> None:
         """Release what a dead server was running, sweep what it left, then go on in a thread."""
-        self._fill_reserve()
         if self.lease is None:
             with self._context.database.write() as session:
                 recovered = queue.recover(session)
@@ -61,6 +60,7 @@ class Housekeeper:
         self._expire_checkpoints()
         self._sweep(0.0 if self.lease is None else _ORPHANED_SECONDS)
         self._empty_quarantine()
+        self._fill_reserve()  # last: what frees room comes first
         self._swept_at = time.monotonic()
         self._thread.start()
 

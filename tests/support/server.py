@@ -15,11 +15,10 @@ from typing import Any
 import httpx
 import psutil
 
+from app.executors.local import TRAINING
 from tests.support.forked import Forked
 
 READY_SECONDS = 120
-TRAINING = "fitserve-train"
-"""The name of a child while it has a task."""
 PATIENCE = 120
 """Seconds until a test gives up on what takes one or two where nothing else runs."""
 Json = dict[str, Any]

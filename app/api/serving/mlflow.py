@@ -51,7 +51,7 @@ async def invocations(engine: Engine, request: ASGIRequest) -> ASGIResponse:
     model = await engine.model(default_model(engine.settings.default_model))
     if is_csv:
         bare = OutputFormat(bare=True)
-        tables = model.predictor.tables.of_any()
+        tables = model.predictor.lenient_tables
         return await engine.predict_file(request, model, query, bare, tables)
     if not request.is_json:
         raise UnsupportedMediaType(
@@ -109,7 +109,7 @@ def _split(model: LoadedModel, value: Any, max_rows: int, pointer: str) -> "Matr
         if x is not None:
             return x
     at = f"{pointer}/data"
-    table = model.predictor.tables.of_any().of_instances(data, at, columns)
+    table = model.predictor.lenient_tables.of_instances(data, at, columns)
     return encode_table(model.predictor, table, at, in_lists(columns, at))
 
 
@@ -126,7 +126,7 @@ def _tensors(model: LoadedModel, value: Any, max_rows: int, pointer: str) -> "Ma
     or columns."""
     if isinstance(value, dict):
         columns = {name: _flat_column(items) for name, items in value.items()}
-        table = model.predictor.tables.of_any().of_columns(columns, pointer)
+        table = model.predictor.lenient_tables.of_columns(columns, pointer)
         limit_rows(table.num_rows, max_rows, pointer)
         return encode_table(model.predictor, table, pointer, in_columns(pointer))
     if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -148,9 +148,7 @@ def _rows(model: LoadedModel, value: Any, max_rows: int, pointer: str, key: str)
         raise InvalidRequest.at(pointer, "this wants a list")
     if not value:
         raise no_rows(pointer)
-    return matrix_of(
-        model.predictor, key, value, max_rows, pointer, model.predictor.tables.of_any()
-    )
+    return matrix_of(model.predictor, key, value, max_rows, pointer, model.predictor.lenient_tables)
 
 
 _READERS: dict[str, Callable[[LoadedModel, Any, int, str], "Matrix"]] = {

@@ -43,10 +43,6 @@ class FeatureTables:
         self._features = {feature.name: feature for feature in features}
         self._ignored = None if ignored is None else frozenset(ignored)
 
-    def of_any(self) -> "FeatureTables":
-        """Return the same that passes over every column that is no feature."""
-        return FeatureTables([*self._features.values()], None)
-
     @property
     def names(self) -> list[str]:
         """The names of the features, in order."""

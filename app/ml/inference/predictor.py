@@ -36,6 +36,8 @@ class Predictor:
         self.ignored = frozenset([*card.ignored, *self.target.names])
         """Columns that a row may have and that say nothing: the dataset's others."""
         self.tables = FeatureTables(self.features, self.ignored)
+        self.lenient_tables = FeatureTables(self.features, None)
+        """The same for who passes over every column that is no feature."""
         self.types = card.preprocessing.features.types
         self.row = RowEncoder(card.preprocessing.features, self.ignored)
         self.card_bytes = 0

@@ -73,8 +73,7 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
     torch.set_num_threads(spec.threads)
     device = devices.pick(spec.device)
     source = _source(storage, task)
-    table, split = _read(storage, task)
-    names = parquet.names(storage.path("datasets", task.dataset_id) / parquet.FILE)
+    table, split, names = _read(storage, task)
     prepared = preparation.prepare(spec, table, split, source and source[0])
     if prepared.warnings:
         yield DataRead(warnings=prepared.warnings)
@@ -167,8 +166,9 @@ def _source(storage: Storage, task: TrainTask) -> tuple[Card, StateDict] | None:
     return cards.read(folder), model_files.weights(folder)
 
 
-def _read(storage: Storage, task: TrainTask) -> tuple[pa.Table, Split | None]:
-    """Return the columns that training reads, and the rows of each part where the task has them."""
+def _read(storage: Storage, task: TrainTask) -> tuple[pa.Table, Split | None, list[str]]:
+    """Return the columns that training reads, the rows of each part where the task has them, and
+    the names of all columns."""
     spec, sha256 = task.spec, task.dataset_sha256
     path = storage.file("datasets", task.dataset_id, parquet.FILE, sha256)
     columns, split = preparation.columns_of(spec), None
@@ -176,7 +176,7 @@ def _read(storage: Storage, task: TrainTask) -> tuple[pa.Table, Split | None]:
         columns = list(dict.fromkeys([*columns, *spec.planning_columns]))
     else:
         split = Split.from_bytes(task.split, task.split_counts)
-    return parquet.read(path, columns, encoded=True), split
+    return parquet.read(path, columns, encoded=True), split, parquet.names(path)
 
 
 def _model(

@@ -77,10 +77,10 @@ def _verified(context: Context, dataset: Dataset) -> Path:
         return context.storage.file("datasets", dataset.id, parquet.FILE, dataset.sha256)
 
 
-def read_columns(context: Context, dataset_id: str, columns: Sequence[str]) -> pa.Table:
+def read_columns(context: Context, dataset: Dataset, columns: Sequence[str]) -> pa.Table:
     """Return some columns of a dataset as a table. Raises NotFound or ArtifactCorrupt."""
-    _, path = file_of(context, dataset_id)
-    with unless_deleted(context, "datasets", dataset_id):
+    path = _verified(context, dataset)
+    with unless_deleted(context, "datasets", dataset.id):
         return parquet.read(path, list(dict.fromkeys(columns)))
 
 

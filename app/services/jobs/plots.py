@@ -111,7 +111,9 @@ def _feature_with_an_axis(context: Context, job: Job, spec: JobSpec) -> str:
 
 def _table_and_split(context: Context, job: Job, spec: JobSpec) -> tuple[pa.Table, Split]:
     split = splits.of(context, job)
-    table = datasets.read_columns(context, job.dataset_id, [*spec.features, *spec.targets])
+    with context.database.read() as session:
+        dataset = datasets.find(session, job.dataset_id)
+    table = datasets.read_columns(context, dataset, [*spec.features, *spec.targets])
     return table, split
 
 

@@ -42,11 +42,11 @@ def stored(session: Session, split_id: str | None) -> bytes | None:
 def of(context: Context, job: Job) -> Split:
     """Return the rows of each part of ``job``. Raises NotFound where its dataset is gone."""
     with context.database.read() as session:
-        datasets.find(session, job.dataset_id)
+        dataset = datasets.find(session, job.dataset_id)
         content = stored(session, job.split_id)
     if content is not None:
         return Split.from_bytes(content, job.split)
-    table = datasets.read_columns(context, job.dataset_id, job.spec.planning_columns)
+    table = datasets.read_columns(context, dataset, job.spec.planning_columns)
     return preparation.split_of(job.spec, table)
 
 

@@ -35,7 +35,7 @@ def plan(context: Context, request: JobRequest) -> tuple[Dataset, Plan]:
         dataset = datasets.find(session, request.dataset, "/dataset")
     try:
         needed = planning.columns_to_read(request, dataset.columns)
-        table = datasets.read_columns(context, dataset.id, needed)
+        table = datasets.read_columns(context, dataset, needed)
     except NotFound:
         with context.database.read() as session:
             _require_dataset(session, dataset, request)

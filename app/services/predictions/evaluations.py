@@ -40,5 +40,5 @@ def evaluate(
     }
     evaluate.require_columns(predictor.card, types)  # before anything is read
     columns = list(evaluate.columns_of(predictor.card))
-    table = datasets.read_columns(context, dataset.id, columns)
+    table = datasets.read_columns(context, dataset, columns)
     return ModelEvaluation(version, dataset, evaluate.evaluate(predictor, table))
