@@ -68,27 +68,38 @@ def predict_file(
     Blocks. Raises InvalidInput of any kind, StorageFull or Unavailable.
     """
     try:
-        with _pieces(context, model.predictor, path, options, tables) as (rows, pieces):
-            limit_rows(rows, context.settings.max_predict_rows, "")
-            outputs = _outputs(context, model.predictor, pieces, tables)
-            return write_predictions(model, outputs, output_format)
+        return _predicted(context, model, path, options, output_format, tables)
     except Exception as error:
         _release_tables(error)
         raise
 
 
 def _release_tables(error: BaseException | None) -> None:
-    """Clear the frames of an error and its causes of the tables in them.
+    """Clear the frames of an error and its causes of the tables in them, but the caller's own.
 
-    They are mapped, and an error that crosses to the event loop is part of a cycle (the waiting
-    frame holds the future, which holds the error): the disk would keep the file of a request that
-    failed until cycles are collected.
+    They are mapped or read from open files, and an error that crosses to the event loop is part of
+    a cycle (the waiting frame holds the future, which holds the error): the disk would keep the
+    file of a request that failed until cycles are collected.
     """
     seen: set[int] = set()  # nothing keeps causes from forming a circle
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
+
+
+def _predicted(
+    context: Context,
+    model: LoadedModel,
+    path: Path,
+    options: Options,
+    output_format: OutputFormat,
+    tables: FeatureTables,
+) -> BinaryIO:
+    with _pieces(context, model.predictor, path, options, tables) as (rows, pieces):
+        limit_rows(rows, context.settings.max_predict_rows, "")
+        outputs = _outputs(context, model.predictor, pieces, tables)
+        return write_predictions(model, outputs, output_format)
 
 
 def write_predictions(
