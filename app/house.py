@@ -108,10 +108,15 @@ def _require_undamaged(database: Database) -> None:
 
 @contextmanager
 def locked_data(settings: Settings, holder: str, *, shared: bool) -> Iterator[Storage]:
-    """Open the data directory, made where it is missing and locked. Raises ConfigurationError."""
+    """Open the data directory, made where it is missing and locked.
+
+    Raises ConfigurationError where that cannot be done, or a part of it cannot be used.
+    """
     storage = Storage(settings.data_dir)
     try:
         storage.prepare()
+        if fault := storage.fault():
+            raise ConfigurationError(f"cannot use {settings.data_dir}: {fault}")
         lock = lock_data_dir(storage.lock_path, holder, shared=shared)
     except (OSError, ServiceError) as error:
         reason = error.detail if isinstance(error, ServiceError) else error.strerror

@@ -17,13 +17,14 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from app.errors import ArtifactCorrupt, StorageFull, Unavailable
 from app.hashes import fingerprint, remembered_fingerprint, sha256_of
 
 Kind = Literal["datasets", "models", "checkpoints"]
 KINDS: tuple[Kind, ...] = ("datasets", "models", "checkpoints")
+_FOLDERS = (*KINDS, "tmp", "quarantine")
 
 MANIFEST = "manifest.json"
 _PROBE_BYTES = 64 * 1024
@@ -86,6 +87,27 @@ def _discard(path: Path) -> None:
             path.unlink()
 
 
+def _is_mount(folder: Path) -> bool:
+    """Return whether what is beside ``folder`` cannot be renamed into it.
+
+    Two mounts of one device are told apart too. Nothing can come of it: the system compares the
+    mounts before it looks at the names, and no file may be called ``.``.
+    """
+    try:
+        os.rename(folder.parent / "nothing", f"{folder}/.")
+    except OSError as error:
+        return error.errno == errno.EXDEV
+    return False
+
+
+class Sweep(NamedTuple):
+    """Ids of the artifacts that a sweep has found."""
+
+    moved: list[str]
+    stuck: list[str]
+    """Immutable ones, say."""
+
+
 class Storage:
     """Artifacts under one root directory; safe for several processes at once."""
 
@@ -120,17 +142,35 @@ class Storage:
     def prepare(self) -> None:
         """Make the root and its folders. Raises StorageFull or Unavailable."""
         with explain_os_errors():
-            for name in (*KINDS, "tmp", "quarantine"):
+            for name in _FOLDERS:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
 
     def path(self, kind: Kind, artifact_id: str) -> Path:
         """Return the artifact's directory, whether or not it exists."""
         return self.root / kind / artifact_id
 
+    def fault(self) -> str | None:
+        """Return what is wrong with the directory or a part of it, ``None`` where nothing is: a
+        folder is missing or a mount of its own, or something cannot be written. Writes nothing."""
+        folders = [self.root / name for name in _FOLDERS]
+        if not all(folder.is_dir() for folder in folders):
+            return "folders are missing from the data directory"
+        files = (self.identity_path, *sorted(self.root.glob(f"{self.database_path.stem}.*")))
+        for path in (self.root, *folders, *files):
+            if not os.access(path, os.W_OK) and path.exists():
+                return f"{path} cannot be written: it is immutable, read-only or another user's"
+        for folder in folders:
+            if _is_mount(folder):
+                return (
+                    f"{folder} is a mount or a link of its own, and artifacts are published by "
+                    "renaming them; have the whole data directory on one file system"
+                )
+        return None
+
     def check(self) -> str:
         """Try to write; return ``ok``, or why nothing can be stored just now."""
-        if not all((self.root / kind).is_dir() for kind in KINDS):
-            return "folders are missing from the data directory"
+        if fault := self.fault():
+            return fault
         probe = self.scratch / f"check.{secrets.token_hex(4)}"
         try:
             probe.write_bytes(bytes(_PROBE_BYTES))
@@ -257,25 +297,29 @@ class Storage:
             draft.unlink(missing_ok=True)
         sync(path.parent)
 
-    def sweep(
-        self, kind: Kind, known: Collection[str], least_age_seconds: float = 0.0
-    ) -> list[str]:
-        """Move artifacts of ``kind`` that no database row names to quarantine; return their ids.
+    def sweep(self, kind: Kind, known: Collection[str], least_age_seconds: float = 0.0) -> "Sweep":
+        """Move artifacts of ``kind`` that no database row names to quarantine.
 
-        Where others may be publishing, ``least_age_seconds`` must have passed since they did. The
-        caller has made sure that the database is this directory's.
+        What the disk does not let go of stays, for the next sweep. Where others may be publishing,
+        ``least_age_seconds`` must have passed since they did. The caller has made sure that the
+        database is this directory's.
         """
         orphans = [path for path in (self.root / kind).iterdir() if path.name not in known]
         old = [path for path in orphans if self._is_older(path, least_age_seconds)]
+        swept = Sweep([], [])
         if old:
             folder = self.quarantine / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.{kind}"
             folder = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}") / kind
             with explain_os_errors():
                 folder.mkdir(parents=True)
                 for path in old:
-                    os.rename(path, folder / path.name)
+                    try:
+                        os.rename(path, folder / path.name)
+                        swept.moved.append(path.name)
+                    except OSError:
+                        swept.stuck.append(path.name)
                 sync(folder)
-        return [path.name for path in old]
+        return swept
 
     def empty_quarantine(self, least_age_seconds: float) -> int:
         """Remove what sweeps moved away at least so long ago; return how many artifacts.

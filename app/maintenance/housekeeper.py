@@ -137,14 +137,21 @@ class Housekeeper:
                 "checkpoints": set(session.scalars(select(Checkpoint.id))),
             }
         for kind, ids in known.items():
-            orphans = storage.sweep(kind, ids, least_age_seconds)
-            if orphans:
+            swept = storage.sweep(kind, ids, least_age_seconds)
+            if swept.moved:
                 log.info(
                     "artifacts that no row names were moved to quarantine",
                     kind=kind,
-                    count=len(orphans),
-                    first=orphans[0],
+                    count=len(swept.moved),
+                    first=swept.moved[0],
                     quarantine=str(storage.quarantine),
+                )
+            if swept.stuck:
+                log.warning(
+                    "artifacts that no row names cannot be moved; the next sweep tries again",
+                    kind=kind,
+                    count=len(swept.stuck),
+                    first=swept.stuck[0],
                 )
 
     def _empty_quarantine(self) -> None:

@@ -170,10 +170,10 @@ def test_remove_deletes_one_artifact_and_missing_is_fine(storage: Storage) -> No
 def test_sweep_removes_what_no_row_names(storage: Storage) -> None:
     for artifact_id in ("m1", "m2", "m3"):
         publish(storage, artifact_id)
-    assert sorted(storage.sweep("models", {"m2", "gone"})) == ["m1", "m3"]
+    assert sorted(storage.sweep("models", {"m2", "gone"}).moved) == ["m1", "m3"]
     assert [path.name for path in (storage.root / "models").iterdir()] == ["m2"]
-    assert storage.sweep("models", {"m2"}) == []
-    assert storage.sweep("datasets", set()) == []
+    assert storage.sweep("models", {"m2"}) == ([], [])
+    assert storage.sweep("datasets", set()) == ([], [])
 
 
 def test_empty_scratch_drops_what_a_crash_left(storage: Storage) -> None:
