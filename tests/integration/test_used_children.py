@@ -174,6 +174,7 @@ def test_one_that_is_killed_while_it_waits_costs_nothing(
     for _ in range(3):
         pid, _ = trained(executor, task_of(workbench, "line"))
         os.kill(pid, signal.SIGKILL)
+        assert gone(pid)  # one that takes the task and dies then is tried again by its job
         assert isinstance(trained(executor, task_of(workbench, "line"))[1][-1], TrainEnded)
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from fastapi import FastAPI
+
 from app.api.app import create_api
 from app.db.session import Database
 from app.executors.parsers import Parsers
@@ -15,14 +17,19 @@ from app.storage import Storage
 SNAPSHOT = Path(__file__).parents[1] / "api" / "openapi.json"
 
 
-def document() -> dict[str, Any]:
-    """What the application says of itself; nothing is started or stored."""
+def application() -> FastAPI:
+    """The routes; nothing is started or stored."""
     with TemporaryDirectory() as folder:
         storage = Storage(Path(folder))
         settings = load_settings()
         parsers = Parsers(settings.parse_memory_bytes, settings.parse_seconds)
         context = Context(settings, storage, Database(storage.database_path), parsers)
-        return create_api(context, lambda: True).openapi()
+        return create_api(context, lambda: True)
+
+
+def document() -> dict[str, Any]:
+    """What the application says of itself."""
+    return application().openapi()
 
 
 def render(value: dict[str, Any]) -> str:

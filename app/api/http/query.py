@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from urllib.parse import parse_qsl
 
-from fastapi import Request
+from fastapi import Request, params
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.routing import APIRoute
 
 from app.errors import InvalidRequest
 
@@ -16,14 +18,22 @@ async def refuse_unknown_parameters(request: Request) -> None:
     for text in (part for pair in request.query_params.multi_items() for part in pair):
         if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
             raise InvalidRequest.at("", "a query parameter holds the character NUL; leave it out")
-    operations = request.app.openapi()["paths"][request.scope["route"].path]
-    parameters = operations[request.method.lower()].get("parameters", [])
-    known = [item["name"] for item in parameters if item["in"] == "query"]
+    known = query_names(request.scope["route"])
     for name in request.query_params:
         filters = "sort" in known and name.startswith("metadata[") and name.endswith("]")
         if name not in known and not filters:
             guess = get_close_matches(name[:64], known, n=1)
             raise _unknown(name, f"did you mean '{guess[0]}'?" if guess else "leave it out")
+
+
+def query_names(route: APIRoute) -> list[str]:
+    """Return the names of a route's query parameters. The document has them too, but takes a second
+    to make."""
+    return [
+        field.alias
+        for field in get_flat_params(route.dependant)  # those of a model have no kind
+        if not isinstance(field.field_info, params.Path | params.Header | params.Cookie)
+    ]
 
 
 def parse_query(query_string: bytes, known: Sequence[str]) -> dict[str, str]:

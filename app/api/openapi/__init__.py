@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
 from app.api.openapi import errors, predictions
@@ -36,7 +37,10 @@ def operation_id(route: APIRoute) -> str:
 
 
 def complete(api: FastAPI) -> None:
-    """Have ``api.openapi()`` describe also what FastAPI does not see; it is made once."""
+    """Have ``api.openapi()`` describe also what FastAPI does not see.
+
+    It is made once, in a thread: that takes a second, in which the event loop would stand still.
+    """
     generate = api.openapi
 
     def openapi() -> Json:
@@ -44,7 +48,14 @@ def complete(api: FastAPI) -> None:
             _complete(generate())  # which sets openapi_schema
         return api.openapi_schema or {}
 
+    def get_openapi(_request: Request) -> JSONResponse:
+        return JSONResponse(openapi())
+
     api.openapi = openapi  # type: ignore[method-assign]
+    url = str(api.openapi_url)
+    routes = api.router.routes
+    routes[:] = [route for route in routes if getattr(route, "path", None) != url]
+    api.add_route(url, get_openapi, include_in_schema=False)
 
 
 def _complete(document: Json) -> None:

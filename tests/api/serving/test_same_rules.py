@@ -213,7 +213,8 @@ def test_datetimes_with_and_without_a_zone_may_stand_in_one_column(models: Zoo, 
     rows = [{**WHOLE[0], "at": moment} for moment in moments]
     found = predicted(models, way, rows)
     assert len(set(found)) == 1  # they are one moment: without a zone it is UTC
-    assert found[:1] == models.predict("score", rows[:1])
+    alone = models.predict("score", rows[:1])  # torch adds up one row in another order
+    assert found[:1] == pytest.approx(alone, rel=1e-5)
 
 
 @every_way
