@@ -40,6 +40,8 @@ class JobRun:
     def __init__(self, context: Context, claim: Claim, model_id: str, handle: Handle) -> None:
         self._context, self._claim, self._model_id = context, claim, model_id
         self._handle = handle
+        self._registered = False
+        """Whether the model has its row, and so all that the process published."""
         self._pace = Pace()
         self._recorder = Recorder(context, claim, self._pace)
         self._stop = Stop(context, claim, handle)
@@ -70,7 +72,8 @@ class JobRun:
     def close(self) -> None:
         """End the process where it still runs, and remove what it published and nobody recorded."""
         self._handle.end()
-        self._recorder.discard_unrecorded(self._model_id)
+        if not self._registered:
+            self._recorder.discard_unrecorded(self._model_id)
 
     # ------------------------------------------------------------ the process's events
 
@@ -106,7 +109,7 @@ class JobRun:
         self._recorder.warn(ended.warnings)
         try:
             with self._context.signals.models_changing():  # until after who waits has been woken
-                self._recorder.record(
+                self._registered = self._recorder.record(
                     lambda session: queue.succeed(session, self._claim, self._model_id, ended)
                 )
             log.info("job succeeded", **self._told(ended))

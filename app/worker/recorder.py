@@ -85,10 +85,10 @@ class Recorder:
         rested = time.monotonic() - self._recorded_at >= _RECORD_SECONDS
         return bool(self._checkpoints or (self._epochs and rested))
 
-    def record(self, transition: Write | None = None) -> None:
+    def record(self, transition: Write | None = None) -> bool:
         """Write what is pending, and the job's next state with it, in one transaction.
 
-        Raises ClaimLost.
+        Returns False where the server stopped before that succeeded. Raises ClaimLost.
         """
         outdated: list[str] = []
         claim = self._claim
@@ -103,7 +103,7 @@ class Recorder:
                 transition(session)
 
         if not write_until_done(self._context, claim, write, frees=transition is not None):
-            return
+            return False
         self._warnings.clear()
         self._told.clear()
         self._epochs.clear()
@@ -111,6 +111,7 @@ class Recorder:
         self._recorded_at = time.monotonic()
         for checkpoint_id in outdated:
             self._context.storage.remove("checkpoints", checkpoint_id)
+        return True
 
     def discard_unrecorded(self, model_id: str) -> None:
         """Remove the artifacts of this attempt that have no row.

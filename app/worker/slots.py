@@ -37,6 +37,8 @@ class Worker:
         self._lease = lease
         self._executor = executor
         self._working: set[threading.Thread] = set()
+        self._claiming = threading.Lock()
+        """All slots hear of a new job; one after the other they see that it is taken."""
         self._threads = [
             threading.Thread(target=self._slot, name=f"slot-{i}", daemon=True)
             for i in range(context.settings.max_parallel_jobs)
@@ -89,11 +91,12 @@ class Worker:
 
     def _claim(self) -> Claim | None:
         queued = select(Job.id).where(Job.status == "queued").limit(1)
-        with self._context.database.read() as session:
-            if session.scalars(queued).first() is None:
-                return None
-        with self._context.database.write() as session:
-            return queue.claim(session, self._lease)
+        with self._claiming:
+            with self._context.database.read() as session:
+                if session.scalars(queued).first() is None:
+                    return None
+            with self._context.database.write() as session:
+                return queue.claim(session, self._lease)
 
     @contextlib.contextmanager
     def _lease_renewed(self, claim: Claim) -> Iterator[None]:

@@ -112,7 +112,7 @@ def test_a_job_on_a_disk_that_fills_up_keeps_its_checkpoint(server: Server) -> N
     refused = 0
     for number in range(rounds(1, 10)):
         job_id = saving_job(server)
-        _fill_up(filler)
+        _fill_up(filler, until_quiet_seconds=0.3)
         before = jobs(server)
         for _ in range(5):
             problem(server.client.post("/v1/jobs", json=QUICK_JOB), 507, "storage_full")
@@ -209,13 +209,18 @@ def _ignores(pid: int, number: int) -> bool:
     return bool(int(mask, 16) >> (number - 1) & 1)
 
 
-def _fill_up(path: Path) -> None:
-    """To the last byte."""
+def _fill_up(path: Path, until_quiet_seconds: float = 0.0) -> None:
+    """To the last byte, also of what is given up meanwhile by who finds no more."""
+    full_since = time.monotonic()
     with path.open("ab", buffering=0) as file:
-        for size in (64 * 1024, 4096, 1):
-            with contextlib.suppress(OSError):
-                while True:
-                    file.write(bytes(size))
+        while True:
+            for size in (64 * 1024, 4096, 1):
+                with contextlib.suppress(OSError):
+                    while file.write(bytes(size)):
+                        full_since = time.monotonic()
+            if time.monotonic() - full_since >= until_quiet_seconds:
+                return
+            time.sleep(0.02)
 
 
 def test_damaged_and_missing_files_are_said(data_dir: Path) -> None:

@@ -87,13 +87,9 @@ async def _wait_for_end(
 ) -> JobOut:
     """Return the job when it has ended, or after so many seconds. No database connection is held
     meanwhile, and when many wait for the same end they are answered one after the other."""
-    read = partial(_read, context, job_id)
-    out = await lane.run(read)
-    if out.status in TERMINAL:
-        return out
     async with streams.follow(job_id) as stream:
         await stream.wait_for_end(seconds)
-    return await lane.run(read)
+    return await lane.run(partial(_read, context, job_id))
 
 
 def _read(context: Context, job_id: str) -> JobOut:
@@ -135,6 +131,9 @@ async def get_job(
         return await to_thread.run_sync(_read, context, job_id)
     response.headers["Preference-Applied"] = f"wait={seconds:g}"
     with lanes.waits.place():
+        out = await lanes.waits.run(partial(_read, context, job_id))
+        if out.status in TERMINAL:
+            return out
         return await _wait_for_end(context, streams, lanes.waits, job_id, seconds)
 
 

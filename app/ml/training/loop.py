@@ -93,8 +93,11 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
     if state.best.state is not None:
         model.load_state_dict(state.best.state)
     ended = _ended(model, card, prepared, state.best)
-    yield saver.save()
-    saver.publish(task.model_id)
+    saved = saver.save()
+    try:
+        saver.publish(task.model_id)
+    finally:
+        yield saved  # just before the end, so that both are recorded at once
     yield ended
 
 
