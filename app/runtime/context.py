@@ -29,8 +29,8 @@ class Context:
     """Set when running jobs have been released."""
 
     def require_room(self) -> None:
-        """Raise StorageFull where the disk has less left than is to stay free, or only what is being
-        used to free some."""
+        """Raise StorageFull where the disk has less left than is to stay free, or what it has is
+        being used to free some."""
         if self.database.reserve is not None and self.database.reserve.is_open:
             raise StorageFull("no room left on the data disk; free some and try again")
         storage.require_room(self.storage.scratch, self.settings.min_free_bytes)
