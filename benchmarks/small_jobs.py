@@ -1,8 +1,9 @@
 """Many small jobs: how many straight lines a second, and what one costs above the bare loop.
 
-A small job is mostly waiting for the disk, so the time of an fsync there stands beside each figure.
-Targets, where that is at most 3 ms: at least 30 jobs a second, and a warm job sent right after the
-one before takes at most 30 ms more than the bare loop.
+A small job waits for the disk, so the time of an fsync there stands beside each figure. Targets,
+where that is at most 3 ms: at least 30 jobs a second, and a warm job sent right after the one
+before takes at most 30 ms more than the bare loop. They were set on a machine whose bare loop takes
+16.7 ms, so both are given in bare loops too: 30 jobs a second are 2 of them a job, 30 ms are 1.8.
 """
 
 import os
@@ -94,6 +95,9 @@ def run(scale: Scale) -> None:
     rows.add_row("an fsync on its disk", f"{median(syncs):.2f} ms", "at most 3 ms")
     rows.add_row("the bare loop", f"{median(bare):.1f} ms", "")
     rows.add_row(f"{size.jobs} jobs at once", f"{median(rates):.1f} jobs/s", "30 jobs/s")
+    loops = 1000 / median(rates) / median(bare)
+    rows.add_row("the time of each of them, in bare loops", f"{loops:.2f}", "2")
     rows.add_row("one job, POST to answer", f"{median(service):.1f} ms", "")
     rows.add_row("what it takes above the bare loop", f"{median(extra):.1f} ms", "30 ms")
+    rows.add_row("the same in bare loops", f"{median(extra) / median(bare):.2f}", "1.8")
     console.print(rows)

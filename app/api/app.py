@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 
 from app import __version__
 from app.api import openapi
+from app.api.exports import Exports
 from app.api.http import idempotency, problems
 from app.api.http.gate import Gate
 from app.api.http.lanes import Lanes
@@ -59,6 +60,7 @@ def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
     api.state.models = ModelResolver(context, api.state.predictors)
     api.state.uploads = Uploads(context)
     api.state.lanes = Lanes()
+    api.state.exports = Exports(context, api.state.lanes)
     api.state.pictures = Pictures(context.plotters, api.state.lanes.plots)
     api.state.metrics = Metrics(context)
     api.state.streams = JobStreams(context)

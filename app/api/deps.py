@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, cast
 
 from fastapi import Depends, Header, Query, Request
 
+from app.api.exports import Exports
 from app.api.http.conditions import entity_tags
 from app.api.job_streams import JobStreams
 from app.api.pictures import Pictures
@@ -31,10 +32,15 @@ async def _streams(request: Request) -> JobStreams:
     return cast(JobStreams, request.app.state.streams)
 
 
+async def _exports(request: Request) -> Exports:
+    return cast(Exports, request.app.state.exports)
+
+
 async def _pictures(request: Request) -> Pictures:
     return cast(Pictures, request.app.state.pictures)
 
 
+ExportsDep = Annotated[Exports, Depends(_exports)]
 PicturesDep = Annotated[Pictures, Depends(_pictures)]
 JobStreamsDep = Annotated[JobStreams, Depends(_streams)]
 UploadsDep = Annotated[Uploads, Depends(_uploads)]

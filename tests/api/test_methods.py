@@ -1,6 +1,7 @@
 """HEAD and OPTIONS of every path, ``?format=``, conditions, and the wait that was applied."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -47,7 +48,8 @@ def test_every_get_answers_head(server: Server, job: str) -> None:
         assert head.status_code == got.status_code, path
         assert head.content == b""
         for name in ("content-type", "etag", "content-length", "content-disposition"):
-            varies = name == "content-length" and path in ("/metrics", "/readyz")
+            varies = path in ("/metrics", "/readyz") or path.endswith("/content")  # streamed
+            varies = varies and name == "content-length"
             assert varies or head.headers.get(name) == got.headers.get(name), (path, name)
     assert server.client.head("/v1/models/nobody").status_code == 404
 
@@ -113,6 +115,38 @@ def test_a_bare_url_is_enough_for_pandas(server: Server, job: str) -> None:
     assert pq.read_table(io.BytesIO(wins.content)).num_rows == 50
 
 
+@pytest.mark.parametrize("form", ["csv", "arrow"])
+def test_a_table_that_is_written_for_the_asker_has_a_length_for_who_wants_it(
+    server: Server, form: str
+) -> None:
+    """polars and download managers ask for it before they begin."""
+    source = {"kind": "inline", "columns": {"a": list(range(5_000)), form: ["ü"] * 5_000}}
+    made = server.ok("POST", "/v1/datasets", json={"name": f"long-{form}", "source": source})
+    path = f"/v1/datasets/{made['id']}/content?format={form}"
+    streamed = server.client.get(path)
+    assert "content-length" not in streamed.headers
+    with ThreadPoolExecutor(8) as pool:
+        heads = list(pool.map(lambda _: server.client.head(path), range(8)))
+    for head in heads:
+        assert head.status_code == 200
+        assert head.headers["content-length"] == str(len(streamed.content))
+        assert head.headers["etag"] == streamed.headers["etag"]
+    tail = server.client.get(path, headers={"Range": "bytes=-7"})
+    assert (tail.status_code, tail.content) == (206, streamed.content[-7:])
+    kept = server.client.get(path)
+    assert kept.headers["content-length"] == str(len(kept.content))
+    assert kept.content == streamed.content
+
+
+def test_few_tables_that_were_written_are_kept(server: Server) -> None:
+    for number in range(12):
+        source = {"kind": "inline", "columns": {"a": [number, 1, 2]}}
+        made = server.ok("POST", "/v1/datasets", json={"source": source})
+        assert server.client.head(f"/v1/datasets/{made['id']}/content").status_code == 200
+    assert len(list((server.data_dir / "tmp").glob("export.*"))) == 8
+    assert server.client.head(f"/v1/datasets/{made['id']}/content").status_code == 200
+
+
 def test_predictions_in_a_format(server: Server, job: str) -> None:
     rows = {"rows": [{"x": 0.5}, {"x": 0.9}]}
     path = "/v1/models/methods/predict"
@@ -145,7 +179,7 @@ def test_a_format_that_is_not_there(server: Server, job: str) -> None:
 def downloads(server: Server, job: str) -> list[str]:
     (checkpoint, *_) = server.ok("GET", f"/v1/jobs/{job}/checkpoints")["data"]
     return [
-        "/v1/datasets/line/content?format=parquet",
+        *(f"/v1/datasets/line/content?format={name}" for name in ("parquet", "csv", "arrow")),
         "/v1/models/methods/download",
         f"/v1/jobs/{job}/checkpoints/{checkpoint['id']}/download",
     ]

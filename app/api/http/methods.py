@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,6 +15,14 @@ from app.api.http import problems
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _NO_NAME = re.compile(r"[^A-Za-z0-9._@~/{}-]")
 """What stands in no id and no name: ``/v1/models/X:predict`` is nothing here."""
+
+
+_IS_HEAD = "fitserve.head"
+
+
+def is_head(request: Request) -> bool:
+    """Return whether a GET is asked for no more than its headers."""
+    return _IS_HEAD in request.scope
 
 
 class Methods:
@@ -44,7 +53,7 @@ class Methods:
         """Ask for the GET and end it where its body would begin; it does not wait for a job."""
         query = scope["query_string"].split(b"&")
         kept = b"&".join(part for part in query if not part.startswith(b"wait="))
-        get = {**scope, "method": "GET", "query_string": kept}
+        get = {**scope, "method": "GET", "query_string": kept, _IS_HEAD: True}
         begun = asyncio.Event()
 
         async def send_start(message: Message) -> None:

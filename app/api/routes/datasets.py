@@ -4,10 +4,10 @@ from typing import Annotated, Any, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import FileResponse, StreamingResponse
 
 from app.api.deps import (
     ContextDep,
+    ExportsDep,
     NamedDep,
     PicturesDep,
     RowWindowDep,
@@ -15,10 +15,9 @@ from app.api.deps import (
 )
 from app.api.downloads import BINARY, PICTURE, ImageFormat
 from app.api.http.bodies import read_json
-from app.api.http.conditions import none_match
 from app.api.http.idempotency import IdempotentRequest, IdempotentRequestDep, canonical_json
 from app.api.http.json_route import StrictJSONRoute
-from app.api.http.lanes import HeldDep, LanesDep
+from app.api.http.lanes import HeldDep
 from app.api.http.media_types import chosen, is_json, media_type
 from app.api.http.validation import validate_body
 from app.api.schemas.common import RowsOut
@@ -27,7 +26,6 @@ from app.api.uploads import FORM, FORMATS, UploadOptions, created_response
 from app.errors import InvalidRequest
 from app.ml.tables import content, json_rows
 from app.ml.tables.typed import TypedTable
-from app.runtime.artifacts import unless_deleted
 from app.runtime.context import Context
 from app.services.datasets import creation, datasets, plots
 
@@ -105,7 +103,12 @@ def _table(body: DatasetRequest) -> TypedTable:
 # ---------------------------------------------------------------- reading
 
 _FORMATS = {content.CSV: "csv", content.PARQUET: "parquet", content.ARROW: "arrow"}
-_CONTENT: dict[int | str, dict[str, Any]] = {200: {"content": dict.fromkeys(content.MEDIA, BINARY)}}
+_TABLES = {"content": dict.fromkeys(content.MEDIA, BINARY)}
+_CONTENT: dict[int | str, dict[str, Any]] = {
+    200: _TABLES,
+    206: {"description": "the range that was asked for", **_TABLES},
+    304: {"description": "If-None-Match has its ETag"},
+}
 
 
 @router.get("")
@@ -133,32 +136,18 @@ def get_dataset_rows(ref: str, window: RowWindowDep, context: ContextDep) -> Res
 
 
 @router.get("/{ref}/content", response_class=Response, responses=_CONTENT)
-def get_dataset_content(
+async def get_dataset_content(
     ref: str,
     request: Request,
     context: ContextDep,
-    lanes: LanesDep,
+    exports: ExportsDep,
     held: HeldDep,
     format: Literal["csv", "parquet", "arrow"] | None = None,  # noqa: A002
 ) -> Response:
-    """The whole table: CSV, or by ``format`` or ``Accept`` Parquet (with ranges) or Arrow."""
+    """The whole table, or ranges of it: CSV, or by ``format`` or ``Accept`` Parquet or Arrow."""
     media = chosen(request.headers.get("accept", ""), format, _FORMATS)
-    dataset, path = datasets.file_of(context, ref)
-    name = f"{dataset.name or dataset.id}.{content.MEDIA[media]}"
-    headers = {"ETag": f'"{dataset.sha256}-{content.MEDIA[media]}"', "Vary": "Accept"}
-    if none_match(request, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    lane = lanes.downloads if media == content.PARQUET else lanes.exports
-    held.enter_context(lane.place())
-    with unless_deleted(context, "datasets", dataset.id):
-        if media == content.PARQUET:
-            found = path.stat()
-            return FileResponse(
-                path, media_type=media, filename=name, headers=headers, stat_result=found
-            )
-        pieces = content.stream(path, media)
-    headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    return StreamingResponse(lane.each(pieces), media_type=media, headers=headers)
+    dataset, path = await to_thread.run_sync(datasets.file_of, context, ref)
+    return await exports.response(request, held, dataset, path, media)
 
 
 @router.get("/{ref}/plots/{plot}.{image}", response_class=Response, responses=PICTURE)

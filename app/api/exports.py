@@ -1,0 +1,160 @@
+"""Tables as answers: their own Parquet file, or written as CSV or Arrow.
+
+What is written is sent as it is made, and so has no length. Who asks for that (HEAD) or for a part
+(Range), as polars and download managers do before they begin, gets a file that is made once and
+kept for a minute after its last use: such clients come again and again.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from anyio import to_thread
+from fastapi import Request, Response
+from fastapi.responses import FileResponse, StreamingResponse
+
+from app.api.http.conditions import none_match
+from app.api.http.lanes import Lanes
+from app.api.http.methods import is_head
+from app.db.models import Dataset
+from app.ml.tables import content
+from app.runtime.artifacts import unless_deleted
+from app.runtime.context import Context
+from app.storage import explain_os_errors
+
+_KEPT_SECONDS = 60.0
+_MOST_KEPT = 8
+"""Files that nobody is reading."""
+
+
+@dataclass
+class _Export:
+    """A file in the scratch folder."""
+
+    path: Path
+    readers: int = 0
+    rests_since: float = 0.0
+
+
+class Exports:
+    """All tables that this process has written to files; used in the event loop."""
+
+    def __init__(self, context: Context, lanes: Lanes) -> None:
+        self._context, self._lanes = context, lanes
+        self._made: dict[str, _Export] = {}
+        self._making: dict[str, asyncio.Task[_Export]] = {}
+
+    async def response(
+        self, request: Request, held: AsyncExitStack, dataset: Dataset, path: Path, media: str
+    ) -> Response:
+        """Return the dataset in the Parquet file ``path`` as ``media``, or 304; ``held`` is closed
+        when it has been sent.
+
+        Raises NotFound, ArtifactCorrupt, StorageFull or TooManyRequests.
+        """
+        name = f"{dataset.name or dataset.id}.{content.MEDIA[media]}"
+        etag = f'"{dataset.sha256}-{content.MEDIA[media]}"'
+        headers = {"ETag": etag, "Vary": "Accept"}
+        if none_match(request, etag):
+            return Response(status_code=304, headers=headers)
+        if media != content.PARQUET:
+            if not (is_head(request) or "range" in request.headers or etag in self._made):
+                headers["Content-Disposition"] = f'attachment; filename="{name}"'
+                headers["Accept-Ranges"] = "bytes"
+                return await self._stream(held, dataset, path, media, headers)
+            path = await held.enter_async_context(self._file(etag, dataset, path, media))
+        held.enter_context(self._lanes.downloads.place())
+        with unless_deleted(self._context, "datasets", dataset.id):
+            found = await to_thread.run_sync(path.stat)
+        return FileResponse(
+            path, media_type=media, filename=name, headers=headers, stat_result=found
+        )
+
+    async def _stream(
+        self,
+        held: AsyncExitStack,
+        dataset: Dataset,
+        path: Path,
+        media: str,
+        headers: dict[str, str],
+    ) -> Response:
+        lane = self._lanes.exports
+        held.enter_context(lane.place())
+        with unless_deleted(self._context, "datasets", dataset.id):
+            pieces = await to_thread.run_sync(content.stream, path, media)
+        return StreamingResponse(lane.each(pieces), media_type=media, headers=headers)
+
+    # ------------------------------------------------------------ files
+
+    @asynccontextmanager
+    async def _file(
+        self, etag: str, dataset: Dataset, path: Path, media: str
+    ) -> AsyncIterator[Path]:
+        """Give the table as a file, which is there until the block ends and a while longer."""
+        export = self._made.get(etag)
+        if export is None or not export.path.exists():  # housekeeping sweeps what is old
+            export = await self._make(etag, dataset, path, media)
+        export.readers += 1
+        try:
+            yield export.path
+        finally:
+            export.readers -= 1
+            loop = asyncio.get_running_loop()
+            export.rests_since = loop.time()
+            loop.call_later(_KEPT_SECONDS, self._forget_resting, loop)
+
+    async def _make(self, etag: str, dataset: Dataset, path: Path, media: str) -> _Export:
+        task = self._making.get(etag)
+        if task is None:  # whoever asks for the same meanwhile shares it, and may leave
+            task = asyncio.create_task(self._made_file(etag, dataset, path, media))
+            self._making[etag] = task
+            task.add_done_callback(_look_at)
+        return await asyncio.shield(task)
+
+    async def _made_file(self, etag: str, dataset: Dataset, path: Path, media: str) -> _Export:
+        lane, loop = self._lanes.exports, asyncio.get_running_loop()
+        export = _Export(self._context.storage.scratch / f"export.{secrets.token_hex(8)}")
+
+        def write() -> None:
+            with unless_deleted(self._context, "datasets", dataset.id):
+                pieces = content.stream(path, media)
+            with explain_os_errors(), export.path.open("wb") as file:
+                for piece in pieces:
+                    self._context.require_room()
+                    file.write(piece)
+
+        try:
+            with lane.place():
+                await lane.run(write)
+        except BaseException:
+            _remove(export)
+            raise
+        finally:
+            del self._making[etag]
+        export.rests_since = loop.time()
+        self._made[etag] = export
+        self._forget_resting(loop)
+        return export
+
+    def _forget_resting(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Remove the files that nobody has read for so long, and the oldest of too many."""
+        resting = [item for item in self._made.items() if not item[1].readers]
+        resting.sort(key=lambda item: item[1].rests_since)
+        for place, (etag, export) in enumerate(resting, 1):
+            too_many = len(resting) - place >= _MOST_KEPT
+            if too_many or loop.time() - export.rests_since >= _KEPT_SECONDS:
+                _remove(self._made.pop(etag))
+
+
+def _remove(export: _Export) -> None:
+    with suppress(OSError):
+        export.path.unlink(missing_ok=True)
+
+
+def _look_at(task: "asyncio.Task[_Export]") -> None:
+    """Take notice of an error that nobody may be left to hear of."""
+    if not task.cancelled():
+        task.exception()
