@@ -1,5 +1,6 @@
 """A real fitserve process on a free port of loopback, and a client for it."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -129,12 +130,19 @@ class Process:
         return self.process.wait(PATIENCE), time.monotonic() - started
 
     def training_pid(self) -> int:
-        """The process that trains, where one job runs; those that wait have another name."""
+        """The process that trains, where one job runs; those that wait have another name, and it
+        too until it has got to its task."""
+        deadline = time.monotonic() + PATIENCE
+        while len(training := self._training()) != 1:
+            assert time.monotonic() < deadline, training
+            time.sleep(0.01)
+        return int(training[0].pid)
+
+    def _training(self) -> list[psutil.Process]:
         (forkserver,) = self.forkservers()
-        (child,) = (
-            child for child in forkserver.children() if _lives(child) and child.name() == TRAINING
-        )
-        return int(child.pid)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return [child for child in forkserver.children() if _trains(child)]
+        return []
 
     def forkservers(self, work: str = "training") -> list[psutil.Process]:
         """The fork server whose children do that ``work``; none while there is none."""
@@ -265,6 +273,10 @@ class StartedServer(Server):
     """One that is started as a user starts it, also in tests."""
 
     forked = False
+
+
+def _trains(process: psutil.Process) -> bool:
+    return _lives(process) and bool(process.name() == TRAINING)
 
 
 def _lives(process: psutil.Process) -> bool:
