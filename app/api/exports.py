@@ -2,15 +2,18 @@
 
 What is written is sent as it is made, and so has no length. Who asks for that (HEAD) or for a part
 (Range), as polars and download managers do before they begin, gets a file that is made once and
-kept for a minute after its last use: such clients come again and again.
+kept for a minute after its last use: such clients come again and again. It has no name, so it goes
+with the process, however that ends.
 """
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 from anyio import to_thread
 from fastapi import Request, Response
@@ -27,16 +30,23 @@ from app.storage import explain_os_errors
 
 _KEPT_SECONDS = 60.0
 _MOST_KEPT = 8
-"""Files that nobody is reading."""
+_MOST_KEPT_BYTES = 1024 * 1024 * 1024
+"""Of files that nobody is reading, but for the newest."""
 
 
 @dataclass
 class _Export:
-    """A file in the scratch folder."""
+    """A file on the data disk."""
 
-    path: Path
+    file: IO[bytes]
+    size: int = 0
     readers: int = 0
     rests_since: float = 0.0
+
+    @property
+    def path(self) -> Path:
+        """Where it can be opened while it is not closed."""
+        return Path(f"/proc/self/fd/{self.file.fileno()}")
 
 
 class Exports:
@@ -94,9 +104,7 @@ class Exports:
         self, etag: str, dataset: Dataset, path: Path, media: str
     ) -> AsyncIterator[Path]:
         """Give the table as a file, which is there until the block ends and a while longer."""
-        export = self._made.get(etag)
-        if export is None or not export.path.exists():  # housekeeping sweeps what is old
-            export = await self._make(etag, dataset, path, media)
+        export = self._made.get(etag) or await self._make(etag, dataset, path, media)
         export.readers += 1
         try:
             yield export.path
@@ -116,22 +124,9 @@ class Exports:
 
     async def _made_file(self, etag: str, dataset: Dataset, path: Path, media: str) -> _Export:
         lane, loop = self._lanes.exports, asyncio.get_running_loop()
-        export = _Export(self._context.storage.scratch / f"export.{secrets.token_hex(8)}")
-
-        def write() -> None:
-            with unless_deleted(self._context, "datasets", dataset.id):
-                pieces = content.stream(path, media)
-            with explain_os_errors(), export.path.open("wb") as file:
-                for piece in pieces:
-                    self._context.require_room()
-                    file.write(piece)
-
         try:
             with lane.place():
-                await lane.run(write)
-        except BaseException:
-            _remove(export)
-            raise
+                export = await lane.run(partial(self._written, dataset, path, media))
         finally:
             del self._making[etag]
         export.rests_since = loop.time()
@@ -139,19 +134,28 @@ class Exports:
         self._forget_resting(loop)
         return export
 
+    def _written(self, dataset: Dataset, path: Path, media: str) -> _Export:
+        with unless_deleted(self._context, "datasets", dataset.id):
+            pieces = content.stream(path, media)
+        with explain_os_errors(), ExitStack() as stack:
+            file = stack.enter_context(TemporaryFile(dir=self._context.storage.scratch))
+            for piece in pieces:
+                self._context.require_room()
+                file.write(piece)
+            file.flush()
+            stack.pop_all()  # it stays open
+            return _Export(file, size=file.tell())
+
     def _forget_resting(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Remove the files that nobody has read for so long, and the oldest of too many."""
+        """Close the files that nobody has read for so long, and the oldest of too many."""
         resting = [item for item in self._made.items() if not item[1].readers]
-        resting.sort(key=lambda item: item[1].rests_since)
-        for place, (etag, export) in enumerate(resting, 1):
-            too_many = len(resting) - place >= _MOST_KEPT
+        resting.sort(key=lambda item: item[1].rests_since, reverse=True)
+        kept_bytes = 0
+        for place, (etag, export) in enumerate(resting):
+            kept_bytes += export.size
+            too_many = place and (place >= _MOST_KEPT or kept_bytes > _MOST_KEPT_BYTES)
             if too_many or loop.time() - export.rests_since >= _KEPT_SECONDS:
-                _remove(self._made.pop(etag))
-
-
-def _remove(export: _Export) -> None:
-    with suppress(OSError):
-        export.path.unlink(missing_ok=True)
+                self._made.pop(etag).file.close()
 
 
 def _look_at(task: "asyncio.Task[_Export]") -> None:

@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -44,11 +45,11 @@ class ForkServer:
     def fork(self) -> "Child":
         """Return a new child; each after the first takes about 5 ms.
 
-        Raises OSError where the fork server is gone.
+        Raises ConnectionError where the fork server is gone.
         """
         ours, theirs = socket.socketpair()
         try:
-            with theirs, self._lock:
+            with theirs, self._lock, self._ended_if_gone():
                 self._wait_until_ready()
                 socket.send_fds(self._socket, [b"fork"], [theirs.fileno()])
                 pid = int(self._answer())
@@ -58,8 +59,11 @@ class ForkServer:
         return Child(self, pid, Connection(ours.detach()))
 
     def reap(self, pid: int) -> int:
-        """Return the wait status of a child that has ended or is about to."""
-        with self._lock:
+        """Return the wait status of a child that has ended or is about to.
+
+        Raises ConnectionError where the fork server is gone.
+        """
+        with self._lock, self._ended_if_gone():
             self._socket.sendall(f"reap {pid}".encode())
             return int(self._answer())
 
@@ -72,6 +76,17 @@ class ForkServer:
         self._process.kill()
         self._process.wait()
         self._socket.close()
+
+    @contextlib.contextmanager
+    def _ended_if_gone(self) -> Iterator[None]:
+        """Have ``alive`` say at once that a fork server has ended that no longer answers: it may
+        take the kernel a while."""
+        try:
+            yield
+        except ConnectionError:
+            self._process.kill()
+            self._process.wait()
+            raise
 
     def _launch(self, module: str, niceness: int, descriptor: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(

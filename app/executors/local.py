@@ -114,7 +114,13 @@ class LocalExecutor:
         return self._spare is not None and self._server.alive()
 
     def _fork(self) -> Child:
-        if not self._server.alive() and not self._closed:
+        try:
+            if self._server.alive():
+                return self._server.fork()
+        except ConnectionError:  # it has just ended
+            if self._closed:
+                raise
+        if not self._closed:
             self._server = ForkServer(_MODULE, _NICENESS)
         return self._server.fork()
 

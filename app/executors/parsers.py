@@ -19,6 +19,9 @@ _POLL_SECONDS = 0.2
 _BASE_BYTES = 1536 * 1024 * 1024  # Arrow's allocator reserves 1 GiB at once, and it counts
 
 
+_ENDED = "the processes that read files ended; send the file again"
+
+
 class _ServerGone(Unavailable):
     """Raised where the fork server died, and every child with it."""
 
@@ -44,7 +47,7 @@ class Parsers:
     def prepare(self) -> None:
         """Have a child ready for the next file."""
         if not self._idle and not self._closed:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, FitserveError):
                 self._idle.append(self._fork())
 
     def parse(self, source: Path, folder: Path, options: Options, limits: Limits) -> Summary:
@@ -130,11 +133,11 @@ class Parsers:
         if self._closed or self._stopping():
             return ShuttingDown("the server is stopping; send the file again in a moment")
         if self._server is None or not self._server.alive():
-            return _ServerGone("the processes that read files ended; send the file again")
+            return _ServerGone(_ENDED)
         try:
             code = child.reap()
         except OSError:
-            return _ServerGone("the processes that read files ended; send the file again")
+            return _ServerGone(_ENDED)
         if code == -signal.SIGKILL:  # its limits do not end it so; the machine or a person did
             return Unavailable("the process that read the file was killed; send the file again")
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
@@ -151,4 +154,7 @@ class Parsers:
                 self._idle.clear()  # they died with it
                 started = self._starter.submit(ForkServer, _MODULE, 0)
                 self._server = started.result()
-            return self._server.fork()
+            try:
+                return self._server.fork()
+            except ConnectionError as error:
+                raise _ServerGone(_ENDED) from error

@@ -2,6 +2,7 @@
 
 import io
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -143,7 +144,10 @@ def test_few_tables_that_were_written_are_kept(server: Server) -> None:
         source = {"kind": "inline", "columns": {"a": [number, 1, 2]}}
         made = server.ok("POST", "/v1/datasets", json={"source": source})
         assert server.client.head(f"/v1/datasets/{made['id']}/content").status_code == 200
-    assert len(list((server.data_dir / "tmp").glob("export.*"))) == 8
+    assert list((server.data_dir / "tmp").iterdir()) == []
+    links = Path(f"/proc/{server.process.pid}/fd").iterdir()
+    opened = [str(link.readlink()) for link in links if link.is_symlink()]
+    assert sum(name.startswith(str(server.data_dir / "tmp")) for name in opened) == 8
     assert server.client.head(f"/v1/datasets/{made['id']}/content").status_code == 200
 
 

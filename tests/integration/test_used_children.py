@@ -88,13 +88,21 @@ def task_of(workbench: Workbench, name: str, table: pa.Table = TABLE, **changes:
 
 
 def gone(pid: int) -> bool:
-    """Whether the process has ended, as one does that takes no other task."""
+    """Whether the process has ended, as one does that takes no other task: its last thread too,
+    which holds its files until then."""
     deadline = time.monotonic() + PATIENCE
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+    while _threads(pid) > 1 or (_threads(pid) and psutil.Process(pid).status() != "zombie"):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.01)
     return True
+
+
+def _threads(pid: int) -> int:
+    try:
+        return len(list(Path(f"/proc/{pid}/task").iterdir()))
+    except FileNotFoundError:
+        return 0
 
 
 def test_used_children_train_what_new_ones_do(
