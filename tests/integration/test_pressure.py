@@ -148,22 +148,23 @@ def test_another_process_that_holds_sqlite_s_lock_keeps_nobody_from_reading(
     with closing(sqlite3.connect(path, isolation_level=None)) as other, ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(many))
         other.execute("BEGIN IMMEDIATE")
-        writes = [pool.submit(server.client.post, "/v1/jobs", json=job) for _ in range(many)]
+        write = partial(httpx.post, f"{server.url}/v1/jobs", verify=False, timeout=90)
+        writes = [pool.submit(write, json=job, trust_env=False) for _ in range(many)]
         until = time.monotonic() + rounds(2, 50)
         while time.monotonic() < until:
             assert server.client.get("/readyz").status_code == 200
             assert server.client.get("/v1/jobs").status_code == 200
             predicts(server)
-        waiting = [write for write in writes if not write.done()]
+        waiting = [answer for answer in writes if not answer.done()]
         assert len(waiting) <= 1  # one of them goes on trying
-        for write in writes:
-            if write.done():
-                refused = problem(write.result(), 503, "unavailable")
+        for answer in writes:
+            if answer.done():
+                refused = problem(answer.result(), 503, "unavailable")
                 assert "lock" in refused["detail"]
-                assert int(write.result().headers["retry-after"]) > 0
+                assert int(answer.result().headers["retry-after"]) > 0
         other.execute("ROLLBACK")
-        for write in waiting:
-            assert write.result().status_code in (202, 503)
+        for answer in waiting:
+            assert answer.result().status_code in (202, 503)
     server.train(**job)
     assert '"status":500' not in server.log.read_text()
 
