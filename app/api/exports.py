@@ -7,7 +7,7 @@ with the process, however that ends.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,6 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
-from anyio import to_thread
 from fastapi import Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
@@ -58,44 +57,39 @@ class Exports:
         self._making: dict[str, asyncio.Task[_Export]] = {}
 
     async def response(
-        self, request: Request, held: AsyncExitStack, dataset: Dataset, path: Path, media: str
+        self,
+        request: Request,
+        held: AsyncExitStack,
+        find: Callable[[], tuple[Dataset, Path]],
+        media: str,
     ) -> Response:
-        """Return the dataset in the Parquet file ``path`` as ``media``, or 304; ``held`` is closed
-        when it has been sent.
+        """Return the dataset that ``find`` gives, with its Parquet file, as ``media``, or 304;
+        ``held`` is closed when it has been sent.
 
-        Raises NotFound, ArtifactCorrupt, StorageFull or TooManyRequests.
+        Raises what ``find`` raises, ArtifactCorrupt, StorageFull or TooManyRequests.
         """
+        wants_length = is_head(request) or "range" in request.headers
+        as_file = media == content.PARQUET or wants_length
+        lane = self._lanes.downloads if as_file else self._lanes.exports
+        held.enter_context(lane.place())  # first: a crowd is not to cost a look each
+        dataset, path = await lane.run(find)
         name = f"{dataset.name or dataset.id}.{content.MEDIA[media]}"
         etag = f'"{dataset.sha256}-{content.MEDIA[media]}"'
         headers = {"ETag": etag, "Vary": "Accept"}
         if none_match(request, etag):
             return Response(status_code=304, headers=headers)
-        if media != content.PARQUET:
-            if not (is_head(request) or "range" in request.headers or etag in self._made):
+        with unless_deleted(self._context, "datasets", dataset.id):
+            if not as_file and etag not in self._made:
+                pieces = await lane.run(partial(content.stream, path, media))
                 headers["Content-Disposition"] = f'attachment; filename="{name}"'
                 headers["Accept-Ranges"] = "bytes"
-                return await self._stream(held, dataset, path, media, headers)
-            path = await held.enter_async_context(self._file(etag, dataset, path, media))
-        held.enter_context(self._lanes.downloads.place())
-        with unless_deleted(self._context, "datasets", dataset.id):
-            found = await to_thread.run_sync(path.stat)
+                return StreamingResponse(lane.each(pieces), media_type=media, headers=headers)
+            if media != content.PARQUET:
+                path = await held.enter_async_context(self._file(etag, dataset, path, media))
+            found = await lane.run(path.stat)
         return FileResponse(
             path, media_type=media, filename=name, headers=headers, stat_result=found
         )
-
-    async def _stream(
-        self,
-        held: AsyncExitStack,
-        dataset: Dataset,
-        path: Path,
-        media: str,
-        headers: dict[str, str],
-    ) -> Response:
-        lane = self._lanes.exports
-        held.enter_context(lane.place())
-        with unless_deleted(self._context, "datasets", dataset.id):
-            pieces = await to_thread.run_sync(content.stream, path, media)
-        return StreamingResponse(lane.each(pieces), media_type=media, headers=headers)
 
     # ------------------------------------------------------------ files
 

@@ -1,5 +1,6 @@
 """``/v1/datasets``."""
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from anyio import to_thread
@@ -146,8 +147,7 @@ async def get_dataset_content(
 ) -> Response:
     """The whole table, or ranges of it: CSV, or by ``format`` or ``Accept`` Parquet or Arrow."""
     media = chosen(request.headers.get("accept", ""), format, _FORMATS)
-    dataset, path = await to_thread.run_sync(datasets.file_of, context, ref)
-    return await exports.response(request, held, dataset, path, media)
+    return await exports.response(request, held, partial(datasets.file_of, context, ref), media)
 
 
 @router.get("/{ref}/plots/{plot}.{image}", response_class=Response, responses=PICTURE)
