@@ -59,7 +59,7 @@ def adopt(settings: Settings) -> None:
     typer.echo(f"{database} is now the database of {storage.root}: {found}")
     if found.unnamed:
         typer.echo(
-            f"when the server starts, the {found.unnamed} that have no row are moved to "
+            "when the server starts, all that has no row, checkpoints too, is moved to "
             f"{storage.quarantine} and removed a day later"
         )
 

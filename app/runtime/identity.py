@@ -65,8 +65,8 @@ class Comparison:
 
     def __str__(self) -> str:
         return (
-            f"{self.present} artifacts have a row, {self.unnamed} have none, and {self.missing} "
-            "rows have no artifact"
+            f"{self.present} datasets and models have a row, {self.unnamed} have none, and "
+            f"{self.missing} rows have no artifact"
         )
 
 

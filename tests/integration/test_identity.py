@@ -138,7 +138,7 @@ def test_nor_one_with_tables_and_no_rows(data: Path, tmp_path: Path) -> None:
     database = Database(data / DATABASE)
     migrate.upgrade(database)
     database.close()
-    refused(data, "has never met this directory", "0 artifacts have a row, 2 have none")
+    refused(data, "has never met this directory", "0 datasets and models have a row, 2 have none")
 
 
 def test_nor_the_database_of_another_directory(data: Path, tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_and_refused_where_they_do_not(data: Path) -> None:
     connection.close()
     for i in range(9):
         shutil.copytree(min((data / "datasets").iterdir()), data / "datasets" / f"ds_{i}")
-    refused(data, "do not agree", "1 artifacts have a row, 10 have none")
+    refused(data, "do not agree", "1 datasets and models have a row, 10 have none")
 
 
 def test_stray_files_are_no_artifacts(tmp_path: Path) -> None:
