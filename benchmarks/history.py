@@ -54,7 +54,7 @@ class Size:
 
 SIZES = {
     Scale.FULL: Size(1_000_000, reads=15, rounds=9, linear_epochs=40_000, mlp_epochs=250),
-    Scale.QUICK: Size(1_000_000, reads=5, rounds=2, linear_epochs=40_000, mlp_epochs=250),
+    Scale.QUICK: Size(1_000_000, reads=5, rounds=2, linear_epochs=10_000, mlp_epochs=80),
     Scale.TINY: Size(10_000, reads=1, rounds=1, linear_epochs=200, mlp_epochs=2),
 }
 
