@@ -30,6 +30,8 @@ MANIFEST = "manifest.json"
 _PROBE_BYTES = 64 * 1024
 """What ``Storage.check`` writes to find out whether the disk takes it."""
 _LEAST_FREE_BYTES = 64 * 1024 * 1024
+NO_ROOM = "no room left on the data disk; free some and try again"
+"""What a full disk is told as."""
 _DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -40,7 +42,7 @@ def explain_os_errors() -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _DISK_FULL_ERRORS:
-            raise StorageFull("no room left on the data disk; free some and try again") from error
+            raise StorageFull(NO_ROOM) from error
         if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}:
             raise Unavailable(f"the data directory cannot be written: {error.strerror}") from error
         if error.errno == errno.ENOENT:
@@ -297,7 +299,7 @@ class Storage:
             draft.unlink(missing_ok=True)
         sync(path.parent)
 
-    def sweep(self, kind: Kind, known: Collection[str], least_age_seconds: float = 0.0) -> "Sweep":
+    def sweep(self, kind: Kind, known: Collection[str], least_age_seconds: float = 0.0) -> Sweep:
         """Move artifacts of ``kind`` that no database row names to quarantine.
 
         What the disk does not let go of stays, for the next sweep. Where others may be publishing,

@@ -37,6 +37,8 @@ from app.runtime.context import Context
 from app.services.predictions.predictors import Predictors
 from app.services.predictions.resolver import ModelResolver
 
+_NOUNS = (datasets, jobs, job_history, job_files, models, registry, evaluations, operations)
+ROUTERS = (*(module.router for module in _NOUNS), dialects.inference, dialects.mlflow)
 _DESCRIPTION = """Turns tables into trained PyTorch models.
 
 Upload a table (`POST /v1/datasets`), train on it (`POST /v1/jobs`), watch the loss fall
@@ -66,8 +68,7 @@ def create_api(context: Context, worker_alive: Callable[[], bool]) -> FastAPI:
     api.state.streams = JobStreams(context)
     api.state.worker_alive = worker_alive
     api.state.allowed = lambda path: methods_of(api, path)
-    nouns = (datasets, jobs, job_history, job_files, models, registry, evaluations, operations)
-    for router in (*(module.router for module in nouns), dialects.inference, dialects.mlflow):
+    for router in ROUTERS:
         api.include_router(router, dependencies=[Depends(refuse_unknown_parameters)])
     problems.install(api)
     idempotency.install(api)

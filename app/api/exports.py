@@ -7,7 +7,8 @@ with the process, however that ends.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 from app.api.http.conditions import none_match
 from app.api.http.lanes import Lanes
 from app.api.http.methods import is_head
+from app.api.http.shared import Shared
 from app.db.models import Dataset
 from app.ml.tables import content
 from app.runtime.artifacts import unless_deleted
@@ -54,7 +56,7 @@ class Exports:
     def __init__(self, context: Context, lanes: Lanes) -> None:
         self._context, self._lanes = context, lanes
         self._made: dict[str, _Export] = {}
-        self._making: dict[str, asyncio.Task[_Export]] = {}
+        self._making = Shared[_Export]()
 
     async def response(
         self,
@@ -68,8 +70,7 @@ class Exports:
 
         Raises what ``find`` raises, ArtifactCorrupt, StorageFull or TooManyRequests.
         """
-        wants_length = is_head(request) or "range" in request.headers
-        as_file = media == content.PARQUET or wants_length
+        as_file = media == content.PARQUET or is_head(request) or "range" in request.headers
         lane = self._lanes.downloads if as_file else self._lanes.exports
         held.enter_context(lane.place())  # first: a crowd is not to cost a look each
         dataset, path = await lane.run(find)
@@ -78,18 +79,25 @@ class Exports:
         headers = {"ETag": etag, "Vary": "Accept"}
         if none_match(request, etag):
             return Response(status_code=304, headers=headers)
-        with unless_deleted(self._context, "datasets", dataset.id):
-            if not as_file and etag not in self._made:
-                pieces = await lane.run(partial(content.stream, path, media))
-                headers["Content-Disposition"] = f'attachment; filename="{name}"'
-                headers["Accept-Ranges"] = "bytes"
-                return StreamingResponse(lane.each(pieces), media_type=media, headers=headers)
-            if media != content.PARQUET:
-                path = await held.enter_async_context(self._file(etag, dataset, path, media))
-            found = await lane.run(path.stat)
+        if not as_file and etag not in self._made:
+            pieces = await lane.run(partial(self._pieces, dataset, path, media))
+            headers["Content-Disposition"] = f'attachment; filename="{name}"'
+            headers["Accept-Ranges"] = "bytes"
+            return StreamingResponse(lane.each(pieces), media_type=media, headers=headers)
+        if media != content.PARQUET:
+            path = await held.enter_async_context(self._file(etag, dataset, path, media))
+        found = await lane.run(partial(self._stat, dataset, path))
         return FileResponse(
             path, media_type=media, filename=name, headers=headers, stat_result=found
         )
+
+    def _pieces(self, dataset: Dataset, path: Path, media: str) -> Iterator[bytes]:
+        with unless_deleted(self._context, "datasets", dataset.id):
+            return content.stream(path, media)
+
+    def _stat(self, dataset: Dataset, path: Path) -> os.stat_result:
+        with unless_deleted(self._context, "datasets", dataset.id):
+            return path.stat()
 
     # ------------------------------------------------------------ files
 
@@ -98,7 +106,9 @@ class Exports:
         self, etag: str, dataset: Dataset, path: Path, media: str
     ) -> AsyncIterator[Path]:
         """Give the table as a file, which is there until the block ends and a while longer."""
-        export = self._made.get(etag) or await self._make(etag, dataset, path, media)
+        export = self._made.get(etag) or await self._making.get(
+            etag, lambda: self._make(etag, dataset, path, media)
+        )
         export.readers += 1
         try:
             yield export.path
@@ -106,31 +116,19 @@ class Exports:
             export.readers -= 1
             loop = asyncio.get_running_loop()
             export.rests_since = loop.time()
-            loop.call_later(_KEPT_SECONDS, self._forget_resting, loop)
+            loop.call_later(_KEPT_SECONDS, self._forget_resting)
 
     async def _make(self, etag: str, dataset: Dataset, path: Path, media: str) -> _Export:
-        task = self._making.get(etag)
-        if task is None:  # whoever asks for the same meanwhile shares it, and may leave
-            task = asyncio.create_task(self._made_file(etag, dataset, path, media))
-            self._making[etag] = task
-            task.add_done_callback(_look_at)
-        return await asyncio.shield(task)
-
-    async def _made_file(self, etag: str, dataset: Dataset, path: Path, media: str) -> _Export:
-        lane, loop = self._lanes.exports, asyncio.get_running_loop()
-        try:
-            with lane.place():
-                export = await lane.run(partial(self._written, dataset, path, media))
-        finally:
-            del self._making[etag]
-        export.rests_since = loop.time()
+        lane = self._lanes.exports
+        with lane.place():
+            export = await lane.run(partial(self._written, dataset, path, media))
+        export.rests_since = asyncio.get_running_loop().time()
         self._made[etag] = export
-        self._forget_resting(loop)
+        self._forget_resting()
         return export
 
     def _written(self, dataset: Dataset, path: Path, media: str) -> _Export:
-        with unless_deleted(self._context, "datasets", dataset.id):
-            pieces = content.stream(path, media)
+        pieces = self._pieces(dataset, path, media)
         with explain_os_errors(), ExitStack() as stack:
             file = stack.enter_context(TemporaryFile(dir=self._context.storage.scratch))
             for piece in pieces:
@@ -140,19 +138,14 @@ class Exports:
             stack.pop_all()  # it stays open
             return _Export(file, size=file.tell())
 
-    def _forget_resting(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _forget_resting(self) -> None:
         """Close the files that nobody has read for so long, and the oldest of too many."""
+        now = asyncio.get_running_loop().time()
         resting = [item for item in self._made.items() if not item[1].readers]
         resting.sort(key=lambda item: item[1].rests_since, reverse=True)
         kept_bytes = 0
         for place, (etag, export) in enumerate(resting):
             kept_bytes += export.size
             too_many = place and (place >= _MOST_KEPT or kept_bytes > _MOST_KEPT_BYTES)
-            if too_many or loop.time() - export.rests_since >= _KEPT_SECONDS:
+            if too_many or now - export.rests_since >= _KEPT_SECONDS:
                 self._made.pop(etag).file.close()
-
-
-def _look_at(task: "asyncio.Task[_Export]") -> None:
-    """Take notice of an error that nobody may be left to hear of."""
-    if not task.cancelled():
-        task.exception()

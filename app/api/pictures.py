@@ -1,6 +1,5 @@
 """Plots as answers: drawn once, kept while there is room, and not sent to who has them."""
 
-import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from fastapi import Request, Response
 from app import __version__
 from app.api.downloads import ImageFormat, image_response
 from app.api.http.lanes import Lane
+from app.api.http.shared import Shared
 from app.executors.plotters import Plotters
 from app.ml.drawing import Picture
 
@@ -25,7 +25,7 @@ class Pictures:
         self._plotters, self._lane = plotters, lane
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._kept_bytes = 0
-        self._drawing: dict[str, asyncio.Task[bytes]] = {}
+        self._drawing = Shared[bytes]()
         self._versions = f"{__version__} {version('matplotlib')}"
 
     async def response(
@@ -49,21 +49,13 @@ class Pictures:
         if tag in self._kept:
             self._kept.move_to_end(tag)
             return self._kept[tag]
-        task = self._drawing.get(tag)
-        if task is None:  # whoever asks for the same meanwhile shares it, and may leave
-            task = asyncio.create_task(self._draw(tag, picture, image))
-            self._drawing[tag] = task
-            task.add_done_callback(_look_at)
-        return await asyncio.shield(task)
+        return await self._drawing.get(tag, lambda: self._draw(tag, picture, image))
 
     async def _draw(self, tag: str, picture: Picture, image: ImageFormat) -> bytes:
-        try:
-            with self._lane.place():
-                content = await self._lane.run(lambda: self._plotters.draw(picture.gather(), image))
-            self._keep(tag, content)
-            return content
-        finally:
-            del self._drawing[tag]
+        with self._lane.place():
+            content = await self._lane.run(lambda: self._plotters.draw(picture.gather(), image))
+        self._keep(tag, content)
+        return content
 
     def _keep(self, tag: str, content: bytes) -> None:
         self._kept[tag] = content
@@ -71,9 +63,3 @@ class Pictures:
         while self._kept_bytes > _KEPT_BYTES:
             _, oldest = self._kept.popitem(last=False)
             self._kept_bytes -= len(oldest)
-
-
-def _look_at(task: "asyncio.Task[bytes]") -> None:
-    """Take notice of an error that nobody may be left to hear of."""
-    if not task.cancelled():
-        task.exception()

@@ -32,5 +32,5 @@ class Context:
         """Raise StorageFull where the disk has less left than is to stay free, or what it has is
         being used to free some."""
         if self.database.reserve is not None and self.database.reserve.is_open:
-            raise StorageFull("no room left on the data disk; free some and try again")
+            raise StorageFull(storage.NO_ROOM)
         storage.require_room(self.storage.scratch, self.settings.min_free_bytes)

@@ -15,7 +15,7 @@ from app.db.models import Job
 from app.errors import ConfigurationError
 from app.house import own_data
 from app.settings import load_settings
-from tests.support.faults import mounted
+from tests.support.faults import mounted, mounted_on_itself
 from tests.support.server import LINE_JOB, PATIENCE, Server, problem
 
 FOLDERS = ("datasets", "models", "checkpoints", "tmp", "quarantine")
@@ -46,17 +46,6 @@ def elsewhere(folder: Path) -> Iterator[None]:
         finally:
             folder.unlink()
             kept.rename(folder)
-
-
-@contextmanager
-def mounted_on_itself(folder: Path) -> Iterator[None]:
-    """The same file system through another mount, across which nothing can be renamed either."""
-    if subprocess.run(["mount", "--bind", folder, folder], capture_output=True).returncode != 0:
-        pytest.skip("cannot mount here (not root)")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
 
 
 @pytest.fixture(scope="module")

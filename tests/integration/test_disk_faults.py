@@ -18,6 +18,7 @@ from tests.support.faults import (
     downloaded,
     failing,
     jobs,
+    mounted_on_itself,
     names,
     saving_job,
     settled,
@@ -47,14 +48,9 @@ def read_only(folder: Path) -> Iterator[None]:
     A remount is refused while a database is open, as it is for everybody; files that are open
     stay writable.
     """
-    bound = subprocess.run(["mount", "--bind", folder, folder], capture_output=True)
-    if bound.returncode != 0:
-        pytest.skip("cannot mount here (not root)")
-    try:
+    with mounted_on_itself(folder):
         subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
         yield
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
 
 
 @contextmanager

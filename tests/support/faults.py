@@ -207,6 +207,17 @@ def works(server: Server, name: str) -> None:
 
 
 @contextmanager
+def mounted_on_itself(folder: Path) -> Iterator[None]:
+    """The same files through another mount; skips the test where none can be made."""
+    if subprocess.run(["mount", "--bind", folder, folder], capture_output=True).returncode != 0:
+        pytest.skip("cannot mount here (not root)")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+@contextmanager
 def mounted(folder: Path, megabytes: int) -> Iterator[Path]:
     """A file system of that size in ``folder``; skips the test where none can be made."""
     mount = folder / "disk"

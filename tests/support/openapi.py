@@ -5,8 +5,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from fastapi import FastAPI
-
 from app.api.app import create_api
 from app.db.session import Database
 from app.executors.parsers import Parsers
@@ -17,19 +15,14 @@ from app.storage import Storage
 SNAPSHOT = Path(__file__).parents[1] / "api" / "openapi.json"
 
 
-def application() -> FastAPI:
-    """The routes; nothing is started or stored."""
+def document() -> dict[str, Any]:
+    """What the application says of itself; nothing is started or stored."""
     with TemporaryDirectory() as folder:
         storage = Storage(Path(folder))
         settings = load_settings()
         parsers = Parsers(settings.parse_memory_bytes, settings.parse_seconds)
         context = Context(settings, storage, Database(storage.database_path), parsers)
-        return create_api(context, lambda: True)
-
-
-def document() -> dict[str, Any]:
-    """What the application says of itself."""
-    return application().openapi()
+        return create_api(context, lambda: True).openapi()
 
 
 def render(value: dict[str, Any]) -> str:

@@ -9,9 +9,10 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, ParamSpec, TypeVar, cast
 
 import orjson
 import pyarrow as pa
@@ -31,6 +32,8 @@ from app.storage import explain_os_errors
 if TYPE_CHECKING:
     from app.ml.inference.predictor import Predictor
 
+P = ParamSpec("P")
+R = TypeVar("R")
 OutputType = Literal["application/json", "text/csv", "application/vnd.apache.arrow.stream"]
 JSON: OutputType = "application/json"
 CSV: OutputType = "text/csv"
@@ -55,6 +58,32 @@ _MEMORY_BYTES = 4 * 1024 * 1024
 """Of an answer; what is longer goes to the disk."""
 
 
+def _releases_tables(work: Callable[P, R]) -> Callable[P, R]:
+    """Have the frames of an error that leaves ``work``, and of its causes, cleared of the tables in
+    them.
+
+    They are mapped or read from open files, and an error that crosses to the event loop is part of
+    a cycle (the waiting frame holds the future, which holds the error): the disk would keep the
+    file of a request that failed until cycles are collected.
+    """
+
+    @wraps(work)
+    def done(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return work(*args, **kwargs)
+        except Exception as error:
+            cause: BaseException | None = error
+            seen: set[int] = set()  # nothing keeps causes from forming a circle
+            while cause is not None and id(cause) not in seen:
+                seen.add(id(cause))
+                traceback.clear_frames(cause.__traceback__)
+                cause = cause.__cause__ or cause.__context__
+            raise
+
+    return done
+
+
+@_releases_tables
 def predict_file(
     context: Context,
     model: LoadedModel,
@@ -67,35 +96,6 @@ def predict_file(
 
     Blocks. Raises InvalidInput of any kind, StorageFull or Unavailable.
     """
-    try:
-        return _predicted(context, model, path, options, output_format, tables)
-    except Exception as error:
-        _release_tables(error)
-        raise
-
-
-def _release_tables(error: BaseException | None) -> None:
-    """Clear the frames of an error and its causes of the tables in them, but the caller's own.
-
-    They are mapped or read from open files, and an error that crosses to the event loop is part of
-    a cycle (the waiting frame holds the future, which holds the error): the disk would keep the
-    file of a request that failed until cycles are collected.
-    """
-    seen: set[int] = set()  # nothing keeps causes from forming a circle
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
-
-
-def _predicted(
-    context: Context,
-    model: LoadedModel,
-    path: Path,
-    options: Options,
-    output_format: OutputFormat,
-    tables: FeatureTables,
-) -> BinaryIO:
     with _pieces(context, model.predictor, path, options, tables) as (rows, pieces):
         limit_rows(rows, context.settings.max_predict_rows, "")
         outputs = _outputs(context, model.predictor, pieces, tables)

@@ -2,22 +2,9 @@
 
 from fastapi.routing import APIRoute
 
+from app.api.app import ROUTERS
 from app.api.http.query import query_names
-from app.api.routes import (
-    datasets,
-    dialects,
-    evaluations,
-    job_files,
-    job_history,
-    jobs,
-    models,
-    operations,
-    registry,
-)
 from tests.support.openapi import document
-
-NOUNS = (datasets, jobs, job_history, job_files, models, registry, evaluations, operations)
-ROUTERS = [*(noun.router for noun in NOUNS), dialects.inference, dialects.mlflow]
 
 
 def test_routes_take_what_the_document_names() -> None:
