@@ -270,8 +270,8 @@ class _Process:
 
     def __init__(self, settings: Settings, holder: str) -> None:
         logs.configure(settings.log_level, settings.log_format, requests=settings.access_log)
-        for name in unknown_settings():
-            log.warning("unknown setting ignored", name=name)
+        for name, meant in unknown_settings().items():
+            log.warning("unknown setting ignored", name=name, did_you_mean=meant)
         self._settings, self._holder = settings, holder
         self._stack = ExitStack()
         self._worker: Worker | None = None

@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -154,10 +155,16 @@ class Settings(BaseSettings):
             )
 
 
-def unknown_settings() -> list[str]:
-    """Return variables that look like ours and are not: typos, or of another version."""
+def unknown_settings() -> dict[str, str | None]:
+    """Return variables that look like ours and are not (typos, or of another version), each with
+    the one that may have been meant."""
     known = {f"FITSERVE_{name}".upper() for name in Settings.model_fields}
-    return sorted(name for name in os.environ if name.startswith("FITSERVE_") and name not in known)
+    unknown = sorted(set(os.environ) - known)
+    return {
+        name: next(iter(get_close_matches(name, known, n=1, cutoff=0.8)), None)
+        for name in unknown
+        if name.startswith("FITSERVE_")
+    }
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -89,6 +90,18 @@ def _discard(path: Path) -> None:
             path.unlink()
 
 
+def _why_not(path: Path) -> str:
+    """Return why something that is there cannot be written, and the remedy."""
+    found = path.stat()
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return "its file system is mounted read-only; mount it for writing"
+    if found.st_uid != os.geteuid() != 0:
+        return f"it is another user's; chown -R {os.geteuid()} the data directory"
+    if not found.st_mode & stat.S_IWUSR:
+        return f"its mode forbids it; chmod u+w {path}"
+    return f"it is immutable; chattr -i {path}"
+
+
 def _is_mount(folder: Path) -> bool:
     """Return whether what is beside ``folder`` cannot be renamed into it.
 
@@ -160,7 +173,7 @@ class Storage:
         files = (self.identity_path, *sorted(self.root.glob(f"{self.database_path.stem}.*")))
         for path in (self.root, *folders, *files):
             if not os.access(path, os.W_OK) and path.exists():
-                return f"{path} cannot be written: it is immutable, read-only or another user's"
+                return f"{path} cannot be written: {_why_not(path)}"
         for folder in folders:
             if _is_mount(folder):
                 return (

@@ -1,10 +1,15 @@
 """Files as answers: weights of models and checkpoints, and pictures."""
 
+import os
+import time
+from email.utils import formatdate
 from typing import Any, Literal
 
 from fastapi import Request, Response
 from fastapi.responses import FileResponse
+from starlette.types import Message, Receive, Scope, Send
 
+from app.api.http import problems
 from app.api.http.conditions import none_match
 from app.runtime.artifacts import unless_deleted
 from app.runtime.context import Context
@@ -29,6 +34,42 @@ DOWNLOAD: dict[int | str, dict[str, Any]] = {
 _WEIGHTS = "weights.safetensors"
 
 
+class Download(FileResponse):
+    """A file, whole or a range of it; its ETag stands in ``headers``."""
+
+    def set_stat_headers(self, stat_result: os.stat_result) -> None:
+        """Set length and times. ``Date`` is up to a second old, and nothing may be newer."""
+        changed = min(stat_result.st_mtime, time.time() - 1)
+        self.headers["last-modified"] = formatdate(changed, usegmt=True)
+        super().set_stat_headers(stat_result)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it; a range that there is not is told as every other error is."""
+        problem: Response | None = None
+
+        async def send_explained(message: Message) -> None:
+            nonlocal problem
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                problem = _no_range(message, scope["path"])
+                await problem(scope, receive, send)
+            elif problem is None:
+                await send(message)
+
+        await super().__call__(scope, receive, send_explained)
+
+
+def _no_range(start: Message, path: str) -> Response:
+    """Return the response to a ``Range`` that this file has not (416), or that is none (400)."""
+    headers = {name: value for name, value in start["headers"] if name == b"content-range"}
+    length = headers.get(b"content-range", b"").decode()
+    if start["status"] != 416:
+        detail = "'Range' wants bytes, such as bytes=0-1023; or leave it out"
+        return problems.problem(400, "invalid_request", detail, path=path)
+    detail = f"the range lies beyond the {length.partition('/')[2]} bytes that there are"
+    told = {"Content-Range": length}
+    return problems.problem(416, "range_not_satisfiable", detail, headers=told, path=path)
+
+
 def safetensors_response(
     request: Request, context: Context, kind: Kind, artifact_id: str, filename: str
 ) -> Response:
@@ -45,7 +86,7 @@ def safetensors_response(
     if none_match(request, etag):
         return Response(status_code=304, headers=headers)
     media_type = "application/octet-stream"
-    return FileResponse(
+    return Download(
         path, media_type=media_type, filename=filename, headers=headers, stat_result=found
     )
 

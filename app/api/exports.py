@@ -17,8 +17,9 @@ from tempfile import TemporaryFile
 from typing import IO
 
 from fastapi import Request, Response
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 
+from app.api.downloads import Download
 from app.api.http.conditions import none_match
 from app.api.http.lanes import Lanes
 from app.api.http.methods import is_head
@@ -87,9 +88,7 @@ class Exports:
         if media != content.PARQUET:
             path = await held.enter_async_context(self._file(etag, dataset, path, media))
         found = await lane.run(partial(self._stat, dataset, path))
-        return FileResponse(
-            path, media_type=media, filename=name, headers=headers, stat_result=found
-        )
+        return Download(path, media_type=media, filename=name, headers=headers, stat_result=found)
 
     def _pieces(self, dataset: Dataset, path: Path, media: str) -> Iterator[bytes]:
         with unless_deleted(self._context, "datasets", dataset.id):

@@ -127,6 +127,11 @@ class Uploads:
 
         Raises InvalidRequest, RequestValidationError and what ``create_from_body`` raises.
         """
+        if "boundary=" not in request.headers.get("content-type", "").lower():
+            raise InvalidRequest.at(
+                "/Content-Type",
+                f"{FORM} wants its boundary; leave Content-Type to the client (curl -F file=@…)",
+            )
         max_bytes = self._context.settings.max_upload_bytes + _FORM_BYTES
         with explain_os_errors():  # a large file is spooled to disk
             form = await limited(request, max_bytes).form(max_files=1, max_fields=16)

@@ -198,6 +198,7 @@ class HistoryChunk(Base):
     names: Mapped[list[Any]]  # of the series, in order
     values: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(default=now)  # of its first epoch
+    seconds: Mapped[bytes | None] = mapped_column(LargeBinary)  # from then to each; None: not known
 
 
 class Checkpoint(Base):

@@ -38,6 +38,7 @@ def fsck(storage: Storage, database: Database, progress: Progress) -> Report:
         with database.read() as session:
             report.findings += _database(session)
             artifacts = expected(session)
+            met = identity.have_met(session)
         mismatch = identity.mismatch(storage, database)
     except (DatabaseError, Unavailable) as error:  # which artifacts there ought to be is not known
         report.findings.append(_broken(str(getattr(error, "orig", error))))
@@ -51,7 +52,7 @@ def fsck(storage: Storage, database: Database, progress: Progress) -> Report:
         else:
             report.bytes += sum(entry.size for entry in files.values())
             report.findings += _unlisted_files(storage, artifact, {*files, MANIFEST})
-    report.findings += _orphans(storage, artifacts, database, mismatch)
+    report.findings += _orphans(storage, artifacts, database, mismatch, met)
     if mismatch is not None:
         report.findings.append(_wrong_database(mismatch))
     report.quarantined = sum(1 for _ in storage.quarantine.glob("*/*/*"))
@@ -91,11 +92,17 @@ def _wrong_database(why: str) -> Finding:
 
 
 def _orphans(
-    storage: Storage, artifacts: list[Artifact], database: Database, mismatch: str | None
+    storage: Storage,
+    artifacts: list[Artifact],
+    database: Database,
+    mismatch: str | None,
+    met: bool,
 ) -> Iterator[Finding]:
     """Yield what no row names, and what a crash left in scratch."""
     known = {artifact.name for artifact in artifacts}
     remedy = "nothing to do: `fitserve serve` puts it into quarantine for a day when it starts"
+    if not met:
+        remedy += " for the second time (at the first, database and directory only meet)"
     if database.shared:
         remedy += ", once it is an hour old"
     if mismatch is not None:

@@ -153,7 +153,8 @@ def class_counts(
     )
     if len(labels) > 6:
         axes.tick_params(axis="x", rotation=45)
-    _label_axes(axes, target, "rows")
+    axes.margins(y=0.15)  # room above the bars for the legend
+    _label_axes(axes, target, "rows", loc="upper right", ncols=len(counts))
     return _render(figure, format)
 
 
@@ -371,9 +372,9 @@ def _sample(count: int) -> Any:
     return slice(None) if count <= MAX_POINTS else np.linspace(0, count - 1, MAX_POINTS).astype(int)
 
 
-def _label_axes(axes: Axes, x: str, y: str) -> None:
+def _label_axes(axes: Axes, x: str, y: str, **legend: Any) -> None:
     _name_axes(axes, x, y)
-    for text in axes.legend().get_texts():
+    for text in axes.legend(**legend).get_texts():
         text.set_parse_math(False)
 
 

@@ -110,6 +110,12 @@ def _is_paired(storage: Storage, database: Database) -> bool:
     return known is not None and directory is not None and _continues(known, directory)
 
 
+def have_met(session: Session) -> bool:
+    """Return whether the next start sweeps; of a restored pair it is the one after that."""
+    known = of_database(session)
+    return known is not None and known.generation > 0
+
+
 def was_paired_before(session: Session) -> bool:
     """Return whether the two have worked together before this start.
 

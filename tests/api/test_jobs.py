@@ -56,8 +56,10 @@ BAD: list[tuple[Json, str, str]] = [
     ({"model": {"kind": "mlp", "hidden": [0]}}, "/model/hidden/0", ""),
     ({"model": {"kind": "tree"}}, "/model/kind", "there are 'linear', 'mlp'"),
     ({"model": {"kind": "mlp", "hidden": [16384] * 64}}, "/model", "smaller model"),
+    ({"split": {"train": 0.8, "val": 0.2}}, "/split/val", "did you mean 'validation'"),
+    ({"device": "gpu"}, "/device", "did you mean 'cuda'"),
     ({"device": "mps"}, "/device", "use 'auto' or 'cpu'"),
-    ({"register_as": "a b"}, "/register_as", ""),
+    ({"register_as": "a b"}, "/register_as", "letters, digits"),
     ({"register_as": "job_" + "0" * 24}, "/register_as", "form of an id"),
     (
         {"split": {"train": 0.8, "test": 0.2}, "early_stopping": {"patience": 3}},

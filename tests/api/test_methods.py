@@ -1,7 +1,9 @@
 """HEAD and OPTIONS of every path, ``?format=``, conditions, and the wait that was applied."""
 
 import io
+import time
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +207,14 @@ def test_downloads_have_ranges_and_strong_etags(server: Server, job: str) -> Non
             assert known.headers["etag"] == etag
         other = server.client.get(path, headers={"If-None-Match": f'"x{etag[1:]}'})
         assert other.status_code == 200
+        size = len(whole.content)
+        beyond = server.client.get(path, headers={"Range": f"bytes={size}-"})
+        assert f"the {size} bytes" in problem(beyond, 416, "range_not_satisfiable")["detail"]
+        assert beyond.headers["content-range"] == f"bytes */{size}"
+        no_range = server.client.get(path, headers={"Range": "bytes=a-b"})
+        assert "bytes=0-1023" in problem(no_range, 400, "invalid_request")["detail"]
+        times = [parsedate_to_datetime(part.headers[name]) for name in ("last-modified", "date")]
+        assert times[0] <= times[1]
         for broken in ('"', '"a" "b"', 'a"b'):
             refused = server.client.get(path, headers={"If-None-Match": broken})
             body = problem(refused, 422, "invalid_request")
@@ -224,8 +234,13 @@ def test_the_wait_that_was_applied_is_said(server: Server) -> None:
     path = f"/v1/jobs/{done.json()['id']}"
     assert applied(server.client.get(f"{path}?wait=600")) == (200, "wait=60")
     assert applied(server.client.get(path)) == (200, None)
+    assert applied(server.client.get(path, headers={"Prefer": "wait=600"})) == (200, "wait=60")
     long = {**LINE_JOB, "epochs": 1_000_000, "register_as": "waited"}
     begun = server.client.post("/v1/jobs", json=long, headers={"Prefer": "wait=0.2"})
     assert applied(begun) == (202, "wait=0.2")
-    server.ok("POST", f"/v1/jobs/{begun.json()['id']}/cancel")
+    path = f"/v1/jobs/{begun.json()['id']}"
+    started = time.monotonic()
+    assert applied(server.client.get(path, headers={"Prefer": "wait=0.3"})) == (200, "wait=0.3")
+    assert time.monotonic() - started > 0.3
+    server.ok("POST", f"{path}/cancel")
     server.ended(begun.json()["id"])

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from dataclasses import dataclass
+from datetime import datetime
 
 from tests.support.server import LINE_JOB, Json, Server
 
@@ -64,6 +65,21 @@ def test_the_list_tells_the_whole_life(server: Server) -> None:
         assert event["data"]["train_loss"] == series["train_loss"]["value"][epoch]
     assert events[-1]["data"]["model"] == job["model"]
     assert [event["created_at"] for event in events] == sorted(e["created_at"] for e in events)
+
+
+def test_an_epoch_has_its_own_time(server: Server) -> None:
+    job = server.train(**{**LINE_JOB, "epochs": 3000})
+    times = [
+        datetime.fromisoformat(event["created_at"])
+        for event in listed(server, job["id"])
+        if event["type"] == "metrics"
+    ]
+    begun, ended = (datetime.fromisoformat(job[f"{name}_at"]) for name in ("started", "finished"))
+    assert len(times) == 3000
+    assert times == sorted(times)
+    assert begun <= times[0]
+    assert times[-1] <= ended
+    assert times[999] - times[0] > (ended - begun) / 10, "of one chunk, and not of one time"
 
 
 def test_the_stream_is_the_list_live_and_afterwards(server: Server) -> None:

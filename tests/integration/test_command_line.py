@@ -7,12 +7,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from app.__main__ import main
 from app.cli import demo
+from app.settings import unknown_settings
 from tests.support.command_line import FITSERVE, fitserve
 from tests.support.server import PATIENCE, free_port
 
@@ -79,6 +81,12 @@ def test_wrong_configuration_is_the_exit_code_of_the_command(tmp_path: Path) -> 
     assert "FITSERVE_API_KEY" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == [], "nothing may be left behind"
+
+
+def test_a_misspelt_setting_is_told_of_the_right_one(here: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("FITSERVE_PROT", "8001")
+    monkeypatch.setenv("FITSERVE_COLOUR", "red")
+    assert unknown_settings() == {"FITSERVE_COLOUR": None, "FITSERVE_PROT": "FITSERVE_PORT"}
 
 
 def test_a_taken_port_is_said(tmp_path: Path) -> None:

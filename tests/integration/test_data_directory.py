@@ -69,7 +69,9 @@ def test_readiness_names_the_part_and_comes_back(server: Server, fault: Fault, p
     with fault(path):
         answer = server.client.get("/readyz")
         assert answer.status_code == 503
-        assert str(path) in answer.json()["checks"]["storage"]
+        told = answer.json()["checks"]["storage"]
+        assert str(path) in told
+        assert (f"chattr -i {path}" if fault is immutable else "one file system") in told
         assert server.client.get("/livez").status_code == 200
         assert server.ok("POST", "/v1/models/line/predict", json={"rows": [{"x": 0.5}]}) == before
     assert server.client.get("/readyz").status_code == 200

@@ -171,6 +171,24 @@ def test_every_damage_is_named_and_healed_by_its_remedy(data: Path, healthy: Pat
     print(f"\n{len(expected)} kinds of damage, {healed} healed from a backup")
 
 
+def test_after_a_restore_an_orphan_stays_for_one_start_as_is_said(
+    healthy: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "restored"
+    restored = forked("restore", str(healthy), "--data-dir", str(data))
+    assert restored.returncode == 0, restored.stderr
+    orphan = data / "datasets" / "ds_orphan"
+    orphan.mkdir()
+    assert "when it starts for the second time" in fsck(data, 1)
+    with Server(data) as server:
+        server.terminate()
+    assert orphan.exists()
+    assert "when it starts for" not in fsck(data, 1)
+    with Server(data) as server:
+        server.terminate()
+    assert not orphan.exists()
+
+
 def test_every_flipped_bit_of_a_manifest_is_damage(tmp_path: Path) -> None:
     storage = Storage(tmp_path)
     storage.prepare()
@@ -202,7 +220,8 @@ def test_a_damaged_database_is_said(data: Path) -> None:
     assert re.search(r"database +fitserve\.db: .*fitserve restore BACKUP", said)
     with closing(sqlite3.connect(path)) as connection, connection:
         path.write_bytes(content)
-        connection.execute("INSERT INTO history VALUES ('job_gone', 0, 1, '[]', x'', '2026-01-01')")
+        orphan = "('job_gone', 0, 1, '[]', x'', '2026-01-01', x'')"
+        connection.execute(f"INSERT INTO history VALUES {orphan}")
     said = fsck(data, 1)
     assert "row 1 of history" in said or "of history belongs to a row of jobs" in said
     with closing(sqlite3.connect(path)) as connection, connection:

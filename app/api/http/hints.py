@@ -1,6 +1,8 @@
 """Where a job's settings have their place, for those who look elsewhere first: the names that other
 libraries use, and ours on the wrong level."""
 
+from collections.abc import Sequence
+
 _OPTIMIZER = '{"optimizer": {"kind": "adamw", "lr": 0.001, "weight_decay": 0.01}}'
 _MODEL = '{"model": {"kind": "mlp", "hidden": [64, 64], "activation": "relu", "dropout": 0.1}}'
 _STOPPING = '{"early_stopping": {"patience": 10, "min_delta": 0}}'
@@ -34,7 +36,18 @@ _PLACES: dict[str, tuple[str, ...]] = {
     '{"register_as": "name"}': ("model_name", "experiment", "run_name"),
     '{"dataset": "name"}': ("data", "data_id", "dataset_id", "dataset_name", "table"),
 }
+_VALUES = {"gpu": "cuda", "multi_class": "multiclass", "classification": "multiclass"}
+_VALUES |= {"multi_label": "multilabel", "float16": "bfloat16", "bf16": "bfloat16"}
+_VALUES |= {"time": "sequential", "ordered": "sequential", "stratify": "stratified"}
+"""What a value is called here, by what others call it."""
+
 _BY_NAME = {name: example for example, names in _PLACES.items() for name in names}
+
+
+def value_for(value: str, known: Sequence[str]) -> str | None:
+    """Return the known value that is called ``value`` elsewhere, None where there is none."""
+    meant = _VALUES.get(value.lower())
+    return meant if meant in known else None
 
 
 def place_of(name: str) -> str | None:

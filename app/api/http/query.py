@@ -22,6 +22,8 @@ async def refuse_unknown_parameters(request: Request) -> None:
     for name in request.query_params:
         filters = "sort" in known and name.startswith("metadata[") and name.endswith("]")
         if name not in known and not filters:
+            if name.startswith("metadata") and "sort" in known:
+                raise _unknown(name, "a filter is written metadata[key]=value")
             guess = get_close_matches(name[:64], known, n=1)
             raise _unknown(name, f"did you mean '{guess[0]}'?" if guess else "leave it out")
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
-from app.api.http.hints import place_of
+from app.api.http.hints import place_of, value_for
 from app.api.http.responses import dump_json
 from app.errors import FieldError, escape
 from app.ml.specs import JobRequest, field_names
@@ -141,11 +141,16 @@ def _detail(item: dict[str, Any], name: str) -> str:
 
 
 def _unknown_field(name: str, item: dict[str, Any]) -> str:
-    guess = get_close_matches(name[:64], _KNOWN - {name}, n=1)
+    guess = get_close_matches(name[:64], _KNOWN - {name}, n=1) or _begun(name)
     remedy = f"did you mean '{guess[0]}'?" if guess else "leave it out"
     if (place := place_of(name[:64])) is not None and "dataset" in item["siblings"]:
         remedy = f"{remedy} A job says it so: {place}" if guess else f"a job says it so: {place}"
     return f"unknown field '{name[:64]}'; {remedy}"
+
+
+def _begun(name: str) -> list[str]:
+    """Return the field of which ``name`` is the beginning: ``val`` of ``validation``."""
+    return sorted(known for known in _KNOWN if len(name) > 2 and known.startswith(name))[:1]
 
 
 def _unknown_tag(name: str, item: dict[str, Any]) -> str:
@@ -171,7 +176,10 @@ _SENTENCES: dict[str, Callable[[str, dict[str, Any]], str]] = {
     "literal_error": lambda name, item: _unknown(
         f"value of '{name}':", item.get("input"), _quoted(item["ctx"]["expected"])
     ),
-    "string_pattern_mismatch": lambda name, item: f"'{name}' must match {item['ctx']['pattern']}",
+    "string_pattern_mismatch": lambda name, _: (
+        f"'{name}' may have letters, digits, '.', '_' and '-', up to 64, and begins with a letter "
+        "or a digit"
+    ),
     "string_type": lambda name, _: f"'{name}' {_NO_STRING}",
     "string_too_short": lambda name, _: f"'{name}' must not be empty",
     "int_type": _whole_number,
@@ -189,7 +197,8 @@ def _unknown(name: str, value: Any, known: list[str]) -> str:
     listed = ", ".join(f"'{item}'" for item in known)
     if not isinstance(value, str):
         return f"unknown {name} {_short(value)}; there are {listed}"
-    guess = get_close_matches(value, known, n=1)
+    meant = value_for(value, known)
+    guess = [meant] if meant else get_close_matches(value, known, n=1)
     remedy = f"did you mean '{guess[0]}'? There are {listed}" if guess else f"there are {listed}"
     return f"unknown {name} {_short(value)}; {remedy}"
 

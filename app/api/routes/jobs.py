@@ -124,9 +124,10 @@ async def get_job(
     wait: Annotated[
         str | None, Query(description="seconds to wait for the end; at most 60")
     ] = None,
+    prefer: Annotated[str | None, Header(description="wait=N is the same")] = None,
 ) -> JobOut:
     """One job; ``wait=N`` answers when it has ended, or after N seconds."""
-    seconds = parse_wait(wait, "/wait") if wait is not None else 0.0
+    seconds = preferred_wait(prefer) if wait is None else parse_wait(wait, "/wait")
     if not seconds:
         return await to_thread.run_sync(_read, context, job_id)
     response.headers["Preference-Applied"] = f"wait={seconds:g}"

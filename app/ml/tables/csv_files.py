@@ -235,7 +235,10 @@ class _File:
     def _refuse_open_quote(self) -> None:
         bad = self._bad_record(strict=True)
         if bad is not None and "end of data" in bad.reason:
-            detail = f"the record of line {bad.line} opens a quote that is never closed"
+            detail = (
+                f"the record of line {bad.line} opens a quote that is never closed; close it, or "
+                'double a quote ("") that is part of a cell'
+            )
             raise InvalidData.at(f"/line/{bad.line}", detail, "unclosed_quote")
 
     def _ragged(self, expected: int) -> InvalidData:

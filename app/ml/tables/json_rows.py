@@ -193,7 +193,7 @@ def _row(text: bytes, line: int) -> dict[str, Any]:
         except orjson.JSONDecodeError:
             row = None
         if not isinstance(row, dict) or _needs_care(text, row):
-            row = parse_strict(text)
+            row = parse_strict(text, "it")
     except InvalidJSON as error:
         if isinstance(error.__cause__, UnicodeDecodeError):
             detail = f"line {line} is not UTF-8; name the encoding, for example ?encoding=latin-1"

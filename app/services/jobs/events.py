@@ -59,9 +59,9 @@ def _epochs(
     for chunk in history.chunks(session, job_id, first - 1, end):
         start = max(0, first - chunk.first_epoch)
         columns = chunk.values[:, start : end - chunk.first_epoch].T.tolist()
-        for epoch, values in enumerate(columns, chunk.first_epoch + start):
-            known = [finite(value) for value in values]
-            yield {"epoch": epoch, **dict(zip(chunk.names, known, strict=True))}, chunk.created_at
+        for place, values in enumerate(columns, start):
+            known = dict(zip(chunk.names, map(finite, values), strict=True))
+            yield {"epoch": chunk.first_epoch + place, **known}, chunk.recorded_at(place)
 
 
 def listed(session: Session, job_id: str, paging: Paging) -> tuple[list[Event], bool]:

@@ -1,12 +1,13 @@
 """The loss history, both sides of it: epochs into chunks of float64, chunks into series.
 
 A chunk holds consecutive epochs, series after series; the newest grows to 1,024 epochs. So a
-million epochs are 8 MB a series, a window is one ``frombuffer``, and NaN survives.
+million epochs are 8 MB a series, a window is one ``frombuffer``, and NaN survives. When each was
+recorded stands beside them, in 4 bytes: seconds after the chunk's first.
 """
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
-from app.db.models import HistoryChunk
+from app.db.models import HistoryChunk, now
 from app.ml import finite
 from app.ml.specs import JobSpec
 from app.ml.training.events import EpochEnded
@@ -76,6 +77,12 @@ class Chunk:
     """``(series, epochs)``."""
     created_at: datetime
     """When the first of these epochs was recorded."""
+    seconds: NDArray[np.float32]
+    """From then until each epoch was recorded, ``(epochs,)``; 0 in chunks of an older fitserve."""
+
+    def recorded_at(self, place: int) -> datetime:
+        """Return when the epoch at this place of the chunk was recorded."""
+        return self.created_at + timedelta(seconds=float(self.seconds[place]))
 
 
 # ---------------------------------------------------------------- recorded
@@ -93,12 +100,27 @@ def append(session: Session, job_id: str, epochs: Sequence[EpochEnded]) -> None:
     ).one_or_none()
     grows = newest is not None and newest.epochs + len(epochs) <= _MOST_EPOCHS_PER_CHUNK
     if newest is not None and grows and newest.names == names:
+        since = (now() - newest.created_at).total_seconds()
+        newest.seconds = _seconds(newest).tobytes() + _all_at(since, epochs)
         newest.values = _pack(np.concatenate([_unpack(newest), table], axis=1))
         newest.epochs += len(epochs)
     else:
         chunk = HistoryChunk(job_id=job_id, first_epoch=epochs[0].epoch, names=names)
+        chunk.created_at, chunk.seconds = now(), _all_at(0.0, epochs)
         chunk.epochs, chunk.values = len(epochs), _pack(table)
         session.add(chunk)
+
+
+def _all_at(seconds: float, epochs: Sequence[EpochEnded]) -> bytes:
+    """Return the same time for each of ``epochs``: they came within a moment of each other."""
+    return np.full(len(epochs), seconds, "<f4").tobytes()
+
+
+def _seconds(chunk: "HistoryChunk | Row[Any]") -> NDArray[np.float32]:
+    """Return the seconds ``(epochs,)`` of a stored chunk; zeros where they were not kept."""
+    if chunk.seconds is None:
+        return np.zeros(chunk.epochs, "<f4")
+    return np.frombuffer(chunk.seconds, "<f4")
 
 
 def _pack(table: NDArray[np.float64]) -> bytes:
@@ -125,6 +147,7 @@ def chunks(
             HistoryChunk.names,
             HistoryChunk.values,
             HistoryChunk.created_at,
+            HistoryChunk.seconds,
         )
         .where(
             HistoryChunk.job_id == job_id,
@@ -133,7 +156,10 @@ def chunks(
         )
         .order_by(HistoryChunk.first_epoch)
     )
-    return [Chunk(row.first_epoch, row.names, _unpack(row), row.created_at) for row in found]
+    return [
+        Chunk(row.first_epoch, row.names, _unpack(row), row.created_at, _seconds(row))
+        for row in found
+    ]
 
 
 def read(
