@@ -35,13 +35,15 @@ test: setup  ## run the tests, two files at a time: most of them wait for proces
 	  --no-loadscope-reorder --durations 20; code=$$?; rm -rf $$folder; exit $$code
 
 SOAK := $(patsubst %,tests/integration/test_%.py,kill soak endings survival workers backup migrations \
-	disk_faults storage_faults predict_faults) tests/conformance/test_versions_meanwhile.py \
+	disk_faults storage_faults predict_faults command_line) tests/conformance/test_versions_meanwhile.py \
 	tests/conformance/test_aliases_meanwhile.py tests/conformance/test_queue.py
 
 soak: setup  ## the tests of what jobs survive, a hundred times as often; an hour or more
 	FITSERVE_SOAK=1 $(BIN)/python -m pytest -s $(SOAK)
 
-check: setup lint types layers schema test bench-tiny  ## everything that CI runs
+check: setup  ## everything that CI runs; what keeps one core busy goes beside the rest of it
+	@$(MAKE) --output-sync=target -j 2 lint types layers schema bench-tiny
+	@$(MAKE) test
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -16,7 +16,8 @@ import pytest
 from tests.support.server import LINE_JOB, LONG_JOB, PATIENCE, Server, free_port
 from tests.support.soak import soak_only
 
-SHORT = {**LONG_JOB, "model": "mlp", "epochs": 3000}
+EPOCHS = 1000
+SHORT = {**LONG_JOB, "model": "mlp", "epochs": EPOCHS}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_kill_the_server_while_one_job_is_done_and_another_runs(server: Server) 
     assert finished["attempt"] == 2
     assert server.ended(queued)["status"] == "succeeded"
     epochs = server.ok("GET", f"/v1/jobs/{running}/metrics")["series"]["train_loss"]["epoch"]
-    assert epochs == list(range(3000)), "a replayed epoch was recorded twice or lost"
+    assert epochs == list(range(EPOCHS)), "a replayed epoch was recorded twice or lost"
     assert all(_names(data_dir / kind) >= kept[kind] for kind in ("datasets", "models"))
 
 
@@ -67,7 +68,7 @@ def test_a_training_process_that_dies_is_started_again(server: Server) -> None:
     assert done["status"] == "succeeded"
     assert done["attempt"] == 2
     epochs = server.ok("GET", f"/v1/jobs/{job_id}/metrics")["series"]["train_loss"]["epoch"]
-    assert epochs == list(range(3000))
+    assert epochs == list(range(EPOCHS))
 
 
 def test_a_dead_fork_server_is_replaced(server: Server) -> None:
