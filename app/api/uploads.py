@@ -5,7 +5,7 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Request, Response
@@ -25,6 +25,7 @@ from app.ml.specs import Name
 from app.ml.tables import ingest
 from app.ml.tables.canonical import ColumnType
 from app.ml.tables.ingest import Format
+from app.ml.tables.notations.notation import CellOptions, DateOrder, Decimal, Thousands
 from app.runtime.context import Context
 from app.services.datasets import creation
 from app.storage import explain_os_errors
@@ -77,6 +78,28 @@ class UploadOptions(BaseModel):
         None, max_length=64, description="CSV and NDJSON; left out: by its BOM, else UTF-8"
     )
     header: bool = Field(True, description="CSV: whether the first line names the columns")
+    decimal: Decimal | None = Field(
+        None, description="decimal mark; left out: found in the file's numbers"
+    )
+    thousands: Thousands | Literal["none"] | None = Field(
+        None, description="what separates thousands; left out: found in each column"
+    )
+    na_values: str | None = Field(
+        None, max_length=4096, description="more markers of missing values, separated by commas"
+    )
+    keep_na: str | None = Field(
+        None, max_length=4096, description="usual markers that are values here, such as NA"
+    )
+    date_order: DateOrder | None = Field(
+        None, description="of dates like 03/04/2023; left out: found in each column"
+    )
+    date_format: str | None = Field(
+        None, max_length=64, description="of dates, as strptime has it: %d/%m/%Y"
+    )
+    on_error: Literal["refuse", "missing"] = Field(
+        "refuse",
+        description="what becomes of a cell that does not fit the type of its column in `types`",
+    )
 
     def ingest_options(
         self, file_format: Format, delimiter: str | None, encoding: str | None
@@ -89,7 +112,17 @@ class UploadOptions(BaseModel):
             encoding=self.encoding or encoding,
             header=self.header,
             types=self.types or {},
+            cells=self._cells(),
         )
+
+    def _cells(self) -> CellOptions:
+        said = self.model_dump(include={*CellOptions.model_fields} - {"na_values", "keep_na"})
+        return CellOptions(**said, na_values=_listed(self.na_values), keep_na=_listed(self.keep_na))
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    """Return the values of a list with commas."""
+    return tuple(filter(None, (value.strip() for value in (text or "").split(","))))
 
 
 class Uploads:

@@ -8,6 +8,7 @@ from app.errors import NotFound
 from app.executors.base import Executor, Handle
 from app.ids import new_id
 from app.ml.specs import PretrainedSpec
+from app.ml.tables.typed import notations_of
 from app.ml.training.events import (
     Event,
     TrainEnded,
@@ -16,6 +17,7 @@ from app.ml.training.events import (
     TrainTask,
 )
 from app.runtime.context import Context
+from app.services.datasets import datasets
 from app.services.jobs import checkpoints, queue, splits
 from app.services.jobs.queue import Claim, ClaimLost
 from app.services.models import versions
@@ -150,6 +152,7 @@ def _task(context: Context, claim: Claim) -> TrainTask:
             spec=spec,
             split=splits.stored(session, claim.split_id),
             split_counts=claim.split_counts,
+            notations=notations_of(datasets.find(session, claim.dataset_id).columns),
             source=source,
             checkpoints=tuple(row.id for row in checkpoints.listed(session, claim.job_id)),
         )

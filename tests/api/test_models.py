@@ -58,7 +58,7 @@ WRONG: list[tuple[Any, str]] = [
     ({"columns": {"size": [1], "color": ["r", "g"], "new": [True, True]}}, "/columns/size"),
     ({"columns": {"size": 1, "color": ["r"], "new": [True]}}, "/columns/size"),
     ({"instances": [[1.0, "r"]]}, "/instances/0"),
-    ({"instances": [[1.0, "r", "yes"]]}, "/instances/0/2"),
+    ({"instances": [[1.0, "r", "perhaps"]]}, "/instances/0/2"),
     ({"rows": [FEATURES], "extra": 1}, "/extra"),
 ]
 

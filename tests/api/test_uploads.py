@@ -200,7 +200,7 @@ def test_types_overrule_what_would_be_inferred(server: Server) -> None:
         rows = server.ok("GET", f"/v1/datasets/{dataset['id']}/rows")["rows"]
         assert rows[0] == {"code": "1", "flag": False, "when": "2024-01-01", "n": 7}
     for wrong, pointer in (
-        ('{"code":"datetime"}', "/line/2/code"),
+        ('{"when":"boolean"}', "/line/2/when"),
         ('{"cod":"number"}', "/types/cod"),
         ('{"code":"nummer"}', "/types/code"),
         ("[1]", "/types"),

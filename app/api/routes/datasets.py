@@ -97,8 +97,8 @@ def _table(body: DatasetRequest) -> TypedTable:
     if (source.rows is None) == (source.columns is None):
         raise InvalidRequest.at("/source", "an inline source has either 'rows' or 'columns'")
     if source.rows is not None:
-        return json_rows.from_rows(source.rows, body.types)
-    return json_rows.from_columns(source.columns or {}, body.types)
+        return json_rows.from_rows(source.rows, body.types, body.reading)
+    return json_rows.from_columns(source.columns or {}, body.types, body.reading)
 
 
 # ---------------------------------------------------------------- reading

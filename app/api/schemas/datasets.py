@@ -8,6 +8,7 @@ from app.api.schemas.common import AS_STORED, ListOut, Time
 from app.db.models import Dataset
 from app.ml.specs import Metadata, Name, Spec
 from app.ml.tables.canonical import ColumnType
+from app.ml.tables.notations.notation import CellOptions, Notation
 from app.ml.tables.synthetic import SyntheticSource
 
 
@@ -27,6 +28,9 @@ class DatasetRequest(Spec):
     types: dict[str, ColumnType] = Field(
         default={}, description="column types that differ from the inferred ones"
     )
+    reading: CellOptions = Field(
+        default=CellOptions(), description="how strings are written that are numbers or dates"
+    )
     replace: bool = Field(False, description="move the name from an older dataset to this one")
     metadata: Metadata = {}
 
@@ -35,7 +39,12 @@ class ColumnOut(BaseModel):
     """A column and what its values are like; what does not apply to its type is left out."""
 
     model_config = ConfigDict(
-        json_schema_extra={"x-optional": ["distinct", "min", "max", "mean", "std", "top"]}
+        json_schema_extra={
+            "x-optional": [
+                *("distinct", "min", "max", "mean", "std", "top"),
+                *("format", "unit", "missing_as", "notation"),
+            ]
+        }
     )
     name: str
     type: ColumnType
@@ -47,6 +56,14 @@ class ColumnOut(BaseModel):
     mean: float | None = None
     std: float | None = Field(None, description="with n - 1")
     top: list[list[Any]] | None = Field(None, description="the most frequent values and how often")
+    format: str | None = Field(None, description="of dates that are not ISO 8601: %d/%m/%Y")
+    unit: str | None = Field(None, description="what stood around the numbers: $, %, kg")
+    missing_as: dict[str, int] | None = Field(
+        None, description="cells that were taken as missing, and how many"
+    )
+    notation: Notation | None = Field(
+        None, description="how cells are written that are not plain; what differs from plain"
+    )
 
 
 class DatasetOut(BaseModel):

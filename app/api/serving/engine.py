@@ -90,6 +90,7 @@ class Engine:
             format=kind,
             delimiter="\t" if tabbed else query.get("delimiter"),
             encoding=query.get("encoding") or charset(upload),
+            notations=model.predictor.card.notations,
         )
         async with self._uploads.saved(upload, kind) as path:
             predictions = await self.in_thread(

@@ -7,9 +7,10 @@ error with its place. Tables (Arrow, or files that have been read) are taken as 
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -18,10 +19,15 @@ import pyarrow.compute as pc
 from app.errors import FieldError, InvalidData, InvalidRequest, escape
 from app.ml.features.encoder import Feature
 from app.ml.features.places import Place, in_columns, in_lists, in_rows
+from app.ml.tables import strings
+from app.ml.tables.canonical import ColumnType, iso
 from app.ml.tables.columns import typed_column
+from app.ml.tables.notations.notation import Cells, Notation
 from app.ml.tables.text_parsing import moments
 
 _MOST_ERRORS = 20
+_MOST_SINGLE = 1000
+"""Strings that are read one by one where not all of a column can be."""
 _ARROW = {"number": pa.float64(), "boolean": pa.bool_(), "category": pa.string()}
 _EXAMPLES = {
     "number": "a number",
@@ -33,13 +39,20 @@ _EXAMPLES = {
 
 class FeatureTables:
     """Makes tables of ``features``; columns called as one of ``ignored`` may be there and are
-    passed over, with ``None`` all others are.
+    passed over, with ``None`` all others are. Strings are read as the features were written that
+    the model was trained on (``notations``), or plainly.
 
     Every method raises InvalidRequest that points at up to 20 wrong places, or InvalidData for a
     character that no table holds.
     """
 
-    def __init__(self, features: Sequence[Feature], ignored: Iterable[str] | None) -> None:
+    def __init__(
+        self,
+        features: Sequence[Feature],
+        ignored: Iterable[str] | None,
+        notations: Mapping[str, Notation] = MappingProxyType({}),
+    ) -> None:
+        self._notations = notations
         self._features = {feature.name: feature for feature in features}
         self._ignored = None if ignored is None else frozenset(ignored)
 
@@ -133,6 +146,7 @@ class FeatureTables:
     def _table(self, columns: dict[str, list[Any]], place: Place) -> pa.Table:
         if not next(iter(columns.values())):
             raise no_rows()
+        columns = {name: self._read(name, values) for name, values in columns.items()}
         errors: list[FieldError] = []
         for name, values in columns.items():
             kind = self._features[name].type
@@ -146,6 +160,24 @@ class FeatureTables:
         return pa.table(
             {name: _array(self._features[name].type, values) for name, values in columns.items()}
         )
+
+    def _read(self, name: str, values: list[Any]) -> list[Any]:
+        """Return values with strings as numbers, booleans or ISO 8601, where they all are that."""
+        kind = self._features[name].type
+        if kind == "category" or not any(isinstance(value, str) for value in values):
+            return values
+        if kind == "datetime" and _all_strings(values) and moments(values) is not None:
+            return values
+        places = [i for i, value in enumerate(values) if isinstance(value, str)]
+        known = Cells(notation=self._notations.get(name))
+        read = _read_strings([values[i] for i in places], kind, known)
+        if read is None:  # those that can be read are, so that the others are pointed at
+            singly = [_read_strings([values[i]], kind, known) for i in places[:_MOST_SINGLE]]
+            read = [values[i] if one is None else one[0] for i, one in zip(places, singly)]  # noqa: B905
+        values = [*values]
+        for i, value in zip(places, read):  # noqa: B905
+            values[i] = value
+        return values
 
     # ------------------------------------------------------------ tables
 
@@ -175,8 +207,9 @@ class FeatureTables:
             elif column.null_count == len(column):
                 columns[name] = pa.chunked_array([pa.nulls(len(column), _EMPTY[feature.type])])
             else:
+                cells = Cells(notation=self._notations.get(name))
                 columns[name] = typed_column(
-                    name, column, feature.type, place, has_types=True
+                    name, column, feature.type, place, has_types=True, cells=cells
                 ).values
         return pa.table(columns)
 
@@ -196,6 +229,20 @@ def _is_plain_number(column: pa.ChunkedArray) -> bool:
     if pa.types.is_float32(column.type) or pa.types.is_float64(column.type):
         return bool(pc.all(pc.is_finite(column), min_count=0).as_py())
     return bool(pa.types.is_integer(column.type))
+
+
+def _read_strings(texts: list[str], kind: ColumnType, known: Cells) -> list[Any] | None:
+    """Return strings as values of their type as JSON has them; None where one is none."""
+    column = pa.chunked_array([pa.array(texts, pa.string())])
+    found = strings.read_as(column, kind, known)
+    if not isinstance(found, strings.Found):
+        return None
+    values = found.values.to_pylist()
+    return [iso(value) for value in values] if kind == "datetime" else values
+
+
+def _all_strings(values: list[Any]) -> bool:
+    return all(value is None or isinstance(value, str) for value in values)
 
 
 def _array(kind: str, values: list[Any]) -> pa.Array:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from app.errors import ArtifactCorrupt
 from app.ml.features.preprocessing import Preprocessing
 from app.ml.specs import JobSpec
+from app.ml.tables.notations.notation import Notation
 
 CARD = "model.json"
 WEIGHTS = "weights.safetensors"
@@ -40,6 +41,8 @@ class Card(BaseModel):
     ignored: list[str] = []
     """The other columns of its dataset, targets among them, which a row to predict may have; an
     older model has none."""
+    notations: dict[str, Notation] = {}
+    """How the features were written that the model was trained on, where that was not plainly."""
     baseline: list[float] | None = Field(None, validation_alias=AliasChoices("baseline", "guess"))
     """The prediction that knows no features (``metrics.constant_prediction``); older models call it
     ``guess``, still older ones have none."""

@@ -35,8 +35,8 @@ class Predictor:
         self.features = card.preprocessing.features.features
         self.ignored = frozenset([*card.ignored, *self.target.names])
         """Columns that a row may have and that say nothing: the dataset's others."""
-        self.tables = FeatureTables(self.features, self.ignored)
-        self.lenient_tables = FeatureTables(self.features, None)
+        self.tables = FeatureTables(self.features, self.ignored, card.notations)
+        self.lenient_tables = FeatureTables(self.features, None, card.notations)
         """The same for who passes over every column that is no feature."""
         self.types = card.preprocessing.features.types
         self.row = RowEncoder(card.preprocessing.features, self.ignored)

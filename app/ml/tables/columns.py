@@ -5,16 +5,14 @@ numbers or datetimes where *all* of them can be; strings of formats that have ty
 datetimes. ``types`` of a request overrule all of this.
 """
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.errors import FieldError, InvalidData, escape
-from app.ml.tables import text_parsing
+from app.ml.tables import strings
 from app.ml.tables.canonical import (
     WHOLE_BELOW,
     ColumnType,
@@ -23,39 +21,15 @@ from app.ml.tables.canonical import (
     column_type,
     whole_as_integers,
 )
-from app.ml.tables.text_parsing import READERS, first_misfit, first_present
-
-Fits = Callable[[str], bool]
-Place = Callable[[str, int], tuple[str, str]]
-"""``(column, row)`` to how people and programs find the cell: ``("line 3", "/line/3/price")``."""
+from app.ml.tables.labels import Place, label_or_text
+from app.ml.tables.notations.notation import AS_USUAL, Cells, Decimal, Notation
+from app.ml.tables.strings import Found, Open
+from app.ml.tables.text_parsing import first_misfit
 
 MAX_CELL_BYTES = 8 * 1024 * 1024
 """Bytes of one text cell."""
-_TEXT_WORDS = 5
-"""Words that cells have on average where they are text rather than labels."""
-_PATTERNS: dict[ColumnType, str] = {
-    "boolean": r"^\s*(?i:true|false)\s*$",
-    "number": r"^\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$",
-    "datetime": r"^\s*[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.]+(Z|[+-][0-9:]+)?)?\s*$",
-}
-_READERS_BY_REQUEST: dict[ColumnType, text_parsing.Reader] = {
-    "boolean": text_parsing.lenient_booleans,
-    "number": text_parsing.numbers,
-    "datetime": text_parsing.mixed_datetimes,
-}
-_NOTATIONS: tuple[tuple[ColumnType, str, str], ...] = (
-    (
-        "datetime",
-        r"^\s*([0-9]{1,4}[./-][0-9]{1,2}([./-][0-9]{2,4})?|[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?)\s*$",
-        "write them in ISO 8601, like 2026-11-23",
-    ),
-    (
-        "number",
-        r"^\s*[+-]?[€$£]?\s?[0-9][0-9.,' ]*([,' ][0-9]+|[%€$£]|[€$£])\s*$|^\s*[€$£]\s?[0-9.,]+\s*$",
-        "write them like 1234.5, without separators or units",
-    ),
-)
-"""``(type, what such cells look like, what to do)``."""
+_MOST_LISTED = 5
+"""Markers of missing values that a warning names."""
 _EXAMPLES: dict[ColumnType, str] = {
     "boolean": "true or false",
     "number": "written like 1234.5, without separators or units",
@@ -70,6 +44,14 @@ class TypedColumn:
     values: pa.ChunkedArray
     type: ColumnType
     note: str | None = None
+    notation: Notation | None = None
+    """How its cells are written; None: plainly."""
+    missing_as: dict[str, int] = field(default_factory=dict)
+    """Cells that were taken as missing, with their counts."""
+    decimal: Decimal | None = None
+    """What it says of the decimal mark of its file."""
+    undecided: Literal["decimal", "date_order"] | None = None
+    """What other columns of the file may decide."""
 
 
 def typed_column(
@@ -79,8 +61,10 @@ def typed_column(
     place: Place,
     *,
     has_types: bool,
+    cells: Cells = AS_USUAL,
 ) -> TypedColumn:
-    """Return ``column`` in its canonical form, as ``requested`` or as what all of its values are.
+    """Return ``column`` in its canonical form, as ``requested`` or as what all of its values are;
+    ``cells`` is what is known of how they are written.
 
     Raises InvalidData naming the first cell that does not fit, or the Arrow type that no table has.
     """
@@ -90,14 +74,14 @@ def typed_column(
     if pa.types.is_string(column.type):
         _refuse_long(name, column, place)
         if requested is None:
-            return _inferred(name, column, place, has_types)
+            return _inferred(name, column, place, has_types, cells)
         _refuse_nul(name, column, place)
-        return TypedColumn(_parsed(name, column, requested, place), requested)
+        return _parsed(name, column, requested, place, cells)
     kind = column_type(column.type)
     if requested in (None, kind):
         return TypedColumn(column, kind)
     assert requested is not None
-    return TypedColumn(_converted(name, column, requested, place), requested)
+    return TypedColumn(_converted(name, column, requested, place, cells), requested)
 
 
 # ---------------------------------------------------------------- from Arrow's types
@@ -173,7 +157,7 @@ def _canonical_number(name: str, column: pa.ChunkedArray, place: Place) -> pa.Ch
 
 
 def _converted(
-    name: str, column: pa.ChunkedArray, requested: ColumnType, place: Place
+    name: str, column: pa.ChunkedArray, requested: ColumnType, place: Place, cells: Cells
 ) -> pa.ChunkedArray:
     """A column that has a type as the one that was requested."""
     kind = column_type(column.type)
@@ -182,7 +166,9 @@ def _converted(
     if kind == "boolean" and requested == "number":
         return pc.cast(pc.cast(column, pa.int8()), pa.int64())
     if kind == "number" and requested == "boolean":
-        return _parsed(name, pc.cast(column, pa.string()), requested, place)
+        return _parsed(name, pc.cast(column, pa.string()), requested, place, cells).values
+    if kind == "number" and requested == "datetime":
+        return _parsed(name, pc.cast(column, pa.string()), requested, place, cells).values
     raise InvalidData.at(
         f"/types/{escape(name[:64])}",
         f"column '{name[:64]}' is a {kind} and cannot be read as {requested}; "
@@ -194,38 +180,98 @@ def _converted(
 # ---------------------------------------------------------------- from strings
 
 
-def _inferred(name: str, column: pa.ChunkedArray, place: Place, has_types: bool) -> TypedColumn:
-    first = first_present(column)
-    if first is None:
+def _inferred(
+    name: str, column: pa.ChunkedArray, place: Place, has_types: bool, cells: Cells
+) -> TypedColumn:
+    if column.null_count == len(column):
         return TypedColumn(column, "category")
-    candidates: tuple[ColumnType, ...] = ("boolean", "number", "datetime")
-    for kind in candidates[2:] if has_types else candidates:
-        if re.match(_PATTERNS[kind], first):  # else not all can be
-            values = READERS[kind](column)
-            if values is not None:
-                return TypedColumn(values, kind, _lost_digits(name, values, column))
-    return _label_or_text(name, column, place, has_types)
+    found = strings.recognised(column, cells, has_types=has_types)
+    if isinstance(found, Found):
+        return _of_found(name, found, _lost_digits(name, found.values, column))
+    _refuse_nul(name, column, place)
+    kind, note = label_or_text(name, column, place, has_types)
+    if isinstance(found, Open):
+        note = _how_to_decide(name, found)
+        return TypedColumn(column, "category", note, undecided=found.undecided)
+    return TypedColumn(column, kind, note)
+
+
+def _of_found(name: str, found: Found, lost: str | None = None) -> TypedColumn:
+    notes = [lost, _taken_as_missing(name, found), _read_by_default(name, found)]
+    return TypedColumn(
+        found.values,
+        found.kind,
+        "; ".join(filter(None, notes)) or None,
+        found.notation,
+        found.missing_as,
+        found.decimal,
+        found.undecided,
+    )
+
+
+def _taken_as_missing(name: str, found: Found) -> str | None:
+    """A warning of the cells that were taken as missing."""
+    if not found.missing_as:
+        return None
+    most = sorted(found.missing_as.items(), key=lambda item: -item[1])
+    listed = ", ".join(f"'{cell}' {count}" for cell, count in most[:_MOST_LISTED])
+    more = f" and {len(most) - _MOST_LISTED} others" if len(most) > _MOST_LISTED else ""
+    total = sum(found.missing_as.values())
+    cells = "cell was" if total == 1 else "cells were"
+    return (
+        f"column '{name[:64]}' is a {found.kind}: {total} {cells} taken as missing "
+        f'({listed}{more}); types={{"{name[:64]}":"category"}} keeps them'
+    )
+
+
+def _read_by_default(name: str, found: Found) -> str | None:
+    if found.undecided is None:
+        return None
+    return (
+        f"every dot in the numbers of column '{name[:64]}' stands before exactly three digits, and "
+        "was read as a decimal point; send decimal=, where it separates thousands"
+    )
+
+
+def _how_to_decide(name: str, found: Open) -> str:
+    """Why a column of numbers or dates is a category, and what would make it one of them."""
+    short, example = name[:64], found.example
+    if found.undecided == "date_order":
+        return (
+            f"column '{short}' is a category: nothing says whether '{example}' begins with the day "
+            "or the month; send date_order=dmy or date_order=mdy"
+        )
+    return (
+        f"column '{short}' is a category: nothing says whether the mark in '{example}' is a "
+        "decimal or separates thousands; send decimal=. or decimal=,"
+    )
 
 
 def _parsed(
-    name: str, column: pa.ChunkedArray, requested: ColumnType, place: Place
-) -> pa.ChunkedArray:
+    name: str, column: pa.ChunkedArray, requested: ColumnType, place: Place, cells: Cells
+) -> TypedColumn:
     """Strings as the type that was requested. Raises InvalidData naming the first that is not."""
     if requested in ("category", "text"):
-        return column
-    read = _READERS_BY_REQUEST[requested]
-    values = read(column)
-    if values is None:
-        row = first_misfit(column, read)
-        where, pointer = place(name, row)
-        cell = column[row].as_py()
-        raise InvalidData(
-            detail
-            := f"column '{name[:64]}' holds '{cell[:64]}' in {where}, which is no {requested}; "
-            f"a {requested} is {_EXAMPLES[requested]}",
-            [FieldError(pointer, detail, "wrong_type")],
-        )
-    return values
+        return TypedColumn(column, requested)
+    found = strings.read_as(column, requested, cells)
+    if isinstance(found, Found):
+        return _of_found(name, found)
+    if isinstance(found, Open):
+        option = "date_order" if found.undecided == "date_order" else "decimal"
+        detail = _how_to_decide(name, found).replace("is a category", "cannot be read")
+        raise InvalidData.at(f"/{option}", detail, "undecided")
+
+    def read(prefix: pa.ChunkedArray) -> pa.ChunkedArray | None:
+        return None if strings.read_as(prefix, requested, cells) is None else prefix
+
+    row = first_misfit(column, read)
+    where, pointer = place(name, row)
+    cell = column[row].as_py()
+    raise InvalidData(
+        detail := f"column '{name[:64]}' holds '{cell[:64]}' in {where}, which is no {requested}; "
+        f"a {requested} is {_EXAMPLES[requested]}; on_error=missing takes such cells as missing",
+        [FieldError(pointer, detail, "wrong_type")],
+    )
 
 
 def _lost_digits(name: str, values: pa.ChunkedArray, column: pa.ChunkedArray) -> str | None:
@@ -281,69 +327,3 @@ def _refuse_nul(name: str, column: pa.ChunkedArray, place: Place) -> None:
         where, pointer = place(name, row)
         detail = f"column '{name[:64]}' holds a NUL character in {where}; remove it"
         raise InvalidData.at(pointer, detail, "nul")
-
-
-def _label_or_text(
-    name: str, column: pa.ChunkedArray, place: Place, has_types: bool
-) -> TypedColumn:
-    counted = column.value_counts()
-    values, counts = counted.field(0), counted.field(1).to_numpy()
-    if pc.any(pc.match_substring(values, "\0")).as_py():
-        _refuse_nul(name, column, place)
-    present = counts[values.is_valid().to_numpy(zero_copy_only=False)].sum()
-
-    def fits(pattern: str) -> bool:
-        mask = pc.fill_null(pc.match_substring_regex(values, pattern), False)
-        return bool(2 * counts[mask.to_numpy(zero_copy_only=False)].sum() > present)
-
-    kinds: tuple[ColumnType, ...] = ("number", "datetime")
-    for kind in kinds:
-        if fits(_PATTERNS[kind]):
-            return TypedColumn(column, "category", _almost(name, column, kind, place, has_types))
-    if note := _other_notation(name, values, fits):
-        return TypedColumn(column, "category", note)
-    words = pc.add(pc.count_substring(values, " "), 1)
-    wordy = np.dot(pc.fill_null(words, 0).to_numpy(zero_copy_only=False), counts)
-    if 2 * len(values) > present and wordy >= _TEXT_WORDS * present:
-        return TypedColumn(column, "text")
-    return TypedColumn(column, "category")
-
-
-def _other_notation(name: str, values: pa.Array, fits: Fits) -> str | None:
-    """A warning where most cells are numbers or dates, only not as we read them."""
-    for kind, pattern, remedy in _NOTATIONS:
-        if fits(pattern):
-            example = values.filter(pc.match_substring_regex(values, pattern))[0].as_py()
-            return (
-                f"column '{name[:64]}' is a category, though most of its cells look like {kind}s "
-                f"in another notation ('{example[:64]}'); {remedy}"
-            )
-    return None
-
-
-def _almost(
-    name: str, column: pa.ChunkedArray, kind: ColumnType, place: Place, has_types: bool
-) -> str | None:
-    """Why a column that is mostly numbers or datetimes is a category."""
-    short, remedy = name[:64], f'send types={{"{name[:64]}":"{kind}"}} to make it a {kind}'
-    if has_types and kind == "number":
-        if text_parsing.numbers(column) is None:
-            return None
-        return f"column '{short}' holds numbers written as strings and is a category; {remedy}"
-    if kind == "datetime" and text_parsing.mixed_datetimes(column) is not None:
-        return (
-            f"column '{short}' is a category, since some of its datetimes have a zone and others "
-            f"have none; {remedy} in UTC"
-        )
-    row = first_misfit(column, READERS[kind])
-    where, _ = place(name, row)
-    cell = column[row].as_py()[:64]
-    if kind == "number" and text_parsing.numbers(column) is not None:
-        return (
-            f"column '{short}' is a category, since {where} holds '{cell}' with leading zeros; "
-            f"{remedy}"
-        )
-    return (
-        f"column '{short}' is a category although most of its cells are {kind}s: {where} holds "
-        f"'{cell}'; mend that cell, or leave it empty where the value is unknown"
-    )

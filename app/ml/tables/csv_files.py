@@ -15,6 +15,7 @@ import pyarrow.csv as pacsv
 
 from app.errors import FieldError, InvalidData, escape
 from app.ml.tables.columns import typed_column
+from app.ml.tables.notations.notation import CellOptions
 from app.ml.tables.typed import (
     MAX_COLUMNS,
     TypedTable,
@@ -62,19 +63,21 @@ def read_csv(path: Path, options: CSVOptions, wanted: Wanted, threads: int = 1) 
     column is one of strings; else it is missing. Raises InvalidData naming the line or column and
     the remedy.
     """
-    file = _File(path, options)
+    file = _File(path, options, wanted.options)
     columns = file.columns(threads)
     if file.means_quotes:
         for name in filter(wanted.reads, columns):
             columns[name] = _with_quoted(name, columns[name], wanted, file)
-    return assemble(columns, wanted, file.place, has_types=False, threads=threads)
+    return assemble(
+        columns, wanted, file.place, has_types=False, threads=threads, delimiter=file.delimiter
+    )
 
 
 def _with_quoted(
     name: str, column: pa.ChunkedArray, wanted: Wanted, file: "_File"
 ) -> pa.ChunkedArray:
     """Return the column with quoted marks of a missing value as strings, if it is of strings."""
-    marks = pc.is_in(column, value_set=pa.array(MISSING))
+    marks = pc.is_in(column, value_set=pa.array(file.missing))
     if not pc.any(marks).as_py():
         return column
     cleared = pc.if_else(marks, pa.scalar(None, pa.string()), column)
@@ -87,8 +90,10 @@ def _with_quoted(
 class _File:
     """One file, its delimiter, and how to find a row's line in it."""
 
-    def __init__(self, path: Path, options: CSVOptions) -> None:
+    def __init__(self, path: Path, options: CSVOptions, cells: CellOptions) -> None:
         self.path = path
+        kept = {*cells.keep_na}
+        self.missing = [mark for mark in MISSING if mark not in kept] + [*cells.na_values]
         self.header = options.header
         first = self._first_line()
         self.delimiter = options.delimiter or max(DELIMITERS, key=first.count)
@@ -165,7 +170,7 @@ class _File:
                     column_types=dict.fromkeys(names, pa.string()),
                     strings_can_be_null=True,
                     quoted_strings_can_be_null=not self.means_quotes,
-                    null_values=MISSING,
+                    null_values=self.missing,
                 ),
             )
         except (pa.ArrowInvalid, UnicodeError) as error:

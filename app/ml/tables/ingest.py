@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from app.errors import InvalidData, UnsupportedMediaType
 from app.ml.tables import arrow_files, csv_files, json_rows, parquet, profile
 from app.ml.tables.canonical import ColumnType
+from app.ml.tables.notations.notation import CellOptions, Notation
 from app.ml.tables.typed import TypedTable, Wanted, too_much
 from app.storage import require_room
 
@@ -75,6 +76,9 @@ class Options(BaseModel):
     encoding: str | None = None
     header: bool = True
     types: dict[str, ColumnType] = {}
+    cells: CellOptions = CellOptions()
+    notations: dict[str, Notation] = {}
+    """How the columns are written on which a model was trained."""
     bounds: dict[str, tuple[float, float]] = {}
     """The least and the largest number that a column may hold."""
     predicts: bool = False
@@ -190,7 +194,13 @@ def refuse_foreign(source: Path, declared: Format) -> None:
 
 
 def _wanted(options: Options) -> Wanted:
-    return Wanted(options.types, only_typed=options.predicts, bounds=options.bounds)
+    return Wanted(
+        options.types,
+        only_typed=options.predicts,
+        options=options.cells,
+        notations=options.notations,
+        bounds=options.bounds,
+    )
 
 
 # ---------------------------------------------------------------- text formats

@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 
 from app.errors import InvalidData, InvalidJSON, TooLarge, escape
 from app.ml.tables.canonical import ColumnType
-from app.ml.tables.columns import Place
+from app.ml.tables.labels import Place
+from app.ml.tables.notations.notation import AS_FOUND, CellOptions
 from app.ml.tables.typed import MAX_COLUMNS, TypedTable, Wanted, assemble
 from app.strict_json import parse_strict
 
@@ -34,7 +35,9 @@ _BEYOND = 2**63
 # ---------------------------------------------------------------- in a request
 
 
-def from_rows(rows: Sequence[dict[str, Any]], types: Types | None = None) -> TypedTable:
+def from_rows(
+    rows: Sequence[dict[str, Any]], types: Types | None = None, cells: CellOptions = AS_FOUND
+) -> TypedTable:
     """Return the table of JSON objects.
 
     Columns are in order of first appearance, absent keys are missing values. Raises InvalidData.
@@ -55,7 +58,7 @@ def from_rows(rows: Sequence[dict[str, Any]], types: Types | None = None) -> Typ
         return f"row {row}", f"/source/rows/{row}/{escape(name)}"
 
     columns = {name: [row.get(name) for row in rows] for name in names}
-    return _assembled(columns, types or {}, place)
+    return _assembled(columns, types or {}, cells, place)
 
 
 def _all_names(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -70,7 +73,9 @@ def _all_names(rows: Sequence[dict[str, Any]]) -> list[str]:
     return list(names)
 
 
-def from_columns(columns: dict[str, list[Any]], types: Types | None = None) -> TypedTable:
+def from_columns(
+    columns: dict[str, list[Any]], types: Types | None = None, cells: CellOptions = AS_FOUND
+) -> TypedTable:
     """Return the table of named lists, all of one length. Raises InvalidData."""
     for name, values in columns.items():
         if not isinstance(values, list):
@@ -90,15 +95,17 @@ def from_columns(columns: dict[str, list[Any]], types: Types | None = None) -> T
     def place(name: str, row: int) -> tuple[str, str]:
         return f"row {row}", f"/source/columns/{escape(name)}/{row}"
 
-    return _assembled(columns, types or {}, place)
+    return _assembled(columns, types or {}, cells, place)
 
 
-def _assembled(columns: dict[str, list[Any]], types: Types, place: Place) -> TypedTable:
+def _assembled(
+    columns: dict[str, list[Any]], types: Types, cells: CellOptions, place: Place
+) -> TypedTable:
     arrays = {
         name: pa.chunked_array([_array(name, values, 0, types.get(name), place)])
         for name, values in columns.items()
     }
-    return assemble(arrays, Wanted(types), place, has_types=True)
+    return assemble(arrays, Wanted(types, options=cells), place, has_types=True)
 
 
 # ---------------------------------------------------------------- newline-delimited files

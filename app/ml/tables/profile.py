@@ -35,7 +35,8 @@ def profile(typed: TypedTable, threads: int = 1) -> list[Column]:
     detailed = table.num_columns <= _MOST_DETAILED
 
     def one(name: str) -> Column:
-        return _column(name, table[name], typed.types[name], detailed)
+        found = _column(name, table[name], typed.types[name], detailed)
+        return found | (typed.cells[name].told() if name in typed.cells else {})
 
     if threads == 1 or table.num_rows * table.num_columns < 100_000:
         return [one(name) for name in table.column_names]

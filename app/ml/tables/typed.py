@@ -3,15 +3,18 @@
 Importable without torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
 from app.errors import InvalidData, TooLarge, escape
 from app.ml.tables.canonical import ColumnType
-from app.ml.tables.columns import Place, TypedColumn, refuse_beyond, typed_column
+from app.ml.tables.columns import TypedColumn, refuse_beyond, typed_column
+from app.ml.tables.labels import Place
+from app.ml.tables.notations.notation import CellOptions, Cells, Evidence, Notation, unanimous
 
 MAX_COLUMNS = 10_000
 MAX_NAME = 256
@@ -27,6 +30,36 @@ class TypedTable:
     table: pa.Table
     types: dict[str, ColumnType]
     notes: list[str] = field(default_factory=list)
+    cells: dict[str, "CellFacts"] = field(default_factory=dict)
+    """Of the columns that are not written plainly."""
+
+
+@dataclass(frozen=True)
+class CellFacts:
+    """How a column's cells are written, and which of them were taken as missing, how often."""
+
+    notation: Notation | None
+    missing_as: dict[str, int]
+
+    def told(self) -> dict[str, Any]:
+        """Return it as a column's profile has it, without what does not apply."""
+        notation = self.notation or Notation()
+        told = {
+            "format": notation.date_format,
+            "unit": notation.unit,
+            "missing_as": self.missing_as,
+            "notation": notation.model_dump(exclude_defaults=True),
+        }
+        return {name: value for name, value in told.items() if value}
+
+
+def notations_of(columns: Iterable[dict[str, Any]]) -> dict[str, Notation]:
+    """Return the notations that profiles of ``columns`` tell, by the column's name."""
+    return {
+        column["name"]: Notation.model_validate(column["notation"])
+        for column in columns
+        if "notation" in column
+    }
 
 
 @dataclass(frozen=True)
@@ -36,6 +69,12 @@ class Wanted:
     types: dict[str, ColumnType] = field(default_factory=dict)
     only_typed: bool = False
     """Whether the others are left empty: rows to predict, of which a model knows the features."""
+
+    options: CellOptions = field(default_factory=CellOptions)
+    """What is said of how the cells are written."""
+
+    notations: dict[str, Notation] = field(default_factory=dict)
+    """How the columns were written on which a model was trained."""
 
     bounds: dict[str, tuple[float, float]] = field(default_factory=dict)
     """The least and the largest number that a column may hold, where there are such."""
@@ -52,11 +91,13 @@ def assemble(
     *,
     has_types: bool,
     threads: int = 1,
+    delimiter: str | None = None,
 ) -> TypedTable:
     """Return the table with every column typed by ``app.ml.tables.columns``.
 
     ``columns`` is emptied on the way, so that no column is in memory twice. ``place`` says where a
-    cell stands in its file; ``has_types`` whether the file's format has types.
+    cell stands in its file; ``has_types`` whether the file's format has types; ``delimiter`` what
+    stands between its cells. A column that can be read in two ways is read as the others are.
 
     Raises InvalidData naming the column, and the cell where there is one.
     """
@@ -67,24 +108,51 @@ def assemble(
     if rows == 0:
         raise no_row()
 
-    def one(name: str) -> TypedColumn:
-        column = columns.pop(name)
+    def one(name: str, evidence: Evidence) -> TypedColumn:
+        column = columns[name]
         if not wanted.reads(name):
+            del columns[name]
             return TypedColumn(pa.chunked_array([pa.nulls(rows, pa.string())]), "category")
-        typed = typed_column(name, column, wanted.types.get(name), place, has_types=has_types)
+        cells = Cells(wanted.options, evidence, wanted.notations.get(name))
+        requested = wanted.types.get(name)
+        typed = typed_column(name, column, requested, place, has_types=has_types, cells=cells)
+        if not typed.undecided:
+            del columns[name]
         if name in wanted.bounds:
             refuse_beyond(name, typed.values, wanted.bounds[name], place)
         return typed
 
+    first = Evidence(delimiter)
     if threads > 1 and rows * len(names) >= _CELLS_WORTH_THREADS:
         with ThreadPoolExecutor(threads) as pool:
-            found = list(pool.map(one, names))
+            found = list(pool.map(lambda name: one(name, first), names))
     else:
-        found = [one(name) for name in names]
+        found = [one(name, first) for name in names]
+    if columns and (evidence := _evidence(found, delimiter)) != first:
+        found = [
+            one(name, evidence) if name in columns else typed
+            for name, typed in zip(names, found, strict=True)
+        ]
+    columns.clear()
     return TypedTable(
         pa.table([column.values for column in found], names=names),
         {name: column.type for name, column in zip(names, found, strict=True)},
         [column.note for column in found if column.note],
+        {
+            name: CellFacts(column.notation, column.missing_as)
+            for name, column in zip(names, found, strict=True)
+            if column.notation or column.missing_as
+        },
+    )
+
+
+def _evidence(found: Sequence[TypedColumn], delimiter: str | None) -> Evidence:
+    """Return what the columns that could be read say of those that can be read in two ways."""
+    orders = [column.notation.date_order for column in found if column.notation]
+    return Evidence(
+        delimiter,
+        unanimous([column.decimal for column in found if column.decimal]),
+        unanimous([order for order in orders if order in ("dmy", "mdy")]),
     )
 
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from app.ml.finite import Metrics
 from app.ml.specs import JobSpec
+from app.ml.tables.notations.notation import Notation
 
 StopReason = Literal["cancel", "pause", "shutdown"]
 
@@ -32,6 +33,8 @@ class TrainTask(_Message):
     """The rows of each part as ``Split.to_bytes`` gives them; ``None``: shared out anew."""
     split_counts: dict[str, int] = {}
     """How many rows each part has."""
+    notations: dict[str, Notation] = {}
+    """How the dataset's columns were written, for what the model is to predict."""
     source: str | None = None
     """The id of the model that a pretrained one starts from."""
     checkpoints: tuple[str, ...] = ()

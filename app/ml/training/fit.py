@@ -19,6 +19,7 @@ from app.ml.inference.predictor import Predictor
 from app.ml.plan import columns_to_read, plan
 from app.ml.specs import JobRequest
 from app.ml.tables import ingest, json_rows, parquet
+from app.ml.tables.typed import notations_of
 from app.ml.training.events import Event, TrainTask
 from app.ml.training.loop import train
 from app.storage import Storage
@@ -73,4 +74,5 @@ def _task(storage: Storage, source: Path | Columns, request: JobRequest) -> Trai
         spec=planned.spec,
         split=planned.rows.to_bytes(),
         split_counts=planned.split,
+        notations=notations_of(summary.columns),
     )

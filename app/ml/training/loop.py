@@ -79,7 +79,7 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
         yield DataRead(warnings=prepared.warnings)
 
     rows = batches.rows_of(prepared.train, device)
-    model, card = _model(spec, prepared, source, rows.x, names)
+    model, card = _model(task, prepared, source, rows.x, names)
     state = _state(spec, model, rows)
     validator = Validator(prepared, spec.loss, device)
     yield from _resume(storage, task, state)
@@ -183,7 +183,7 @@ def _read(storage: Storage, task: TrainTask) -> tuple[pa.Table, Split | None, li
 
 
 def _model(
-    spec: JobSpec,
+    task: TrainTask,
     prepared: preparation.Prepared,
     source: tuple[Card, StateDict] | None,
     x: Tensor,
@@ -191,7 +191,8 @@ def _model(
 ) -> tuple[nn.Module, Card]:
     """Make the module on the device of ``x`` ``(rows, inputs)``, ready to train, and its card;
     ``columns`` are the names of all that the dataset has."""
-    inputs = prepared.preprocessing.features.inputs
+    spec, features = task.spec, prepared.preprocessing.features
+    inputs = features.inputs
     outputs = prepared.preprocessing.target.outputs
     model = modules.build(spec.model, inputs, outputs, spec.seed, spec.loss.kind).to(x.device)
     if source is None:
@@ -208,7 +209,8 @@ def _model(
         epoch=0,
         weights=[name for name, _ in model.named_parameters()],
         versions=model_files.library_versions(),
-        ignored=[name for name in columns if name not in prepared.preprocessing.features.types],
+        ignored=[name for name in columns if name not in features.types],
+        notations={name: n for name, n in task.notations.items() if name in features.types},
         baseline=metrics.constant_prediction(prepared.preprocessing.target, prepared.train.table),
     )
     return model, card

@@ -55,10 +55,11 @@ def found(folder: Path, cells: list[str], **types: ColumnType) -> tuple[pa.DataT
         (["-01", "2", "3"], pa.string(), ["-01", "2", "3"]),
         (["5", "2", "00.5"], pa.string(), ["5", "2", "00.5"]),
         ([" 001", "2", "3"], pa.string(), [" 001", "2", "3"]),
-        (["1_000", "2", "3"], pa.string(), ["1_000", "2", "3"]),
+        (["1_000", "2", "3"], pa.int64(), [1000, 2, 3]),
+        (["1_00", "2", "3"], pa.string(), ["1_00", "2", "3"]),
         (["0x1f", "2", "3"], pa.string(), ["0x1f", "2", "3"]),
         (["1e999", "2", "x"], pa.string(), ["1e999", "2", "x"]),
-        (["inf", "2", "3"], pa.string(), ["inf", "2", "3"]),
+        (["inf", "2", "3"], pa.int64(), [None, 2, 3]),
         (["1", "", "NA"], pa.int64(), [1, None, None]),
         (["x", "nan", "null"], pa.string(), ["x", None, None]),
         (["true", "N/A", "NULL"], pa.bool_(), [True, None, None]),
@@ -250,13 +251,11 @@ def test_integers_of_twenty_digits_are_warned_of(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cells", "said"),
     [
-        (["0,5", "1,25", "2"], "like 1234.5"),
-        (["1,000", "12,500"], "like 1234.5"),
         (["5%", "7.5 %", "x"], "like 1234.5"),
         (["€5", "$ 7.50"], "like 1234.5"),
-        (["01/15/2024", "02/28/2024"], "ISO 8601"),
-        (["15.01.2024", "28.02.2024", "?"], "ISO 8601"),
-        (["2024-01", "2024-02"], "ISO 8601"),
+        (["1.000", "1,25", "1,2,3"], "like 1234.5"),
+        (["01/15/2024", "02/28/2024", "31/12/2024"], "date_format="),
+        (["15.01.2024", "28.02.2024", "soon"], "date_format="),
     ],
 )
 def test_other_notations_are_warned_of(tmp_path: Path, cells: list[str], said: str) -> None:
@@ -320,7 +319,7 @@ def test_types_override_what_would_be_inferred(tmp_path: Path) -> None:
     ("wanted", "cells", "line", "value"),
     [
         ("number", ["1", "x", "y"], 3, "x"),
-        ("number", ["1", "2", "inf"], 4, "inf"),
+        ("number", ["1", "2", "one"], 4, "one"),
         ("boolean", ["yes", "0", "2"], 4, "2"),
         ("datetime", ["2026-11-23", "2026-11-31"], 3, "2026-11-31"),
         ("datetime", ["", "", "x"], 4, "x"),
@@ -349,7 +348,7 @@ def test_a_column_that_has_a_type_can_be_asked_for_as_another() -> None:
 
 @pytest.mark.parametrize(
     ("values", "wanted"),
-    [([1, 2], "datetime"), ([True, False], "datetime"), ([1.5, 2], "boolean")],
+    [([1e300, 2], "datetime"), ([True, False], "datetime"), ([1.5, 2], "boolean")],
 )
 def test_a_column_that_cannot_become_what_is_asked_for_is_named(
     tmp_path: Path, values: list[Any], wanted: ColumnType

@@ -38,7 +38,7 @@ def test_without_a_header_columns_are_numbered(tmp_path: Path) -> None:
 @pytest.mark.parametrize("delimiter", [";", "\t", "|", " ", "~"])
 def test_other_delimiters(tmp_path: Path, delimiter: str) -> None:
     table = csv_of(tmp_path, f"a{delimiter}b\n1,5{delimiter}2\n", delimiter=delimiter).table
-    assert table.to_pydict() == {"a": ["1,5"], "b": [2]}
+    assert table.to_pydict() == {"a": [1.5], "b": [2]}
 
 
 @pytest.mark.parametrize(

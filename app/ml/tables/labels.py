@@ -1,0 +1,100 @@
+"""Columns of strings that are read as no other type: categories or text, and why that is so."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from app.ml.tables import text_parsing
+from app.ml.tables.canonical import ColumnType
+from app.ml.tables.strings import PATTERNS
+from app.ml.tables.text_parsing import READERS, first_misfit
+
+Place = Callable[[str, int], tuple[str, str]]
+"""``(column, row)`` to how people and programs find the cell: ``("line 3", "/line/3/price")``."""
+_Fits = Callable[[str], bool]
+_TEXT_WORDS = 5
+"""Words that cells have on average where they are text rather than labels."""
+_NOTATIONS: tuple[tuple[ColumnType, str, str], ...] = (
+    (
+        "datetime",
+        r"^\s*([0-9]{1,4}[./-][0-9]{1,2}[./-][0-9]{2,4}|[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?)\s*$",
+        "name how they are written, as in date_format=%d/%m/%Y",
+    ),
+    (
+        "number",
+        r"^\s*[+-]?[€$£]?\s?[0-9][0-9.,' ]*([,' ][0-9]+|[%€$£]|[€$£])\s*$|^\s*[€$£]\s?[0-9.,]+\s*$",
+        "write them like 1234.5, without separators or units",
+    ),
+)
+"""``(type, what such cells look like, what to do)``."""
+
+
+def label_or_text(
+    name: str, column: pa.ChunkedArray, place: Place, has_types: bool
+) -> tuple[ColumnType, str | None]:
+    """Return ``"category"`` or ``"text"``, and why a column that looks like one of numbers or dates
+    is neither; ``has_types``: whether its file's format has types."""
+    counted = column.value_counts()
+    values, counts = counted.field(0), counted.field(1).to_numpy()
+    present = counts[values.is_valid().to_numpy(zero_copy_only=False)].sum()
+
+    def fits(pattern: str) -> bool:
+        mask = pc.fill_null(pc.match_substring_regex(values, pattern), False)
+        return bool(2 * counts[mask.to_numpy(zero_copy_only=False)].sum() > present)
+
+    kinds: tuple[ColumnType, ...] = ("number", "datetime")
+    for kind in kinds:
+        if fits(PATTERNS[kind]):
+            return "category", _almost(name, column, kind, place, has_types)
+    if note := _other_notation(name, values, fits):
+        return "category", note
+    words = pc.add(pc.count_substring(values, " "), 1)
+    wordy = np.dot(pc.fill_null(words, 0).to_numpy(zero_copy_only=False), counts)
+    if 2 * len(values) > present and wordy >= _TEXT_WORDS * present:
+        return "text", None
+    return "category", None
+
+
+def _other_notation(name: str, values: pa.Array, fits: _Fits) -> str | None:
+    """A warning where most cells are numbers or dates, only not as we read them."""
+    for kind, pattern, remedy in _NOTATIONS:
+        if fits(pattern):
+            example = values.filter(pc.match_substring_regex(values, pattern))[0].as_py()
+            return (
+                f"column '{name[:64]}' is a category, though most of its cells look like {kind}s "
+                f"in another notation ('{example[:64]}'); {remedy}"
+            )
+    return None
+
+
+def _almost(
+    name: str, column: pa.ChunkedArray, kind: ColumnType, place: Place, has_types: bool
+) -> str | None:
+    """Why a column that is mostly numbers or datetimes is a category."""
+    short, remedy = name[:64], f'send types={{"{name[:64]}":"{kind}"}} to make it a {kind}'
+    if has_types and kind == "number":
+        if text_parsing.numbers(column) is None:
+            return None
+        return f"column '{short}' holds numbers written as strings and is a category; {remedy}"
+    if kind == "datetime" and text_parsing.mixed_datetimes(column) is not None:
+        return (
+            f"column '{short}' is a category, since some of its datetimes have a zone and others "
+            f"have none; {remedy} in UTC"
+        )
+    row = first_misfit(column, READERS[kind])
+    where, _ = place(name, row)
+    cell = column[row].as_py()[:64]
+    if kind == "number" and text_parsing.numbers(column) is not None:
+        return (
+            f"column '{short}' is a category, since {where} holds '{cell}' with leading zeros; "
+            f"{remedy}"
+        )
+    others = pc.invert(pc.match_substring_regex(column, PATTERNS[kind]))
+    count = pc.sum(pc.cast(others, pa.int64())).as_py()
+    return (
+        f"column '{short}' is a category although most of its cells are {kind}s: {where} holds "
+        f"'{cell}', and {count} cells are no {kind}s; mend them, or send "
+        f'types={{"{short}":"{kind}"}} and on_error=missing to take them as missing'
+    )

@@ -1,0 +1,377 @@
+"""Dates and times as people write them: the order of day, month and year, names of months, AM and
+PM, zones, quarters and weeks.
+
+Every family of notations is one regular expression; all of a column's cells belong to one.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from app.ml.tables.canonical import MOMENT, ZONED
+from app.ml.tables.notations.months import MONTHS
+from app.ml.tables.notations.notation import Cells, DateOrder, Notation
+from app.ml.tables.notations.numbers import named
+
+Integers = NDArray[np.int64]
+
+_TIME = (
+    r"(?:(?:t|,?\s+|\s*-\s+)(?P<hour>[0-9]{1,2})(?::(?P<minute>[0-9]{2})"
+    r"(?::(?P<second>[0-9]{2})(?:[.,](?P<fraction>[0-9]{1,9}))?)?)?\s*(?P<half>(?:[ap]\.?m\.?)?)"
+    r"\s*(?P<zone>(?:z|[a-z]{2,4}|(?:utc|gmt)?[+-][0-9]{2}:?[0-9]{2})?))?"
+)
+_NAME = r"(?P<name>[a-zà-ÿ]{3,11})\.?"
+_WEEKDAY = r"(?:[a-zà-ÿ]{2,10}\.?,?\s+)?"
+_NTH = r"(?:st|nd|rd|th|er|º|\.)?"
+_YEAR = r"(?P<year>[0-9]{4}|'?[0-9]{2})"
+_NUMERIC = (
+    r"^(?P<first>[0-9]{1,4})(?P<mark>[./-])(?P<middle>[0-9]{1,2})(?P<again>[./-])"
+    r"(?P<last>[0-9]{4}|[0-9]{2}|[0-9]{1})" + _TIME + "$"
+)
+_FAMILIES: dict[str, str] = {
+    "%d %B %Y": rf"^{_WEEKDAY}(?P<day>[0-9]{{1,2}}){_NTH}[\s/-]*(?:(?:of|de)\s+)?{_NAME}"
+    rf"(?:\s+de)?,?[\s/-]*{_YEAR}{_TIME}$",
+    "%B %d, %Y": rf"^{_WEEKDAY}{_NAME}[\s/-]*(?P<day>[0-9]{{1,2}}){_NTH},?[\s/-]+{_YEAR}{_TIME}$",
+    "%Y %B %d": rf"^(?P<year>[0-9]{{4}})[\s/-]*{_NAME}[\s/-]*(?P<day>[0-9]{{1,2}}){_TIME}$",
+    "%B %Y": rf"^{_NAME}(?:\s+de)?,?[\s/-]*(?P<year>[0-9]{{4}}|'[0-9]{{2}})$",
+    "%Y %B": rf"^(?P<year>[0-9]{{4}})[\s/-]*{_NAME}$",
+    "%Y-%m": r"^(?P<year>[0-9]{4})[-/](?P<month>[0-9]{1,2})$",
+    "%m/%Y": r"^(?P<month>[0-9]{1,2})[-/](?P<year>[0-9]{4})$",
+    "%Y-Q": r"^(?P<year>[0-9]{4})[\s/-]?q(?P<quarter>[1-4])$",
+    "Q %Y": r"^q(?P<quarter>[1-4])[\s/'-]*(?P<year>[0-9]{4})$",
+    "%G-W%V": r"^(?P<year>[0-9]{4})-?w(?P<week>[0-9]{2})(?:-?(?P<weekday>[1-7]))?$",
+}
+ANY = r"(?i)^[0-9]{1,4}[./-][0-9a-z]{1,9}[./-][0-9]{1,4}|^[0-9]{4}|^[a-z]+[ ,.-]*[0-9]"
+"""How any date begins."""
+_COMPACT = (
+    r"^(?P<year>[0-9]{4})(?P<month>[0-9]{2})(?P<day>[0-9]{2})"
+    r"(?:[t ]?(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})(?P<second>[0-9]{2})?z?)?$"
+)
+_ZONES = {
+    **dict.fromkeys(("z", "utc", "gmt", "wet"), 0),
+    "bst": 60,
+    "cet": 60,
+    "mez": 60,
+    "west": 60,
+    "cest": 120,
+    "mesz": 120,
+    "eet": 120,
+    "eest": 180,
+    "msk": 180,
+    "est": -300,
+    "edt": -240,
+    "cst": -360,
+    "cdt": -300,
+    "mst": -420,
+    "mdt": -360,
+    "pst": -480,
+    "pdt": -420,
+    "jst": 540,
+    "aest": 600,
+}
+"""Minutes to the east of Greenwich; Americans' by RFC 822."""
+_PIVOT = 69
+"""Years of two digits from here on are of the last century, as POSIX has it."""
+_LEAST_BEYOND_DOUBT = 5
+"""Distinct numbers like 20210301 that make a column one of dates."""
+_COMPACT_YEARS = (1900, 2100)
+_US = 1_000_000
+
+
+@dataclass(frozen=True)
+class UndecidedDates:
+    """Dates in which day and month can be told apart by nothing."""
+
+
+@dataclass(frozen=True)
+class Dates:
+    """Distinct cells as a canonical datetime array ``(cells,)``, and how they are written."""
+
+    values: pa.Array
+    notation: Notation
+
+
+def recognise(cells: pa.Array, known: Cells, asked: bool = False) -> Dates | UndecidedDates | None:
+    """Return distinct ``cells`` as dates; None where one is none. ``asked``: whether they are to be
+    dates, so that numbers like 20210301 and seconds since 1970 are taken too."""
+    form = known.options.date_format or (known.notation.date_format if known.notation else None)
+    if known.options.date_format or (
+        known.notation and known.notation.date_order is None and form and asked
+    ):
+        by_format = _by_format(cells, form or "")
+        if by_format is not None or known.options.date_format:
+            return by_format
+    plain = pc.utf8_lower(pc.utf8_trim_whitespace(cells))
+    parts = pc.extract_regex(plain, _NUMERIC)
+    if parts.null_count == cells.null_count:
+        return _numeric(_Parts(parts), known)
+    for form, pattern in _FAMILIES.items():
+        parts = pc.extract_regex(plain, pattern)
+        if parts.null_count == cells.null_count:
+            values = _calendar(_Parts(parts))
+            return None if values is None else Dates(values, Notation(date_format=form))
+    return _of_numbers(plain) if asked else None
+
+
+def compact(cells: pa.Array) -> Dates | None:
+    """Return distinct ``cells`` like 20210301 as dates where that is beyond doubt."""
+    if len(cells) - cells.null_count < _LEAST_BEYOND_DOUBT:
+        return None
+    return _compact(cells)
+
+
+def _compact(cells: pa.Array) -> Dates | None:
+    parts = pc.extract_regex(cells, _COMPACT)
+    if parts.null_count > cells.null_count:
+        return None
+    found = _Parts(parts)
+    years = found.number("year")[found.present]
+    if len(years) and not (_COMPACT_YEARS[0] <= years.min() and years.max() <= _COMPACT_YEARS[1]):
+        return None
+    values = _calendar(found)
+    return None if values is None else Dates(values, Notation(date_format="%Y%m%d"))
+
+
+def _of_numbers(cells: pa.Array) -> Dates | None:
+    """Return 20210301, or seconds, milliseconds or microseconds since 1970, as dates."""
+    if (dates := _compact(cells)) is not None:
+        return dates
+    try:
+        values = pc.cast(cells, pa.float64())
+    except pa.ArrowInvalid:
+        return None
+    most = pc.max(pc.abs(values)).as_py()
+    if most is None or most >= 1e17:
+        return None
+    unit, form = (1, "us") if most >= 1e14 else (1000, "ms") if most >= 1e11 else (_US, "s")
+    moments = pc.cast(pc.cast(pc.round(pc.multiply(values, float(unit))), pa.int64()), MOMENT)
+    return Dates(moments, Notation(date_format=f"epoch {form}"))
+
+
+def _by_format(cells: pa.Array, form: str) -> Dates | None:
+    try:
+        found = [
+            None if cell is None else datetime.strptime(cell.strip(), form)
+            for cell in cells.to_pylist()
+        ]
+    except ValueError:
+        return None
+    zones = {value.tzinfo is not None for value in found if value is not None}
+    if len(zones) > 1:
+        return None
+    values = pa.array(found, ZONED if zones == {True} else MOMENT)
+    return Dates(values, Notation(date_format=form))
+
+
+# ---------------------------------------------------------------- parts to moments
+
+
+class _Parts:
+    """What a regular expression has found in each cell: numbers by name, -1 where there is none."""
+
+    def __init__(self, parts: pa.Array) -> None:
+        self._parts = named(parts)
+        self.names = self._parts.keys()
+        self.present: NDArray[np.bool_] = parts.is_valid().to_numpy(zero_copy_only=False)
+
+    def text(self, name: str) -> pa.Array:
+        return self._parts[name]
+
+    def number(self, name: str) -> Integers:
+        """``(cells,)``; -1 where there is none."""
+        if name not in self.names:
+            return np.full(len(self.present), -1)
+        digits = pc.replace_substring(self.text(name), "'", "")
+        known = pc.if_else(pc.equal(digits, ""), pa.scalar(None, pa.string()), digits)
+        found: Integers = np.asarray(pc.cast(known, pa.int64()).fill_null(-1))
+        return found
+
+    def full_year(self, name: str) -> Integers:
+        """``(cells,)``, those of two digits in the years from 1969 to 2068."""
+        years = self.number(name)
+        digits = pc.replace_substring(self.text(name), "'", "")
+        short = np.asarray(pc.utf8_length(digits).fill_null(4)) <= 2
+        return np.where(short, years + np.where(years < _PIVOT, 2000, 1900), years)
+
+
+def _numeric(parts: _Parts, known: Cells) -> Dates | UndecidedDates | None:
+    """Three numbers: of which the place of the year is plain, and that of the day may not be."""
+    marks = pc.unique(parts.text("mark").drop_null()).to_pylist()
+    if not pc.all(pc.equal(parts.text("mark"), parts.text("again")), min_count=0).as_py():
+        return None
+    if len(marks) > 1:
+        return None
+    lengths, ends = (
+        np.asarray(pc.utf8_length(parts.text(name)))[parts.present] for name in ("first", "last")
+    )
+    if (lengths > 2).any():
+        return _ordered(parts, "ymd", marks) if (lengths == 4).all() else None
+    if (ends < 2).any():  # 1.2.3 is a version
+        return None
+    wanted = known.options.date_order or (known.notation.date_order if known.notation else None)
+    if wanted is not None:
+        return _ordered(parts, wanted, marks)
+    orders: tuple[DateOrder, ...] = ("dmy", "mdy")
+    found = [dates for order in orders if (dates := _ordered(parts, order, marks)) is not None]
+    if not found:
+        return _ordered(parts, "ymd", marks)
+    if len(found) == 1 or found[0].values.equals(found[1].values):
+        return found[0]
+    usual = "dmy" if marks == ["."] else known.evidence.date_order  # nobody writes 12.31.2023
+    for dates in found:
+        if dates.notation.date_order == usual:
+            return dates
+    return UndecidedDates()
+
+
+def _ordered(parts: _Parts, order: DateOrder, marks: list[str]) -> Dates | None:
+    places = dict(zip(order, ("first", "middle", "last"), strict=True))
+    years = parts.full_year(places["y"])
+    values = _moments(parts, years, parts.number(places["m"]), parts.number(places["d"]))
+    if values is None:
+        return None
+    mark = marks[0] if marks else "-"
+    year = pc.max(pc.utf8_length(parts.text(places["y"]))).as_py()
+    letters = {"d": "%d", "m": "%m", "y": "%Y" if year == 4 else "%y"}
+    form = mark.join(letters[letter] for letter in order) + _time_format(parts)
+    return Dates(values, Notation(date_order=order, date_format=form))
+
+
+def _calendar(parts: _Parts) -> pa.Array | None:
+    """Return the moments of parts that are named; the first day of a month, quarter or week."""
+    years = parts.full_year("year")
+    if "week" in parts.names:
+        return _weeks(parts, years)
+    if "name" in parts.names:
+        words = parts.text("name")
+        codes = {word: MONTHS.get(word, 0) for word in pc.unique(words).to_pylist() if word}
+        months = np.array([codes.get(word, 1) for word in words.to_pylist()], np.int64)
+    elif "quarter" in parts.names:
+        months = 3 * parts.number("quarter") - 2
+    else:
+        months = parts.number("month")
+    days = parts.number("day") if "day" in parts.names else np.ones_like(years)
+    return _moments(parts, years, months, days)
+
+
+def _weeks(parts: _Parts, years: Integers) -> pa.Array | None:
+    weeks, days = parts.number("week"), np.maximum(parts.number("weekday"), 1)
+    found = []
+    for year, week, day, there in zip(years, weeks, days, parts.present, strict=True):
+        try:
+            moment = datetime.fromisocalendar(int(year), int(week), int(day)) if there else None
+        except ValueError:
+            return None
+        found.append(moment)
+    return pa.array(found, MOMENT)
+
+
+def _moments(parts: _Parts, years: Integers, months: Integers, days: Integers) -> pa.Array | None:
+    """Return timestamps, in UTC where zones were given; None where one is no date or time."""
+    there = parts.present
+    years, months, days = (np.where(there, part, 1) for part in (years, months, days))
+    if not ((years >= 1) & (years <= 9999) & (months >= 1) & (months <= 12) & (days >= 1)).all():
+        return None
+    first = ((years - 1970) * 12 + months - 1).astype("datetime64[M]")
+    dates = first.astype("datetime64[D]") + (days - 1).astype("timedelta64[D]")
+    if not (dates.astype("datetime64[M]") == first).all():
+        return None
+    seconds = _seconds(parts)
+    zones = _zone_minutes(parts)
+    if seconds is None or zones is None:
+        return None
+    microseconds = dates.astype("datetime64[us]").astype(np.int64) + seconds
+    zoned = zones != _NO_ZONE
+    if zoned[there].any() and not zoned[there].all():
+        return None
+    kind = MOMENT
+    if zoned[there].any():
+        kind, microseconds = ZONED, microseconds - np.where(zoned, zones, 0) * 60 * _US
+    return pa.array(microseconds, pa.int64(), mask=~there).cast(kind)
+
+
+def _seconds(parts: _Parts) -> Integers | None:
+    """Return the time of day in microseconds ``(cells,)``; None where it is none."""
+    hours = parts.number("hour")
+    minutes, seconds = (np.maximum(parts.number(name), 0) for name in ("minute", "second"))
+    bare = (hours >= 0) & (parts.number("minute") < 0)
+    if "half" in parts.names:
+        halves = parts.text("half").fill_null("")
+        night = np.asarray(pc.starts_with(halves, "a").cast(pa.int8())) == 1
+        noon = np.asarray(pc.starts_with(halves, "p").cast(pa.int8())) == 1
+        if ((night | noon) & ((hours < 1) | (hours > 12))).any() or (bare & ~(night | noon)).any():
+            return None
+        hours = np.where(night | noon, hours % 12 + 12 * noon, hours)
+    hours = np.maximum(hours, 0)
+    if (hours > 23).any() or (minutes > 59).any() or (seconds > 59).any():
+        return None
+    found = ((hours * 60 + minutes) * 60 + seconds) * _US
+    if "fraction" in parts.names:
+        padded = pc.utf8_slice_codeunits(pc.utf8_rpad(parts.text("fraction"), 6, "0"), 0, 6)
+        shares = pc.if_else(pc.equal(parts.text("fraction"), ""), "0", padded)
+        found = found + np.asarray(pc.cast(shares, pa.int64()).fill_null(0))
+    return found
+
+
+_NO_ZONE = -10_000
+
+
+def _zone_minutes(parts: _Parts) -> Integers | None:
+    """Return minutes to the east ``(cells,)``, ``_NO_ZONE`` for none; None where one is unknown."""
+    if "zone" not in parts.names:
+        return np.full(len(parts.present), _NO_ZONE)
+    texts = parts.text("zone").fill_null("")
+    minutes: dict[str, int] = {"": _NO_ZONE}
+    for zone in pc.unique(texts).to_pylist():
+        offset = zone.removeprefix("utc").removeprefix("gmt").replace(":", "")
+        if offset[:1] in ("+", "-"):
+            sign = -1 if offset[0] == "-" else 1
+            minutes[zone] = sign * (int(offset[1:3]) * 60 + int(offset[3:5]))
+        elif zone in _ZONES:
+            minutes[zone] = _ZONES[zone]
+        elif zone:
+            return None
+    return np.array([minutes[zone] for zone in texts.to_pylist()], np.int64)
+
+
+def _time_format(parts: _Parts) -> str:
+    """Return how the times of day look, by the cell that says most."""
+    if not (parts.number("hour") >= 0).any():
+        return ""
+    half = pc.any(pc.not_equal(parts.text("half"), "")).as_py()
+    form = " %I:%M" if half else " %H:%M"
+    if (parts.number("second") >= 0).any():
+        form += ":%S"
+    return f"{form} %p" if half else form
+
+
+# ---------------------------------------------------------------- times without a date
+
+_CLOCK = (
+    r"^(?P<sign>-?)(?P<hour>[0-9]{1,3}):(?P<minute>[0-5][0-9])"
+    r"(?::(?P<second>[0-5][0-9])(?:[.,](?P<fraction>[0-9]{1,6}))?)?(?:\s*(?P<half>[ap])\.?m\.?)?$"
+)
+
+
+def clock(cells: pa.Array) -> pa.Array | None:
+    """Return times of day and durations, ``h:mm`` or ``h:mm:ss``, as seconds float64 ``(cells,)``;
+    None where one is neither."""
+    parts = pc.extract_regex(pc.utf8_lower(pc.utf8_trim_whitespace(cells)), _CLOCK)
+    if parts.null_count > cells.null_count or len(parts) == parts.null_count:
+        return None
+    found = _Parts(parts)
+    minutes, seconds = found.number("minute"), np.maximum(found.number("second"), 0)
+    shares = pc.binary_join_element_wise("0.", found.text("fraction"), "")
+    fractions = np.asarray(pc.cast(shares, pa.float64()).fill_null(0))
+    hours = found.number("hour")
+    halves = found.text("half").fill_null("").to_numpy(zero_copy_only=False)
+    if ((halves != "") & ((hours < 1) | (hours > 12))).any():
+        return None
+    hours = np.where(halves == "", hours, hours % 12 + 12 * (halves == "p"))
+    total = hours * 3600 + minutes * 60 + seconds + fractions
+    negative = np.asarray(pc.equal(found.text("sign"), "-").fill_null(False))
+    return pa.array(np.where(negative, -total, total), mask=~found.present)

@@ -1,0 +1,32 @@
+"""Markers of missing values among numbers and dates, as instruments, databases and people write
+them. In columns of strings they are values."""
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_WORDS = (
+    *("", "?", "??", "-", "--", "---", "\u2013", "\u2014", ".", "..", "...", "\u2026", "*", "/"),
+    *("na", "n/a", "n.a.", "n.a", "#n/a", "#n/a n/a", "<na>", "nan", "-nan", "1.#qnan", "-1.#ind"),
+    *("none", "nil", "null", "(null)", "[null]", "<null>", "nat", "missing", "(missing)"),
+    *("unknown", "not available", "not applicable", "no data", "k.a.", "k. a.", "s/d", "n/d"),
+    *("#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!", "#nv", "\\n", "undefined"),
+)
+_AMONG_NUMBERS = (
+    *("inf", "+inf", "-inf", "infinity", "+infinity", "-infinity", "\u221e", "-\u221e"),
+)
+_AMONG_DATES = ("0000-00-00", "0000-00-00 00:00:00", "00/00/0000", "00.00.0000", "0")
+
+
+def markers(among: str, na_values: Iterable[str] = (), keep_na: Iterable[str] = ()) -> pa.Array:
+    """Return the markers among ``"number"`` or ``"datetime"``, in lower case."""
+    usual = _WORDS + (_AMONG_NUMBERS if among == "number" else _AMONG_DATES)
+    kept = {value.lower() for value in keep_na}
+    found = [word for word in usual if word not in kept]
+    return pa.array([*found, *(value.strip().lower() for value in na_values)])
+
+
+def is_marker(cells: pa.Array, known: pa.Array) -> pa.Array:
+    """Return ``(cells,)`` whether each is one of ``known``, whatever its case and blanks."""
+    return pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(cells)), value_set=known)

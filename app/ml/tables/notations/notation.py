@@ -1,0 +1,78 @@
+"""What is known of how a column's cells are written, and what a client may say of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+Decimal = Literal[".", ","]
+Thousands = Literal[",", ".", "'", " ", "_"]
+DateOrder = Literal["dmy", "mdy", "ymd"]
+THOUSANDS: tuple[Thousands, ...] = (",", ".", "'", " ", "_")
+
+
+class Notation(BaseModel):
+    """How the cells of one column are written, where that is not as JSON and ISO 8601 have it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    decimal: Decimal = "."
+    thousands: Thousands | None = None
+    unit: str | None = None
+    """What stands around the numbers, such as ``$`` or ``kg``; ``%`` means that 12% is 12."""
+    date_order: DateOrder | None = None
+    date_format: str | None = None
+    """As ``strptime`` has it; what a client asked for, or what the first cell looks like."""
+
+
+class CellOptions(BaseModel):
+    """What a client says of the cells of a file; left out, each is found out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    decimal: Decimal | None = None
+    thousands: Thousands | Literal["none"] | None = None
+    na_values: tuple[str, ...] = ()
+    """Markers of missing values besides the usual ones, in columns of any type."""
+    keep_na: tuple[str, ...] = ()
+    """Usual markers that are values here, such as Namibia's ``NA``."""
+    date_order: DateOrder | None = None
+    date_format: str | None = None
+    on_error: Literal["refuse", "missing"] = "refuse"
+    """What becomes of a cell that its column's type cannot be read from."""
+
+
+AS_FOUND = CellOptions()
+"""What nothing is said of."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the rest of a file says of how numbers and dates are written in it."""
+
+    delimiter: str | None = None
+    """Between the cells of a text file."""
+    decimal: Decimal | None = None
+    date_order: DateOrder | None = None
+
+
+@dataclass(frozen=True)
+class Cells:
+    """All that is known of a column's cells before they are looked at."""
+
+    options: CellOptions = AS_FOUND
+    evidence: Evidence = Evidence()
+    notation: Notation | None = None
+    """That of the column on which a model was trained."""
+
+
+AS_USUAL = Cells()
+
+
+_Vote = TypeVar("_Vote", bound=str)
+
+
+def unanimous(votes: Sequence[_Vote]) -> _Vote | None:
+    """Return what all ``votes`` say, None where they differ or there are none."""
+    return votes[0] if votes and len(set(votes)) == 1 else None

@@ -1,0 +1,242 @@
+"""Numbers as people write them: decimal commas, thousands, currencies, units, accounting.
+
+Two readings of ``1.037`` are possible; which one holds is decided by the column's other cells, by
+the file's other columns, or not at all.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from app.ml.tables.notations.notation import Cells, Decimal, Notation, Thousands
+
+_MINUS = "\u2212\u2013\uff0d\ufe63"
+"""Signs that stand for a minus, as typesetters have them."""
+_BLANKS = " \u00a0\u2007\u2009\u202f"
+_APOSTROPHES = "'\u2019"
+_CURRENCIES = (
+    "US\\$|R\\$|A\\$|C\\$|HK\\$|NZ\\$|S\\$|[$€£¥₹₽₩₺₴₪฿₫₦₱¢]|Rs\\.?|kr\\.?|zł|Kč|Ft|lei|CHF|Fr\\.|"
+    "USD|EUR|GBP|JPY|CNY|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|RON|BRL|MXN|ZAR|TRY|RUB|KRW|SGD|"
+    "HKD|ILS|THB"
+)
+_SUFFIX = f"{_CURRENCIES}|[%\u2030°]|[A-Za-zµμΩ°\"'][A-Za-zµμΩ°²³/.\u00b7^*0-9-]*"
+_AROUND = (
+    rf"^(?P<open>\(?)[{_BLANKS}]*(?P<sign>[+-]?)[{_BLANKS}]*(?P<before>(?:{_CURRENCIES})?)"
+    rf"[{_BLANKS}]*(?P<inner>[+-]?)[{_BLANKS}]*"
+    rf"(?P<body>[0-9.,](?:[0-9.,{_APOSTROPHES}_{_BLANKS}]*[0-9.,])?(?:[eE][+-]?[0-9]+)?)"
+    rf"(?P<gap>[{_BLANKS}]*)(?P<after>(?:{_SUFFIX})?)[{_BLANKS}]*(?P<trail>-?)(?P<close>\)?)$"
+)
+_MAGNITUDES = {"k", "K", "m", "M", "b", "B", "G", "T", "e", "E", "x", "X"}
+"""Letters right behind a number that change it, or make it a code; they are no units."""
+_GROUPS: dict[Thousands, str] = {
+    ",": ",",
+    ".": r"\.",
+    "'": f"[{_APOSTROPHES}]",
+    " ": f"[{_BLANKS}]",
+    "_": "_",
+}
+_DOTTED_THOUSANDS = r"^\s*[+-]?(?:[1-9][0-9]{0,2}(?:\.[0-9]{3})+|[0-9]+)\s*$"
+_CODE = "^0[0-9]"
+ANY = f"^[(]?[-+{_MINUS}]?(?:{_CURRENCIES})?[{_BLANKS}]*[-+{_MINUS}]?[0-9.,]"
+"""How any number begins."""
+
+
+@dataclass(frozen=True)
+class Undecided:
+    """Cells that can be read in two ways, and nothing says which."""
+
+    mark: Literal[".", ","]
+    """The mark that is a decimal or separates thousands."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Distinct cells taken apart: ``(cells,)`` each, null where a cell is no number."""
+
+    bodies: pa.Array
+    negative: pa.Array
+    unit: str | None
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Distinct cells as float64 ``(cells,)``, and how they are written."""
+
+    values: pa.Array
+    notation: Notation
+
+
+def take_apart(cells: pa.Array) -> Split | None:
+    """Return what distinct ``cells`` are made of; None where one is no number, or units differ."""
+    cells = pc.replace_substring_regex(pc.utf8_trim_whitespace(cells), f"[{_MINUS}]", "-")
+    parts = pc.extract_regex(cells, _AROUND)
+    if parts.null_count > cells.null_count:
+        return None
+    part = named(parts)
+    brackets = [pc.not_equal(part[name], "") for name in ("open", "close")]
+    if not pc.all(pc.equal(*brackets), min_count=0).as_py():
+        return None
+    minus = [pc.equal(part[name], "-") for name in ("sign", "inner", "trail")]
+    signs = np.sum(
+        [pc.cast(each, pa.int8()).fill_null(0) for each in (*minus, brackets[0])], axis=0
+    )
+    if (signs > 1).any():
+        return None
+    unit = _unit(part)
+    if unit is False:
+        return None
+    return Split(part["body"], pa.array(signs == 1), unit or None)
+
+
+def named(parts: pa.StructArray) -> dict[str, pa.Array]:
+    """Return what a regular expression has found in cells by the name of its group, null where it
+    does not fit."""
+    return dict(zip((field.name for field in parts.type), parts.flatten(), strict=True))
+
+
+def _unit(part: dict[str, pa.Array]) -> str | Literal[False]:
+    """Return the one unit that stands beside numbers, "" for none, False where they differ."""
+    before, gap, after = (part[name].drop_null() for name in ("before", "gap", "after"))
+    found = {*pc.unique(before).to_pylist(), *pc.unique(after).to_pylist()} - {""}
+    both = pc.and_(pc.not_equal(before, ""), pc.not_equal(after, ""))
+    if len(found) > 1 or pc.any(both).as_py():
+        return False
+    unit: str = next(iter(found), "")
+    if re.fullmatch(f"{_CURRENCIES}|[%\u2030°]", unit) or not unit:
+        return unit
+    beside = pc.filter(gap, pc.not_equal(after, ""))
+    touches = pc.any(pc.equal(beside, "")).as_py()
+    some_without = pc.any(pc.equal(after, "")).as_py()
+    if touches and (unit in _MAGNITUDES or len(unit) == 1 or some_without):
+        return False  # 12a beside 12 is a house, and 3M are three million
+    return unit
+
+
+def recognise(cells: pa.Array, known: Cells, *, codes: bool) -> Numbers | Undecided | None:
+    """Return distinct ``cells`` as numbers, as the model's column was written where that fits.
+
+    None where one is none; ``codes``: ``007`` is one as well.
+    """
+    split = take_apart(cells)
+    if split is None:
+        return None
+    if known.notation is not None and (values := _read(split, known.notation)) is not None:
+        return Numbers(values, known.notation)
+    bodies = split.bodies.drop_null()
+    if not codes and pc.any(pc.match_substring_regex(bodies, _CODE)).as_py():
+        return None
+    marks = _marks(bodies, known)
+    if not isinstance(marks, tuple):
+        return marks
+    notation = Notation(decimal=marks[0], thousands=marks[1], unit=split.unit)
+    values = _values(split, notation)
+    return None if values is None else Numbers(values, notation)
+
+
+def _marks(bodies: pa.Array, known: Cells) -> tuple[Decimal, Thousands | None] | Undecided | None:
+    """Return decimal mark and separator of thousands."""
+    dot, comma = (pc.any(pc.match_substring(bodies, mark)).as_py() for mark in ".,")
+    others: list[Thousands] = [
+        mark
+        for mark in ("'", " ", "_")
+        if pc.any(pc.match_substring_regex(bodies, _GROUPS[mark])).as_py()
+    ]
+    if len(others) > 1:
+        return None
+    other = others[0] if others else None
+    readings: list[tuple[Decimal, Thousands | None]] = []
+    if dot or not comma:
+        readings.append((".", "," if comma else other))
+    if comma or (dot and other is None):
+        readings.append((",", "." if dot else other))
+    if comma and not dot and other is None:
+        readings.append((".", ","))
+    readings = [
+        reading for reading in readings if _allowed(reading, known) and _fits(bodies, reading)
+    ]
+    if len(readings) < 2:
+        return readings[0] if readings else None
+    return _by_evidence(readings, "," if comma and not dot else ".", known)
+
+
+def _allowed(reading: tuple[Decimal, Thousands | None], known: Cells) -> bool:
+    """Return whether what the client says leaves this reading."""
+    decimal, thousands = known.options.decimal, known.options.thousands
+    if decimal is not None and reading[0] != decimal:
+        return False
+    if thousands is None:
+        return True
+    return reading[1] in (None, thousands) and reading[0] != thousands
+
+
+def _by_evidence(
+    readings: list[tuple[Decimal, Thousands | None]], mark: Literal[".", ","], known: Cells
+) -> tuple[Decimal, Thousands | None] | Undecided:
+    evidence = known.evidence
+    decimal = known.notation.decimal if known.notation else evidence.decimal
+    if decimal is None and evidence.delimiter == ",":
+        decimal = "."  # who writes decimal commas separates cells with something else
+    for reading in readings:
+        if reading[0] == decimal:
+            return reading
+    return Undecided(mark)
+
+
+def _fits(bodies: pa.Array, reading: tuple[Decimal, Thousands | None]) -> bool:
+    return bool(pc.all(pc.match_substring_regex(bodies, f"^(?:{_body(*reading)})$")).as_py())
+
+
+def _body(decimal: Decimal, thousands: Thousands | None) -> str:
+    whole = "[0-9]+"
+    if thousands is not None:
+        mark = _GROUPS[thousands]
+        whole = f"[1-9][0-9]{{0,2}}(?:{mark}[0-9]{{3}})+|[0-9]+"
+        if thousands == ",":  # 12,34,567 in India
+            whole += "|[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}"
+    point = re.escape(decimal)
+    return f"(?:(?:{whole})(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][+-]?[0-9]+)?"
+
+
+def read(cells: pa.Array, notation: Notation) -> pa.Array | None:
+    """Return distinct ``cells`` in this notation as float64 ``(cells,)``; None where one is not."""
+    split = take_apart(cells)
+    return None if split is None else _read(split, notation)
+
+
+def _read(split: Split, notation: Notation) -> pa.Array | None:
+    if split.unit is not None and notation.unit not in (None, split.unit):
+        return None
+    if not _fits(split.bodies.drop_null(), (notation.decimal, notation.thousands)):
+        return None
+    return _values(split, notation)
+
+
+def _values(split: Split, notation: Notation) -> pa.Array | None:
+    """Return float64 ``(cells,)``; None where one is beyond it."""
+    plain = split.bodies
+    if notation.thousands is not None:
+        plain = pc.replace_substring_regex(plain, _GROUPS[notation.thousands], "")
+    if notation.decimal == ",":
+        plain = pc.replace_substring(plain, ",", ".")
+    values = pc.cast(plain, pa.float64())
+    if not pc.all(pc.is_finite(values), min_count=0).as_py():
+        return None
+    return pc.if_else(split.negative, pc.negate(values), values)
+
+
+def shows_marks(cells: pa.Array) -> bool:
+    """Return whether a dot or comma stands in one of the cells, which tells of its file's."""
+    return bool(pc.any(pc.match_substring_regex(cells, "[0-9][.,]|[.,][0-9]")).as_py())
+
+
+def looks_like_thousands(cells: pa.Array) -> bool:
+    """Return whether every dot in plain numbers may separate thousands, and there is one."""
+    dotted = pc.match_substring(cells, ".")
+    grouped = pc.match_substring_regex(
+        cells, r"^\s*[+-]?(?:[1-9][0-9]{0,2}(?:\.[0-9]{3})+|[0-9]+)\s*$"
+    )
+    return bool(pc.any(dotted).as_py() and pc.all(grouped, min_count=0).as_py())

@@ -1,0 +1,144 @@
+"""A file as its owner wrote it, up to the prediction: what was understood is told, and a model
+reads what it predicts in the same way."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.server import Json, Server, problem
+
+CSV = {"Content-Type": "text/csv"}
+FLATS = "Größe;Miete;Einzug;Ort\n" + "\n".join(
+    f"{20 + i},5;1.{i:03d},50 €;{i % 28 + 1:02d}.{i % 12 + 1:02d}.2023;{'AB'[i % 2]}"
+    for i in range(60)
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("reading") / "data") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def flats(server: Server) -> Json:
+    sent = server.client.post("/v1/datasets?name=flats", content=FLATS.encode(), headers=CSV)
+    assert sent.status_code == 201, sent.text
+    server.train(dataset="flats", target="Miete", model="linear", epochs=3, register_as="flats")
+    dataset: Json = sent.json()
+    return dataset
+
+
+def by_name(dataset: Json) -> dict[str, Json]:
+    return {column["name"]: column for column in dataset["columns"]}
+
+
+def test_what_was_understood_is_told(flats: Json) -> None:
+    columns = by_name(flats)
+    assert {name: column["type"] for name, column in columns.items()} == {
+        "Größe": "number",
+        "Miete": "number",
+        "Einzug": "datetime",
+        "Ort": "category",
+    }
+    assert columns["Größe"]["notation"] == {"decimal": ","}
+    assert columns["Miete"]["unit"] == "€"
+    assert columns["Miete"]["max"] == 1059.5
+    assert columns["Einzug"]["format"] == "%d.%m.%Y"
+    assert "notation" not in columns["Ort"]
+    assert flats["warnings"] == []
+
+
+def test_a_model_reads_what_it_predicts_in_the_same_way(server: Server, flats: Json) -> None:
+    path = "/v1/models/flats/predict"
+    row: Json = {"Größe": 25.5, "Einzug": "2023-04-03", "Ort": "A"}
+    expected = server.ok("POST", path, json={"rows": [row]})["predictions"]
+    written = {"Größe": "25,5", "Einzug": "03.04.2023", "Ort": "A"}
+    assert server.ok("POST", path, json={"rows": [written]})["predictions"] == expected
+    columns = {name: [value] for name, value in written.items()}
+    assert server.ok("POST", path, json={"columns": columns})["predictions"] == expected
+    mixed = server.ok("POST", path, json={"rows": [row, written]})["predictions"]
+    assert mixed == expected * 2
+    raw = "Größe;Miete;Einzug;Ort\n25,5;1.000,00 €;03.04.2023;A\n"
+    sent = server.client.post(path, content=raw.encode(), headers=CSV)
+    assert sent.json()["predictions"] == expected
+    lines = '{"Größe":"25,5","Einzug":"03.04.2023","Ort":"A"}\n'.encode()
+    ndjson = {"Content-Type": "application/x-ndjson"}
+    assert server.client.post(path, content=lines, headers=ndjson).json()["predictions"] == expected
+
+
+def test_the_file_that_was_uploaded_can_be_predicted_and_evaluated(
+    server: Server, flats: Json
+) -> None:
+    sent = server.client.post("/v1/models/flats/predict", content=FLATS.encode(), headers=CSV)
+    assert len(sent.json()["predictions"]) == 60
+    found = server.ok("POST", "/v1/models/flats/evaluate", json={"dataset": "flats"})
+    assert found["rows"] == 60
+
+
+@pytest.mark.parametrize("cell", ["soon", "31.02.2023", "12,5,5"])
+def test_a_string_that_cannot_be_read_is_pointed_at(server: Server, flats: Json, cell: str) -> None:
+    name = "Größe" if "," in cell else "Einzug"
+    rows = [{"Größe": "25,5", "Einzug": "03.04.2023", "Ort": "A", name: value} for value in (cell,)]
+    good = {"Größe": "25,5", "Einzug": "03.04.2023", "Ort": "A"}
+    refused = server.client.post("/v1/models/flats/predict", json={"rows": [good, *rows]})
+    errors = problem(refused, 422, "invalid_request")["errors"]
+    assert [error["pointer"] for error in errors] == [f"/rows/1/{name}"]
+
+
+@pytest.mark.parametrize(
+    ("query", "cells", "expected"),
+    [
+        ("decimal=,", ["1,037", "2,074"], [1.037, 2.074]),
+        ("thousands=,", ["1,037", "2,074"], [1037, 2074]),
+        ("date_order=mdy", ["03/04/2023", "05/06/2023"], ["2023-03-04", "2023-05-06"]),
+        ("date_format=%25m/%25d/%25Y", ["03/04/2023", "05/06/2023"], ["2023-03-04", "2023-05-06"]),
+        ("na_values=gone,lost", ["1", "gone"], [1, None]),
+        ("keep_na=NA", ["NA", "ZA"], ["NA", "ZA"]),
+        ('types={"c":"number"}&on_error=missing', ["<5", "7"], [None, 7]),
+        ('types={"c":"datetime"}', ["1614556800", ""], ["2021-03-01", None]),
+    ],
+)
+def test_options_overrule(
+    server: Server, query: str, cells: list[str], expected: list[Any]
+) -> None:
+    content = "\n".join(["k;c", *(f"x;{cell}" for cell in cells)])
+    sent = server.client.post(f"/v1/datasets?{query}", content=content, headers=CSV)
+    assert sent.status_code == 201, sent.text
+    path = f"/v1/datasets/{sent.json()['id']}/rows"
+    assert [row["c"] for row in server.ok("GET", path)["rows"]] == expected
+    form = dict(part.split("=", 1) for part in query.replace("%25", "%").split("&"))
+    file = {"file": ("a.csv", content)}
+    same = server.client.post("/v1/datasets", files=file, data=form)
+    assert same.json()["sha256"] == sent.json()["sha256"]
+
+
+def test_options_of_strings_in_json(server: Server) -> None:
+    source = {"kind": "inline", "rows": [{"day": "03/04/2023"}, {"day": "05/06/2023"}]}
+    undecided = server.ok("POST", "/v1/datasets", json={"source": source})
+    assert "date_order=dmy" in undecided["warnings"][0]
+    body = {"source": source, "reading": {"date_order": "dmy"}}
+    assert by_name(server.ok("POST", "/v1/datasets", json=body))["day"]["max"] == "2023-06-05"
+    wrong = server.client.post("/v1/datasets", json={**body, "reading": {"date_order": "md"}})
+    assert problem(wrong, 422, "invalid_request")["errors"][0]["pointer"] == "/reading/date_order"
+
+
+def test_what_is_missing_is_counted(server: Server) -> None:
+    content = "k,b\n" + "\n".join(f"{i},{'?' if i % 6 == 0 else i / 2}" for i in range(24))
+    sent = server.client.post("/v1/datasets", content=content, headers=CSV).json()
+    assert by_name(sent)["b"]["missing_as"] == {"?": 4}
+    assert by_name(sent)["b"]["missing"] == 4
+    assert "4 cells were taken as missing ('?' 4)" in sent["warnings"][0]
+
+
+def test_the_library_reads_so_too(tmp_path: Path) -> None:
+    from app.ml.training.fit import fit
+
+    path = tmp_path / "flats.csv"
+    path.write_text(FLATS)
+    model = fit(path, "Miete", tmp_path / "work", model="linear", epochs=2)
+    written = model.tables.of_rows([{"Größe": "25,5", "Einzug": "03.04.2023", "Ort": "A"}])
+    plain = model.tables.of_rows([{"Größe": 25.5, "Einzug": "2023-04-03", "Ort": "A"}])
+    assert written.equals(plain)

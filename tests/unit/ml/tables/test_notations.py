@@ -1,0 +1,377 @@
+"""Cells as people write them: read as they are meant, or left a category with a warning that names
+the option."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import InvalidData
+from app.ml.tables.canonical import ColumnType
+from app.ml.tables.columns import TypedColumn, typed_column
+from app.ml.tables.notations.notation import CellOptions, Cells, Evidence, Notation
+from app.ml.tables.typed import TypedTable, Wanted, assemble
+
+
+def place(name: str, row: int) -> tuple[str, str]:
+    return f"line {row + 2}", f"/line/{row + 2}/{name}"
+
+
+def typed(
+    cells: Sequence[str | None],
+    delimiter: str = ",",
+    wanted: ColumnType | None = None,
+    notation: Notation | None = None,
+    **options: Any,
+) -> TypedColumn:
+    known = Cells(CellOptions(**options), Evidence(delimiter), notation)
+    column = pa.chunked_array([pa.array(cells, pa.string())])
+    return typed_column("c", column, wanted, place, has_types=False, cells=known)
+
+
+def table(delimiter: str = ";", **columns: list[str]) -> TypedTable:
+    chunked = {name: pa.chunked_array([pa.array(cells)]) for name, cells in columns.items()}
+    return assemble(chunked, Wanted(), place, has_types=False, delimiter=delimiter)
+
+
+# ---------------------------------------------------------------- numbers
+
+
+@pytest.mark.parametrize(
+    ("cells", "values", "unit"),
+    [
+        (["0,25", "1,5", "11"], [0.25, 1.5, 11], None),
+        (["1.037", "1,50"], [1037, 1.5], None),
+        (["1.037,5", "12.444"], [1037.5, 12444], None),
+        (["1,037.5", "12,444"], [1037.5, 12444], None),
+        (["12,34,567", "1,037"], [1234567, 1037], None),
+        (["1 037,5", "2"], [1037.5, 2], None),
+        (["1\u00a0037,5", "2"], [1037.5, 2], None),
+        (["1\u202f037", "2"], [1037, 2], None),
+        (["1'037.50", "2"], [1037.5, 2], None),
+        (["1\u2019037.50", "2"], [1037.5, 2], None),
+        (["1_000", "2"], [1000, 2], None),
+        (["$3,037.50", "$1,000", "$2"], [3037.5, 1000, 2], "$"),
+        (["-$3", "$-4", "($5)", "$6-"], [-3, -4, -5, -6], "$"),
+        (["€ 1.037,50", "2,00 €"], [1037.5, 2], "€"),
+        (["£1.5", "2"], [1.5, 2], "£"),
+        (["1.50 USD", "USD 2"], [1.5, 2], "USD"),
+        (["Rs. 1,00,000", "Rs. 5"], [100000, 5], "Rs."),
+        (["12%", "0.5 %"], [12, 0.5], "%"),
+        (["(1.50)", "2.00"], [-1.5, 2], None),
+        (["\u22121.5", "\u20132"], [-1.5, -2], None),
+        (["60 bhp", "70.5 bhp"], [60, 70.5], "bhp"),
+        (["7kg", "8kg"], [7, 8], "kg"),
+        (["5 km/h", "6 km/h"], [5, 6], "km/h"),
+        (["20 °C", "-3 °C"], [20, -3], "°C"),
+        (["1,5e3", "2"], [1500, 2], None),
+        (["14:55", "3:05"], [53700, 11100], "s"),
+        (["3:04 PM", "12:00 AM"], [54240, 0], "s"),
+        (["1:02:03.5", "0:00:01"], [3723.5, 1], "s"),
+    ],
+)
+def test_numbers_in_other_notations(
+    cells: list[str], values: list[float], unit: str | None
+) -> None:
+    column = typed([*cells, None])
+    assert column.type == "number"
+    assert column.values.to_pylist() == [*values, None]
+    assert (column.notation or Notation()).unit == unit
+    assert column.note is None
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["12a", "12b"],
+        ["12a", "12"],
+        ["3M", "4M"],
+        ["$5", "€6"],
+        ["5 kg", "6 lb"],
+        ["18-25", "26-35"],
+        ["1st", "2nd"],
+        ["1.2.3", "2.3.4"],
+        ["192.168.0.1", "10.0.0.1"],
+        ["A4", "A5"],
+        ["007", "$5"],
+        ["1,23,4", "5"],
+        ["(5", "6)"],
+        ["--5", "6"],
+        ["1e999", "$2"],
+        ["5/12", "6/12"],
+    ],
+)
+def test_codes_and_mixtures_are_no_numbers(cells: list[str]) -> None:
+    assert typed(cells).type == "category"
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "options", "values"),
+    [
+        (",", {}, [1037, 2074]),
+        (";", {"decimal": ","}, [1.037, 2.074]),
+        (";", {"decimal": "."}, [1037, 2074]),
+        (";", {"thousands": ","}, [1037, 2074]),
+        (",", {"thousands": "none"}, [1.037, 2.074]),
+    ],
+)
+def test_what_decides_a_comma(delimiter: str, options: Any, values: list[float]) -> None:
+    assert typed(["1,037", "2,074"], delimiter, **options).values.to_pylist() == values
+
+
+def test_a_comma_that_nothing_decides_is_a_category_that_names_the_option() -> None:
+    column = typed(["1,037", "2,074"], ";")
+    assert column.type == "category"
+    assert "send decimal=. or decimal=," in str(column.note)
+    with pytest.raises(InvalidData) as caught:
+        typed(["1,037", "2,074"], ";", "number")
+    assert caught.value.errors[0].pointer == "/decimal"
+
+
+def test_another_column_decides() -> None:
+    found = table(a=["1.037", "2.074"], b=["0,5", "1,25"], c=["1,037", "2,500"]).table
+    assert found["a"].to_pylist() == [1037, 2074]
+    assert found["b"].to_pylist() == [0.5, 1.25]
+    assert found["c"].to_pylist() == [1.037, 2.5]
+    found = table(a=["1.037", "2.074"], b=["0.5", "1.25"], c=["1,037", "2,500"]).table
+    assert found["a"].to_pylist() == [1.037, 2.074]
+    assert found["c"].to_pylist() == [1037, 2500]
+    both = table(a=["1.037", "2.074"], b=["0.5", "1.25"], c=["0,5", "1,25"])
+    assert both.types["a"] == "number"
+    assert "exactly three digits" in both.notes[0]
+
+
+def test_dots_before_three_digits_throughout_are_warned_of_where_commas_are_likely() -> None:
+    alone = table(a=["1.037", "2.074"], b=["x", "y"])
+    assert alone.table["a"].to_pylist() == [1.037, 2.074]
+    assert "send decimal=," in alone.notes[0]
+    assert table(",", a=["1.037", "2.074"], b=["x", "y"]).notes == []
+
+
+DECIMALS = {".": (",", " ", "'", None), ",": (".", " ", "'", None)}
+
+
+@given(
+    st.lists(st.integers(-(10**11), 10**11), min_size=1, max_size=30),
+    st.sampled_from([(d, t) for d, all_ in DECIMALS.items() for t in all_]),
+    st.sampled_from(["", "$", "%", "kg"]),
+)
+def test_random_numbers_read_back_equal_or_warned(
+    hundredths: list[int], marks: tuple[str, str | None], unit: str
+) -> None:
+    decimal, thousands = marks
+
+    def written(value: int) -> str:
+        whole, cents = divmod(abs(value), 100)
+        grouped = f"{whole:,}".replace(",", thousands or "")
+        text = f"{grouped}{decimal}{cents:02d}" if cents else grouped
+        text = f"{unit}{text}" if unit == "$" else f"{text} {unit}" if unit else text
+        return f"-{text}" if value < 0 else text
+
+    cells: list[str | None] = [written(value) for value in hundredths]
+    for delimiter in ",;":
+        column = typed(cells, delimiter)
+        if column.type == "number" and column.note is None:
+            expected = [value / 100 for value in hundredths]
+            plain = delimiter == "," and not any(
+                mark in str(cell) for cell in cells for mark in ","
+            )
+            if decimal == "." or not plain:  # in such a file 1.037 is no thousand
+                assert column.values.to_pylist() == pytest.approx(expected)
+        else:
+            assert column.note is not None
+
+
+# ---------------------------------------------------------------- dates
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (["13/01/2023", "02/03/2023"], [date(2023, 1, 13), date(2023, 3, 2)]),
+        (["01/13/2023", "02/03/2023"], [date(2023, 1, 13), date(2023, 2, 3)]),
+        (["2023/1/13", "2023/2/3"], [date(2023, 1, 13), date(2023, 2, 3)]),
+        (["3.4.2023", "5.6.2023"], [date(2023, 4, 3), date(2023, 6, 5)]),
+        (["13-01-23", "02-03-69"], [date(2023, 1, 13), date(1969, 3, 2)]),
+        (["5/5/2023", "6/6/2023"], [date(2023, 5, 5), date(2023, 6, 6)]),
+        (["Jan 1 2000", "February 2, 2001"], [date(2000, 1, 1), date(2001, 2, 2)]),
+        (["1 Jan 2000", "2nd of March 2001"], [date(2000, 1, 1), date(2001, 3, 2)]),
+        (["01-JAN-2000", "02-MAR-2001"], [date(2000, 1, 1), date(2001, 3, 2)]),
+        (["1. März 2021", "3. Mai 2021"], [date(2021, 3, 1), date(2021, 5, 3)]),
+        (["1 août 2021", "3 février 2021"], [date(2021, 8, 1), date(2021, 2, 3)]),
+        (["1 de enero de 2021", "3 de agosto de 2021"], [date(2021, 1, 1), date(2021, 8, 3)]),
+        (["2000 Jan 1", "2001 Feb 2"], [date(2000, 1, 1), date(2001, 2, 2)]),
+        (["Jan 2000", "Feb 2001"], [date(2000, 1, 1), date(2001, 2, 1)]),
+        (["2019-01", "2019-12"], [date(2019, 1, 1), date(2019, 12, 1)]),
+        (["01/2019", "12/2019"], [date(2019, 1, 1), date(2019, 12, 1)]),
+        (["2019Q1", "2019 Q4"], [date(2019, 1, 1), date(2019, 10, 1)]),
+        (["Q1 2019", "Q4/2019"], [date(2019, 1, 1), date(2019, 10, 1)]),
+        (["2019-W05", "2020-W53"], [date(2019, 1, 28), date(2020, 12, 28)]),
+        (
+            ["03.04.2023 14:55", "05.06.2023 01:02:03"],
+            [datetime(2023, 4, 3, 14, 55), datetime(2023, 6, 5, 1, 2, 3)],
+        ),
+        (
+            ["1/13/2021 3:04 PM", "2/3/2021 12:00 AM"],
+            [datetime(2021, 1, 13, 15, 4), datetime(2021, 2, 3)],
+        ),
+        (
+            ["Sun, 06 Nov 1994 08:49:37 GMT", "Mon, 07 Nov 1994 08:49:37 GMT"],
+            [datetime(1994, 11, day, 8, 49, 37, tzinfo=UTC) for day in (6, 7)],
+        ),
+        (
+            ["2021-01-01 00:00:00 EST", "2021-01-02 00:00:00 +0100"],
+            [datetime(2021, 1, 1, 5, tzinfo=UTC), datetime(2021, 1, 1, 23, tzinfo=UTC)],
+        ),
+        (
+            [f"202103{day:02d}" for day in range(1, 7)],
+            [date(2021, 3, day) for day in range(1, 7)],
+        ),
+    ],
+)
+def test_dates_in_other_notations(cells: list[str], values: list[Any]) -> None:
+    column = typed([*cells, None])
+    assert column.type == "datetime"
+    assert column.values.to_pylist() == [*values, None]
+    assert column.note is None
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["31/02/2023", "30/02/2023"],
+        ["13/13/2023", "01/01/2023"],
+        ["01/02/2023", "02-02-2023"],
+        ["May", "June"],
+        ["2012-13", "2013-14"],
+        ["Foo 2021", "Bar 2022"],
+        ["2021-01-01 25:00", "2021-01-02 01:00"],
+        ["2021-01-01 10:00 XYZ", "2021-01-02 01:00 XYZ"],
+        ["13/01/2023 10:00 UTC", "14/01/2023 10:00"],
+    ],
+)
+def test_what_is_no_date(cells: list[str]) -> None:
+    assert typed(cells).type == "category"
+
+
+def test_a_date_that_can_be_two_days_is_a_category_that_names_the_option() -> None:
+    cells: list[str | None] = ["03/04/2023", "05/06/2023"]
+    assert "send date_order=dmy or date_order=mdy" in str(typed(cells).note)
+    assert typed(cells, date_order="dmy").values[0].as_py() == date(2023, 4, 3)
+    assert typed(cells, date_order="mdy").values[0].as_py() == date(2023, 3, 4)
+    assert typed(cells, date_format="%m/%d/%Y").values[0].as_py() == date(2023, 3, 4)
+    decided = table(a=["03/04/2023", "05/06/2023"], b=["13/04/2023", "05/06/2023"]).table
+    assert decided["a"].to_pylist()[0] == date(2023, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("cells", "first"),
+    [
+        (["1614556800", "1614556801"], datetime(2021, 3, 1)),
+        (["1614556800000", "1614556801000"], datetime(2021, 3, 1)),
+        (["1614556800.5", "1614556801"], datetime(2021, 3, 1, 0, 0, 0, 500_000)),
+        (["20210301", "20210302"], date(2021, 3, 1)),
+    ],
+)
+def test_numbers_are_dates_where_that_is_asked_for(cells: list[str | None], first: Any) -> None:
+    assert typed(cells).type == "number"
+    assert typed(cells, wanted="datetime").values[0].as_py() == first
+
+
+FORMS = (
+    *("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y/%m/%d", "%d-%m-%y", "%d %B %Y", "%b %d, %Y"),
+    *("%d/%m/%Y %H:%M", "%m/%d/%Y %I:%M %p", "%d.%m.%Y %H:%M:%S", "%Y%m%d", "%B %Y"),
+)
+
+
+@given(st.lists(st.datetimes(datetime(1970, 1, 1), datetime(2068, 1, 1)), min_size=1), st.data())
+def test_random_dates_read_back_equal_or_are_no_dates(moments: list[datetime], data: Any) -> None:
+    form = data.draw(st.sampled_from(FORMS))
+    cells: list[str | None] = [moment.strftime(form) for moment in moments]
+    column = typed(cells)
+    if column.type == "datetime":
+        expected = [datetime.strptime(str(cell), form) for cell in cells]
+        found = [datetime.fromisoformat(value.isoformat()) for value in column.values.to_pylist()]
+        assert found == expected
+    else:
+        assert column.note is not None or form == "%Y%m%d"
+
+
+# ---------------------------------------------------------------- missing
+
+
+@pytest.mark.parametrize(
+    "marker",
+    [
+        *("?", "-", "--", ".", "N.A.", "None", "nil", "NaT", "#DIV/0!", "\\N", "  ", "k.A.", "*"),
+        *("unknown", "(null)", "n/a", "\u2014", "inf"),
+    ],
+)
+def test_markers_among_numbers_are_missing_and_told(marker: str) -> None:
+    column = typed(["1.5", marker, "2", marker])
+    assert column.values.to_pylist() == [1.5, None, 2, None]
+    assert column.missing_as == {marker: 2}
+    assert f"2 cells were taken as missing ('{marker}' 2)" in str(column.note)
+
+
+@pytest.mark.parametrize("marker", ["0000-00-00", "?", "NaT", "-"])
+def test_markers_among_dates(marker: str) -> None:
+    for day in ("2023-01-13", "13/01/2023"):
+        column = typed([day, marker])
+        assert column.values.to_pylist() == [date(2023, 1, 13), None]
+        assert column.missing_as == {marker: 1}
+
+
+def test_one_marker_in_thousands_of_numbers() -> None:
+    column = typed([*map(str, range(50_000)), "nil"])
+    assert (column.type, column.missing_as) == ("number", {"nil": 1})
+
+
+def test_markers_among_strings_are_strings() -> None:
+    assert typed(["red", "?", "none"]).values.to_pylist() == ["red", "?", "none"]
+    assert typed(["?", "-", "none"]).type == "category"
+
+
+def test_what_is_missing_can_be_said() -> None:
+    assert typed(["1", "gone"], na_values=["gone"]).missing_as == {"gone": 1}
+    assert typed(["1", "-"], keep_na=["-"]).type == "category"
+
+
+def test_cells_that_cannot_be_read_are_missing_where_that_is_asked_for() -> None:
+    cells: list[str | None] = ["<0.5", "1", "2", "<0.5", "trace"]
+    assert "3 cells are no numbers" in str(typed(["3", *cells, "4"]).note)
+    column = typed(cells, wanted="number", on_error="missing")
+    assert column.values.to_pylist() == [None, 1, 2, None, None]
+    assert column.missing_as == {"<0.5": 2, "trace": 1}
+    column = typed(["13/01/2023", "soon"], wanted="datetime", on_error="missing")
+    assert column.values.to_pylist() == [date(2023, 1, 13), None]
+    column = typed(["yes", "no", "perhaps"], wanted="boolean", on_error="missing")
+    assert column.values.to_pylist() == [True, False, None]
+
+
+# ---------------------------------------------------------------- the same reading
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "cell", "value"),
+    [
+        (["1.037,5", "12.444"], "1.037", 1037),
+        (["1.037,5", "12.444"], "1.5", 1.5),
+        (["1,037.5", "12,444"], "2,000", 2000),
+        (["$3,037.50", "$1,000"], "$5", 5),
+        (["$3,037.50", "$1,000"], "5", 5),
+        (["13/01/2023", "02/03/2023"], "03/04/2023", date(2023, 4, 3)),
+        (["01/13/2023", "02/03/2023"], "03/04/2023", date(2023, 3, 4)),
+        (["14:55", "3:05"], "1:00", 3600),
+    ],
+)
+def test_one_cell_is_read_as_its_column_was(
+    trained_on: list[str | None], cell: str, value: Any
+) -> None:
+    column = typed(trained_on, ";")
+    read = typed([cell], ",", column.type, column.notation)
+    assert read.values.to_pylist() == [value]
