@@ -72,12 +72,23 @@ class UploadOptions(BaseModel):
         description='JSON: column types that differ from the inferred ones, {"zip":"category"}',
     )
     delimiter: str | None = Field(
-        None, min_length=1, max_length=1, description="CSV; left out: found in the first line"
+        None,
+        min_length=1,
+        max_length=5,
+        description="CSV: one character, or space for runs of blanks; left out: found in the rows",
     )
     encoding: str | None = Field(
         None, max_length=64, description="CSV and NDJSON; left out: by its BOM, else UTF-8"
     )
-    header: bool = Field(True, description="CSV: whether the first line names the columns")
+    header: bool | None = Field(
+        None, description="CSV: whether the first line names the columns; left out: found"
+    )
+    skip_rows: int | None = Field(
+        None, ge=0, le=10_000, description="CSV: lines before the header; left out: found"
+    )
+    comment: str | None = Field(
+        None, min_length=1, max_length=8, description="CSV: how lines above begin that are no rows"
+    )
     decimal: Decimal | None = Field(
         None, description="decimal mark; left out: found in the file's numbers"
     )
@@ -111,6 +122,8 @@ class UploadOptions(BaseModel):
             delimiter=self.delimiter or delimiter,
             encoding=self.encoding or encoding,
             header=self.header,
+            skip_rows=self.skip_rows,
+            comment=self.comment,
             types=self.types or {},
             cells=self._cells(),
         )

@@ -106,6 +106,7 @@ class Dataset(Base):
     rows: Mapped[int]
     columns: Mapped[list[Any]]  # as app.ml.tables.profile gives them
     warnings: Mapped[list[Any]]
+    reading: Mapped[dict[str, Any] | None]  # of a text file; None: by an older fitserve
     size_bytes: Mapped[int]
     sha256: Mapped[str] = mapped_column(String(64))
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")

@@ -46,12 +46,13 @@ class Parsed(_Message):
     rows: int
     columns: list[dict[str, Any]]
     warnings: list[str]
+    reading: dict[str, Any] = {}
     reusable: bool
     """Whether the child has stayed small enough to read another file."""
 
     def summary(self) -> Summary:
         """Return the stored table in brief."""
-        return Summary(self.rows, self.columns, self.warnings)
+        return Summary(self.rows, self.columns, self.warnings, self.reading)
 
 
 class Refused(_Message):
@@ -105,9 +106,7 @@ def _reply(task: ParseTask) -> Reply:
             traceback.print_exc()
         detail = f"the file cannot be read: {error}"[:500]
         return _refused(errors.InvalidData, detail, reusable=False)
-    return Parsed(
-        rows=found.rows, columns=found.columns, warnings=found.warnings, reusable=_is_small()
-    )
+    return Parsed(**vars(found), reusable=_is_small())
 
 
 def _refused(

@@ -74,6 +74,9 @@ class DatasetOut(BaseModel):
     name: str | None
     rows: int
     columns: Annotated[list[ColumnOut], *AS_STORED]
+    reading: dict[str, Any] | None = Field(
+        description="of a text file: delimiter, line of the header, what was left out"
+    )
     warnings: list[str]
     size_bytes: int
     sha256: str = Field(description="of the stored table; equal content gives equal hashes")
@@ -88,6 +91,7 @@ class DatasetOut(BaseModel):
             name=row.name,
             rows=row.rows,
             columns=cast(list[ColumnOut], row.columns),
+            reading=row.reading,
             warnings=row.warnings,
             size_bytes=row.size_bytes,
             sha256=row.sha256,

@@ -20,6 +20,8 @@ import pyarrow.compute as pc
 
 ColumnType = Literal["number", "category", "boolean", "datetime", "text"]
 
+MAX_COLUMNS = 10_000
+"""Of a table."""
 WHOLE_BELOW = 2**53
 ZONED = pa.timestamp("us", tz="UTC")
 MOMENT = pa.timestamp("us")

@@ -6,18 +6,22 @@ import mmap
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from app.errors import FieldError, InvalidData, escape
+from app.ml.tables.canonical import MAX_COLUMNS
 from app.ml.tables.columns import typed_column
+from app.ml.tables.csv_shape import DELIMITERS, CSVOptions, shape_of
 from app.ml.tables.notations.notation import CellOptions
 from app.ml.tables.typed import (
-    MAX_COLUMNS,
     TypedTable,
     Wanted,
     assemble,
@@ -25,26 +29,18 @@ from app.ml.tables.typed import (
     no_row,
     too_wide,
 )
+from app.storage import explain_os_errors
 
 MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "null", "NULL"]
 """Cells that stand for a missing value."""
 
-DELIMITERS = ",;\t|"
-"""The delimiters that are looked for in the first line where none was named."""
-
 _RAGGED = re.compile(r"Expected ([0-9]+) columns, got")
 _BLOCK_BYTES = 8 * 1024 * 1024
 _TAIL_BYTES = 4096
+_MOST_EMPTY = 10_000
+"""Rows at the end of a file that are looked at."""
 
 csv.field_size_limit(_BLOCK_BYTES)
-
-
-@dataclass(frozen=True)
-class CSVOptions:
-    """How to read a CSV file; without a ``delimiter`` it is the most frequent of the first line."""
-
-    delimiter: str | None = None
-    header: bool = True
 
 
 def header_line(names: Sequence[str], delimiter: str = ",") -> str:
@@ -68,9 +64,11 @@ def read_csv(path: Path, options: CSVOptions, wanted: Wanted, threads: int = 1) 
     if file.means_quotes:
         for name in filter(wanted.reads, columns):
             columns[name] = _with_quoted(name, columns[name], wanted, file)
-    return assemble(
+    typed = assemble(
         columns, wanted, file.place, has_types=False, threads=threads, delimiter=file.delimiter
     )
+    warnings = [*file.shape.warnings, *file.empty_rows(typed.table)]
+    return replace(typed, notes=[*warnings, *typed.notes], reading=file.shape.told)
 
 
 def _with_quoted(
@@ -91,16 +89,18 @@ class _File:
     """One file, its delimiter, and how to find a row's line in it."""
 
     def __init__(self, path: Path, options: CSVOptions, cells: CellOptions) -> None:
-        self.path = path
+        self.shape = shape_of(path, options)
+        self._unspaced = _unspaced(path) if self.shape.spaces else None
+        self.path = Path(self._unspaced.name) if self._unspaced else path
         kept = {*cells.keep_na}
         self.missing = [mark for mark in MISSING if mark not in kept] + [*cells.na_values]
-        self.header = options.header
+        self.header = self.shape.header
         first = self._first_line()
-        self.delimiter = options.delimiter or max(DELIMITERS, key=first.count)
-        self.guessed = options.delimiter is None
+        self.delimiter = "\t" if self.shape.spaces else self.shape.delimiter
+        self.guessed = self.shape.guessed
         self.means_quotes = False
         """Whether a quoted mark of a missing value was meant as a string, once it has been read."""
-        width = first.count(self.delimiter) + 1
+        self._width = width = first.count(self.delimiter) + 1
         if width > MAX_COLUMNS:  # Arrow takes a lot of memory for a lot of columns
             raise too_wide(width)
 
@@ -114,6 +114,8 @@ class _File:
 
     def _head(self) -> bytes:
         with self.path.open("rb") as file:
+            for _ in range(self.shape.skip_lines):
+                file.readline(_BLOCK_BYTES)
             return file.read(_BLOCK_BYTES).removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
 
     def _means_quotes(self, names: Sequence[str]) -> bool:
@@ -137,17 +139,36 @@ class _File:
         check_names(names)
         self.means_quotes = self._means_quotes(names)
         table = self._read(names, threads)
-        if table.column_names != names:  # Arrow saw the first line with other eyes
+        if (
+            self.shape.names is None and table.column_names != names
+        ):  # Arrow saw the first line with other eyes
             names = [str(name) for name in table.column_names]
             check_names(names)
             table = self._read(names, threads)
         if table.num_rows == 0:
             raise no_row()
         self._require_closed_quotes(table)
-        return dict(zip(names, table.columns, strict=True))
+        return {
+            name: pc.utf8_trim_whitespace(column) if self.shape.padded else column
+            for name, column in zip(names, table.columns, strict=True)
+            if name not in self.shape.nameless or column.null_count < len(column)
+        }
+
+    def empty_rows(self, table: pa.Table) -> list[str]:
+        """A warning of rows of nothing at the end, as spreadsheets leave them."""
+        last = table.slice(max(0, table.num_rows - _MOST_EMPTY))
+        filled = np.zeros(last.num_rows, bool)
+        for column in last.columns:
+            filled |= column.is_valid().to_numpy()
+        count = last.num_rows - (int(np.flatnonzero(filled)[-1]) + 1 if filled.any() else 0)
+        if not count or table.num_columns < 2:
+            return []
+        return [f"the last {count} rows hold nothing; leave them out of the file"]
 
     def _names(self) -> list[str]:
         """Arrow needs the names before it can be told that all columns are text."""
+        if self.shape.names is not None:
+            return self.shape.names
         try:
             _, first = next(self._records())
             "".join(first).encode()
@@ -161,11 +182,18 @@ class _File:
         return first if self.header else [f"f{i}" for i in range(len(first))]
 
     def _read(self, names: list[str], threads: int) -> pa.Table:
+        # a handler cannot be given what is not UTF-8, so there is none where it would do nothing
+        loose = self.shape.notes or self.shape.has_blank_lines
         try:
             return pacsv.read_csv(
                 self.path,
-                read_options=self._read_options(threads),
-                parse_options=pacsv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
+                read_options=self._read_options(names, threads),
+                parse_options=pacsv.ParseOptions(
+                    delimiter=self.delimiter,
+                    newlines_in_values=True,
+                    escape_char="\\" if self.shape.escapes else False,
+                    invalid_row_handler=self._skip_or_fail if loose else None,
+                ),
                 convert_options=pacsv.ConvertOptions(
                     column_types=dict.fromkeys(names, pa.string()),
                     strings_can_be_null=True,
@@ -178,9 +206,18 @@ class _File:
                 raise self._ragged(int(ragged[1])) from error
             raise self._explained(error) from error
 
-    def _read_options(self, threads: int) -> pacsv.ReadOptions:
+    def _skip_or_fail(self, row: pacsv.InvalidRow) -> str:
+        """Lines of blanks, and notes below the table, are no rows."""
+        text = row.text.strip()
+        return "skip" if not text or text in self.shape.notes else "error"
+
+    def _read_options(self, names: list[str], threads: int) -> pacsv.ReadOptions:
+        shaped = self.shape.names is not None
         return pacsv.ReadOptions(
-            autogenerate_column_names=not self.header,
+            skip_rows=self.shape.skip_lines,
+            column_names=names if shaped else None,
+            skip_rows_after_names=1 if shaped and self.header else 0,
+            autogenerate_column_names=not shaped and not self.header,
             # no larger than the file: a block's memory is touched whole
             block_size=min(_BLOCK_BYTES, self.path.stat().st_size + 1),
             use_threads=threads > 1,
@@ -199,14 +236,18 @@ class _File:
 
     def _records(self, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
         """``(line, cells)`` of every record, by Python's reader, which knows its lines."""
-        start = 1
+        above = self.shape.skip_lines
+        start = above + 1
+        escape = "\\" if self.shape.escapes else None
         with self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.reader(file, delimiter=self.delimiter, strict=strict)
+            for _ in range(above):
+                file.readline()
+            reader = csv.reader(file, delimiter=self.delimiter, strict=strict, escapechar=escape)
             try:
                 for cells in reader:
-                    if cells:
+                    if cells and not (len(cells) == 1 < self._width and not cells[0].strip()):
                         yield start, cells
-                    start = reader.line_num + 1
+                    start = above + reader.line_num + 1
             except csv.Error as error:
                 raise _BadRecord(start, str(error)) from error
 
@@ -288,6 +329,15 @@ class _File:
             "or close the quote that it opens",
             "too_long",
         )
+
+
+def _unspaced(path: Path) -> IO[str]:
+    """Return a copy of a file with tabs in place of runs of blanks; it goes when it is closed."""
+    copy = NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file, explain_os_errors():
+        copy.writelines("\t".join(line.split()) + "\n" for line in file)
+        copy.flush()
+    return copy
 
 
 class _BadRecord(Exception):

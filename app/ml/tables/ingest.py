@@ -10,7 +10,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from app.errors import InvalidData, UnsupportedMediaType
 from app.ml.tables import arrow_files, csv_files, json_rows, parquet, profile
 from app.ml.tables.canonical import ColumnType
+from app.ml.tables.csv_shape import CSVOptions
 from app.ml.tables.notations.notation import CellOptions, Notation
 from app.ml.tables.typed import TypedTable, Wanted, too_much
 from app.storage import require_room
@@ -74,7 +75,9 @@ class Options(BaseModel):
     format: Format
     delimiter: str | None = None
     encoding: str | None = None
-    header: bool = True
+    header: bool | None = None
+    skip_rows: int | None = None
+    comment: str | None = None
     types: dict[str, ColumnType] = {}
     cells: CellOptions = CellOptions()
     notations: dict[str, Notation] = {}
@@ -105,6 +108,8 @@ class Summary:
     rows: int
     columns: list[dict[str, Any]]
     warnings: list[str]
+    reading: dict[str, Any] = field(default_factory=dict)
+    """What was made out of a text file beside its columns."""
 
 
 def ingest(source: Path, folder: Path, options: Options, limits: Limits) -> Summary:
@@ -134,7 +139,8 @@ def store(table: TypedTable, folder: Path, limits: Limits) -> Summary:
             columns = profile.profile(table)
             written.result()
     rows = table.table.num_rows
-    return Summary(rows, columns, profile.warnings(columns, rows, table.notes))
+    warnings = profile.warnings(columns, rows, table.notes)
+    return Summary(rows, columns, warnings, table.reading)
 
 
 # ---------------------------------------------------------------- what it is
@@ -146,10 +152,14 @@ def check_options(options: Options) -> None:
         detail = f"unknown encoding '{options.encoding[:64]}'; try utf-8 or latin-1"
         raise InvalidData.at("/encoding", detail)
     mark = options.delimiter
-    if mark is not None and (len(mark) != 1 or not mark.isascii() or mark in '\0\r\n"'):
+    if (
+        mark is not None
+        and mark != "space"
+        and (len(mark) != 1 or not mark.isascii() or mark in '\0\r\n"')
+    ):
         raise InvalidData.at(
             "/delimiter",
-            "the delimiter must be one ASCII character other than a quote or a line break",
+            "the delimiter must be one ASCII character, no quote or line break, or the word space",
         )
 
 
@@ -207,7 +217,7 @@ def _wanted(options: Options) -> Wanted:
 
 
 def _csv(source: Path, folder: Path, options: Options, limits: Limits) -> TypedTable:
-    shape = csv_files.CSVOptions(options.delimiter, options.header)
+    shape = CSVOptions(options.delimiter, options.header, options.skip_rows, options.comment)
     return _of_text(
         source,
         folder,

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.errors import InvalidData, InvalidJSON, TooLarge, escape
-from app.ml.tables.canonical import ColumnType
+from app.ml.tables.canonical import MAX_COLUMNS, ColumnType
 from app.ml.tables.labels import Place
 from app.ml.tables.notations.notation import AS_FOUND, CellOptions
-from app.ml.tables.typed import MAX_COLUMNS, TypedTable, Wanted, assemble
+from app.ml.tables.typed import TypedTable, Wanted, assemble
 from app.strict_json import parse_strict
 
 Types = dict[str, ColumnType]

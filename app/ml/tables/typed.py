@@ -11,12 +11,11 @@ from typing import Any
 import pyarrow as pa
 
 from app.errors import InvalidData, TooLarge, escape
-from app.ml.tables.canonical import ColumnType
+from app.ml.tables.canonical import MAX_COLUMNS, ColumnType
 from app.ml.tables.columns import TypedColumn, refuse_beyond, typed_column
 from app.ml.tables.labels import Place
 from app.ml.tables.notations.notation import CellOptions, Cells, Evidence, Notation, unanimous
 
-MAX_COLUMNS = 10_000
 MAX_NAME = 256
 """Characters in the name of a column."""
 _CELLS_WORTH_THREADS = 100_000
@@ -32,6 +31,8 @@ class TypedTable:
     notes: list[str] = field(default_factory=list)
     cells: dict[str, "CellFacts"] = field(default_factory=dict)
     """Of the columns that are not written plainly."""
+    reading: dict[str, Any] = field(default_factory=dict)
+    """What a text file's reader has made out: delimiter, the header's line, what was left out."""
 
 
 @dataclass(frozen=True)

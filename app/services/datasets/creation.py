@@ -100,6 +100,7 @@ def _create(
         rows=summary.rows,
         columns=summary.columns,
         warnings=summary.warnings,
+        reading=summary.reading,
         size_bytes=size,
         sha256=sha256,
         metadata_=naming.metadata,

@@ -116,8 +116,10 @@ def test_names_that_stand_twice(server: Server) -> None:
     double = "\n".join([text[0] + ",size", *(line + ",1" for line in text[1:])]).encode()
     body = problem(sent(server, as_arrow(table), ARROW), 422, "invalid_request")
     assert body["errors"][0]["pointer"] == "/columns/size"
-    for content, kind in ((as_parquet(table), PARQUET), (double, CSV)):
-        assert "'size'" in problem(sent(server, content, kind), 422, "invalid_data")["detail"]
+    said = problem(sent(server, as_parquet(table), PARQUET), 422, "invalid_data")["detail"]
+    assert "'size'" in said
+    said = problem(sent(server, double, CSV), 422, "invalid_request")["detail"]
+    assert "'size_2'" in said, "as an upload of it would call the second"
 
 
 # ---------------------------------------------------------------- nothing, half, and too much

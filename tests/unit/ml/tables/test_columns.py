@@ -11,7 +11,8 @@ import pytest
 from app.errors import InvalidData
 from app.ml.tables import json_rows
 from app.ml.tables.canonical import ColumnType, column_type
-from app.ml.tables.csv_files import CSVOptions, read_csv
+from app.ml.tables.csv_files import read_csv
+from app.ml.tables.csv_shape import CSVOptions
 from app.ml.tables.text_parsing import datetimes, moments
 from app.ml.tables.typed import Wanted, assemble
 from tests.support.files import as_arrow, as_parquet, column_of, csv_of, ingested, pointers, refusal

@@ -159,16 +159,33 @@ def test_a_ragged_file_tells_the_delimiter_that_was_guessed(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("a,a\n1,2\n", "'a' stands for two columns"),
-        ("a,b,b,a\n1,2,3,4\n", "'b' stands for two columns"),
-        ("a,\n1,2\n", "column 2 has no name"),
-        ("a,  \n1,2\n", "column 2 has no name"),
-        ("a,b,,\n1,2,3,4\n", "column 3 has no name"),
+        ("a,\0\n1,2\n", "column 2 has no name"),
         ("a," + "b" * 257 + "\n1,2\n", "has 257 characters; at most 256"),
     ],
 )
 def test_every_column_has_a_name_of_its_own(tmp_path: Path, content: str, problem: str) -> None:
     assert problem in refused(tmp_path, content).detail
+
+
+@pytest.mark.parametrize(
+    ("content", "names", "said"),
+    [
+        ("a,a\n1,2\n", ["a", "a_2"], "the second 'a' is 'a_2' here"),
+        ("a,a,a_2\n1,2,3\n", ["a", "a_3", "a_2"], "the second 'a' is 'a_3' here"),
+        ("a,b,b,a\n1,2,3,4\n", ["a", "b", "b_2", "a_2"], "stand twice"),
+        ("a,\n1,2\n", ["a", "column_2"], "column 2 has no name"),
+        ("a,  \n1,2\n", ["a", "column_2"], "column 2 has no name"),
+        ("a,b,,\n1,2,3,\n", ["a", "b", "column_3"], "column 3 has no name"),
+        (",b\n1,2\n", ["index", "b"], ""),
+        (",b\n,2\n", ["b"], ""),
+    ],
+)
+def test_names_that_are_missing_or_stand_twice(
+    tmp_path: Path, content: str, names: list[str], said: str
+) -> None:
+    typed = csv_of(tmp_path, content)
+    assert typed.table.column_names == names
+    assert said in " ".join(typed.notes)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,217 @@
+"""Text files as spreadsheets, reports and other programs write them: the table in them is found."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.ml.tables.csv_files import read_csv
+from app.ml.tables.csv_shape import CSVOptions
+from app.ml.tables.ingest import Limits, Options, ingest
+from app.ml.tables.typed import TypedTable, Wanted
+
+CASES = Path(__file__).parents[3] / "fixtures" / "tables"
+
+
+def typed(folder: Path, content: str, **options: Any) -> TypedTable:
+    path = folder / "table.csv"
+    path.write_text(content)
+    return read_csv(path, CSVOptions(**options), Wanted())
+
+
+ROWS = "a,b,c\n1,2.5,x\n2,5.0,y\n3,7.5,z\n"
+PLAIN = {"a": [1, 2, 3], "b": [2.5, 5.0, 7.5], "c": ["x", "y", "z"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "reading"),
+    [
+        (ROWS, {"delimiter": ",", "header_row": 1}),
+        (f"sep=,\n{ROWS}", {"header_row": 2}),
+        ("sep=;\n" + ROWS.replace(",", ";"), {"delimiter": ";", "header_row": 2}),
+        (f"Report of May\n\n{ROWS}", {"header_row": 3, "skipped": ["Report of May"]}),
+        (f"Report of May,,\nall shops,,\n{ROWS}", {"header_row": 3}),
+        (f"# made by a program\n# in May\n{ROWS}", {"header_row": 3}),
+        (ROWS.replace("\n", ",\n"), {}),
+        (ROWS.replace("x\n", "x,\n").replace("y\n", "y,\n").replace("z\n", "z,\n"), {}),
+        (ROWS.replace("2,5.0", "   \n2,5.0"), {}),
+        (f"{ROWS}\nSource: the shops\n", {"notes": ["Source: the shops"]}),
+        (f"{ROWS}Source: the shops\nas of May\n", {"notes": ["Source: the shops", "as of May"]}),
+        (ROWS.replace(",", "\t"), {"delimiter": "\t"}),
+        (ROWS.replace(",", "|"), {"delimiter": "|"}),
+        (ROWS.replace(",", "   "), {"delimiter": "space"}),
+        (
+            "  " + ROWS.replace(",", " ").replace("\n", "\n   ").rstrip() + "\n",
+            {"delimiter": "space"},
+        ),
+        ("a , b , c\n1 , 2.5 , x \n2 , 5.0 , y \n3 , 7.5 , z \n", {}),
+        (ROWS.replace("\n", "\r\n"), {}),
+        ("\ufeff" + ROWS, {}),
+    ],
+)
+def test_the_table_is_found(tmp_path: Path, content: str, reading: dict[str, Any]) -> None:
+    found = typed(tmp_path, content)
+    assert found.table.to_pydict() == PLAIN
+    assert {name: found.reading[name] for name in reading} == reading
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ",a,b\n0,1,x\n1,2,y\n2,3,z\n",
+        '"","a","b"\n"1",1,"x"\n"2",2,"y"\n"3",3,"z"\n',
+        "a,b\n1,1,x\n2,2,y\n3,3,z\n",
+        '"a" "b"\n"1" 1 "x"\n"2" 2 "y"\n"3" 3 "z"\n'.replace(" ", "\t"),
+    ],
+)
+def test_a_column_of_row_numbers_without_a_name_is_the_index(tmp_path: Path, content: str) -> None:
+    found = typed(tmp_path, content)
+    assert found.table.column_names == ["index", "a", "b"]
+    assert found.table["a"].to_pylist() == [1, 2, 3]
+
+
+def test_a_file_of_numbers_without_names(tmp_path: Path) -> None:
+    content = "0.5,1\n1.5,2\n2.5,3\n"
+    found = typed(tmp_path, content)
+    assert found.table.to_pydict() == {"f0": [0.5, 1.5, 2.5], "f1": [1, 2, 3]}
+    assert "header=true" in found.notes[0]
+    assert typed(tmp_path, content, header=True).table.column_names == ["0.5", "1"]
+    years = typed(tmp_path, "2019,2020\n1.5,2\n2.5,3\n")
+    assert years.table.column_names == ["2019", "2020"]
+    assert "header=false" in years.notes[0]
+
+
+def test_what_separates_cells_is_decided_by_all_rows(tmp_path: Path) -> None:
+    found = typed(tmp_path, "Name;Value, EUR\na;1,5\nb;2,5\n")
+    assert found.table.to_pydict() == {"Name": ["a", "b"], "Value, EUR": [1.5, 2.5]}
+    found = typed(tmp_path, "a,b;c,d\n1,2,3\n4,5,6\n")
+    assert found.table.column_names == ["a", "b;c", "d"]
+
+
+def test_quotes_behind_backslashes(tmp_path: Path) -> None:
+    found = typed(tmp_path, 'a,b\n1,"say \\"hi\\" 0"\n2,"no, never"\n')
+    assert found.table["b"].to_pylist() == ['say "hi" 0', "no, never"]
+    found = typed(tmp_path, 'a,b\n1,"C:\\"\n2,"x"\n')
+    assert found.table["b"].to_pylist() == ["C:\\", "x"]
+
+
+def test_lines_above_can_be_said(tmp_path: Path) -> None:
+    content = f"x,y,z\n{ROWS}"
+    assert typed(tmp_path, content, skip_rows=1).table.to_pydict() == PLAIN
+    assert typed(tmp_path, f"%a,b,c\n{ROWS}", comment="%").table.to_pydict() == PLAIN
+
+
+def test_a_total_and_rows_of_nothing_are_warned_of(tmp_path: Path) -> None:
+    found = typed(tmp_path, f"{ROWS}Total,15,\n")
+    assert any("looks like a total ('Total')" in note for note in found.notes)
+    found = typed(tmp_path, f"{ROWS},,\n,,\n")
+    assert any("the last 2 rows hold nothing" in note for note in found.notes)
+
+
+def test_a_cell_is_named_by_its_line_below_a_title(tmp_path: Path) -> None:
+    found = typed(tmp_path, f"Title\n\n{ROWS}4,soon,x\n")
+    assert any("line 7 holds 'soon'" in note for note in found.notes)
+
+
+WORDS = ["red", "a b", "x;y", 'say "hi"', "1,5"]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(-999, 999), st.sampled_from(["red", "a b", "x;y", 'say "hi"', "1,5"])
+        ),
+        min_size=2,
+        max_size=20,
+    ),
+    st.sampled_from(",;\t|"),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_random_tables_in_random_shapes_read_back_equal(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[tuple[int, str]],
+    delimiter: str,
+    title: bool,
+    trailing: bool,
+    end: str,
+) -> None:
+    def line(*cells: object) -> str:
+        quoted = ['"' + str(cell).replace('"', '""') + '"' for cell in cells]
+        return delimiter.join(quoted) + (delimiter if trailing else "")
+
+    lines = [line("n", "word", "m"), *(line(n, word, n) for n, word in rows)]
+    content = end.join([*(["A title", ""] if title else []), *lines, ""])
+    found = typed(tmp_path_factory.mktemp("shape"), content).table
+    assert found["n"].to_pylist() == [n for n, _ in rows]
+    if {word for _, word in rows} != {"1,5"}:
+        assert found["word"].to_pylist() == [word for _, word in rows]
+
+
+# ---------------------------------------------------------------- tables of users
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "types", "facts"),
+    [
+        ("decimal-comma", 12, "a=number b=number n=number", {"a": (0.25, 11.25)}),
+        ("thousand-dot-beside-decimal-comma", 12, "sold=number", {"sold": (1037, 12444)}),
+        ("thousand-dot-only", 12, "people=number", {"people": (1.037, 12.444)}),
+        ("thousand-comma", 12, "price=number", {"price": (1037, 12444)}),
+        ("currency-dollar", 12, "price=number", {"price": (3037.5, 36444.5)}),
+        ("percent", 12, "rate=number", {"rate": (0, 27.5)}),
+        ("infinity", 24, "b=number", {}),
+        ("missing-question", 24, "b=number", {"b": (0, 57.5)}),
+        ("missing-dot", 24, "b=number", {"b": (0, 57.5)}),
+        ("missing-none", 24, "b=number", {"b": (0, 57.5)}),
+        ("missing-blank-space", 24, "b=number", {"b": (0, 57.5)}),
+        ("one-nil-in-thousands", 2000, "v=number", {}),
+        ("less-than", 24, "ppm=category", {}),
+        ("date-dmy-slash", 20, "day=datetime", {"day": ("2023-01-01", "2023-02-28")}),
+        ("date-ambiguous", 20, "day=category", {}),
+        (
+            "date-dmy-dot-time",
+            20,
+            "ts=datetime",
+            {"ts": ("2021-01-01T14:55:00", "2021-02-28T14:55:00")},
+        ),
+        ("date-month-name", 24, "date=datetime", {"date": ("2000-01-01", "2001-06-01")}),
+        ("date-yyyymmdd", 20, "date=datetime", {}),
+        ("date-epoch-seconds", 24, "ts=number", {}),
+        ("date-only-feature", 336, "day=datetime", {}),
+        ("range-not-a-date", 40, "age=category", {}),
+        ("excel-sep-line", 12, "a=number b=number g=category", {}),
+        ("trailing-delimiter-rows", 12, "A=number B=number C=number", {}),
+        ("trailing-delimiter-all", 12, "A=number B=number C=number", {}),
+        ("excel-empty-rows-at-end", 14, "a=number", {}),
+        ("blank-line-of-spaces", 12, "a=number", {}),
+        ("index-column", 24, "index=number", {}),
+        ("no-header-numbers", 12, "f0=number", {"f0": (0.1, 1.2)}),
+        ("preamble", 12, "item=category qty=number price=number", {}),
+        ("footer-total", 13, "qty=number", {}),
+        ("semicolons-header-comma", 12, "Name=category Value, EUR=number", {}),
+        ("space-separated", 12, "t=number status=number sex=number", {}),
+        ("padded-header-and-cells", 24, "Name=category Country=category Time=number", {}),
+        ("backslash-quotes", 12, "b=category", {}),
+        ("repeated-names", 12, "val=number val_2=number", {}),
+        ("target-currency", 60, "price=number", {}),
+    ],
+)
+def test_small_tables_of_users(
+    tmp_path: Path, name: str, rows: int, types: str, facts: dict[str, tuple[Any, Any]]
+) -> None:
+    source = CASES / f"{name}.csv"
+    found = ingest(source, tmp_path, Options(format="csv"), Limits(decoded_bytes=1 << 28))
+    columns = {column["name"]: column for column in found.columns}
+    assert found.rows == rows
+    for word in types.replace(", ", ",\0").split(" "):
+        column, _, kind = word.replace("\0", " ").partition("=")
+        assert columns[column]["type"] == kind
+    for column, ends in facts.items():
+        assert (columns[column]["min"], columns[column]["max"]) == ends
+    if "missing" in name:
+        assert columns["b"]["missing"] == 4
+        assert any("4 cells were taken as missing" in warning for warning in found.warnings)
