@@ -9,6 +9,7 @@ from app.db.models import Dataset
 from app.ml.specs import Metadata, Name, Spec
 from app.ml.tables.canonical import ColumnType
 from app.ml.tables.notations.notation import CellOptions, Notation
+from app.ml.tables.roles import Role
 from app.ml.tables.synthetic import SyntheticSource
 
 
@@ -42,7 +43,7 @@ class ColumnOut(BaseModel):
         json_schema_extra={
             "x-optional": [
                 *("distinct", "min", "max", "mean", "std", "top"),
-                *("format", "unit", "missing_as", "notation"),
+                *("format", "unit", "missing_as", "notation", "role"),
             ]
         }
     )
@@ -56,6 +57,7 @@ class ColumnOut(BaseModel):
     mean: float | None = None
     std: float | None = Field(None, description="with n - 1")
     top: list[list[Any]] | None = Field(None, description="the most frequent values and how often")
+    role: Role | None = Field(None, description="whether a job takes it as a feature by itself")
     format: str | None = Field(None, description="of dates that are not ISO 8601: %d/%m/%Y")
     unit: str | None = Field(None, description="what stood around the numbers: $, %, kg")
     missing_as: dict[str, int] | None = Field(

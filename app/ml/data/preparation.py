@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from app.errors import InvalidData
-from app.ml.data import row_weights
+from app.ml.data import leaks, row_weights
 from app.ml.data.splits import PARTS, Indices, Split, split_rows
 from app.ml.features import preprocessing
 from app.ml.features.arrays import as_dictionary, codes, floats, mask
@@ -128,7 +128,8 @@ def prepare(
         for part in PARTS
     }
     fitted = Preprocessing(task=spec.task, features=features, target=target)
-    return Prepared(fitted, **parts, warnings=_repetition_warnings(rows))
+    told = leaks.warnings(rows["train"], spec.features, spec.targets)
+    return Prepared(fitted, **parts, warnings=[*told, *_repetition_warnings(rows)])
 
 
 # ---------------------------------------------------------------- rows on two sides

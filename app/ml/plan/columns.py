@@ -8,12 +8,21 @@ from app.errors import InvalidData, InvalidRequest
 from app.ml.features import fitting
 from app.ml.features.encoder import datetime_width
 from app.ml.specs import Inputs, JobRequest, JobSpec, Task
-from app.ml.tables import profile
+from app.ml.tables import roles
 
 Column = dict[str, Any]
 """One column of a dataset as ``app.ml.tables.profile`` gives it."""
 
+_LEFT_OUT = {
+    "text": "is free text and was left out of the features",
+    "constant": "is constant and was left out of the features",
+    "identifier": "looks like an identifier and was left out",
+    "index": "looks like an identifier and was left out",
+}
 _MOST_CLASSES = 1000
+_FEW_CLASSES = 10
+"""Whole numbers of which a target may mean classes."""
+_ROWS_A_CLASS = 5
 _MOST_COMPARED = 1000
 """Names among which the nearest is looked for; comparing takes time."""
 
@@ -107,14 +116,11 @@ def features_of(
     for name, column in known.items():
         if name in request.targets or name in (request.split.column, request.sample_weight):
             continue
-        if column["type"] == "text":
-            warnings.append(f"column '{name}' is free text and was left out of the features")
-        elif profile.is_constant(column):
-            warnings.append(f"column '{name}' is constant and was left out of the features")
-        elif profile.is_identifier(column, rows):
-            warnings.append(f"column '{name}' looks like an identifier and was left out")
-        else:
+        role = roles.role_of(column, rows)
+        if role == "feature":
             features.append(name)
+        else:
+            warnings.append(f"column '{name}' {_LEFT_OUT[role]}")
     if not features:
         raise InvalidRequest.at(
             "/features",
@@ -195,11 +201,14 @@ def maybe_classes(request: JobRequest, task: Task, known: Mapping[str, Column]) 
     if request.task or task != "regression" or len(request.targets) > 1:
         return []
     column = known[request.targets[0]]
-    if column["distinct"] != 2 or not column["integer"]:
+    distinct, few = column["distinct"], min(_FEW_CLASSES, column["count"] // _ROWS_A_CLASS)
+    if not column["integer"] or not 2 <= distinct <= max(few, 2):
         return []
+    task = "binary" if distinct == 2 else "multiclass"
+    count = "two" if distinct == 2 else str(distinct)
     return [
-        f"target '{column['name'][:64]}' has two distinct values and is predicted as a number; if "
-        'they are classes, send "task": "binary"'
+        f"target '{column['name'][:64]}' has {count} distinct values and is predicted as a number; "
+        f'if they are classes, send "task": "{task}"'
     ]
 
 

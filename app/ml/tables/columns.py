@@ -101,6 +101,8 @@ def _plain(name: str, column: pa.ChunkedArray, place: Place) -> pa.ChunkedArray:
         return _decoded(name, column)
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         return _dated(name, column)
+    if pa.types.is_duration(kind) or pa.types.is_time(kind):
+        return _seconds(column)
     if pa.types.is_integer(kind):
         return _integers(name, column)
     if pa.types.is_decimal(kind) and kind.scale == 0:
@@ -136,6 +138,22 @@ def _dated(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
             "has no name; leave them empty"
         )
         raise InvalidData.at(f"/{escape(name[:64])}", detail, "wrong_type") from error
+
+
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+
+def is_no_value(kind: pa.DataType) -> bool:
+    """Return whether cells of this type are no single value, or nobody knows what they say."""
+    return bool(pa.types.is_nested(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+def _seconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Durations and times of day as seconds."""
+    counts = pc.cast(
+        column.cast(pa.int32() if pa.types.is_time32(column.type) else pa.int64()), pa.float64()
+    )
+    return whole_as_integers(pc.divide(counts, float(_PER_SECOND[column.type.unit])))
 
 
 def _integers(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -360,6 +360,6 @@ def not_utf8(path: Path) -> InvalidData:
             line += 1
     return InvalidData.at(
         f"/line/{line}",
-        f"line {line} is not UTF-8; name the file's encoding, for example ?encoding=latin-1",
+        f"line {line} is not UTF-8; name the file's encoding, for example ?encoding=cp1252",
         "encoding",
     )

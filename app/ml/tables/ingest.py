@@ -149,7 +149,7 @@ def store(table: TypedTable, folder: Path, limits: Limits) -> Summary:
 def check_options(options: Options) -> None:
     """Raise InvalidData at an encoding or delimiter that no file is written in."""
     if options.encoding is not None and not _is_encoding_of_files(options.encoding):
-        detail = f"unknown encoding '{options.encoding[:64]}'; try utf-8 or latin-1"
+        detail = f"unknown encoding '{options.encoding[:64]}'; try utf-8 or cp1252"
         raise InvalidData.at("/encoding", detail)
     mark = options.delimiter
     if (
@@ -310,7 +310,7 @@ class _Decoder:
         return InvalidData.at(
             f"/line/{line}",
             f"line {line} is not {self._name}; name the file's encoding, "
-            "for example ?encoding=latin-1",
+            "for example ?encoding=cp1252",
             "encoding",
         )
 

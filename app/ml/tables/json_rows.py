@@ -203,7 +203,7 @@ def _row(text: bytes, line: int) -> dict[str, Any]:
             row = parse_strict(text, "it")
     except InvalidJSON as error:
         if isinstance(error.__cause__, UnicodeDecodeError):
-            detail = f"line {line} is not UTF-8; name the encoding, for example ?encoding=latin-1"
+            detail = f"line {line} is not UTF-8; name the encoding, for example ?encoding=cp1252"
             raise InvalidData.at(f"/line/{line}", detail, "encoding") from error
         raise InvalidJSON(f"line {line}: {error.detail}") from error
     if not isinstance(row, dict):

@@ -14,6 +14,8 @@ from app.ml.tables.text_parsing import READERS, first_misfit
 Place = Callable[[str, int], tuple[str, str]]
 """``(column, row)`` to how people and programs find the cell: ``("line 3", "/line/3/price")``."""
 _Fits = Callable[[str], bool]
+_MOST_COMPARED = 10_000
+"""Labels among which such as differ in case or blanks only are looked for."""
 _TEXT_WORDS = 5
 """Words that cells have on average where they are text rather than labels."""
 _NOTATIONS: tuple[tuple[ColumnType, str, str], ...] = (
@@ -54,7 +56,24 @@ def label_or_text(
     wordy = np.dot(pc.fill_null(words, 0).to_numpy(zero_copy_only=False), counts)
     if 2 * len(values) > present and wordy >= _TEXT_WORDS * present:
         return "text", None
-    return "category", None
+    return "category", _alike(name, values)
+
+
+def _alike(name: str, values: pa.Array) -> str | None:
+    """A warning of labels that differ in nothing but case and blanks."""
+    if len(values) > _MOST_COMPARED:
+        return None
+    folded = pc.utf8_lower(pc.utf8_trim_whitespace(values))
+    counted = folded.value_counts()
+    twice = pc.filter(counted.field(0), pc.greater(counted.field(1), 1)).drop_null()
+    if not len(twice):
+        return None
+    same = pc.filter(values, pc.equal(folded, twice[0])).to_pylist()[:2]
+    return (
+        f"{len(twice)} values of column '{name[:64]}' are written in several ways that differ in "
+        f"case or blanks only, such as '{same[0][:32]}' and '{same[1][:32]}', and are different "
+        "labels; write them alike"
+    )
 
 
 def _other_notation(name: str, values: pa.Array, fits: _Fits) -> str | None:

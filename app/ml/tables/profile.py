@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from app.ml.finite import finite, finite_values
 from app.ml.tables.canonical import ColumnType, iso
+from app.ml.tables.roles import doubt, role_of
 from app.ml.tables.typed import TypedTable
 
 Column = dict[str, Any]
@@ -36,7 +37,8 @@ def profile(typed: TypedTable, threads: int = 1) -> list[Column]:
 
     def one(name: str) -> Column:
         found = _column(name, table[name], typed.types[name], detailed)
-        return found | (typed.cells[name].told() if name in typed.cells else {})
+        found |= typed.cells[name].told() if name in typed.cells else {}
+        return found | {"role": role_of(found, table.num_rows)}
 
     if threads == 1 or table.num_rows * table.num_columns < 100_000:
         return [one(name) for name in table.column_names]
@@ -192,46 +194,22 @@ def warnings(columns: Sequence[Column], rows: int, notes: Sequence[str] = ()) ->
         name = column["name"]
         if column["missing"] == rows:
             found.append(f"column '{name}' is empty")
-        elif is_constant(column) and rows > 1:
-            found.append(f"column '{name}' is constant")
-        elif is_identifier(column, rows):
-            found.append(f"column '{name}' looks like an identifier")
-        elif column["type"] == "text":
-            found.append(
-                f"column '{name}' holds free text; it is kept, and left out of the features"
-            )
+        elif rows > 1 and (note := _note_of_role(column, rows)):
+            found.append(note)
     if len(found) > _MOST_WARNINGS:
         left_out = len(found) - _MOST_WARNINGS
         found = [*found[:_MOST_WARNINGS], f"and {left_out} more warnings"]
     return found
 
 
-def is_constant(column: Column) -> bool:
-    """Return whether all rows are alike; one value and gaps are two, since a gap can mean
-    something."""
-    return bool(column["distinct"] + (column["missing"] > 0) <= 1)
-
-
-_IDENTIFIER_NAMES = {
-    "id",
-    "index",
-    "rowid",
-    "row_id",
-    "rownames",
-    "rowname",
-    "uuid",
-    "guid",
-    "__index_level_0__",  # pandas' own
-}
-
-
-def is_identifier(column: Column, rows: int) -> bool:
-    """Return whether every row has its own value and the value says nothing: names, row numbers."""
-    kind = column["type"]
-    if kind not in ("number", "category") or rows < 20:
-        return False
-    if column["distinct"] < rows - column["missing"]:
-        return False
-    name = column["name"].lower()
-    named_so = name in _IDENTIFIER_NAMES or name.endswith("_id")
-    return bool(kind == "category" or (named_so and column["integer"]))
+def _note_of_role(column: Column, rows: int) -> str | None:
+    name = column["name"]
+    match role_of(column, rows):
+        case "constant":
+            return f"column '{name}' is constant"
+        case "identifier" | "index":
+            return f"column '{name}' looks like an identifier"
+        case "text":
+            return f"column '{name}' holds free text; it is kept, and left out of the features"
+        case _:
+            return doubt(column, rows)

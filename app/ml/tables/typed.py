@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from app.errors import InvalidData, TooLarge, escape
 from app.ml.tables.canonical import MAX_COLUMNS, ColumnType
-from app.ml.tables.columns import TypedColumn, refuse_beyond, typed_column
+from app.ml.tables.columns import TypedColumn, is_no_value, refuse_beyond, typed_column
 from app.ml.tables.labels import Place
 from app.ml.tables.notations.notation import CellOptions, Cells, Evidence, Notation, unanimous
 
@@ -109,6 +109,16 @@ def assemble(
     if rows == 0:
         raise no_row()
 
+    left_out = []
+    for name in [name for name in names if is_no_value(columns[name].type)]:
+        if len(names) > 1 and name not in wanted.types:
+            kind = str(columns.pop(name).type)[:64]
+            names.remove(name)
+            left_out.append(
+                f"column '{name[:64]}' is of the type {kind}, which no feature can be, and was "
+                "left out; store it as numbers, strings, booleans or timestamps to have it"
+            )
+
     def one(name: str, evidence: Evidence) -> TypedColumn:
         column = columns[name]
         if not wanted.reads(name):
@@ -138,7 +148,7 @@ def assemble(
     return TypedTable(
         pa.table([column.values for column in found], names=names),
         {name: column.type for name, column in zip(names, found, strict=True)},
-        [column.note for column in found if column.note],
+        left_out + [column.note for column in found if column.note],
         {
             name: CellFacts(column.notation, column.missing_as)
             for name, column in zip(names, found, strict=True)

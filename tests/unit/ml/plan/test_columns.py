@@ -252,4 +252,7 @@ def test_two_numbers_may_be_meant_as_classes() -> None:
     assert '"task": "binary"' in warning
     assert planned(table, target="bit", features=["x"], task="regression").warnings == []
     assert planned(table, target="bit", features=["x"], task="binary").warnings == []
-    assert planned(table, target="number", features=["x"]).warnings == []
+    (warning,) = planned(table, target="number", features=["x"]).warnings
+    assert "'number' has 3 distinct values" in warning
+    assert '"task": "multiclass"' in warning
+    assert planned(table, target="x", features=["number"]).warnings == []

@@ -45,20 +45,38 @@ class Metres(pa.ExtensionType):  # type: ignore[misc]
         pa.array([[1, 2], None], pa.list_(pa.int8(), 2)),
         pa.array([{"b": 1}, None]),
         pa.array([[("k", 1)], None], pa.map_(pa.string(), pa.int64())),
-        pa.array([timedelta(seconds=1), None]),
-        pa.array([time(9, 30), None]),
-        pa.array([5, None], pa.time32("s")),
         pa.array([b"abcd", None], pa.binary(4)),
     ],
     ids=lambda values: str(values.type),
 )
-def test_columns_that_no_feature_can_be_are_named(
+def test_columns_that_no_feature_can_be_are_left_out_and_named(
     tmp_path: Path, kind: Format, values: pa.Array
 ) -> None:
     content = WRITE[kind](pa.table({"n": [1, 2], "a": values}))
-    error = refusal(tmp_path, InvalidData, content, kind)
+    found = ingested(tmp_path, content, kind)
+    assert found.table.to_pydict() == {"n": [1, 2]}
+    assert "'a' is of the type" in found.summary.warnings[0]
+    error = refusal(tmp_path, InvalidData, WRITE[kind](pa.table({"a": values})), kind)
     assert "'a' is of the type" in error.detail
     assert pointers(error) == ["/a"]
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize(
+    ("values", "seconds"),
+    [
+        (pa.array([timedelta(seconds=1.5), None]), 1.5),
+        (pa.array([time(9, 30), None]), 34_200),
+        (pa.array([5, None], pa.time32("s")), 5),
+        (pa.array([5, None], pa.duration("ms")), 0.005),
+    ],
+    ids=lambda values: str(getattr(values, "type", values)),
+)
+def test_times_of_day_and_durations_are_seconds(
+    tmp_path: Path, kind: Format, values: pa.Array, seconds: float
+) -> None:
+    found = ingested(tmp_path, WRITE[kind](pa.table({"a": values})), kind)
+    assert found.table["a"].to_pylist() == [seconds, None]
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ def test_the_wrong_encoding_is_refused_with_the_line_and_the_remedy(
 ) -> None:
     error = refused(tmp_path, content.encode("latin-1"))
     assert f"line {line} is not UTF-8" in error.detail
-    assert "encoding=latin-1" in error.detail
+    assert "encoding=cp1252" in error.detail
     assert pointers(error) == [f"/line/{line}"]
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.errors import InvalidData
 from app.ml.tables.csv_files import read_csv
 from app.ml.tables.csv_shape import CSVOptions
 from app.ml.tables.ingest import Limits, Options, ingest
@@ -215,3 +216,32 @@ def test_small_tables_of_users(
     if "missing" in name:
         assert columns["b"]["missing"] == 4
         assert any("4 cells were taken as missing" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "role", "said"),
+    [
+        ("id-camel-case", "PassengerId", "identifier", "looks like an identifier"),
+        ("index-column-unnamed0", "Unnamed: 0", "index", "looks like an identifier"),
+        ("index-column", "index", "index", "looks like an identifier"),
+        ("id-in-predict", "id", "identifier", "looks like an identifier"),
+        ("id-nearly-unique", "passage", "feature", "different values in 600 rows"),
+        ("categories-with-blanks", "city", "feature", "differ in case or blanks only"),
+    ],
+)
+def test_columns_of_users_that_are_no_features(
+    tmp_path: Path, name: str, column: str, role: str, said: str
+) -> None:
+    source = CASES / f"{name}.csv"
+    found = ingest(source, tmp_path, Options(format="csv"), Limits(decoded_bytes=1 << 28))
+    assert {item["name"]: item["role"] for item in found.columns}[column] == role
+    assert any(f"'{column}'" in warning and said in warning for warning in found.warnings)
+
+
+def test_a_file_that_is_not_utf_8_names_the_encoding(tmp_path: Path) -> None:
+    limits = Limits(decoded_bytes=1 << 28)
+    source = CASES / "latin1.csv"
+    with pytest.raises(InvalidData, match="encoding=cp1252"):
+        ingest(source, tmp_path, Options(format="csv"), limits)
+    found = ingest(source, tmp_path, Options(format="csv", encoding="cp1252"), limits)
+    assert found.columns[0]["top"][0][0] in ("François", "Müller")

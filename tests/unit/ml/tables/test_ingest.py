@@ -116,7 +116,7 @@ def test_the_mark_of_utf_8_is_passed_over_where_utf_8_is_named_too(
 def test_what_is_no_utf_8_is_refused_with_the_remedy(tmp_path: Path, pack: type) -> None:
     content = pack("a,ort\n1,Rom\n2,Köln\n".encode("latin-1"))
     error = refusal(tmp_path, InvalidData, content)
-    assert "encoding=latin-1" in error.detail
+    assert "encoding=cp1252" in error.detail
     assert pointers(error) == ["/line/3"]
 
 

@@ -229,7 +229,7 @@ def test_a_line_that_is_no_strict_json_is_named(tmp_path: Path, bad: str, proble
 def test_a_line_that_is_no_utf8_is_named(tmp_path: Path) -> None:
     error = refusal(tmp_path, InvalidData, b'{"a":"x"}\n{"a":"K\xf6ln"}\n', "ndjson")
     assert error.detail.startswith("line 2 is not UTF-8")
-    assert "encoding=latin-1" in error.detail
+    assert "encoding=cp1252" in error.detail
 
 
 @pytest.mark.parametrize("bad", ["[1,2]", "3", '"x"', "null", "true"])
