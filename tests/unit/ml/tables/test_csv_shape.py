@@ -225,7 +225,7 @@ def test_small_tables_of_users(
         ("index-column-unnamed0", "Unnamed: 0", "index", "looks like an identifier"),
         ("index-column", "index", "index", "looks like an identifier"),
         ("id-in-predict", "id", "identifier", "looks like an identifier"),
-        ("id-nearly-unique", "passage", "feature", "different values in 600 rows"),
+        ("id-nearly-unique", "passage", "identifier", "looks like an identifier"),
         ("categories-with-blanks", "city", "feature", "differ in case or blanks only"),
     ],
 )
@@ -244,4 +244,4 @@ def test_a_file_that_is_not_utf_8_names_the_encoding(tmp_path: Path) -> None:
     with pytest.raises(InvalidData, match="encoding=cp1252"):
         ingest(source, tmp_path, Options(format="csv"), limits)
     found = ingest(source, tmp_path, Options(format="csv", encoding="cp1252"), limits)
-    assert found.columns[0]["top"][0][0] in ("François", "Müller")
+    assert found.columns[0]["top"][0][0] in ("Françoise", "Müller")
