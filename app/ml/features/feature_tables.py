@@ -5,6 +5,7 @@ error with its place. Tables (Arrow, or files that have been read) are taken as 
 ``types`` would be. Importable without torch.
 """
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,8 +27,10 @@ from app.ml.tables.notations.notation import Cells, Notation
 from app.ml.tables.text_parsing import moments
 
 _MOST_ERRORS = 20
-_MOST_SINGLE = 1000
-"""Strings that are read one by one where not all of a column can be."""
+_MOST_TRIES = 50
+"""Readings of a column of strings in which those that cannot be read are looked for."""
+_MOST_LOOKED_AT = 200
+"""Strings from the first that cannot be read on, of which the others are looked for."""
 _ARROW = {"number": pa.float64(), "boolean": pa.bool_(), "category": pa.string()}
 _EXAMPLES = {
     "number": "a number",
@@ -170,12 +173,9 @@ class FeatureTables:
             return values
         places = [i for i, value in enumerate(values) if isinstance(value, str)]
         known = Cells(notation=self._notations.get(name))
-        read = _read_strings([values[i] for i in places], kind, known)
-        if read is None:  # those that can be read are, so that the others are pointed at
-            singly = [_read_strings([values[i]], kind, known) for i in places[:_MOST_SINGLE]]
-            read = [values[i] if one is None else one[0] for i, one in zip(places, singly)]  # noqa: B905
+        read = _Strings(kind, known).read([values[i] for i in places])
         values = [*values]
-        for i, value in zip(places, read):  # noqa: B905
+        for i, value in zip(places, read, strict=True):
             values[i] = value
         return values
 
@@ -231,14 +231,65 @@ def _is_plain_number(column: pa.ChunkedArray) -> bool:
     return bool(pa.types.is_integer(column.type))
 
 
-def _read_strings(texts: list[str], kind: ColumnType, known: Cells) -> list[Any] | None:
-    """Return strings as values of their type as JSON has them; None where one is none."""
-    column = pa.chunked_array([pa.array(texts, pa.string())])
-    found = strings.read_as(column, kind, known)
-    if not isinstance(found, strings.Found):
-        return None
-    values = found.values.to_pylist()
-    return [iso(value) for value in values] if kind == "datetime" else values
+class _Strings:
+    """Reads strings as values of a feature's type, plain ones beside others."""
+
+    def __init__(self, kind: ColumnType, known: Cells) -> None:
+        self._kind, self._known = kind, known
+        self._tries = _MOST_TRIES
+
+    def read(self, texts: list[str]) -> list[Any]:
+        """Return values as JSON has them; of strings that cannot be read the first stay as they
+        are, and what stands behind them may be left out as gaps."""
+        found = self._whole(texts)
+        if found is not None:
+            return found
+        found = [None] * len(texts)
+        plain = re.compile(strings.PATTERNS[self._kind])
+        for wanted in (True, False):
+            places = [i for i, text in enumerate(texts) if bool(plain.match(text)) is wanted]
+            values = self._whole([texts[i] for i in places])
+            if values is None:  # the request will be refused, so only this has to be found out
+                first = self._first_misfit(texts, places)
+                self._fill(found, texts, places[first : first + _MOST_LOOKED_AT])
+                continue
+            for i, value in zip(places, values, strict=True):
+                found[i] = value
+        return found
+
+    def _first_misfit(self, texts: list[str], places: list[int]) -> int:
+        """Which of ``places`` is the first that cannot be read with those before it."""
+        good, bad = 0, len(places)
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            if self._whole([texts[i] for i in places[good:middle]]) is None:
+                bad = middle
+            else:
+                good = middle
+        return bad - 1
+
+    def _fill(self, found: list[Any], texts: list[str], places: list[int]) -> None:
+        if not places or not self._tries:
+            return
+        self._tries -= 1
+        values = self._whole([texts[i] for i in places])
+        if values is not None:
+            for i, value in zip(places, values, strict=True):
+                found[i] = value
+        elif len(places) == 1:
+            found[places[0]] = texts[places[0]]
+        else:
+            half = len(places) // 2
+            self._fill(found, texts, places[:half])
+            self._fill(found, texts, places[half:])
+
+    def _whole(self, texts: list[str]) -> list[Any] | None:
+        column = pa.chunked_array([pa.array(texts, pa.string())])
+        found = strings.read_as(column, self._kind, self._known)
+        if not isinstance(found, strings.Found):
+            return None
+        values = found.values.to_pylist()
+        return [iso(value) for value in values] if self._kind == "datetime" else values
 
 
 def _all_strings(values: list[Any]) -> bool:

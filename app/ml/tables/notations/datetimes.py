@@ -98,12 +98,12 @@ class Dates:
 def recognise(cells: pa.Array, known: Cells, asked: bool = False) -> Dates | UndecidedDates | None:
     """Return distinct ``cells`` as dates; None where one is none. ``asked``: whether they are to be
     dates, so that numbers like 20210301 and seconds since 1970 are taken too."""
-    form = known.options.date_format or (known.notation.date_format if known.notation else None)
-    if known.options.date_format or (
-        known.notation and known.notation.date_order is None and form and asked
-    ):
-        by_format = _by_format(cells, form or "")
-        if by_format is not None or known.options.date_format:
+    if known.options.date_format:
+        return _by_format(cells, known.options.date_format)
+    learnt = known.notation
+    if asked and learnt and learnt.date_format and learnt.date_order is None:
+        by_format = _by_format(cells, learnt.date_format)  # what a client said of the training data
+        if by_format is not None:
             return by_format
     plain = pc.utf8_lower(pc.utf8_trim_whitespace(cells))
     parts = pc.extract_regex(plain, _NUMERIC)
