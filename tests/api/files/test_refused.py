@@ -87,11 +87,9 @@ def test_a_number_beyond_float32_is_named_by_its_row_in_the_file(server: Server,
     assert body["errors"][0]["pointer"] == f"{place}/size"
 
 
-@pytest.mark.parametrize(
-    "kind", [pa.list_(pa.int8()), pa.struct([("a", pa.int8())]), pa.duration("s")], ids=str
-)
+@pytest.mark.parametrize("kind", [pa.list_(pa.int8()), pa.struct([("a", pa.int8())])], ids=str)
 def test_types_that_no_feature_can_be(server: Server, kind: pa.DataType) -> None:
-    value = [1] if pa.types.is_list(kind) else {"a": 1} if pa.types.is_struct(kind) else 1
+    value = [1] if pa.types.is_list(kind) else {"a": 1}
     for column in (pa.array([value] * 5, kind), pa.array([value] * 4 + [None], kind)):
         table = pa.table({**ASKED, "color": column})
         body = problem(sent(server, as_arrow(table), ARROW), 422, "invalid_data")
