@@ -24,7 +24,7 @@ from app.ml.tables import strings
 from app.ml.tables.canonical import ColumnType, iso
 from app.ml.tables.columns import typed_column
 from app.ml.tables.notations.notation import Cells, Notation
-from app.ml.tables.text_parsing import moments
+from app.ml.tables.text_parsing import first_misfit, moments
 
 _MOST_ERRORS = 20
 _MOST_TRIES = 50
@@ -149,11 +149,15 @@ class FeatureTables:
     def _table(self, columns: dict[str, list[Any]], place: Place) -> pa.Table:
         if not next(iter(columns.values())):
             raise no_rows()
-        columns = {name: self._read(name, values) for name, values in columns.items()}
         errors: list[FieldError] = []
+        columns = {**columns}
         for name, values in columns.items():
             kind = self._features[name].type
-            for i in islice(_misfits(kind, values), _MOST_ERRORS - len(errors)):
+            wrong = _misfits(kind, values)
+            if any(isinstance(values[i], str) for i in wrong):
+                values = columns[name] = self._read(name, values)
+                wrong = _misfits(kind, values)
+            for i in wrong[: _MOST_ERRORS - len(errors)]:
                 detail = f"'{name[:64]}' wants {_EXAMPLES[kind]} or null, got {_quoted(values[i])}"
                 errors.append(FieldError(place(name, i), detail, "wrong_type"))
         _raise(errors)
@@ -165,12 +169,8 @@ class FeatureTables:
         )
 
     def _read(self, name: str, values: list[Any]) -> list[Any]:
-        """Return values with strings as numbers, booleans or ISO 8601, where they all are that."""
+        """Return values with strings as numbers, booleans or ISO 8601, where they are that."""
         kind = self._features[name].type
-        if kind == "category" or not any(isinstance(value, str) for value in values):
-            return values
-        if kind == "datetime" and _all_strings(values) and moments(values) is not None:
-            return values
         places = [i for i, value in enumerate(values) if isinstance(value, str)]
         known = Cells(notation=self._notations.get(name))
         read = _Strings(kind, known).read([values[i] for i in places])
@@ -250,23 +250,12 @@ class _Strings:
             places = [i for i, text in enumerate(texts) if bool(plain.match(text)) is wanted]
             values = self._whole([texts[i] for i in places])
             if values is None:  # the request will be refused, so only this has to be found out
-                first = self._first_misfit(texts, places)
+                first = first_misfit(_column([texts[i] for i in places]), self._read)
                 self._fill(found, texts, places[first : first + _MOST_LOOKED_AT])
                 continue
             for i, value in zip(places, values, strict=True):
                 found[i] = value
         return found
-
-    def _first_misfit(self, texts: list[str], places: list[int]) -> int:
-        """Which of ``places`` is the first that cannot be read with those before it."""
-        good, bad = 0, len(places)
-        while bad - good > 1:
-            middle = (good + bad) // 2
-            if self._whole([texts[i] for i in places[good:middle]]) is None:
-                bad = middle
-            else:
-                good = middle
-        return bad - 1
 
     def _fill(self, found: list[Any], texts: list[str], places: list[int]) -> None:
         if not places or not self._tries:
@@ -283,17 +272,20 @@ class _Strings:
             self._fill(found, texts, places[:half])
             self._fill(found, texts, places[half:])
 
-    def _whole(self, texts: list[str]) -> list[Any] | None:
-        column = pa.chunked_array([pa.array(texts, pa.string())])
+    def _read(self, column: pa.ChunkedArray) -> pa.ChunkedArray | None:
         found = strings.read_as(column, self._kind, self._known)
-        if not isinstance(found, strings.Found):
+        return found.values if isinstance(found, strings.Found) else None
+
+    def _whole(self, texts: list[str]) -> list[Any] | None:
+        read = self._read(_column(texts))
+        if read is None:
             return None
-        values = found.values.to_pylist()
+        values: list[Any] = read.to_pylist()
         return [iso(value) for value in values] if self._kind == "datetime" else values
 
 
-def _all_strings(values: list[Any]) -> bool:
-    return all(value is None or isinstance(value, str) for value in values)
+def _column(texts: list[str]) -> pa.ChunkedArray:
+    return pa.chunked_array([pa.array(texts, pa.string())])
 
 
 def _array(kind: str, values: list[Any]) -> pa.Array:
@@ -304,12 +296,12 @@ def _array(kind: str, values: list[Any]) -> pa.Array:
     return pa.array(values, _ARROW[kind])
 
 
-def _misfits(kind: str, values: list[Any]) -> Iterator[int]:
+def _misfits(kind: str, values: list[Any]) -> list[int]:
     """The places of values that are not of their feature's type."""
     wrong = [i for i, value in enumerate(values) if not _fits(kind, value)]
     if not wrong and kind == "datetime" and moments(values) is None:
         wrong = [i for i, value in enumerate(values) if moments([value]) is None]
-    return iter(wrong)
+    return wrong
 
 
 def _refuse_nul(name: str, values: list[Any], place: Place) -> None:

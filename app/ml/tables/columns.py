@@ -183,9 +183,7 @@ def _converted(
         return as_strings(column)
     if kind == "boolean" and requested == "number":
         return pc.cast(pc.cast(column, pa.int8()), pa.int64())
-    if kind == "number" and requested == "boolean":
-        return _parsed(name, pc.cast(column, pa.string()), requested, place, cells).values
-    if kind == "number" and requested == "datetime":
+    if kind == "number" and requested in ("boolean", "datetime"):
         return _parsed(name, pc.cast(column, pa.string()), requested, place, cells).values
     raise InvalidData.at(
         f"/types/{escape(name[:64])}",

@@ -76,7 +76,7 @@ class Shape:
 
 def shape_of(path: Path, options: CSVOptions) -> Shape:
     """Return the shape of a UTF-8 text file; a plain one where it cannot be made out."""
-    lines, whole = _head(path)
+    lines = _head(path)
     skipped = options.skip_rows or 0
     delimiter = options.delimiter
     if options.skip_rows is None and lines and (sep := _SEP.fullmatch(lines[0])):
@@ -88,7 +88,7 @@ def shape_of(path: Path, options: CSVOptions) -> Shape:
     ):
         skipped += 1
     try:
-        return _Finder(lines[skipped:], skipped, delimiter, options, _tail(path), whole).shape()
+        return _Finder(lines[skipped:], skipped, delimiter, options, _tail(path)).shape()
     except csv.Error:  # too long a cell, an open quote: the reader says where
         return Shape(
             _first_guess(lines[skipped:], delimiter),
@@ -98,14 +98,14 @@ def shape_of(path: Path, options: CSVOptions) -> Shape:
         )
 
 
-def _head(path: Path) -> tuple[list[str], bool]:
-    """Return the first lines, and whether they are all."""
+def _head(path: Path) -> list[str]:
+    """Return the first lines, whole ones."""
     with path.open("rb") as file:
         content = file.read(_HEAD_BYTES)
         whole = not file.read(1)
     text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
-    lines = text.splitlines(keepends=False)
-    return (lines if whole or len(lines) < 2 else lines[:-1]), whole
+    lines = text.splitlines()
+    return lines if whole or len(lines) < 2 else lines[:-1]
 
 
 def _tail(path: Path) -> list[str]:
@@ -142,16 +142,14 @@ class _Finder:
         delimiter: str | None,
         options: CSVOptions,
         tail: list[str],
-        whole: bool,
     ) -> None:
         self._lines, self._skipped, self._options = lines, skipped, options
-        self._tail, self._whole = tail, whole
+        self._tail = tail
         self._escapes = _escapes(lines)
         self._named = delimiter is not None
         self._spaces = delimiter in ("space", " ")
         self._delimiter = " " if self._spaces else delimiter or self._best_delimiter()
         self._warnings: list[str] = []
-        self._told: dict[str, Any] = {}
 
     def shape(self) -> Shape:
         rows = self._rows(self._delimiter)
@@ -167,10 +165,12 @@ class _Finder:
         body = [cells for _, cells in rows[first + 1 :]]
         lines_before = self._skipped + (start if first else 0)
         has_header = self._has_header(header, body)
-        names, nameless = self._names(header if has_header else [], body, width)
+        padded = _padded(header, body)
+        named = [name.strip() if padded or not name.strip() else name for name in header]
+        names, nameless = self._names(named if has_header else [], body, width)
         notes = self._notes(width)
         self._warn_of_total(body, width)
-        self._told = {
+        told = {
             "delimiter": "space" if self._spaces else self._delimiter,
             "header_row": lines_before + 1 if has_header else None,
             **({"skipped": self._lines_before(lines_before)} if lines_before else {}),
@@ -189,12 +189,12 @@ class _Finder:
             lines_before,
             names if changed else None,
             nameless,
-            _padded(header, body),
+            padded,
             self._escapes,
             self._spaces,
             notes,
             any(line and not line.strip() for line in (*self._lines, *self._tail)),
-            self._told,
+            told,
             self._warnings,
         )
 
@@ -301,14 +301,11 @@ class _Finder:
         return False
 
     def _names(
-        self, header: list[str], body: list[list[str]], width: int
+        self, names: list[str], body: list[list[str]], width: int
     ) -> tuple[list[str], frozenset[str]]:
         """The names of all columns, and those that the file left empty."""
-        if not header:
+        if not names:
             return [f"f{i}" for i in range(width)], frozenset()
-        names = [
-            name.strip() if _padded(header, body) or not name.strip() else name for name in header
-        ]
         inner = [row for row in body if len(row) == width]
         nameless = []
         if len(names) == width - 1 and inner:
@@ -323,8 +320,6 @@ class _Finder:
                     self._warnings.append(
                         f"column {place + 1} has no name, and is called '{names[place]}' here"
                     )
-        if 0 in nameless and names[0] == "index":
-            self._told["index"] = "index"
         self._rename_repeated(names)
         return names, frozenset(names[place] for place in nameless)
 

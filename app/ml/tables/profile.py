@@ -204,7 +204,7 @@ def warnings(columns: Sequence[Column], rows: int, notes: Sequence[str] = ()) ->
 
 def _note_of_role(column: Column, rows: int) -> str | None:
     name = column["name"]
-    match role_of(column, rows):
+    match column["role"]:
         case "constant":
             return f"column '{name}' is constant"
         case "identifier" | "index":

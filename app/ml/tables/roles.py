@@ -40,10 +40,8 @@ def role_of(column: Column, rows: int) -> Role:
     whole = column["type"] == "category" or column["integer"]
     if whole and distinct >= present and _INDEX_NAMES.fullmatch(" ".join(words)):
         return "index"
-    named_so = words[-1] in _ID_WORDS and (len(words) > 1 or words != ["ids"])
-    if whole and named_so and distinct >= _NEARLY * present:
-        return "identifier"
-    if column["type"] == "category" and distinct >= _NEARLY * present:
+    named_so = words[-1] in _ID_WORDS and words != ["ids"]
+    if distinct >= _NEARLY * present and (column["type"] == "category" or (whole and named_so)):
         return "identifier"
     return "feature"
 

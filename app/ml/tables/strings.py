@@ -6,7 +6,7 @@ all, but for markers of missing values, which are told with their counts.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from app.ml.tables import text_parsing
 from app.ml.tables.canonical import ColumnType, canonical_datetime, whole_as_integers
 from app.ml.tables.notations import datetimes, missing, numbers
-from app.ml.tables.notations.notation import Cells, Decimal, Notation
+from app.ml.tables.notations.notation import Cells, Decimal, Notation, Undecided
 from app.ml.tables.text_parsing import first_present
 
 PATTERNS: dict[ColumnType, str] = {
@@ -115,13 +115,7 @@ def recognised(column: pa.ChunkedArray, known: Cells, *, has_types: bool) -> Fou
     readers = tuple(read for read in readers if read(distinct, known, False) is not None)
     if readers and len(sample) < len(column):
         distinct = _Distinct(column)
-    left_open: Open | None = None
-    for read in readers:
-        found = read(distinct, known, False)
-        if isinstance(found, Found):
-            return found
-        left_open = left_open or found
-    return left_open
+    return _first_found(readers, distinct, known, asked=False)
 
 
 def _plain(
@@ -194,15 +188,12 @@ def read_as(column: pa.ChunkedArray, kind: ColumnType, known: Cells) -> Found | 
         "number": (_numbers, _clock),
         "datetime": (_datetimes,),
     }[kind]
-    left_open: Open | None = None
-    for read in readers:
-        found = read(distinct, known, True)
-        if isinstance(found, Found):
-            return found
-        left_open = left_open or found
+    found = _first_found(readers, distinct, known, asked=True)
+    if isinstance(found, Found):
+        return found
     if commas and (values := plainly(column)) is not None:
         return Found(kind, values)
-    return left_open
+    return found
 
 
 def _means_commas(known: Cells) -> bool:
@@ -219,6 +210,19 @@ def _means_commas(known: Cells) -> bool:
 # ---------------------------------------------------------------- by distinct cells
 
 _Read = Callable[[_Distinct, Cells, bool], Found | Open | None]
+
+
+def _first_found(
+    readers: Sequence[_Read], distinct: _Distinct, known: Cells, *, asked: bool
+) -> Found | Open | None:
+    """Return what the first of ``readers`` reads that can, else what the first leaves open."""
+    left_open: Open | None = None
+    for read in readers:
+        found = read(distinct, known, asked)
+        if isinstance(found, Found):
+            return found
+        left_open = left_open or found
+    return left_open
 
 
 def _set_apart(
@@ -266,7 +270,7 @@ def _numbers(distinct: _Distinct, known: Cells, asked: bool) -> Found | Open | N
     found = numbers.recognise(rest, known, codes=asked)
     if found is None:
         return None
-    if isinstance(found, numbers.Undecided):
+    if isinstance(found, Undecided):
         return Open("decimal", rest.drop_null()[0].as_py()[:64])
     column = whole_as_integers(distinct.rows(found.values))
     notation = None if found.notation == Notation() else found.notation
@@ -289,7 +293,7 @@ def _datetimes(distinct: _Distinct, known: Cells, asked: bool) -> Found | Open |
     dates = datetimes.recognise(rest, known, asked)
     if dates is None:
         return None
-    if isinstance(dates, datetimes.UndecidedDates):
+    if isinstance(dates, Undecided):
         return Open("date_order", rest.drop_null()[0].as_py()[:64])
     column = canonical_datetime(distinct.rows(dates.values))
     return Found("datetime", column, dates.notation, gone)

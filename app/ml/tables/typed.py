@@ -14,7 +14,14 @@ from app.errors import InvalidData, TooLarge, escape
 from app.ml.tables.canonical import MAX_COLUMNS, ColumnType
 from app.ml.tables.columns import TypedColumn, is_no_value, refuse_beyond, typed_column
 from app.ml.tables.labels import Place
-from app.ml.tables.notations.notation import CellOptions, Cells, Evidence, Notation, unanimous
+from app.ml.tables.notations.notation import (
+    AS_FOUND,
+    CellOptions,
+    Cells,
+    Evidence,
+    Notation,
+    unanimous,
+)
 
 MAX_NAME = 256
 """Characters in the name of a column."""
@@ -71,7 +78,7 @@ class Wanted:
     only_typed: bool = False
     """Whether the others are left empty: rows to predict, of which a model knows the features."""
 
-    options: CellOptions = field(default_factory=CellOptions)
+    options: CellOptions = AS_FOUND
     """What is said of how the cells are written."""
 
     notations: dict[str, Notation] = field(default_factory=dict)

@@ -4,7 +4,6 @@ PM, zones, quarters and weeks.
 Every family of notations is one regular expression; all of a column's cells belong to one.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -14,7 +13,13 @@ from numpy.typing import NDArray
 
 from app.ml.tables.canonical import MOMENT, ZONED
 from app.ml.tables.notations.months import MONTHS
-from app.ml.tables.notations.notation import Cells, DateOrder, Notation
+from app.ml.tables.notations.notation import (
+    Cells,
+    DateOrder,
+    Notation,
+    Recognised,
+    Undecided,
+)
 from app.ml.tables.notations.numbers import named
 
 Integers = NDArray[np.int64]
@@ -82,20 +87,7 @@ _COMPACT_YEARS = (1900, 2100)
 _US = 1_000_000
 
 
-@dataclass(frozen=True)
-class UndecidedDates:
-    """Dates in which day and month can be told apart by nothing."""
-
-
-@dataclass(frozen=True)
-class Dates:
-    """Distinct cells as a canonical datetime array ``(cells,)``, and how they are written."""
-
-    values: pa.Array
-    notation: Notation
-
-
-def recognise(cells: pa.Array, known: Cells, asked: bool = False) -> Dates | UndecidedDates | None:
+def recognise(cells: pa.Array, known: Cells, asked: bool = False) -> Recognised | Undecided | None:
     """Return distinct ``cells`` as dates; None where one is none. ``asked``: whether they are to be
     dates, so that numbers like 20210301 and seconds since 1970 are taken too."""
     if known.options.date_format:
@@ -113,18 +105,18 @@ def recognise(cells: pa.Array, known: Cells, asked: bool = False) -> Dates | Und
         parts = pc.extract_regex(plain, pattern)
         if parts.null_count == cells.null_count:
             values = _calendar(_Parts(parts))
-            return None if values is None else Dates(values, Notation(date_format=form))
+            return None if values is None else Recognised(values, Notation(date_format=form))
     return _of_numbers(plain) if asked else None
 
 
-def compact(cells: pa.Array) -> Dates | None:
+def compact(cells: pa.Array) -> Recognised | None:
     """Return distinct ``cells`` like 20210301 as dates where that is beyond doubt."""
     if len(cells) - cells.null_count < _LEAST_BEYOND_DOUBT:
         return None
     return _compact(cells)
 
 
-def _compact(cells: pa.Array) -> Dates | None:
+def _compact(cells: pa.Array) -> Recognised | None:
     parts = pc.extract_regex(cells, _COMPACT)
     if parts.null_count > cells.null_count:
         return None
@@ -133,10 +125,10 @@ def _compact(cells: pa.Array) -> Dates | None:
     if len(years) and not (_COMPACT_YEARS[0] <= years.min() and years.max() <= _COMPACT_YEARS[1]):
         return None
     values = _calendar(found)
-    return None if values is None else Dates(values, Notation(date_format="%Y%m%d"))
+    return None if values is None else Recognised(values, Notation(date_format="%Y%m%d"))
 
 
-def _of_numbers(cells: pa.Array) -> Dates | None:
+def _of_numbers(cells: pa.Array) -> Recognised | None:
     """Return 20210301, or seconds, milliseconds or microseconds since 1970, as dates."""
     if (dates := _compact(cells)) is not None:
         return dates
@@ -149,10 +141,10 @@ def _of_numbers(cells: pa.Array) -> Dates | None:
         return None
     unit, form = (1, "us") if most >= 1e14 else (1000, "ms") if most >= 1e11 else (_US, "s")
     moments = pc.cast(pc.cast(pc.round(pc.multiply(values, float(unit))), pa.int64()), MOMENT)
-    return Dates(moments, Notation(date_format=f"epoch {form}"))
+    return Recognised(moments, Notation(date_format=f"epoch {form}"))
 
 
-def _by_format(cells: pa.Array, form: str) -> Dates | None:
+def _by_format(cells: pa.Array, form: str) -> Recognised | None:
     try:
         found = [
             None if cell is None else datetime.strptime(cell.strip(), form)
@@ -164,7 +156,7 @@ def _by_format(cells: pa.Array, form: str) -> Dates | None:
     if len(zones) > 1:
         return None
     values = pa.array(found, ZONED if zones == {True} else MOMENT)
-    return Dates(values, Notation(date_format=form))
+    return Recognised(values, Notation(date_format=form))
 
 
 # ---------------------------------------------------------------- parts to moments
@@ -198,7 +190,7 @@ class _Parts:
         return np.where(short, years + np.where(years < _PIVOT, 2000, 1900), years)
 
 
-def _numeric(parts: _Parts, known: Cells) -> Dates | UndecidedDates | None:
+def _numeric(parts: _Parts, known: Cells) -> Recognised | Undecided | None:
     """Three numbers: of which the place of the year is plain, and that of the day may not be."""
     marks = pc.unique(parts.text("mark").drop_null()).to_pylist()
     if not pc.all(pc.equal(parts.text("mark"), parts.text("again")), min_count=0).as_py():
@@ -225,10 +217,10 @@ def _numeric(parts: _Parts, known: Cells) -> Dates | UndecidedDates | None:
     for dates in found:
         if dates.notation.date_order == usual:
             return dates
-    return UndecidedDates()
+    return Undecided()
 
 
-def _ordered(parts: _Parts, order: DateOrder, marks: list[str]) -> Dates | None:
+def _ordered(parts: _Parts, order: DateOrder, marks: list[str]) -> Recognised | None:
     places = dict(zip(order, ("first", "middle", "last"), strict=True))
     years = parts.full_year(places["y"])
     values = _moments(parts, years, parts.number(places["m"]), parts.number(places["d"]))
@@ -238,7 +230,7 @@ def _ordered(parts: _Parts, order: DateOrder, marks: list[str]) -> Dates | None:
     year = pc.max(pc.utf8_length(parts.text(places["y"]))).as_py()
     letters = {"d": "%d", "m": "%m", "y": "%Y" if year == 4 else "%y"}
     form = mark.join(letters[letter] for letter in order) + _time_format(parts)
-    return Dates(values, Notation(date_order=order, date_format=form))
+    return Recognised(values, Notation(date_order=order, date_format=form))
 
 
 def _calendar(parts: _Parts) -> pa.Array | None:

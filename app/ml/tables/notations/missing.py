@@ -14,7 +14,8 @@ _WORDS = (
     *("#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!", "#nv", "\\n", "undefined"),
 )
 _AMONG_NUMBERS = (
-    *("inf", "+inf", "-inf", "infinity", "+infinity", "-infinity", "\u221e", "-\u221e"),
+    *("inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"),
+    *("\u221e", "-\u221e"),
 )
 _AMONG_DATES = ("0000-00-00", "0000-00-00 00:00:00", "00/00/0000", "00.00.0000", "0")
 

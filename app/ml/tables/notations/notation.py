@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 Decimal = Literal[".", ","]
 Thousands = Literal[",", ".", "'", " ", "_"]
 DateOrder = Literal["dmy", "mdy", "ymd"]
-THOUSANDS: tuple[Thousands, ...] = (",", ".", "'", " ", "_")
 
 
 class Notation(BaseModel):
@@ -55,6 +55,19 @@ class Evidence:
     """Between the cells of a text file."""
     decimal: Decimal | None = None
     date_order: DateOrder | None = None
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """Distinct cells as values ``(cells,)``, and how they are written."""
+
+    values: pa.Array
+    notation: Notation
+
+
+@dataclass(frozen=True)
+class Undecided:
+    """Cells that can be read in two ways, and nothing says which."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from app.ml.tables.notations.notation import Cells, Decimal, Notation, Thousands
+from app.ml.tables.notations.notation import (
+    Cells,
+    Decimal,
+    Notation,
+    Recognised,
+    Thousands,
+    Undecided,
+)
 
 _MINUS = "\u2212\u2013\uff0d\ufe63"
 """Signs that stand for a minus, as typesetters have them."""
@@ -46,28 +53,12 @@ ANY = f"^[(]?[-+{_MINUS}]?(?:{_CURRENCIES})?[{_BLANKS}]*[-+{_MINUS}]?[0-9.,]"
 
 
 @dataclass(frozen=True)
-class Undecided:
-    """Cells that can be read in two ways, and nothing says which."""
-
-    mark: Literal[".", ","]
-    """The mark that is a decimal or separates thousands."""
-
-
-@dataclass(frozen=True)
 class Split:
     """Distinct cells taken apart: ``(cells,)`` each, null where a cell is no number."""
 
     bodies: pa.Array
     negative: pa.Array
     unit: str | None
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """Distinct cells as float64 ``(cells,)``, and how they are written."""
-
-    values: pa.Array
-    notation: Notation
 
 
 def take_apart(cells: pa.Array) -> Split | None:
@@ -116,7 +107,7 @@ def _unit(part: dict[str, pa.Array]) -> str | Literal[False]:
     return unit
 
 
-def recognise(cells: pa.Array, known: Cells, *, codes: bool) -> Numbers | Undecided | None:
+def recognise(cells: pa.Array, known: Cells, *, codes: bool) -> Recognised | Undecided | None:
     """Return distinct ``cells`` as numbers, as the model's column was written where that fits.
 
     None where one is none; ``codes``: ``007`` is one as well.
@@ -125,7 +116,7 @@ def recognise(cells: pa.Array, known: Cells, *, codes: bool) -> Numbers | Undeci
     if split is None:
         return None
     if known.notation is not None and (values := _read(split, known.notation)) is not None:
-        return Numbers(values, known.notation)
+        return Recognised(values, known.notation)
     bodies = split.bodies.drop_null()
     if not codes and pc.any(pc.match_substring_regex(bodies, _CODE)).as_py():
         return None
@@ -134,7 +125,7 @@ def recognise(cells: pa.Array, known: Cells, *, codes: bool) -> Numbers | Undeci
         return marks
     notation = Notation(decimal=marks[0], thousands=marks[1], unit=split.unit)
     values = _values(split, notation)
-    return None if values is None else Numbers(values, notation)
+    return None if values is None else Recognised(values, notation)
 
 
 def _marks(bodies: pa.Array, known: Cells) -> tuple[Decimal, Thousands | None] | Undecided | None:
@@ -160,7 +151,7 @@ def _marks(bodies: pa.Array, known: Cells) -> tuple[Decimal, Thousands | None] |
     ]
     if len(readings) < 2:
         return readings[0] if readings else None
-    return _by_evidence(readings, "," if comma and not dot else ".", known)
+    return _by_evidence(readings, known)
 
 
 def _allowed(reading: tuple[Decimal, Thousands | None], known: Cells) -> bool:
@@ -174,7 +165,7 @@ def _allowed(reading: tuple[Decimal, Thousands | None], known: Cells) -> bool:
 
 
 def _by_evidence(
-    readings: list[tuple[Decimal, Thousands | None]], mark: Literal[".", ","], known: Cells
+    readings: list[tuple[Decimal, Thousands | None]], known: Cells
 ) -> tuple[Decimal, Thousands | None] | Undecided:
     evidence = known.evidence
     decimal = known.notation.decimal if known.notation else evidence.decimal
@@ -183,7 +174,7 @@ def _by_evidence(
     for reading in readings:
         if reading[0] == decimal:
             return reading
-    return Undecided(mark)
+    return Undecided()
 
 
 def _fits(bodies: pa.Array, reading: tuple[Decimal, Thousands | None]) -> bool:
@@ -236,7 +227,5 @@ def shows_marks(cells: pa.Array) -> bool:
 def looks_like_thousands(cells: pa.Array) -> bool:
     """Return whether every dot in plain numbers may separate thousands, and there is one."""
     dotted = pc.match_substring(cells, ".")
-    grouped = pc.match_substring_regex(
-        cells, r"^\s*[+-]?(?:[1-9][0-9]{0,2}(?:\.[0-9]{3})+|[0-9]+)\s*$"
-    )
+    grouped = pc.match_substring_regex(cells, _DOTTED_THOUSANDS)
     return bool(pc.any(dotted).as_py() and pc.all(grouped, min_count=0).as_py())
