@@ -4,6 +4,7 @@
 
     FitserveError
     ├── InvalidInput              the caller can mend it
+    │   ├── MalformedRequest      it is not what HTTP wants
     │   ├── InvalidJSON
     │   ├── InvalidRequest        a field of the request is wrong
     │   ├── InvalidData           the table itself is wrong
@@ -79,6 +80,12 @@ class FitserveError(Exception):
 
 class InvalidInput(FitserveError):
     """The input is wrong, and the caller can mend it."""
+
+    code = "invalid_request"
+
+
+class MalformedRequest(InvalidInput):
+    """The request is not put together as HTTP, or the type of its body, has it."""
 
     code = "invalid_request"
 

@@ -51,6 +51,8 @@ _PLOTTERS_SECONDS = 10.0
 """After the start, when matplotlib is imported: somebody may want a plot soon."""
 _OPEN_FILES = 65_536
 """Most of them are connections; many systems allow 1,024 unless asked."""
+_BACKLOG = 2048
+"""Connections that wait until they are accepted; as uvicorn has it."""
 _LOG_SECONDS = 0.5
 """How long the last lines of the log may take."""
 
@@ -219,6 +221,7 @@ def run(settings: Settings) -> NoReturn:
         soon.start()
         _allow_open_files()
         _warn_without_default_model(house.context)
+        listener.listen(_BACKLOG)  # who reads the next line may connect at once
         log.info("listening", url=where, data=str(house.context.storage.root))
         _Server(config, house.context, house.release).run(sockets=[listener])
     # All is put away. The interpreter's own end would take torch apart, for seconds on a busy

@@ -69,7 +69,8 @@ def require_room(folder: Path, least_bytes: int | None = None) -> None:
 
 
 def _damaged(what: str, how: str = "is missing or damaged on disk") -> ArtifactCorrupt:
-    return ArtifactCorrupt(f"{what} {how}; restore it from a backup")
+    remedy = "restore it from a backup; `fitserve fsck`, with the server stopped, says how"
+    return ArtifactCorrupt(f"{what} {how}; {remedy}")
 
 
 def sync(path: Path) -> None:

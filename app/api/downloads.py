@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from app.api.http import problems
-from app.api.http.conditions import none_match
+from app.api.http.conditions import has_already
 from app.runtime.artifacts import unless_deleted
 from app.runtime.context import Context
 from app.storage import Kind
@@ -83,7 +83,7 @@ def safetensors_response(
         etag = f'"{context.storage.entry(kind, artifact_id, _WEIGHTS)[0]}"'
         found = path.stat()
     headers = {"ETag": etag}
-    if none_match(request, etag):
+    if has_already(request, etag):
         return Response(status_code=304, headers=headers)
     media_type = "application/octet-stream"
     return Download(

@@ -20,7 +20,7 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.api.downloads import Download
-from app.api.http.conditions import none_match
+from app.api.http.conditions import has_already
 from app.api.http.lanes import Lanes
 from app.api.http.methods import is_head
 from app.api.http.shared import Shared
@@ -78,7 +78,7 @@ class Exports:
         name = f"{dataset.name or dataset.id}.{content.MEDIA[media]}"
         etag = f'"{dataset.sha256}-{content.MEDIA[media]}"'
         headers = {"ETag": etag, "Vary": "Accept"}
-        if none_match(request, etag):
+        if has_already(request, etag):
             return Response(status_code=304, headers=headers)
         if not as_file and etag not in self._made:
             pieces = await lane.run(partial(self._pieces, dataset, path, media))

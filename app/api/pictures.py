@@ -10,6 +10,7 @@ from fastapi import Request, Response
 
 from app import __version__
 from app.api.downloads import ImageFormat, image_response
+from app.api.http.conditions import has_already
 from app.api.http.lanes import Lane
 from app.api.http.shared import Shared
 from app.executors.plotters import Plotters
@@ -39,7 +40,7 @@ class Pictures:
         named = f"{self._versions} {image} {picture.identity}".encode()
         tag = f'"{hashlib.sha256(named).hexdigest()[:32]}"'
         headers = {"ETag": tag, "Cache-Control": "no-cache"}
-        if tag in request.headers.get("if-none-match", ""):
+        if has_already(request, tag):
             return Response(status_code=304, headers=headers)
         response = image_response(await self._image(tag, picture, image), image)
         response.headers.update(headers)

@@ -9,23 +9,31 @@ from typing import Any, BinaryIO, Literal
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Request, Response
-from pydantic import BaseModel, ConfigDict, Field, Json
-from starlette.datastructures import UploadFile
+from pydantic import BaseModel, ConfigDict, Field, Json, field_validator
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 
 from app.api.http.bodies import GZIP, UNCOMPRESSED, limited
 from app.api.http.idempotency import IdempotentRequest, canonical_json
 from app.api.http.media_types import charset, media_type, without_parameters
 from app.api.http.responses import json_response
-from app.api.http.validation import validate_body
 from app.api.schemas.datasets import DatasetOut
 from app.db.models import Dataset
-from app.errors import InvalidRequest, UnsupportedMediaType
+from app.errors import InvalidRequest, MalformedRequest, UnsupportedMediaType
 from app.hashes import sha256_of
 from app.ml.specs import Name
+from app.ml.specs.mistakes import checked
 from app.ml.tables import ingest
 from app.ml.tables.canonical import ColumnType
 from app.ml.tables.ingest import Format
-from app.ml.tables.notations.notation import CellOptions, DateOrder, Decimal, Thousands
+from app.ml.tables.notations.notation import (
+    CellOptions,
+    DateFormat,
+    DateOrder,
+    Decimal,
+    Thousands,
+    distinct_marks,
+)
 from app.runtime.context import Context
 from app.services.datasets import creation
 from app.storage import explain_os_errors
@@ -74,7 +82,7 @@ class UploadOptions(BaseModel):
     delimiter: str | None = Field(
         None,
         min_length=1,
-        max_length=5,
+        max_length=64,
         description="CSV: one character, or space for runs of blanks; left out: found in the rows",
     )
     encoding: str | None = Field(
@@ -92,7 +100,7 @@ class UploadOptions(BaseModel):
     decimal: Decimal | None = Field(
         None, description="decimal mark; left out: found in the file's numbers"
     )
-    thousands: Thousands | Literal["none"] | None = Field(
+    thousands: Literal[Thousands, "none"] | None = Field(
         None, description="what separates thousands; left out: found in each column"
     )
     na_values: str | None = Field(
@@ -104,13 +112,15 @@ class UploadOptions(BaseModel):
     date_order: DateOrder | None = Field(
         None, description="of dates like 03/04/2023; left out: found in each column"
     )
-    date_format: str | None = Field(
-        None, max_length=64, description="of dates, as strptime has it: %d/%m/%Y"
+    date_format: DateFormat | None = Field(
+        None, description="of dates, as strptime has it: %d/%m/%Y"
     )
     on_error: Literal["refuse", "missing"] = Field(
         "refuse",
         description="what becomes of a cell that does not fit the type of its column in `types`",
     )
+
+    _distinct = field_validator("thousands")(distinct_marks)
 
     def ingest_options(
         self, file_format: Format, delimiter: str | None, encoding: str | None
@@ -180,16 +190,21 @@ class Uploads:
             )
         max_bytes = self._context.settings.max_upload_bytes + _FORM_BYTES
         with explain_os_errors():  # a large file is spooled to disk
-            form = await limited(request, max_bytes).form(max_files=1, max_fields=16)
+            try:
+                form = await limited(request, max_bytes).form(max_files=1, max_fields=32)
+            except HTTPException as error:  # what Starlette makes of its parser's
+                raise MalformedRequest(
+                    f"the form cannot be read ({error.detail}); send one file, in the field "
+                    "'file', and options beside it"
+                ) from error
         try:
-            # a form sends empty strings for what was not filled in
-            fields = {key: value for key, value in form.items() if isinstance(value, str) and value}
+            fields = _form_fields(form, request)
             if "file" in fields:
                 raise InvalidRequest.at(
                     "/file", "the field 'file' has no file name; send it as a file (-F file=@…)"
                 )
             in_query = query.model_dump(exclude_unset=True, exclude={"types"})
-            options = validate_body(UploadOptions, {**in_query, **fields})
+            options = checked(UploadOptions, {**in_query, **fields})
             file = form.get("file")
             if not isinstance(file, UploadFile):
                 raise InvalidRequest.at(
@@ -281,6 +296,22 @@ def _write(file: BinaryIO, content: bytearray) -> None:
 def _copy(file: BinaryIO, path: Path) -> None:
     with explain_os_errors(), path.open("wb") as copy:
         shutil.copyfileobj(file, copy, _WRITE_BYTES)
+
+
+def _form_fields(form: FormData, request: Request) -> dict[str, str]:
+    """Return what the form says beside its file; empty strings stand for what was not filled in.
+
+    Raises InvalidRequest for what is said twice, in the form or in form and query.
+    """
+    fields: dict[str, str] = {}
+    for key, value in form.multi_items():
+        if isinstance(value, str) and value:
+            if key in fields or key in request.query_params:
+                where = "in the form" if key in fields else "in form and query"
+                detail = f"'{key[:64]}' stands twice, {where}; send it once"
+                raise InvalidRequest.at(f"/{key[:64]}", detail, "repeated")
+            fields[key] = value
+    return fields
 
 
 def _form_file_options(file: UploadFile, options: UploadOptions) -> ingest.Options:

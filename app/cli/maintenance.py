@@ -1,9 +1,11 @@
 """Maintenance from the command line: look for damage, save everything, put it back."""
 
+import math
 import os
+import shutil
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import typer
@@ -13,6 +15,7 @@ from rich.progress import track
 
 from app import house
 from app.db import migrate
+from app.db.integrity import quick_check
 from app.db.lock import lock_data_dir
 from app.db.session import Database
 from app.errors import ConfigurationError
@@ -35,9 +38,15 @@ def fsck(settings: Settings) -> bool:
         lock_data_dir(storage.lock_path, _holder("fsck")),
         closing(house.open_database(settings, storage, frozen=True)) as database,
     ):
-        identity.refuse_empty_database(storage, database)
-        migrate.require_current(database)
-        report = checking.fsck(storage, database, _progress("checking"))
+        try:
+            identity.refuse_empty_database(storage, database)
+            migrate.require_current(database)
+        except ConfigurationError:
+            if not (damage := _damage(storage)):
+                raise
+            report = checking.Report(findings=[checking.broken(fault) for fault in damage])
+        else:
+            report = checking.fsck(storage, database, _progress("checking"))
     _print(report.findings)
     found = len(report.findings)
     result = "all is well" if not found else f"{found} finding{'s' if found > 1 else ''}"
@@ -84,13 +93,16 @@ def backup(settings: Settings, folder: Path) -> bool:
 def restore(settings: Settings, folder: Path) -> bool:
     """Fill an empty house from ``folder``; return whether all came over. Raises FitserveError."""
     source, started = Storage(folder), time.monotonic()
+    is_new = not settings.data_dir.exists()
     with (
         closing(_readable(source, settings.data_dir)) as database,
         house.locked_data(settings, _holder("restore"), shared=False) as target,
         closing(house.open_database(settings, target)) as own,
     ):
         shared = own if own.shared else None
-        copied = copying.restore(House(source, database), target, shared, _progress("restoring"))
+        with _removed_on_failure(target, if_new=is_new):
+            house_copied = House(source, database)
+            copied = copying.restore(house_copied, target, shared, _progress("restoring"))
     where = f"{settings.data_dir}" + (f" and {own}" if own.shared else "")
     start = f"start it with `fitserve serve --data-dir {settings.data_dir}`"
     if own.shared:
@@ -106,9 +118,31 @@ def _readable(source: Storage, target: Path) -> Database:
         )
     if target.resolve().is_relative_to(source.root.resolve()):
         raise ConfigurationError(f"{target} lies in the backup itself; choose another --data-dir")
+    if damage := _damage(source):
+        raise ConfigurationError(
+            f"{source.database_path} is damaged: {damage[0]}; restore another backup"
+        )
     database = Database(source.database_path)
     migrate.require_current(database)
     return database
+
+
+def _damage(storage: Storage) -> list[str]:
+    """Return what is wrong with the SQLite file, where there is one and it can be looked at."""
+    if not storage.database_path.exists():
+        return []
+    return quick_check(storage.database_path, math.inf) or []
+
+
+@contextmanager
+def _removed_on_failure(storage: Storage, *, if_new: bool) -> Iterator[None]:
+    """Leave no data directory behind that was made for a copy that did not come about."""
+    try:
+        yield
+    except BaseException:
+        if if_new:
+            shutil.rmtree(storage.root, ignore_errors=True)
+        raise
 
 
 def _existing(settings: Settings) -> Storage:

@@ -97,7 +97,8 @@ def explain(error: DBAPIError | PoolTimeout) -> FitserveError | None:
             return StorageFull("no room left for the database; free some disk")
         if "malformed" in message or "not a database" in message:
             return Unavailable(
-                f"the database is damaged ({message}); stop fitserve and look with `fitserve fsck`"
+                f"the database is damaged ({message}); stop fitserve and restore a backup "
+                "(fitserve restore BACKUP --data-dir NEW); `fitserve fsck` tells more"
             )
         if any(word in message for word in ("disk I/O", "readonly", "locked", "unable to open")):
             return Unavailable(f"the database cannot be used now: {message}")

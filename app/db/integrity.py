@@ -33,4 +33,5 @@ def quick_check(path: Path, seconds: float) -> list[str] | None:
         return None
     finally:
         connection.close()
-    return [line for (line,) in found if line != "ok"]
+    lines = [line for (finding,) in found for line in finding.splitlines()]
+    return [line for line in lines if line != "ok" and not line.startswith("***")]

@@ -77,6 +77,8 @@ def require_current(database: Database) -> None:
 def _unusable(database: Database, error: DatabaseError | ServiceError) -> ConfigurationError:
     reason = error.orig if isinstance(error, DatabaseError) else error.detail
     remedy = "check FITSERVE_DATABASE_URL" if database.shared else "restore a backup"
+    if isinstance(error, ServiceError) and error.__cause__ is not None:
+        reason = getattr(error.__cause__, "orig", reason)
     return ConfigurationError(
         f"{database} cannot be used as a database: {str(reason).strip()}; {remedy}"
     )

@@ -39,9 +39,11 @@ def fsck(storage: Storage, database: Database, progress: Progress) -> Report:
             report.findings += _database(session)
             artifacts = expected(session)
             met = identity.have_met(session)
+            mark_is_lost = identity.is_lost(storage, session)
         mismatch = identity.mismatch(storage, database)
     except (DatabaseError, Unavailable) as error:  # which artifacts there ought to be is not known
-        report.findings.append(_broken(str(getattr(error, "orig", error))))
+        cause = error.__cause__ if isinstance(error, Unavailable) else error
+        report.findings.append(broken(str(getattr(cause, "orig", error))))
         return report
     for artifact in progress(artifacts):
         report.artifacts += 1
@@ -55,6 +57,8 @@ def fsck(storage: Storage, database: Database, progress: Progress) -> Report:
     report.findings += _orphans(storage, artifacts, database, mismatch, met)
     if mismatch is not None:
         report.findings.append(_wrong_database(mismatch))
+    elif mark_is_lost:
+        report.findings.append(_LOST_MARK)
     report.quarantined = sum(1 for _ in storage.quarantine.glob("*/*/*"))
     return report
 
@@ -66,12 +70,13 @@ def _database(session: Session) -> Iterator[Finding]:
     connection = session.connection()
     for (fault,) in connection.exec_driver_sql(f"PRAGMA integrity_check({_MOST_FAULTS})"):
         if fault != "ok":
-            yield _broken(fault)
+            yield broken(fault)
     for table, row, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
-        yield _broken(f"row {row} of {table} belongs to a row of {parent} that is not there")
+        yield broken(f"row {row} of {table} belongs to a row of {parent} that is not there")
 
 
-def _broken(fault: str) -> Finding:
+def broken(fault: str) -> Finding:
+    """Return the finding of a database that does not hold together."""
     remedy = "restore all of it from a backup (fitserve restore BACKUP --data-dir NEW)"
     return Finding("database", "fitserve.db", _printable(fault), remedy)
 
@@ -81,6 +86,14 @@ def _unlisted_files(storage: Storage, artifact: Artifact, known: set[str]) -> It
         if name not in known:
             where = f"{artifact.name}/{_printable(name)}"
             yield Finding("orphaned", where, "not in the manifest", "nobody reads it; remove it")
+
+
+_LOST_MARK = Finding(
+    "missing",
+    "identity.json",
+    "nothing says which database is the directory's",
+    "nothing to do if this one is: rows and artifacts agree, so `fitserve serve` writes it anew",
+)
 
 
 def _wrong_database(why: str) -> Finding:

@@ -151,6 +151,11 @@ def reissue(session: Session) -> Mark:
     return _write(session, Mark(secrets.token_hex(16), 0))
 
 
+def is_lost(storage: Storage, session: Session) -> bool:
+    """Return whether the directory's mark is gone, though the two have met."""
+    return have_met(session) and of_directory(storage) is None
+
+
 def mismatch(storage: Storage, database: Database) -> str | None:
     """Return why the two would be refused; ``None`` where they would not."""
     directory = of_directory(storage)
@@ -184,7 +189,9 @@ def _first_pairing(
     conflict = _conflict(found, known, directory)
     if conflict is not None:
         raise _refused(storage, database, conflict)
-    if not found.is_empty:
+    if known is not None and known.generation and directory is None:
+        log.warning("identity.json was gone and is written anew", found=str(found))
+    elif not found.is_empty:
         log.warning("a data directory of an older fitserve is adopted", found=str(found))
     return known or Mark(secrets.token_hex(16), 0)
 

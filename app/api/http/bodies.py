@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-import orjson
 from anyio import to_thread
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
-from app.errors import InvalidJSON, InvalidRequest, TooLarge, UnsupportedMediaType
+from app.errors import InvalidRequest, TooLarge, UnsupportedMediaType
 from app.strict_json import parse_strict
 
 Codings = Mapping[str, int]
@@ -141,14 +140,3 @@ async def read_json(request: Request, max_bytes: int) -> Any:
     if len(body) < _INLINE_JSON_BYTES:
         return parse_strict(body)
     return await to_thread.run_sync(parse_strict, body)
-
-
-def parse_fast(body: bytes | memoryview) -> Any:
-    """Return JSON as rows to predict come in: of equal keys the last counts, NaN is refused.
-
-    Raises InvalidJSON.
-    """
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidJSON(f"the body is no valid JSON: {error}") from error

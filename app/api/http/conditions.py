@@ -4,7 +4,7 @@ import re
 
 from fastapi import Request
 
-from app.errors import InvalidRequest
+from app.errors import InvalidRequest, PreconditionFailed
 
 _TAGS = re.compile(r'\s*(?:(?:W/)?"([^"]*)"|([^\s",]*))\s*(?:,|$)')
 """One tag of a list; unquoted ones are taken as what they mean."""
@@ -28,13 +28,22 @@ def entity_tags(header: str, pointer: str) -> frozenset[str]:
     return frozenset(filter(None, tags))
 
 
-def none_match(request: Request, etag: str) -> bool:
+def has_already(request: Request, etag: str) -> bool:
     """Return whether the client has what ``etag`` names, so that 304 will do.
 
-    Raises InvalidRequest for a malformed ``If-None-Match``.
+    Raises PreconditionFailed where it wants another (``If-Match``), or InvalidRequest for a
+    malformed header.
     """
-    header = request.headers.get("if-none-match")
-    if header is None:
-        return False
-    tags = entity_tags(header, "/If-None-Match")
+    if not _names(request, "If-Match", etag, otherwise=True):
+        raise PreconditionFailed(
+            f"its ETag is {etag}, and If-Match wants another; read it again, or leave If-Match out"
+        )
+    return _names(request, "If-None-Match", etag, otherwise=False)
+
+
+def _names(request: Request, header: str, etag: str, *, otherwise: bool) -> bool:
+    value = request.headers.get(header)
+    if value is None:
+        return otherwise
+    tags = entity_tags(value, f"/{header}")
     return "*" in tags or etag.strip('"') in tags

@@ -14,13 +14,18 @@ from typing import Any
 
 import httptools
 from fastapi.responses import Response
-from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app import logs
 from app.api.http import problems
-from app.errors import FitserveError, HeadersTooLarge, RequestLineTooLong, RequestTimeout
+from app.errors import (
+    FitserveError,
+    HeadersTooLarge,
+    MalformedRequest,
+    RequestLineTooLong,
+    RequestTimeout,
+)
 
 KIB = 1024
 LONGEST_LINE = 16 * KIB
@@ -185,8 +190,9 @@ class Connection(HttpToolsProtocol):
         if self._is_answering():
             self.cycle.keep_alive = False  # nothing that follows could be understood
             if self._reading == _Reading.BODY and not self.cycle.response_started:
-                known = isinstance(error, FitserveError)
-                self.cycle.scope["refused"] = error if known else ClientDisconnect()  # type: ignore[typeddict-unknown-key]
+                self.cycle.scope["refused"] = (  # type: ignore[typeddict-unknown-key]
+                    error if isinstance(error, FitserveError) else _malformed(error, "body")
+                )
                 self.cycle.message_event.set()
             return
         self._answer(error)
@@ -230,7 +236,13 @@ def _headers_too_large() -> HeadersTooLarge:
     )
 
 
+def _malformed(error: BaseException, part: str) -> MalformedRequest:
+    """Return the error of what the parser could not read of a request's ``part``."""
+    why = f" ({str(error)[:64]})" if str(error) else ""
+    return MalformedRequest(f"the {part} is not as HTTP/1.1 has it{why}; see RFC 9112")
+
+
 def _refusal(error: BaseException) -> Response:
-    if isinstance(error, FitserveError):
-        return problems.from_error(error)
-    return problems.problem(400, "invalid_request", "this is no HTTP/1.1 request; see RFC 9112")
+    if not isinstance(error, FitserveError):
+        error = _malformed(error, "request")
+    return problems.from_error(error)

@@ -11,12 +11,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app import errors, logs
-from app.api.http import validation
 from app.api.http.responses import dump_json
 from app.errors import FieldError, FitserveError
+from app.ml.specs.mistakes import field_errors
 
 _STATUS: dict[type[FitserveError], int] = {
     errors.InvalidJSON: 400,
+    errors.MalformedRequest: 400,
     errors.InvalidInput: 422,
     errors.TooLarge: 413,
     errors.RequestLineTooLong: 414,
@@ -44,6 +45,11 @@ _HTTP_CODES = {
     413: "too_large",
     415: "unsupported_media_type",
 }
+_PASSING = {
+    *("queue_full", "rate_limited", "too_many_requests", "idempotency_in_progress"),
+    *("shutting_down", "unavailable"),
+}
+"""Codes of what waiting mends; a damaged artifact is none of them."""
 _MOST_ERRORS = 20
 _MOST_BYTES = 4000
 
@@ -80,7 +86,7 @@ def problem(
         content = dump_json(body)
         if len(content) < _MOST_BYTES:
             break
-    again = status in (429, 503) or code == "idempotency_in_progress"
+    again = code in _PASSING
     extra = {"Retry-After": "2"} if again else {}
     return Response(content, status, {**extra, **(headers or {})}, media_type=media)
 
@@ -185,7 +191,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    fields = validation.field_errors(error.errors()[: 2 * _MOST_ERRORS], error.body)
+    fields = field_errors(error.errors()[: 2 * _MOST_ERRORS], error.body)
     path = request.scope["path"]
     return problem(422, "invalid_request", fields[0].detail, fields, path=path)
 

@@ -1,5 +1,6 @@
 """Query parameters that are not known are refused: ``?dryrun=true`` must start no job."""
 
+from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
 from urllib.parse import parse_qsl
@@ -18,6 +19,8 @@ async def refuse_unknown_parameters(request: Request) -> None:
     for text in (part for pair in request.query_params.multi_items() for part in pair):
         if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
             raise InvalidRequest.at("", "a query parameter holds the character NUL; leave it out")
+    counts = Counter(name for name, _ in request.query_params.multi_items())
+    _refuse_repeated(counts)
     known = query_names(request.scope["route"])
     for name in request.query_params:
         filters = "sort" in known and name.startswith("metadata[") and name.endswith("]")
@@ -39,17 +42,27 @@ def query_names(route: APIRoute) -> list[str]:
 
 
 def parse_query(query_string: bytes, known: Sequence[str]) -> dict[str, str]:
-    """Return the parameters of a raw query string, the last of each name.
+    """Return the parameters of a raw query string.
 
-    Raises InvalidRequest for one that is not ``known``.
+    Raises InvalidRequest for one that is not ``known`` or stands twice.
     """
     if not query_string:
         return {}
-    found = dict(parse_qsl(query_string.decode("latin-1"), keep_blank_values=True))
+    pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True)
+    _refuse_repeated(Counter(name for name, _ in pairs))
+    found = dict(pairs)
     for name in found:
         if name not in known:
             raise _unknown(name, f"there is {', '.join(known)}" if known else "leave it out")
     return found
+
+
+def _refuse_repeated(counts: "Counter[str]") -> None:
+    """Raise InvalidRequest for a name that stands twice: nobody knows which is meant."""
+    for name, count in counts.items():
+        if count > 1:
+            detail = f"the query parameter '{name[:64]}' stands {count} times; send it once"
+            raise InvalidRequest.at(f"/{name[:64]}", detail, "repeated")
 
 
 def _unknown(name: str, remedy: str) -> InvalidRequest:

@@ -100,7 +100,8 @@ def _statuses(path: str, method: str, operation: Json) -> set[int]:
         (creates, {400, 409}),
         (operation["operationId"] in _IN_LANES or "/plots/" in path, {429}),
         (path.endswith("/rows"), {413}),
-        ("if-match" in parameters, {412}),
+        ("if-match" in parameters or "304" in operation["responses"], {412}),
+        ("/plots/" in path, {412}),
         (any(len(content) > 1 for content in contents), {406}),
     ):
         found |= statuses if applies else set()

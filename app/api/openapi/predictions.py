@@ -122,6 +122,7 @@ PATHS: dict[str, Any] = {
         _query("format", "string", "of the answer, before Accept: json, csv or arrow"),
         _query("delimiter", "string", "CSV; left out: found in the first line"),
         _query("encoding", "string", "CSV and NDJSON; left out: by its BOM, else UTF-8"),
+        _query("on_error", "string", "CSV: refuse or missing: cells that do not fit their feature"),
     ),
     "/v2/models/{name}/infer": _operation("infer", *_INFER, _path("name", "a model reference")),
     "/v2/models/{name}/versions/{version}/infer": _operation(

@@ -20,11 +20,11 @@ from app.api.http.idempotency import IdempotentRequest, IdempotentRequestDep, ca
 from app.api.http.json_route import StrictJSONRoute
 from app.api.http.lanes import HeldDep
 from app.api.http.media_types import chosen, is_json, media_type
-from app.api.http.validation import validate_body
 from app.api.schemas.common import RowsOut
 from app.api.schemas.datasets import DatasetList, DatasetOut, DatasetRequest, InlineSource
 from app.api.uploads import FORM, FORMATS, UploadOptions, created_response
 from app.errors import InvalidRequest
+from app.ml.specs.mistakes import checked
 from app.ml.tables import content, json_rows
 from app.ml.tables.typed import TypedTable
 from app.runtime.context import Context
@@ -82,7 +82,7 @@ async def _create_from_json(
         await idempotent.replay(await to_thread.run_sync(canonical_json, value))
 
     def store() -> None:
-        body = validate_body(DatasetRequest, value)
+        body = checked(DatasetRequest, value)
         naming = creation.Naming(body.name, body.replace, body.metadata)
         creation.create(context, _table(body), naming, idempotent.recorder(created_response))
 

@@ -16,7 +16,9 @@ from app.api.http.media_types import charset
 from app.api.serving.asgi_io import ASGIRequest, ASGIResponse
 from app.api.uploads import FORMATS, Uploads
 from app.errors import InvalidRequest
+from app.ml.specs.mistakes import checked
 from app.ml.tables.ingest import Options
+from app.ml.tables.notations.notation import CellOptions
 from app.runtime.context import Context
 from app.services.predictions import files
 from app.services.predictions.batching import Batches
@@ -31,7 +33,7 @@ _T = TypeVar("_T")
 
 INLINE_ROWS = 2_000
 """Rows whose predictions are serialized on the event loop."""
-FILE_OPTIONS = ("delimiter", "encoding")
+FILE_OPTIONS = ("delimiter", "encoding", "on_error")
 """Query parameters that say how to read a file."""
 _INLINE_BODY_BYTES = 16 * 1024
 """Bodies that are parsed and encoded on the event loop, for a quick model."""
@@ -91,6 +93,7 @@ class Engine:
             delimiter="\t" if tabbed else query.get("delimiter"),
             encoding=query.get("encoding") or charset(upload),
             notations=model.predictor.card.notations,
+            cells=checked(CellOptions, {"on_error": query.get("on_error") or "refuse"}),
         )
         async with self._uploads.saved(upload, kind) as path:
             predictions = await self.in_thread(

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from app.api.http.bodies import parse_fast
 from app.api.http.responses import dump_json
 from app.api.serving.asgi_io import ASGIRequest, ASGIResponse
 from app.api.serving.engine import FILE_OPTIONS, Engine, version_header
@@ -24,6 +23,7 @@ from app.ml.features.places import in_columns, in_lists
 from app.services.predictions.files import JSON, OutputFormat
 from app.services.predictions.requests import encode_table, limit_rows, matrix_of, one_row_matrix
 from app.services.predictions.resolver import LoadedModel
+from app.strict_json import parse_fast
 
 if TYPE_CHECKING:
     from app.ml.features.encoder import Matrix

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-from app.api.http.bodies import parse_fast
 from app.api.http.media_types import chosen
 from app.api.http.responses import dump_json
 from app.api.serving.asgi_io import ASGIRequest, ASGIResponse
@@ -12,6 +11,7 @@ from app.errors import UnsupportedMediaType
 from app.services.predictions.files import ARROW, CSV, JSON, OutputFormat, OutputType
 from app.services.predictions.requests import layout_of, matrix_of
 from app.services.predictions.resolver import LoadedModel
+from app.strict_json import parse_fast
 
 if TYPE_CHECKING:
     from app.ml.features.encoder import Matrix

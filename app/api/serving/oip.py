@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from app.api.http.bodies import parse_fast, too_large
+from app.api.http.bodies import too_large
 from app.api.http.responses import dump_json
 from app.api.serving.asgi_io import ASGIRequest, ASGIResponse
 from app.api.serving.engine import Engine, version_header
@@ -29,6 +29,7 @@ from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTarge
 from app.services.predictions.files import JSON
 from app.services.predictions.requests import encode_table, limit_rows
 from app.services.predictions.resolver import LoadedModel
+from app.strict_json import parse_fast
 
 if TYPE_CHECKING:
     from app.ml.features.encoder import Matrix

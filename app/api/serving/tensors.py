@@ -72,7 +72,8 @@ def _read_tensor(item: Any, pointer: str, binary: memoryview) -> tuple[Tensor, i
         )
     if not isinstance(shape, list) or not _is_shape(shape):
         raise InvalidRequest.at(
-            f"{pointer}/shape", "a shape is a list of whole numbers, like [2, 8]"
+            f"{pointer}/shape",
+            f"a shape is a list of at most {_MOST_RANK} whole numbers below 2^31, like [2, 8]",
         )
     parameters = item.get("parameters")
     if not isinstance(parameters, dict | None):

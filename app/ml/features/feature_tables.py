@@ -158,7 +158,8 @@ class FeatureTables:
                 values = columns[name] = self._read(name, values)
                 wrong = _misfits(kind, values)
             for i in wrong[: _MOST_ERRORS - len(errors)]:
-                detail = f"'{name[:64]}' wants {_EXAMPLES[kind]} or null, got {_quoted(values[i])}"
+                wanted = self._example(name, kind)
+                detail = f"'{name[:64]}' wants {wanted} or null, got {_quoted(values[i])}"
                 errors.append(FieldError(place(name, i), detail, "wrong_type"))
         _raise(errors)
         for name, values in columns.items():
@@ -167,6 +168,12 @@ class FeatureTables:
         return pa.table(
             {name: _array(self._features[name].type, values) for name, values in columns.items()}
         )
+
+    def _example(self, name: str, kind: ColumnType) -> str:
+        notation = self._notations.get(name)
+        if kind != "datetime" or notation is None or notation.date_format is None:
+            return _EXAMPLES[kind]
+        return f"{_EXAMPLES[kind]}, or one written as in training ({notation.date_format[:64]}),"
 
     def _read(self, name: str, values: list[Any]) -> list[Any]:
         """Return values with strings as numbers, booleans or ISO 8601, where they are that."""

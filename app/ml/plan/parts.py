@@ -1,6 +1,8 @@
 """How many rows each part of the split gets, and whether it can do with them."""
 
+import json
 from collections.abc import Sequence
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -30,7 +32,7 @@ def assigned(spec: JobSpec, table: pa.Table) -> tuple[JobSpec, Split]:
         if size == 0 and (getattr(spec.split, part) > 0 or part == "train"):
             pointer, why = _why_empty(spec.split, part, rows)
             error = FieldError(pointer, why, "empty_part")
-            raise InvalidRequest(f"the {part} part would be empty", [error])
+            raise InvalidRequest(f"the {part} part would be empty: {why}", [error])
     return spec, split
 
 
@@ -45,8 +47,25 @@ def _why_empty(split: SplitSpec, part: str, rows: int) -> tuple[str, str]:
         )
         return "/split/column", detail
     share = getattr(split, part)
-    remedy = "give it a larger share, set it to 0, or send more rows"
+    works = json.dumps({"split": _that_works(split, rows)})
+    remedy = f"send more rows, or a split such as {works}"
     return f"/split/{part}", f"{share:g} of {rows} rows is no row; {remedy}"
+
+
+def _that_works(split: SplitSpec, rows: int) -> dict[str, float]:
+    """Return fractions like those of ``split`` that leave no part of so few rows empty."""
+    sizes = {
+        part: max(1, int(getattr(split, part) * rows)) if getattr(split, part) > 0 else 0
+        for part in PARTS[1:]
+    }
+    for part in sizes:  # there has to be a row to train on
+        if sum(sizes.values()) >= rows:
+            sizes[part] = 0
+    train = rows - sum(sizes.values())
+    # rounded up: a part has the whole rows in its fraction
+    train_share, share = (ceil(size / rows * 1e4) / 1e4 for size in (train, sizes["validation"]))
+    test = 0.0 if not sizes["test"] else round(1 - train_share - share, 4)
+    return {"train": train_share, "validation": share, "test": test}
 
 
 def warnings(spec: JobSpec, split: Split) -> list[str]:

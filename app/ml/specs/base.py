@@ -28,7 +28,7 @@ def _refuse_many(value: Any) -> Any:
 
 def _refuse_nul(text: str) -> str:
     if "\0" in text:
-        raise ValueError("the character NUL cannot be kept; leave it out")
+        raise PydanticCustomError("nul", "the character NUL cannot be kept; leave it out")
     return text
 
 

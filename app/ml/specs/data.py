@@ -1,5 +1,6 @@
 """Which rows are for what, and how columns become numbers."""
 
+import json
 from typing import Any, Literal
 
 from pydantic import Field, model_serializer, model_validator
@@ -52,14 +53,32 @@ class SplitSpec(Spec):
             )
         return self
 
+    def _that_sums_to_one(self) -> dict[str, float]:
+        """Return two fractions that are valid, as near to what was given as that goes."""
+        if "train" in self.model_fields_set:
+            return {"train": self.train, "validation": round((1 - self.train) / 2, 6)}
+        rest = round(1 - self.validation - self.test, 6)
+        if rest <= 0:
+            return {"train": 0.8, "validation": 0.1}
+        part = "validation" if "validation" in self.model_fields_set else "test"
+        return {"train": rest, part: getattr(self, part)}
+
     @model_validator(mode="after")
     def _sums_to_one(self) -> "SplitSpec":
         total = self.train + self.validation + self.test
         if abs(total - 1) > 1e-9:
             raise PydanticCustomError(
                 "fractions",
-                "train, validation and test sum to {total}; they must sum to 1",
-                {"total": round(total, 9)},
+                "train {train}, validation {validation} and test {test} sum to {total}, not 1 "
+                "(0.8, 0.1 and 0.1 stand for those left out); give two, and the third takes what "
+                "remains: {example}",
+                {
+                    "train": f"{self.train:g}",
+                    "validation": f"{self.validation:g}",
+                    "test": f"{self.test:g}",
+                    "total": round(total, 9),
+                    "example": json.dumps(self._that_sums_to_one()),
+                },
             )
         return self
 

@@ -95,6 +95,7 @@ class _File:
         kept = {*cells.keep_na}
         self.missing = [mark for mark in MISSING if mark not in kept] + [*cells.na_values]
         self.header = self.shape.header
+        self._asked_to_skip = options.skip_rows
         first = self._first_line()
         self.delimiter = "\t" if self.shape.spaces else self.shape.delimiter
         self.guessed = self.shape.guessed
@@ -107,6 +108,9 @@ class _File:
     def _first_line(self) -> str:
         """The first line that is not empty, without what stands in quotes."""
         head = self._head()
+        if not head and self._asked_to_skip:
+            detail = f"skip_rows={self._asked_to_skip} leaves no line of the file; skip fewer"
+            raise InvalidData.at("/skip_rows", detail)
         if not head:
             raise InvalidData("the file is empty; send a header line and at least one row")
         plain = head if b'"' not in head else b"".join(head.split(b'"')[::2])
@@ -288,6 +292,7 @@ class _File:
             raise InvalidData.at(f"/line/{bad.line}", detail, "unclosed_quote")
 
     def _ragged(self, expected: int) -> InvalidData:
+        self._refuse_open_quote()
         line, found = self._first_of_other_width(expected)
         detail = f"line {line} has {found} fields, expected {expected}"
         if self.guessed:

@@ -20,7 +20,7 @@ from app.ml.tables.canonical import MAX_COLUMNS, ColumnType
 from app.ml.tables.labels import Place
 from app.ml.tables.notations.notation import AS_FOUND, CellOptions
 from app.ml.tables.typed import TypedTable, Wanted, assemble
-from app.strict_json import parse_strict
+from app.strict_json import parse_fast, parse_strict
 
 Types = dict[str, ColumnType]
 
@@ -130,6 +130,8 @@ def read_ndjson(path: Path, wanted: Wanted, most_bytes: int, threads: int = 1) -
     with path.open("rb") as file:
         lines = _objects(file, empty_before, _row_to_predict if wanted.only_typed else _row)
         while rows := list(islice(lines, _ROWS_AT_ONCE)):
+            if wanted.only_typed:
+                _require_features(wanted.types, rows, done, place)
             _widen(blocks, rows, done, most_bytes)
             for name, arrays in blocks.items():
                 if wanted.reads(name):
@@ -145,6 +147,22 @@ def read_ndjson(path: Path, wanted: Wanted, most_bytes: int, threads: int = 1) -
         for name in list(blocks)
     }
     return assemble(columns, wanted, place, has_types=True, threads=threads)
+
+
+def _require_features(
+    features: Types, rows: Sequence[dict[str, Any]], start: int, place: Place
+) -> None:
+    """Raise InvalidData at the first row, of which the first is number ``start``, that lacks a
+    feature: an absent key may be a misspelt one, so a gap is written as ``null``."""
+    for row, values in enumerate(rows, start):
+        if not features.keys() <= values.keys():
+            name = next(name for name in features if name not in values)
+            where, pointer = place(name, row)
+            detail = (
+                f"the feature '{name[:64]}' is missing in {where}; send a value, or null where it "
+                "is unknown"
+            )
+            raise InvalidData.at(pointer, detail, "missing")
 
 
 def _widen(
@@ -182,10 +200,9 @@ def _objects(
 def _row_to_predict(text: bytes, line: int) -> dict[str, Any]:
     """One line by the fast decoder alone."""
     try:
-        row = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        detail = f"line {line} is no valid JSON: {error.msg} at column {error.colno}"
-        raise InvalidJSON.at(f"/line/{line}", detail, "invalid_json") from error
+        row = parse_fast(text, f"line {line}")
+    except InvalidJSON as error:
+        raise InvalidJSON.at(f"/line/{line}", error.detail, "invalid_json") from error
     if not isinstance(row, dict):
         detail = f'line {line} is no object of features; send one a line, like {{"x": 0.5}}'
         raise InvalidData.at(f"/line/{line}", detail)

@@ -112,6 +112,11 @@ def _almost(
         )
     others = pc.invert(pc.match_substring_regex(column, PATTERNS[kind]))
     count = pc.sum(pc.cast(others, pa.int64())).as_py()
+    if not count:
+        return (
+            f"column '{short}' is a category although its cells are {kind}s: {where} holds "
+            f"'{cell}', which is beyond a {kind} of 64 bits; mend it, or leave the cell empty"
+        )
     return (
         f"column '{short}' is a category although most of its cells are {kind}s: {where} holds "
         f"'{cell}', and {count} cells are no {kind}s; mend them, or send "

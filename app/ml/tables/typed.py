@@ -198,7 +198,9 @@ def check_names(names: Sequence[str]) -> None:
         raise too_wide(len(names))
     seen: set[str] = set()
     for position, name in enumerate(names, 1):
-        if not name.strip() or "\0" in name:
+        if "\0" in name:
+            raise InvalidData(f"the name of column {position} holds a NUL character; rename it")
+        if not name.strip():
             raise InvalidData(f"column {position} has no name; give every column one")
         if len(name) > MAX_NAME:
             raise InvalidData(

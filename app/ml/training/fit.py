@@ -14,10 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from app.errors import InvalidRequest
 from app.ids import new_id
 from app.ml.inference.predictor import Predictor
 from app.ml.plan import columns_to_read, plan
 from app.ml.specs import JobRequest
+from app.ml.specs.mistakes import checked
 from app.ml.tables import ingest, json_rows, parquet
 from app.ml.tables.typed import notations_of
 from app.ml.training.events import Event, TrainTask
@@ -43,9 +45,11 @@ def fit(
     Raises InvalidInput where data or request are wrong, and Diverged, TimeLimit or InvalidData as
     ``train`` does.
     """
+    request = checked(JobRequest, {"dataset": "table", "target": target, **job})
+    if isinstance(source, Path) and not source.is_file():
+        raise InvalidRequest.at("/source", f"there is no file '{source}'; name one that exists")
     storage = Storage(folder)
     storage.prepare()
-    request = JobRequest.model_validate({"dataset": "table", "target": target, **job})
     task = _task(storage, source, request)
     for event in train(task):
         if on_event is not None:

@@ -18,8 +18,10 @@ from app.runtime.pagination import Page, Paging, page
 from app.runtime.room import frees_room
 
 _other = aliased(ModelVersion)
+_BEYOND_ALL = 2**31 - 1
+"""More versions than a model has."""
 _REF = re.compile(
-    r"(?P<name>[^@]+)(?:@(?:(?P<version>[0-9]{1,9})|(?P<alias>[A-Za-z0-9][A-Za-z0-9._-]{0,63})))?"
+    r"(?P<name>[^@]+)(?:@(?:(?P<version>[0-9]{1,64})|(?P<alias>[A-Za-z0-9][A-Za-z0-9._-]{0,63})))?"
 )
 
 
@@ -106,7 +108,8 @@ def _matching(session: Session, ref: str, *, only_newest: bool = False) -> Seque
     if match:
         statement = select(ModelVersion).where(ModelVersion.name == match["name"])
         if match["version"]:
-            statement = statement.where(ModelVersion.version == int(match["version"]))
+            wanted = min(int(match["version"]), _BEYOND_ALL)  # the database has integers of 32 bits
+            statement = statement.where(ModelVersion.version == wanted)
         elif match["alias"]:
             named = and_(Alias.name == ModelVersion.name, Alias.version == ModelVersion.version)
             statement = statement.join(Alias, named).where(Alias.alias == match["alias"])

@@ -2,14 +2,54 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from datetime import datetime
+from typing import Annotated, Literal, TypeVar
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 Decimal = Literal[".", ","]
 Thousands = Literal[",", ".", "'", " ", "_"]
 DateOrder = Literal["dmy", "mdy", "ymd"]
+_MOMENTS = datetime(2022, 3, 4, 5, 6, 7), datetime(1999, 12, 31, 23, 58, 59)
+"""They differ in every part."""
+
+
+def _says_when(form: str) -> str:
+    """Return a format of ``strptime``. Raises PydanticCustomError for what is none."""
+    written = {moment.strftime(form) for moment in _MOMENTS}
+    try:
+        for text in written:
+            datetime.strptime(text, form)
+    except ValueError:
+        written = set()
+    if len(written) < len(_MOMENTS):
+        raise PydanticCustomError("date_format", _NO_FORMAT, {"form": form[:64]})
+    return form
+
+
+_NO_FORMAT = "'{form}' is no format of dates; write it as strptime has it, such as %d/%m/%Y %H:%M"
+DateFormat = Annotated[str, Field(max_length=64), AfterValidator(_says_when)]
+
+
+def distinct_marks(thousands: str | None, info: ValidationInfo) -> str | None:
+    """Return the mark between thousands. Raises PydanticCustomError where it is the decimal mark
+    too."""
+    if thousands is not None and thousands == info.data.get("decimal"):
+        raise PydanticCustomError(
+            "same_mark",
+            "'{mark}' is the decimal mark already; leave 'thousands' out, or name another",
+            {"mark": thousands},
+        )
+    return thousands
 
 
 class Notation(BaseModel):
@@ -32,15 +72,17 @@ class CellOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     decimal: Decimal | None = None
-    thousands: Thousands | Literal["none"] | None = None
+    thousands: Literal[Thousands, "none"] | None = None
     na_values: tuple[str, ...] = ()
     """Markers of missing values besides the usual ones, in columns of any type."""
     keep_na: tuple[str, ...] = ()
     """Usual markers that are values here, such as Namibia's ``NA``."""
     date_order: DateOrder | None = None
-    date_format: str | None = None
+    date_format: DateFormat | None = None
     on_error: Literal["refuse", "missing"] = "refuse"
     """What becomes of a cell that its column's type cannot be read from."""
+
+    _distinct = field_validator("thousands")(distinct_marks)
 
 
 AS_FOUND = CellOptions()

@@ -1,20 +1,22 @@
 """pydantic's errors as sentences for people: a pointer into what was sent, and the remedy."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
-from fastapi.exceptions import RequestValidationError
+import orjson
 from pydantic import BaseModel, ValidationError
 
-from app.api.http.hints import place_of, value_for
-from app.api.http.responses import dump_json
-from app.errors import FieldError, escape
-from app.ml.specs import JobRequest, field_names
+from app.errors import FieldError, InvalidRequest, escape
+from app.ml.specs.hints import place_of, value_for
+from app.ml.specs.job import JobRequest, field_names
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
+_MOST_ITEMS = 40
+"""Mistakes that are looked at."""
 _NO_STRING = "should be a string"
 _OWN_TYPES = {
     "fractions",
@@ -26,19 +28,18 @@ _OWN_TYPES = {
     "too_long",
 }
 _OWN_TYPES |= {"class_weight_list", "etas", "milestones", "max_lr"}
+_EXAMPLE_OF_JSON = '{"zip":"category"}'
 _TYPES_WITH_INPUT = ("_type", "equal", "_than")
 
 
-def validate_body(model: type[_Model], value: Any) -> _Model:
-    """Return ``value`` as a ``model``.
-
-    Raises RequestValidationError, so that it is answered like the body of any other route.
-    """
+def checked(model: type[_Model], value: Any) -> _Model:
+    """Return ``value`` as a ``model``. Raises InvalidRequest with every place that is wrong."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        items = [{**item, "loc": ("body", *item["loc"])} for item in error.errors()]
-        raise RequestValidationError(items, body=value) from error
+        items = error.errors(include_url=False)[:_MOST_ITEMS]
+        fields = field_errors([{**item, "loc": ("body", *item["loc"])} for item in items], value)
+        raise InvalidRequest(fields[0].detail, fields) from error
 
 
 def field_errors(items: Sequence[Any], body: Any) -> list[FieldError]:
@@ -49,15 +50,16 @@ def field_errors(items: Sequence[Any], body: Any) -> list[FieldError]:
 def _merge_places(fields: Sequence[FieldError]) -> list[FieldError]:
     """Return one error for each pointer.
 
-    Where a field may be a string or a list, pydantic complains of both: what is wrong inside the
-    list is what was meant.
+    Where a field may be a string or a list, pydantic complains of both: what is wrong with the list
+    is what was meant.
     """
     found: dict[str, FieldError] = {}
     for field in fields:
         before = found.setdefault(field.pointer, field)
         if before is not field and before.detail.endswith(_NO_STRING):
-            detail = f"{before.detail} or a list of them"
-            found[field.pointer] = replace(before, detail=detail)
+            neither = field.code == "wrong_type"
+            detail = f"{before.detail} or a list of them" if neither else field.detail
+            found[field.pointer] = replace(field, detail=detail)
     inner = {pointer.rpartition("/")[0] for pointer in found}
     return [field for pointer, field in found.items() if pointer not in inner or len(found) == 1]
 
@@ -88,9 +90,14 @@ def _place(location: Sequence[str | int], body: Any, absent: bool) -> tuple[list
         if inside:
             here = here[part]
             path.append(part)
-        elif absent and i == len(parts) - 1:
+        elif (absent and i == len(parts) - 1) or _holds_json(here):
             path.append(part)
     return path, here
+
+
+def _holds_json(value: Any) -> bool:
+    """Whether the places behind ``value`` are within a string, as a form has its objects."""
+    return isinstance(value, str) and value.lstrip()[:1] == "{"
 
 
 def _name(parts: Sequence[str | int]) -> str:
@@ -162,6 +169,10 @@ def _whole_number(name: str, item: dict[str, Any]) -> str:
     return f"'{name}' should be a whole number, got {_short(item.get('input'))}"
 
 
+def _boolean(name: str, item: dict[str, Any]) -> str:
+    return f"'{name}' should be true or false, got {_short(item.get('input'))}"
+
+
 def _json_object(name: str, _item: dict[str, Any]) -> str:
     return f"'{name}' should be a JSON object"
 
@@ -180,8 +191,12 @@ _SENTENCES: dict[str, Callable[[str, dict[str, Any]], str]] = {
         f"'{name}' may have letters, digits, '.', '_' and '-', up to 64, and begins with a letter "
         "or a digit"
     ),
+    "list_type": lambda name, _: f"'{name}' should be a list",
     "string_type": lambda name, _: f"'{name}' {_NO_STRING}",
     "string_too_short": lambda name, _: f"'{name}' must not be empty",
+    "json_invalid": lambda name, _: f"'{name}' should be JSON, such as {_EXAMPLE_OF_JSON}",
+    "bool_type": _boolean,
+    "bool_parsing": _boolean,
     "int_type": _whole_number,
     "int_parsing": _whole_number,
     "int_from_float": _whole_number,
@@ -204,7 +219,8 @@ def _unknown(name: str, value: Any, known: list[str]) -> str:
 
 
 def _quoted(text: str) -> list[str]:
-    return [part for part in text.split("'")[1::2] if part]
+    """Return the values that pydantic lists as Python writes strings: ``'a', "'" or 'b'``."""
+    return [one or other for one, other in re.findall(r"'([^']*)'|\"([^\"]*)\"", text)]
 
 
 def _short(value: Any) -> str:
@@ -213,4 +229,4 @@ def _short(value: Any) -> str:
         return f"'{value[:64]}'"
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
-    return dump_json(value).decode().rstrip()[:64]
+    return orjson.dumps(value).decode()[:64]
