@@ -1,6 +1,7 @@
 """``fitserve backup`` and ``restore``: under load, killed, without room, and between databases."""
 
 import io
+import os
 import random
 import shutil
 import signal
@@ -370,6 +371,24 @@ def test_a_restore_that_was_killed_can_be_repeated(tmp_path: Path, full: Path) -
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     with mounted(tmp_path, megabytes=8) as disk:
         yield disk
+
+
+def test_a_damaged_backup_is_refused_and_leaves_nothing(tmp_path: Path, full: Path) -> None:
+    damaged, new = tmp_path / "damaged", tmp_path / "new"
+    shutil.copytree(full, damaged)
+    content = bytearray((damaged / "fitserve.db").read_bytes())
+    size = 4096
+    for page in range(1, len(content) // size, 3):
+        content[page * size : (page + 1) * size] = os.urandom(size)
+    (damaged / "fitserve.db").write_bytes(content)
+    for start in (content, os.urandom(size) + content[size:]):
+        (damaged / "fitserve.db").write_bytes(start)
+        refused = forked("restore", str(damaged), "--data-dir", str(new))
+        assert refused.returncode == 78, refused
+        assert "is damaged: " in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+        assert "restore another backup" in refused.stderr
+        assert not new.exists()
 
 
 def test_without_room_nothing_is_left(small_disk: Path, full: Path) -> None:

@@ -231,7 +231,16 @@ def test_a_damaged_database_is_said(data: Path) -> None:
         )
     assert "of aliases belongs to a row of models that is not there" in fsck(data, 1)
     path.write_bytes(content[:2000])
-    assert "restore a backup" in fsck(data, 78)
+    assert "fitserve restore BACKUP" in fsck(data, 1)
+
+
+def test_a_directory_that_has_lost_its_mark_is_said(data: Path) -> None:
+    (data / "identity.json").unlink()
+    said = fsck(data, 1)
+    assert "missing   identity.json" in said
+    with Server(data):
+        pass
+    assert "all is well" in fsck(data, 0)
 
 
 def test_what_it_refuses(data: Path, tmp_path: Path) -> None:

@@ -47,12 +47,12 @@ def _why_empty(split: SplitSpec, part: str, rows: int) -> tuple[str, str]:
         )
         return "/split/column", detail
     share = getattr(split, part)
-    works = json.dumps({"split": _that_works(split, rows)})
+    works = json.dumps({"split": that_works(split, rows)})
     remedy = f"send more rows, or a split such as {works}"
     return f"/split/{part}", f"{share:g} of {rows} rows is no row; {remedy}"
 
 
-def _that_works(split: SplitSpec, rows: int) -> dict[str, float]:
+def that_works(split: SplitSpec, rows: int) -> dict[str, float]:
     """Return fractions like those of ``split`` that leave no part of so few rows empty."""
     sizes = {
         part: max(1, int(getattr(split, part) * rows)) if getattr(split, part) > 0 else 0
@@ -64,7 +64,9 @@ def _that_works(split: SplitSpec, rows: int) -> dict[str, float]:
     train = rows - sum(sizes.values())
     # rounded up: a part has the whole rows in its fraction
     train_share, share = (ceil(size / rows * 1e4) / 1e4 for size in (train, sizes["validation"]))
-    test = 0.0 if not sizes["test"] else round(1 - train_share - share, 4)
+    if not sizes["test"]:  # then train takes what remains
+        return {"train": round(1 - share, 4), "validation": share, "test": 0.0}
+    test = round(1 - train_share - share, 4)
     return {"train": train_share, "validation": share, "test": test}
 
 

@@ -15,7 +15,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from app.errors import InvalidData, InvalidJSON, TooLarge, escape
+from app.errors import InvalidData, InvalidJSON, InvalidRequest, TooLarge, escape
 from app.ml.tables.canonical import MAX_COLUMNS, ColumnType
 from app.ml.tables.labels import Place
 from app.ml.tables.notations.notation import AS_FOUND, CellOptions
@@ -117,7 +117,8 @@ def read_ndjson(path: Path, wanted: Wanted, most_bytes: int, threads: int = 1) -
     Rows to predict are read as JSON in requests to predict: of equal keys the last counts, and
     integers of any size are numbers.
     ``most_bytes`` bounds what gaps may take: rows of which each has keys of its own are many cells.
-    Raises InvalidJSON, InvalidData or TooLarge naming the line.
+    Each row to predict has every feature. Raises InvalidJSON, InvalidData, InvalidRequest or
+    TooLarge naming the line.
     """
     empty_before: list[int] = []  # rows before which an empty line stands
 
@@ -126,12 +127,13 @@ def read_ndjson(path: Path, wanted: Wanted, most_bytes: int, threads: int = 1) -
         return f"line {line}", f"/line/{line}/{escape(name)}"
 
     blocks: dict[str, list[pa.Array]] = {}
+    gaps: dict[str, int] = {}
     done = 0
     with path.open("rb") as file:
         lines = _objects(file, empty_before, _row_to_predict if wanted.only_typed else _row)
         while rows := list(islice(lines, _ROWS_AT_ONCE)):
             if wanted.only_typed:
-                _require_features(wanted.types, rows, done, place)
+                _note_gaps(gaps, wanted.types, rows, done)
             _widen(blocks, rows, done, most_bytes)
             for name, arrays in blocks.items():
                 if wanted.reads(name):
@@ -142,6 +144,7 @@ def read_ndjson(path: Path, wanted: Wanted, most_bytes: int, threads: int = 1) -
             done += len(rows)
     if not done:
         raise InvalidData("the file has no rows; send at least one")
+    _refuse_gap({name: row for name, row in gaps.items() if name in blocks}, place)
     columns = {
         name: _joined(name, blocks.pop(name), wanted.types.get(name), place)
         for name in list(blocks)
@@ -149,20 +152,27 @@ def read_ndjson(path: Path, wanted: Wanted, most_bytes: int, threads: int = 1) -
     return assemble(columns, wanted, place, has_types=True, threads=threads)
 
 
-def _require_features(
-    features: Types, rows: Sequence[dict[str, Any]], start: int, place: Place
+def _note_gaps(
+    gaps: dict[str, int], features: Types, rows: Sequence[dict[str, Any]], start: int
 ) -> None:
-    """Raise InvalidData at the first row, of which the first is number ``start``, that lacks a
-    feature: an absent key may be a misspelt one, so a gap is written as ``null``."""
+    """Add to ``gaps`` the first row, of which the first is number ``start``, that lacks a feature,
+    by the feature's name."""
     for row, values in enumerate(rows, start):
         if not features.keys() <= values.keys():
-            name = next(name for name in features if name not in values)
-            where, pointer = place(name, row)
-            detail = (
-                f"the feature '{name[:64]}' is missing in {where}; send a value, or null where it "
-                "is unknown"
-            )
-            raise InvalidData.at(pointer, detail, "missing")
+            for name in features.keys() - values.keys():
+                gaps.setdefault(name, row)
+
+
+def _refuse_gap(gaps: dict[str, int], place: Place) -> None:
+    """Raise InvalidRequest at the first row that lacks a feature: an absent key may be a misspelt
+    one, so that a value that is not known is written as ``null``."""
+    for name, row in sorted(gaps.items(), key=lambda gap: gap[1]):
+        where, pointer = place(name, row)
+        detail = (
+            f"the feature '{name[:64]}' is missing in {where}; send a value, or null where it is "
+            "unknown"
+        )
+        raise InvalidRequest.at(pointer, detail, "missing")
 
 
 def _widen(

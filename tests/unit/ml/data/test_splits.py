@@ -1,13 +1,16 @@
 """Sharing out rows: sizes, partitions, and an order that must never change."""
 
+import json
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from app.ml.data.splits import PARTS, part_sizes, split_rows
+from app.ml.plan.parts import that_works
 from app.ml.specs import SplitSpec
 
 Strategy = Literal["random", "stratified", "sequential"]
@@ -200,3 +203,27 @@ def test_a_column_tells_the_part_of_every_row() -> None:
         [9],
         [5],
     )
+
+
+@given(splits())
+def test_the_split_that_an_error_names_leaves_no_part_empty(chosen: tuple[SplitSpec, int]) -> None:
+    made, rows = chosen
+    named = SplitSpec(**that_works(made, rows))
+    sizes = dict(zip(PARTS, part_sizes(named, rows), strict=True))
+    assert sum(sizes.values()) == rows
+    assert sizes["train"] > 0
+    assert all((size > 0) == (getattr(named, part) > 0) for part, size in sizes.items())
+
+
+@given(
+    st.fixed_dictionaries(
+        {}, optional={part: st.sampled_from([0, 0.05, 0.1, 0.2, 0.5, 0.9]) for part in PARTS}
+    )
+)
+def test_the_fractions_that_an_error_names_are_taken(given: dict[str, float]) -> None:
+    try:
+        SplitSpec(**given)
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        if first["type"] == "fractions":
+            SplitSpec(**json.loads(first["ctx"]["example"]))

@@ -35,3 +35,15 @@ def test_a_file_does_too(tmp_path: Path, name: str) -> None:
 def test_what_is_wrong_names_its_field(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="did you mean 'y'"):
         fit(COLUMNS, "yy", tmp_path)
+
+
+def test_what_is_missing_or_misspelt_leaves_nothing_behind(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    with pytest.raises(InvalidRequest, match=r"there is no file '.*nope\.csv'"):
+        fit(tmp_path / "nope.csv", "y", work)
+    with pytest.raises(InvalidRequest, match="batch_size") as refused:
+        fit(COLUMNS, "y", work, epoch=3, batch_size=0)
+    said = {error.pointer: error.detail for error in refused.value.errors}
+    assert "did you mean 'epochs'" in said["/epoch"]
+    assert "greater than or equal to 1" in said["/batch_size"]
+    assert not work.exists()
