@@ -60,7 +60,7 @@ def _parse(body: bytes, what: str, *, lenient: bool) -> Any:
             text,
             object_pairs_hook=None if lenient else traps.refuse_duplicates,
             parse_constant=traps.refuse_constant,
-            parse_int=None if lenient else traps.bounded_int,
+            parse_int=float if lenient else traps.bounded_int,
             parse_float=traps.finite_float,
         )
     except json.JSONDecodeError as error:

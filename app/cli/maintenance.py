@@ -42,7 +42,7 @@ def fsck(settings: Settings) -> bool:
             identity.refuse_empty_database(storage, database)
             migrate.require_current(database)
         except ConfigurationError:
-            if not (damage := _damage(storage)):
+            if not (damage := _damage(storage, frozen=True)):
                 raise
             report = checking.Report(findings=[checking.broken(fault) for fault in damage])
         else:
@@ -127,11 +127,11 @@ def _readable(source: Storage, target: Path) -> Database:
     return database
 
 
-def _damage(storage: Storage) -> list[str]:
+def _damage(storage: Storage, *, frozen: bool = False) -> list[str]:
     """Return what is wrong with the SQLite file, where there is one and it can be looked at."""
     if not storage.database_path.exists():
         return []
-    return quick_check(storage.database_path, math.inf) or []
+    return quick_check(storage.database_path, math.inf, frozen=frozen) or []
 
 
 @contextmanager

@@ -15,15 +15,17 @@ _INSTRUCTIONS_PER_LOOK = 20_000
 """Instructions of SQLite's virtual machine between two looks at the clock, well below 1 ms."""
 
 
-def quick_check(path: Path, seconds: float) -> list[str] | None:
+def quick_check(path: Path, seconds: float, *, frozen: bool = False) -> list[str] | None:
     """Return what ``PRAGMA quick_check`` finds wrong with the file, at most five findings.
 
-    It reads the whole file and writes nothing; ``None`` says that it could not be read through, for
+    It reads the whole file and writes nothing to it; ``frozen`` nothing beside it either, and does
+    not look at a journal there. ``None`` says that it could not be read through, for
     want of time (``seconds``), of room for the files that SQLite puts beside it, or of rights. A
     file that cannot be read as a database is a finding.
     """
     deadline = time.monotonic() + seconds
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    how = "immutable=1" if frozen else "mode=ro"
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)
     try:
         connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS_PER_LOOK)
         found = connection.execute(f"PRAGMA quick_check({_MOST_FAULTS})").fetchall()

@@ -33,7 +33,7 @@ BAD: list[tuple[Json, str, str]] = [
     ({"optimizer": {"kind": "sgd", "momentm": 1}}, "/optimizer/momentm", "did you mean 'momentum'"),
     ({"loss": "l2"}, "/loss", "there are"),
     ({"loss": "cross_entropy"}, "/loss", "use 'mse' or"),
-    ({"split": {"train": 0.5, "validation": 0.2, "test": 0.2}}, "/split", "must sum to 1"),
+    ({"split": {"train": 0.5, "validation": 0.2, "test": 0.2}}, "/split", "sum to 0.9, not 1"),
     ({"split": {"train": 1.5, "test": 0.1}}, "/split/train", "less than or equal to 1"),
     ({"split": {"train": 0.99, "validation": 0.01, "test": 0}}, "/split/validation", "no row"),
     ({"split": {"strategy": "stratified"}}, "/split/strategy", "random"),

@@ -67,7 +67,7 @@ def test_the_client_is_told_what_is_wrong(models: Zoo) -> None:
         (FRAME.drop(columns=["new"]), "the feature 'new' is missing"),
         (FRAME.drop(columns="size").assign(sise=1), "the feature 'size' is missing"),
         (FRAME.assign(size="big"), "'size' wants a number or null, got 'big'"),
-        (FRAME.assign(size=np.inf), "no valid JSON"),
+        (FRAME.assign(size=np.inf), "Infinity is no JSON number"),
         (FRAME.iloc[:0], "there are no rows to predict"),
     ):
         with pytest.raises(Exception, match=REFUSED_BY_CLIENT) as caught:

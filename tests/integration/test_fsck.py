@@ -238,8 +238,8 @@ def test_a_directory_that_has_lost_its_mark_is_said(data: Path) -> None:
     (data / "identity.json").unlink()
     said = fsck(data, 1)
     assert "missing   identity.json" in said
-    with Server(data):
-        pass
+    with Server(data) as server:
+        assert server.terminate()[0] == 0
     assert "all is well" in fsck(data, 0)
 
 

@@ -36,6 +36,7 @@ def test_what_means_nothing_or_two_things_is_refused_at_its_place(
         (b'{"a":NaN}', "NaN is no JSON number; send null"),
         (b'{"a":1e999}', "beyond float64"),
         (b'{"a":1e999,"a":3,"b":' + b"9" * 30 + b"}", "beyond float64"),
+        (b"[" + b"1" * 5000 + b",NaN]", "NaN is no JSON number"),
         (b'"\\ud800"', "lone surrogate"),
         (b"[" * 2000 + b"]" * 2000, "nested deeper"),
     ],

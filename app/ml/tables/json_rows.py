@@ -210,9 +210,10 @@ def _objects(
 def _row_to_predict(text: bytes, line: int) -> dict[str, Any]:
     """One line by the fast decoder alone."""
     try:
-        row = parse_fast(text, f"line {line}")
+        row = parse_fast(text, "it")
     except InvalidJSON as error:
-        raise InvalidJSON.at(f"/line/{line}", error.detail, "invalid_json") from error
+        detail = f"line {line}: {error.detail}"
+        raise InvalidJSON.at(f"/line/{line}", detail, "invalid_json") from error
     if not isinstance(row, dict):
         detail = f'line {line} is no object of features; send one a line, like {{"x": 0.5}}'
         raise InvalidData.at(f"/line/{line}", detail)

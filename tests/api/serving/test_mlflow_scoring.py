@@ -123,7 +123,7 @@ def test_nan_is_a_gap_but_only_as_a_value(models: Zoo) -> None:
         text.replace("NaN", "1" * 5000 + ', "color": NaN'),
         text.replace("NaN", "1" * 40 + ', "color": NaN'),
     ):
-        assert "no valid JSON" in refused(post(models.server, broken.encode()), 400, "invalid_json")
+        refused(post(models.server, broken.encode()), 400, "invalid_json")
 
 
 def each(key: str, pointer: str, *values: Any) -> list[tuple[Any, str | None]]:

@@ -208,7 +208,7 @@ def test_a_column_tells_the_part_of_every_row() -> None:
 @given(splits())
 def test_the_split_that_an_error_names_leaves_no_part_empty(chosen: tuple[SplitSpec, int]) -> None:
     made, rows = chosen
-    named = SplitSpec(**that_works(made, rows))
+    named = SplitSpec.model_validate(that_works(made, rows))
     sizes = dict(zip(PARTS, part_sizes(named, rows), strict=True))
     assert sum(sizes.values()) == rows
     assert sizes["train"] > 0
@@ -222,8 +222,8 @@ def test_the_split_that_an_error_names_leaves_no_part_empty(chosen: tuple[SplitS
 )
 def test_the_fractions_that_an_error_names_are_taken(given: dict[str, float]) -> None:
     try:
-        SplitSpec(**given)
+        SplitSpec.model_validate(given)
     except ValidationError as error:
         (first, *_) = error.errors()
         if first["type"] == "fractions":
-            SplitSpec(**json.loads(first["ctx"]["example"]))
+            SplitSpec.model_validate(json.loads(first["ctx"]["example"]))

@@ -159,7 +159,7 @@ def test_a_ragged_file_tells_the_delimiter_that_was_guessed(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("a,\0\n1,2\n", "column 2 has no name"),
+        ("a,\0\n1,2\n", "the name of column 2 holds a NUL"),
         ("a," + "b" * 257 + "\n1,2\n", "has 257 characters; at most 256"),
     ],
 )

@@ -21,7 +21,7 @@ from app.ml.tables.typed import check_names
     [
         (["a", ""], "column 2 has no name"),
         (["a", " \t"], "column 2 has no name"),
-        (["a\0"], "column 1 has no name"),
+        (["a\0"], "the name of column 1 holds a NUL"),
         (["a", "b", "a"], "'a' stands for two columns"),
         (["a" * 257], "257 characters"),
         ([f"c{i}" for i in range(10_001)], "10001 columns are too many"),
