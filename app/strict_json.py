@@ -23,29 +23,35 @@ class _Trap:
         self.detail = detail
 
 
-def parse_strict(body: bytes, what: str = "the body") -> Any:
-    """Return the value of a JSON body, which errors call ``what``.
+def parse_strict(body: bytes, what: str = "the body", *, nan_is_null: bool = False) -> Any:
+    """Return the value of a JSON body, which errors call ``what``; ``nan_is_null`` takes NaN, as
+    Python's and pandas' writers leave it in files, for a missing value.
 
     Raises InvalidJSON, at its place in the value, for duplicate keys, NaN, numbers that overflow,
     lone surrogates, integers beyond 63 bits and nesting deeper than 64.
     """
-    return _parse(body, what, lenient=False)
+    return _parse(body, what, lenient=False, nan_is_null=nan_is_null)
 
 
-def parse_fast(body: bytes | memoryview, what: str = "the body") -> Any:
+def parse_fast(
+    body: bytes | memoryview, what: str = "the body", *, nan_is_null: bool = False
+) -> Any:
     """Return JSON as rows to predict come in: of equal keys the last counts, and integers of any
-    size are numbers; NaN is refused.
+    size are numbers; NaN is refused, or null as in ``parse_strict``.
 
     Raises InvalidJSON.
     """
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        _parse(bytes(body), what, lenient=True)  # which knows what to do about it
+        # which knows what to do about it
+        value = _parse(bytes(body), what, lenient=True, nan_is_null=nan_is_null)
+        if nan_is_null:
+            return value
         raise InvalidJSON(f"{what} is no JSON: {error}") from error
 
 
-def _parse(body: bytes, what: str, *, lenient: bool) -> Any:
+def _parse(body: bytes, what: str, *, lenient: bool, nan_is_null: bool) -> Any:
     if not body.strip():
         raise InvalidJSON(f"{what} is empty; send a JSON object")
     try:
@@ -54,7 +60,7 @@ def _parse(body: bytes, what: str, *, lenient: bool) -> Any:
         raise InvalidJSON(f"{what} is not UTF-8; JSON has to be") from error
     if _depth(body) > MAX_DEPTH:
         raise InvalidJSON(f"{what} is nested deeper than {MAX_DEPTH} levels; flatten it")
-    traps = _Traps()
+    traps = _Traps(nan_is_null)
     try:
         value = json.loads(
             text,
@@ -95,8 +101,9 @@ def _depth(body: bytes) -> int:
 class _Traps:
     """Hooks for ``json.loads`` that put traps in the place of what cannot be taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, nan_is_null: bool) -> None:
         self.found: list[_Trap] = []
+        self._nan_is_null = nan_is_null
 
     def _trap(self, detail: str) -> _Trap:
         trap = _Trap(detail)
@@ -116,6 +123,8 @@ class _Traps:
 
     def refuse_constant(self, name: str) -> Any:
         """Return no NaN and no infinity."""
+        if name == "NaN" and self._nan_is_null:
+            return None
         return self._trap(f"{name} is no JSON number; send null where a value is unknown")
 
     def bounded_int(self, digits: str) -> Any:

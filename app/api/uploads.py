@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from app.api.http.bodies import GZIP, UNCOMPRESSED, limited
 from app.api.http.idempotency import IdempotentRequest, canonical_json
-from app.api.http.media_types import charset, media_type, without_parameters
+from app.api.http.media_types import charset, is_json, media_type, without_parameters
 from app.api.http.responses import json_response
 from app.api.schemas.datasets import DatasetOut
 from app.db.models import Dataset
@@ -25,7 +25,7 @@ from app.ml.specs import Name
 from app.ml.specs.mistakes import checked
 from app.ml.tables import ingest
 from app.ml.tables.canonical import ColumnType
-from app.ml.tables.ingest import Format
+from app.ml.tables.formats import TEXT, Format, format_of, sniff
 from app.ml.tables.notations.notation import (
     CellOptions,
     DateFormat,
@@ -50,18 +50,25 @@ FORMATS: dict[str, Format] = {
     "application/vnd.apache.parquet": "parquet",
     "application/x-parquet": "parquet",
     "application/vnd.apache.arrow.stream": "arrow",
+    "application/vnd.apache.arrow.file": "arrow",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "spreadsheet",
+    "application/vnd.oasis.opendocument.spreadsheet": "spreadsheet",
+    "application/vnd.ms-excel": "spreadsheet",
+    "application/zip": "csv",
+    "application/x-bzip2": "csv",
+    "application/zstd": "csv",
+    "application/gzip": "csv",
 }
-"""The format of a file by its media type."""
+"""The format of a file by its media type; an archive says of itself what it holds."""
 _GENERIC_TYPES = {
     "",
     "application/octet-stream",
-    "application/gzip",
     "application/x-gzip",
+    "application/x-zip-compressed",
     "text/plain",
 }
 """Media types that say nothing of the format."""
-_TEXT_FORMATS: set[Format] = {"csv", "ndjson"}
-"""They may be compressed with gzip; the others compress by themselves."""
+_ARCHIVES = {"application/zip", "application/x-bzip2", "application/zstd", "application/gzip"}
 _WRITE_BYTES = 1024 * 1024
 """Written to the disk at once."""
 _FORM_BYTES = 64 * 1024
@@ -96,6 +103,12 @@ class UploadOptions(BaseModel):
     )
     comment: str | None = Field(
         None, min_length=1, max_length=8, description="CSV: how lines above begin that are no rows"
+    )
+    sheet: str | None = Field(
+        None,
+        min_length=1,
+        max_length=64,
+        description="of xlsx and ods; left out: the first",
     )
     decimal: Decimal | None = Field(
         None, description="decimal mark; left out: found in the file's numbers"
@@ -134,11 +147,13 @@ class UploadOptions(BaseModel):
             header=self.header,
             skip_rows=self.skip_rows,
             comment=self.comment,
+            sheet=self.sheet,
             types=self.types or {},
-            cells=self._cells(),
+            cells=self.cells(),
         )
 
-    def _cells(self) -> CellOptions:
+    def cells(self) -> CellOptions:
+        """Return what is said of how cells are written."""
         said = self.model_dump(include={*CellOptions.model_fields} - {"na_values", "keep_na"})
         return CellOptions(**said, na_values=_listed(self.na_values), keep_na=_listed(self.keep_na))
 
@@ -167,8 +182,9 @@ class Uploads:
         if media not in FORMATS:
             raise UnsupportedMediaType(
                 f"cannot read '{media[:64]}'; send application/json, {FORM}, or a file as "
-                "text/csv, application/x-ndjson, application/vnd.apache.parquet or "
-                "application/vnd.apache.arrow.stream"
+                "text/csv, application/x-ndjson, application/vnd.apache.parquet, "
+                "application/vnd.apache.arrow.stream or "
+                "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
             )
         kind = FORMATS[media]
         delimiter = "\t" if media == "text/tab-separated-values" else None
@@ -266,7 +282,7 @@ class Uploads:
     async def _save(self, request: Request, path: Path, kind: Format) -> None:
         """Stream the body to ``path``, counted, while the disk has room left."""
         max_bytes = self._context.settings.max_upload_bytes
-        body = limited(request, max_bytes, GZIP if kind in _TEXT_FORMATS else UNCOMPRESSED)
+        body = limited(request, max_bytes, GZIP if kind in TEXT else UNCOMPRESSED)
         with explain_os_errors(), path.open("wb", buffering=0) as file:
             buffer = bytearray()
             async for chunk in body.stream():
@@ -321,19 +337,16 @@ def _form_file_options(file: UploadFile, options: UploadOptions) -> ingest.Optio
     bytes, else it is CSV. Raises UnsupportedMediaType.
     """
     media = without_parameters(file.content_type or "")
-    ending = Path((file.filename or "")[-32:].lower().replace("\0", "")).name.removesuffix(".gz")
-    kind = FORMATS.get(media)
-    if kind is None:
-        head = file.file.read(4)
+    ending = (file.filename or "")[-32:].lower()
+    kind = "ndjson" if is_json(media) else FORMATS.get(media)
+    if kind is None or media in _ARCHIVES:
+        head = file.file.read(16)
         file.file.seek(0)
-        kind = (
-            ingest.format_of(ending)
-            or ingest.sniff(head)
-            or ("csv" if media in _GENERIC_TYPES else None)
-        )
+        kind = format_of(ending) or sniff(head) or kind
+        kind = kind or ("csv" if media in _GENERIC_TYPES else None)
     if kind is None:
         raise UnsupportedMediaType(
-            f"the file is '{media[:64]}'; send CSV, NDJSON, Parquet or an Arrow stream"
+            f"the file is '{media[:64]}'; send CSV, JSON, Parquet, Arrow or a spreadsheet"
         )
-    tabbed = media == "text/tab-separated-values" or ending.endswith(".tsv")
+    tabbed = media == "text/tab-separated-values" or ".tsv" in ending
     return options.ingest_options(kind, "\t" if tabbed else None, None)

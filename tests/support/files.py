@@ -21,7 +21,8 @@ from app.ml.tables import parquet
 from app.ml.tables.canonical import ColumnType
 from app.ml.tables.csv_files import read_csv
 from app.ml.tables.csv_shape import CSVOptions
-from app.ml.tables.ingest import Format, Limits, Options, Summary, ingest
+from app.ml.tables.formats import Format
+from app.ml.tables.ingest import Limits, Options, Summary, ingest
 from app.ml.tables.typed import TypedTable, Wanted
 
 Error = TypeVar("Error", bound=FitserveError)

@@ -117,8 +117,13 @@ def _become(command: list[str], env: dict[str, str], cwd: str, out: str, err: st
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["fitserve", *command]
     ForkServer._launch = _launch  # type: ignore[method-assign]
+    from app import house
     from app.__main__ import main
+    from app.executors import training
 
+    # what is done ahead of time, so that the first job or plot need not wait for it
+    training._rehearse = lambda: None
+    house._PLOTTERS_SECONDS = 3600.0
     main()
     sys.stdout.flush()
 

@@ -39,7 +39,14 @@ _BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": {"$ref": "#/components/schemas/DatasetRequest"}},
+            "application/json": {
+                "schema": {
+                    "anyOf": [
+                        {"$ref": "#/components/schemas/DatasetRequest"},
+                        {"type": "array", "items": {"type": "object"}, "minItems": 1},
+                    ]
+                }
+            },
             **dict.fromkeys(FORMATS, BINARY),
             FORM: {"schema": _FORM_SCHEMA},
         },
@@ -75,16 +82,24 @@ async def create_dataset(
 async def _create_from_json(
     request: Request, context: Context, idempotent: IdempotentRequest, options: UploadOptions
 ) -> None:
-    for name in options.model_dump(exclude_defaults=True):  # generated clients send the defaults
-        raise InvalidRequest.at(f"/{name}", f"with a JSON body, '{name}' goes into the body")
     value = await read_json(request, context.settings.max_json_bytes)
+    rows_alone = isinstance(value, list)
+    if not rows_alone:
+        for name in options.model_dump(exclude_defaults=True):  # generated clients send those
+            raise InvalidRequest.at(f"/{name}", f"with a JSON object, '{name}' goes into it")
     if idempotent.has_key:
-        await idempotent.replay(await to_thread.run_sync(canonical_json, value))
+        said = options.model_dump(mode="json") if rows_alone else None
+        await idempotent.replay(await to_thread.run_sync(canonical_json, [value, said]))
 
     def store() -> None:
-        body = checked(DatasetRequest, value)
-        naming = creation.Naming(body.name, body.replace, body.metadata)
-        creation.create(context, _table(body), naming, idempotent.recorder(created_response))
+        if rows_alone:
+            table = json_rows.from_rows(value, options.types, options.cells(), "")
+            naming = creation.Naming(options.name, options.replace)
+        else:
+            body = checked(DatasetRequest, value)
+            table = _table(body)
+            naming = creation.Naming(body.name, body.replace, body.metadata)
+        creation.create(context, table, naming, idempotent.recorder(created_response))
 
     await to_thread.run_sync(store)
 

@@ -1,6 +1,7 @@
 """Parquet files and Arrow streams as typed tables, read batch by batch and counted as they come."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,8 @@ from app.ml.tables.typed import TypedTable, Wanted, assemble, check_names, no_ro
 _ROWS_AT_ONCE = 65_536
 _BYTES_A_VALUE = 8
 _EXTENSION = b"ARROW:extension:name"
+_PANDAS_INDEX = re.compile(r"__index_level_(\d+)__")
+_FILE = b"ARROW1\0\0"
 _DICTIONARY, _BATCH = 2, 3  # kinds of messages: MessageHeader in format/Message.fbs
 _OF_ANY_LENGTH = (
     pa.types.is_string,
@@ -62,18 +65,27 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def read_arrow(path: Path, wanted: Wanted, most_bytes: int, threads: int = 1) -> TypedTable:
-    """Return the table of an Arrow IPC stream.
+    """Return the table of an Arrow IPC stream or file (Feather).
 
     Raises InvalidData, or TooLarge where it decodes to more than ``most_bytes``.
     """
     with (
         explained("Arrow stream"),
         pa.OSFile(str(path)) as file,
-        pa.ipc.open_stream(file) as stream,
+        pa.ipc.open_stream(_at_stream(file)) as stream,
     ):
         _check_schema(stream.schema)
         table = _checked(stream, stream.schema, most_bytes)
     return _assembled(table, wanted, threads)
+
+
+def _at_stream(file: pa.NativeFile) -> pa.NativeFile:
+    """Return ``file`` where its stream begins: an Arrow file is a stream between two magic words,
+    with a table of contents behind it."""
+    file.seek(0)
+    if file.read(len(_FILE)) != _FILE:
+        file.seek(0)
+    return file
 
 
 class Stream(NamedTuple):
@@ -85,23 +97,36 @@ class Stream(NamedTuple):
     pieces: Iterator[pa.Table]
 
 
+def is_plain(path: Path) -> bool:
+    """Return whether a file is an IPC stream that can be mapped: none of its parts is compressed.
+
+    False for whatever cannot be read as one.
+    """
+    try:
+        with explained("Arrow stream"), pa.memory_map(str(path)) as file:
+            return _claimed_rows(file) is not None
+    except InvalidData:
+        return False
+
+
 @contextmanager
 def stream(path: Path, rows: int, most_bytes: int) -> Iterator[Stream]:
     """Open an IPC stream as pieces of ``rows`` rows, mapped, not copied.
 
-    Compressed streams are refused: they could unpack to anything. Raises InvalidData, or TooLarge
+    It is to be plain: what is compressed could unpack to anything. Raises InvalidData, or TooLarge
     where a piece takes more than ``most_bytes`` once its dictionaries are written out.
     """
     with explained("Arrow stream"):
         file = pa.memory_map(str(path))
     with file:
         with explained("Arrow stream"):
-            claimed = _claimed_rows(file)
-            file.seek(0)
-            batches = pa.ipc.open_stream(file)
+            claimed = _claimed_rows(file) or 0
+            batches = pa.ipc.open_stream(_at_stream(file))
             _check_extensions(batches.schema)
         with batches:
-            yield Stream(batches.schema.names, claimed, _pieces(batches, rows, most_bytes))
+            yield Stream(
+                plain_names(batches.schema.names), claimed, _pieces(batches, rows, most_bytes)
+            )
 
 
 def _pieces(batches: pa.RecordBatchReader, rows: int, most_bytes: int) -> Iterator[pa.Table]:
@@ -122,7 +147,8 @@ def _validated(batches: pa.RecordBatchReader) -> Iterator[pa.Table]:
         if batch.num_rows:
             for name, column in zip(batches.schema.names, batch.columns, strict=True):
                 _validate(name, column)
-            yield pa.Table.from_batches([batch])
+            table = pa.Table.from_batches([batch])
+            yield table.rename_columns(plain_names(table.column_names))
 
 
 def _hides_size(kind: pa.DataType) -> bool:
@@ -130,19 +156,17 @@ def _hides_size(kind: pa.DataType) -> bool:
     return bool(pa.types.is_dictionary(kind) or pa.types.is_string_view(kind))
 
 
-def _claimed_rows(file: pa.NativeFile) -> int:
-    """Of all batches, by their heads. Compressed ones are refused: Arrow allocates what they claim
+def _claimed_rows(file: pa.NativeFile) -> int | None:
+    """Of all batches, by their heads; None where one is compressed: Arrow allocates what such claim
     to be."""
-    messages = pa.ipc.MessageReader.open_stream(file)
+    messages = pa.ipc.MessageReader.open_stream(_at_stream(file))
     rows = 0
     with suppress(StopIteration):
         while True:
             message = messages.read_next_message()
             head = message.metadata.to_pybytes()
             if _is_compressed(head):
-                raise InvalidData(
-                    "this Arrow stream is compressed; write it without compression, or send Parquet"
-                )
+                return None
             rows += _length(head)
     return rows
 
@@ -189,6 +213,16 @@ def _table(data: bytes, table: int, number: int) -> int | None:
     """Where the table stands that a field refers to."""
     at = _field(data, table, number)
     return None if at is None else at + int.from_bytes(data[at : at + 4], "little")
+
+
+def plain_names(names: Sequence[str]) -> list[str]:
+    """Return names with pandas' ``__index_level_0__`` as ``index``, where nothing is called so."""
+    found = list(names)
+    for place, name in enumerate(names):
+        if match := _PANDAS_INDEX.fullmatch(name):
+            plain = "index" if match[1] == "0" else f"index_{match[1]}"
+            found[place] = name if plain in names else plain
+    return found
 
 
 def _check_schema(schema: pa.Schema) -> None:
@@ -268,7 +302,7 @@ def _assembled(table: pa.Table, wanted: Wanted, threads: int) -> TypedTable:
     def place(name: str, row: int) -> tuple[str, str]:
         return f"row {row}", f"/rows/{row}/{escape(name)}"
 
-    columns = dict(zip(table.column_names, table.columns, strict=True))
+    columns = dict(zip(plain_names(table.column_names), table.columns, strict=True))
     return assemble(columns, wanted, place, has_types=True, threads=threads)
 
 

@@ -68,7 +68,8 @@ def typed_column(
 
     Raises InvalidData naming the first cell that does not fit, or the Arrow type that no table has.
     """
-    column = _plain(name, column, place)
+    given = column
+    column = _plain(name, column, place, lenient=requested is None)
     if column.null_count == len(column):  # the same, whatever a format called it
         column = pc.cast(column, pa.string())
     if pa.types.is_string(column.type):
@@ -79,7 +80,8 @@ def typed_column(
         return _parsed(name, column, requested, place, cells)
     kind = column_type(column.type)
     if requested in (None, kind):
-        return TypedColumn(column, kind)
+        note, missing_as = _changed(name, given, column)
+        return TypedColumn(column, kind, note, missing_as=missing_as)
     assert requested is not None
     return TypedColumn(_converted(name, column, requested, place, cells), requested)
 
@@ -87,12 +89,15 @@ def typed_column(
 # ---------------------------------------------------------------- from Arrow's types
 
 
-def _plain(name: str, column: pa.ChunkedArray, place: Place) -> pa.ChunkedArray:
-    """Any of Arrow's types as string, bool, int64, float64, date32 or timestamp."""
+def _plain(
+    name: str, column: pa.ChunkedArray, place: Place, *, lenient: bool = False
+) -> pa.ChunkedArray:
+    """Any of Arrow's types as string, bool, int64, float64, date32 or timestamp; ``lenient`` makes
+    infinity a missing value, and integers beyond 63 bits floats."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         _plain(name, pa.chunked_array([], kind.value_type), place)  # or all of it would be unpacked
-        return _plain(name, pc.cast(column, kind.value_type), place)
+        return _plain(name, pc.cast(column, kind.value_type), place, lenient=lenient)
     if pa.types.is_null(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pc.cast(column, pa.string())
     if pa.types.is_string(kind) or pa.types.is_boolean(kind):
@@ -103,12 +108,10 @@ def _plain(name: str, column: pa.ChunkedArray, place: Place) -> pa.ChunkedArray:
         return _dated(name, column)
     if pa.types.is_duration(kind) or pa.types.is_time(kind):
         return _seconds(column)
-    if pa.types.is_integer(kind):
-        return _integers(name, column)
-    if pa.types.is_decimal(kind) and kind.scale == 0:
-        return _integers(name, column)
+    if pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0):
+        return _integers(name, column, lenient=lenient)
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return _canonical_number(name, pc.cast(column, pa.float64()), place)
+        return _canonical_number(name, pc.cast(column, pa.float64()), place, lenient=lenient)
     raise InvalidData.at(
         f"/{escape(name[:64])}",
         f"column '{name[:64]}' is of the type {str(kind)[:64]}, which no feature can be; "
@@ -156,22 +159,51 @@ def _seconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return whole_as_integers(pc.divide(counts, float(_PER_SECOND[column.type.unit])))
 
 
-def _integers(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _integers(name: str, column: pa.ChunkedArray, *, lenient: bool) -> pa.ChunkedArray:
     try:
         return pc.cast(column, pa.int64())
     except pa.ArrowInvalid as error:
+        if lenient:
+            return pc.cast(column, pa.float64(), safe=False)
         detail = f"column '{name[:64]}' holds integers beyond 63 bits; store it as strings"
         raise InvalidData.at(f"/{escape(name[:64])}", detail, "wrong_type") from error
 
 
-def _canonical_number(name: str, column: pa.ChunkedArray, place: Place) -> pa.ChunkedArray:
-    column = pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float64()), column)
+def _canonical_number(
+    name: str, column: pa.ChunkedArray, place: Place, *, lenient: bool
+) -> pa.ChunkedArray:
+    gone = pc.invert(pc.is_finite(column)) if lenient else pc.is_nan(column)
+    column = pc.if_else(gone, pa.scalar(None, pa.float64()), column)
     row = pc.index(pc.is_inf(column), True).as_py()
     if row >= 0:
         where, pointer = place(name, row)
         detail = f"column '{name[:64]}' holds infinity in {where}; make it a number or missing"
         raise InvalidData.at(pointer, detail, "wrong_type")
     return whole_as_integers(column)
+
+
+def _changed(
+    name: str, given: pa.ChunkedArray, column: pa.ChunkedArray
+) -> tuple[str | None, dict[str, int]]:
+    """A warning of values that are no longer what they were, and what was taken as missing."""
+    if pa.types.is_floating(given.type):
+        infinite = pc.sum(pc.cast(pc.is_inf(given), pa.int64())).as_py() or 0
+        if infinite:
+            cells = "cell holds" if infinite == 1 else "cells hold"
+            return (
+                f"column '{name[:64]}': {infinite} {cells} infinity and were taken as missing",
+                {"inf": infinite},
+            )
+    if pa.types.is_integer(given.type) and pa.types.is_floating(column.type):
+        return _too_many_digits(name), {}
+    return None, {}
+
+
+def _too_many_digits(name: str) -> str:
+    return (
+        f"column '{name[:64]}' holds integers that a 64-bit float cannot tell apart; "
+        f'send types={{"{name[:64]}":"category"}} to keep every digit'
+    )
 
 
 def _converted(
@@ -300,10 +332,7 @@ def _lost_digits(name: str, values: pa.ChunkedArray, column: pa.ChunkedArray) ->
     cells = pc.filter(column, large)
     if not pc.any(pc.match_substring_regex(cells, r"^\s*[+-]?[0-9]+\s*$")).as_py():
         return None
-    return (
-        f"column '{name[:64]}' holds integers that a 64-bit float cannot tell apart; "
-        f'send types={{"{name[:64]}":"category"}} to keep every digit'
-    )
+    return _too_many_digits(name)
 
 
 def cell_too_long(where: str, pointer: str) -> InvalidData:

@@ -7,28 +7,34 @@ size is believed, and what is unpacked is counted on the way. Importable without
 import codecs
 import mmap
 import re
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from app.errors import InvalidData, UnsupportedMediaType
-from app.ml.tables import arrow_files, csv_files, json_rows, parquet, profile
+from app.errors import InvalidData
+from app.ml.tables import (
+    arrow_files,
+    csv_files,
+    formats,
+    json_files,
+    packing,
+    parquet,
+    profile,
+    sheets,
+)
 from app.ml.tables.canonical import ColumnType
 from app.ml.tables.csv_shape import CSVOptions
+from app.ml.tables.formats import Format
 from app.ml.tables.notations.notation import CellOptions, Notation
 from app.ml.tables.typed import TypedTable, Wanted, too_much
 from app.storage import require_room
 
-Format = Literal["csv", "ndjson", "parquet", "arrow"]
-
 _CHUNK_BYTES = 1024 * 1024
-_GZIP = b"\x1f\x8b"
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -36,30 +42,6 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_ENDINGS: dict[str, Format] = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".txt": "csv",
-    ".ndjson": "ndjson",
-    ".jsonl": "ndjson",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".arrow": "arrow",
-    ".arrows": "arrow",
-}
-_FOREIGN = (
-    (b"PK\x03\x04", "a zip archive (Excel's and torch's files are such)"),
-    (b"\x93NUMPY", "a NumPy array"),
-    (b"\x80\x02", "a pickle"),
-    (b"\x80\x03", "a pickle"),
-    (b"\x80\x04", "a pickle"),
-    (b"\x80\x05", "a pickle"),
-    (b"\x89HDF", "an HDF5 file"),
-    (b"ARROW1", "an Arrow file rather than a stream"),
-    (b"%PDF", "a PDF"),
-    (b"SQLite format 3", "an SQLite database"),
-)
-_MAGIC: dict[bytes, Format] = {b"PAR1": "parquet", b"\xff\xff\xff\xff": "arrow"}
 _ENCODINGS = re.compile(
     r"utf-(8|8-sig|16|16-le|16-be|32|32-le|32-be)|ascii|iso8859-\d+|cp\d+|mac-roman|koi8-[rtu]|"
     r"gb(2312|k|18030)|big5|shift_jis|euc_(jp|kr)"
@@ -78,6 +60,8 @@ class Options(BaseModel):
     header: bool | None = None
     skip_rows: int | None = None
     comment: str | None = None
+    sheet: str | None = None
+    """Of a spreadsheet; the first that is not empty where it is left out."""
     types: dict[str, ColumnType] = {}
     cells: CellOptions = CellOptions()
     notations: dict[str, Notation] = {}
@@ -118,8 +102,10 @@ def ingest(source: Path, folder: Path, options: Options, limits: Limits) -> Summ
     Both are on the data disk. Raises InvalidInput of any kind, or StorageFull.
     """
     check_options(options)
-    refuse_foreign(source, options.format)
-    table = _READERS[options.format](source, folder, options, limits)
+    bounds = limits.decoded_bytes, limits.free_disk_bytes
+    with packing.unpacked(source, folder, *bounds) as file:
+        kind = formats.checked(file, options.format)
+        table = _READERS[kind](file.path, folder, options, limits)
     return store(table, folder, limits)
 
 
@@ -141,9 +127,6 @@ def store(table: TypedTable, folder: Path, limits: Limits) -> Summary:
     rows = table.table.num_rows
     warnings = profile.warnings(columns, rows, table.notes)
     return Summary(rows, columns, warnings, table.reading)
-
-
-# ---------------------------------------------------------------- what it is
 
 
 def check_options(options: Options) -> None:
@@ -168,39 +151,6 @@ def _is_encoding_of_files(name: str) -> bool:
         return _ENCODINGS.fullmatch(codecs.lookup(name).name) is not None
     except (LookupError, ValueError):
         return False
-
-
-def format_of(name: str) -> Format | None:
-    """Return the format by the end of a file's name; ``.gz`` behind it is passed over."""
-    name = name.lower().removesuffix(".gz")
-    return next((kind for end, kind in _ENDINGS.items() if name.endswith(end)), None)
-
-
-def sniff(head: bytes) -> Format | None:
-    """Return the binary format by a file's first bytes."""
-    return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
-
-
-def refuse_foreign(source: Path, declared: Format) -> None:
-    """Raise UnsupportedMediaType where a file is plainly not what it was declared as.
-
-    Nothing is ever unpickled. Raises InvalidData where the file is empty.
-    """
-    with source.open("rb") as file:
-        head = file.read(16)
-    if not head:
-        raise InvalidData("the file is empty; send a header line and at least one row")
-    what = next((what for magic, what in _FOREIGN if head.startswith(magic)), None)
-    found = sniff(head)
-    if what is None and found not in (None, declared):
-        what = f"an {found} file" if found == "arrow" else f"a {found} file"
-    if what is None and head.startswith(_GZIP) and declared in ("parquet", "arrow"):
-        what = "gzip, which is for the text formats only"
-    if what is not None:
-        raise UnsupportedMediaType(
-            f"the content is {what}, not {declared}; send CSV, NDJSON, Parquet or an Arrow stream "
-            "under its own media type"
-        )
 
 
 def _wanted(options: Options) -> Wanted:
@@ -234,7 +184,7 @@ def _ndjson(source: Path, folder: Path, options: Options, limits: Limits) -> Typ
         folder,
         options,
         limits,
-        lambda text: json_rows.read_ndjson(text, _wanted(options), most, limits.threads),
+        lambda text: json_files.read_ndjson(text, _wanted(options), most, limits.threads),
     )
 
 
@@ -245,21 +195,21 @@ def _of_text(
     limits: Limits,
     read: Callable[[Path], TypedTable],
 ) -> TypedTable:
-    """``read`` the file as plain UTF-8: as it is, or unpacked beside the draft for the while."""
+    """``read`` the file as plain UTF-8: as it is, or decoded beside the draft for the while."""
     with source.open("rb") as file:
-        head = file.read(4)
-    if head.startswith(_GZIP) or _encoding(options.encoding, head) != "utf-8":
-        text = folder / "text"
-        try:
-            _unpack(source, text, options.encoding, limits)
-            _refuse_nul(text, options)
-            return read(text)
-        finally:
-            text.unlink(missing_ok=True)
-    if source.stat().st_size > limits.decoded_bytes:
-        raise too_much(limits.decoded_bytes)
-    _refuse_nul(source, options)
-    return read(source)
+        encoding = _encoding(options.encoding, file.read(4))
+    if encoding == "utf-8":
+        if source.stat().st_size > limits.decoded_bytes:
+            raise too_much(limits.decoded_bytes)
+        _refuse_nul(source, options)
+        return read(source)
+    text = folder / "text"
+    try:
+        _decode(source, text, encoding, limits)
+        _refuse_nul(text, options)
+        return read(text)
+    finally:
+        text.unlink(missing_ok=True)
 
 
 def _encoding(declared: str | None, head: bytes) -> str:
@@ -269,17 +219,16 @@ def _encoding(declared: str | None, head: bytes) -> str:
     return by_bom or name if name == "utf-8" else name
 
 
-def _unpack(source: Path, text: Path, encoding: str | None, limits: Limits) -> None:
-    """Write ``source`` as UTF-8 without gzip or BOM, counting what comes out."""
-    size = 0
-    decoder = None
-    with source.open("rb") as packed, text.open("wb") as out:
-        for chunk in chain(_gunzipped(packed), [b""]):
-            size += len(chunk)
+def _decode(source: Path, text: Path, encoding: str, limits: Limits) -> None:
+    """Write ``source`` as UTF-8 without a BOM, counting what comes out."""
+    size, decoder = 0, _Decoder(encoding)
+    with source.open("rb") as encoded, text.open("wb") as out:
+        for chunk in chain(iter(lambda: encoded.read(_CHUNK_BYTES), b""), [b""]):
+            content = decoder.utf8(chunk)
+            size += len(content)
             if size > limits.decoded_bytes:
                 raise too_much(limits.decoded_bytes)
-            decoder = decoder or _Decoder(_encoding(encoding, chunk))
-            out.write(decoder.utf8(chunk))
+            out.write(content)
             require_room(text.parent, limits.free_disk_bytes)
 
 
@@ -315,29 +264,6 @@ class _Decoder:
         )
 
 
-def _gunzipped(file: BinaryIO) -> Iterator[bytes]:
-    """Chunks of the content; several gzip members in a row are one file."""
-    head = file.read(len(_GZIP))
-    file.seek(0)
-    if head != _GZIP:
-        while chunk := file.read(_CHUNK_BYTES):
-            yield chunk
-        return
-    unpack = zlib.decompressobj(wbits=31)
-    try:
-        while packed := unpack.unconsumed_tail or unpack.unused_data or file.read(_CHUNK_BYTES):
-            if unpack.eof:
-                if not packed.strip(b"\0"):  # padding, as tape and some tools leave it
-                    return
-                unpack = zlib.decompressobj(wbits=31)
-            if chunk := unpack.decompress(packed, _CHUNK_BYTES):
-                yield chunk
-    except zlib.error as error:
-        raise InvalidData(f"the gzip content is damaged: {error}") from error
-    if not unpack.eof:
-        raise InvalidData("the gzip content is cut off; send it again")
-
-
 def _refuse_nul(path: Path, options: Options) -> None:
     if options.predicts and options.format == "ndjson":  # whose decoder says it
         return
@@ -361,6 +287,19 @@ def _until(content: mmap.mmap, end: int) -> Iterator[bytes]:
         yield content[start : min(end, start + _CHUNK_BYTES)]
 
 
+def _spreadsheet(source: Path, folder: Path, options: Options, limits: Limits) -> TypedTable:
+    text = folder / "sheet"
+    bounds = limits.decoded_bytes, limits.free_disk_bytes
+    try:
+        told, warnings = sheets.write_csv(source, options.sheet, text, *bounds)
+        shape = CSVOptions(",", options.header, options.skip_rows, options.comment)
+        table = csv_files.read_csv(text, shape, _wanted(options), limits.threads)
+    finally:
+        text.unlink(missing_ok=True)
+    reading = {key: value for key, value in table.reading.items() if key != "delimiter"}
+    return replace(table, notes=[*warnings, *table.notes], reading=told | reading)
+
+
 # ---------------------------------------------------------------- binary formats
 
 
@@ -379,4 +318,5 @@ _READERS: dict[Format, Callable[[Path, Path, Options, Limits], TypedTable]] = {
     "ndjson": _ndjson,
     "parquet": _parquet,
     "arrow": _arrow,
+    "spreadsheet": _spreadsheet,
 }

@@ -21,6 +21,7 @@ from app.ml.plan import columns_to_read, plan
 from app.ml.specs import JobRequest
 from app.ml.specs.mistakes import checked
 from app.ml.tables import ingest, json_rows, parquet
+from app.ml.tables.formats import format_of
 from app.ml.tables.typed import notations_of
 from app.ml.training.events import Event, TrainTask
 from app.ml.training.loop import train
@@ -63,7 +64,7 @@ def _task(storage: Storage, source: Path | Columns, request: JobRequest) -> Trai
     limits = ingest.Limits(decoded_bytes=1 << 62)
     with storage.publish("datasets", dataset_id) as draft:
         if isinstance(source, Path):
-            kind = ingest.format_of(source.name) or "csv"
+            kind = format_of(source.name) or "csv"
             summary = ingest.ingest(source, draft, ingest.Options(format=kind), limits)
         else:
             table = json_rows.from_columns({name: list(column) for name, column in source.items()})

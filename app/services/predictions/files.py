@@ -22,7 +22,7 @@ from app.ml.features.encoder import ROWS_AT_ONCE, Matrix
 from app.ml.features.feature_tables import FeatureTables, no_rows
 from app.ml.tables import arrow_files, parquet
 from app.ml.tables.csv_writer import CSVWriter
-from app.ml.tables.ingest import Options, refuse_foreign
+from app.ml.tables.ingest import Options
 from app.runtime.context import Context
 from app.services.datasets import creation
 from app.services.predictions.requests import limit_rows
@@ -136,13 +136,12 @@ def _pieces(
 ) -> Iterator[tuple[int, Iterator[pa.Table]]]:
     """Give the number of rows in the file, and its columns in pieces.
 
-    Arrow streams are read as they are; other files by the process that reads uploads, which gives
-    them the features' types.
+    Plain Arrow streams are read as they are; other files by the process that reads uploads, which
+    gives them the features' types.
     """
     width = max(1, predictor.card.preprocessing.features.width)
     rows = ROWS_AT_ONCE * min(max(1, _PIECE_CELLS // (ROWS_AT_ONCE * width)), _MOST_STEPS)
-    if options.format == "arrow":
-        refuse_foreign(path, "arrow")
+    if options.format == "arrow" and arrow_files.is_plain(path):
         with arrow_files.stream(path, rows, context.settings.max_decoded_bytes) as stream:
             tables.check_columns(stream.names)
             yield stream.rows, stream.pieces

@@ -15,7 +15,8 @@ import pytest
 from app.errors import InvalidData
 from app.ml.tables import json_rows
 from app.ml.tables.columns import MAX_CELL_BYTES
-from app.ml.tables.ingest import Format, Limits, Options, ingest
+from app.ml.tables.formats import Format
+from app.ml.tables.ingest import Limits, Options, ingest
 
 MIB = 1024 * 1024
 

@@ -1,0 +1,88 @@
+"""Spreadsheets (xlsx, xls, ods) as text tables: one sheet, read by calamine.
+
+The cells of a sheet are written as CSV and read like every other: titles above a table, notes below
+it, unnamed columns and cells that hold text for numbers are the same there.
+"""
+
+import csv
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import python_calamine as calamine
+
+from app.errors import InvalidData, TooLarge
+from app.storage import require_room
+
+_MOST_NAMED = 20
+"""Sheets that are told."""
+_CHECKED_ROWS = 10_000
+"""After which the room on the disk is looked at."""
+
+
+def write_csv(
+    source: Path, sheet: str | None, target: Path, most_bytes: int, free_disk_bytes: int | None
+) -> tuple[dict[str, Any], list[str]]:
+    """Write a sheet, ``sheet`` or the first that is not empty, as CSV; return what a dataset tells
+    of it, and warnings.
+
+    Raises InvalidData where it cannot be read or there is no such sheet, TooLarge, StorageFull.
+    """
+    try:
+        with calamine.CalamineWorkbook.from_path(source) as book:
+            name, rows = _chosen(book, sheet)
+            names = book.sheet_names
+    except calamine.CalamineError as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise InvalidData(
+            f"this spreadsheet cannot be read; it is damaged or protected: {reason}"
+        ) from error
+    with target.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for number, row in enumerate(rows):
+            writer.writerow([_cell(value) for value in row] or [""])
+            if number % _CHECKED_ROWS == 0:
+                require_room(target.parent, free_disk_bytes)
+                if file.tell() > most_bytes:
+                    raise TooLarge(f"the sheet is more than {most_bytes} bytes; send it in parts")
+    told: dict[str, Any] = {"sheet": name}
+    if len(names) == 1:
+        return told, []
+    others = ", ".join(f"'{other[:64]}'" for other in names[:_MOST_NAMED] if other != name)
+    warning = f"sheet '{name[:64]}' was read; the file has others: {others} (send sheet= for one)"
+    return told | {"sheets": names[:_MOST_NAMED]}, [] if sheet else [warning]
+
+
+def _chosen(book: calamine.CalamineWorkbook, sheet: str | None) -> tuple[str, list[list[Any]]]:
+    """Return the name and the rows of a sheet. Raises InvalidData."""
+    names = book.sheet_names
+    if sheet is not None:
+        if sheet not in names:
+            listed = ", ".join(f"'{name[:64]}'" for name in names[:_MOST_NAMED])
+            detail = f"there is no sheet '{sheet[:64]}'; there are {listed}"
+            raise InvalidData.at("/sheet", detail, "unknown_value")
+        names = [sheet]
+    for name in names:
+        rows = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
+        if rows:
+            return name, rows
+    raise InvalidData("the spreadsheet is empty; send a header and at least one row")
+
+
+def _cell(value: Any) -> str:
+    """Return a cell as JSON and ISO 8601 have it; a whole number without its fraction."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case float() if value.is_integer() and abs(value) < 2**53:
+            return str(int(value))
+        case datetime():
+            midnight = value.time() == time()
+            return value.date().isoformat() if midnight else value.isoformat(sep=" ")
+        case date():
+            return value.isoformat()
+        case time():
+            return value.isoformat(timespec="seconds")
+        case timedelta():
+            return f"{value.total_seconds():g}"
+    return str(value)
