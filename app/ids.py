@@ -8,10 +8,10 @@ from typing import Literal
 
 from app.errors import InvalidRequest
 
-Prefix = Literal["ds", "job", "mdl", "ckpt"]
+Prefix = Literal["ds", "job", "mdl", "ckpt", "up"]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_PATTERN = re.compile(rf"(ds|job|mdl|ckpt)_[{_ALPHABET}]{{24}}")
+_PATTERN = re.compile(rf"(ds|job|mdl|ckpt|up)_[{_ALPHABET}]{{24}}")
 _lock = threading.Lock()
 _last = 0
 

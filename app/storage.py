@@ -25,7 +25,7 @@ from app.hashes import fingerprint, remembered_fingerprint, sha256_of
 
 Kind = Literal["datasets", "models", "checkpoints"]
 KINDS: tuple[Kind, ...] = ("datasets", "models", "checkpoints")
-_FOLDERS = (*KINDS, "tmp", "quarantine")
+_FOLDERS = (*KINDS, "tmp", "quarantine", "uploads")
 
 MANIFEST = "manifest.json"
 _PROBE_BYTES = 64 * 1024
@@ -149,6 +149,11 @@ class Storage:
     def quarantine(self) -> Path:
         """Where each sweep puts what no row names: ``<sweep>/<kind>/<id>``."""
         return self.root / "quarantine"
+
+    @property
+    def uploads(self) -> Path:
+        """Where files lie that are kept for a day as they were sent."""
+        return self.root / "uploads"
 
     @property
     def scratch(self) -> Path:

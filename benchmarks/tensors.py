@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 
 from app.ml.features.arrays import as_dictionary
-from app.ml.features.encoder import Matrix
+from app.ml.features.fitted import Matrix
 from app.ml.features.fitting import fit_features
 from app.ml.specs import PreprocessingSpec
 from benchmarks.harness import Scale, console, rounds, seconds

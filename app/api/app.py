@@ -29,6 +29,7 @@ from app.api.routes import (
     models,
     operations,
     registry,
+    uploads,
 )
 from app.api.serving import Serving
 from app.api.serving.engine import Engine
@@ -37,7 +38,17 @@ from app.runtime.context import Context
 from app.services.predictions.predictors import Predictors
 from app.services.predictions.resolver import ModelResolver
 
-_NOUNS = (datasets, jobs, job_history, job_files, models, registry, evaluations, operations)
+_NOUNS = (
+    datasets,
+    uploads,
+    jobs,
+    job_history,
+    job_files,
+    models,
+    registry,
+    evaluations,
+    operations,
+)
 ROUTERS = (*(module.router for module in _NOUNS), dialects.inference, dialects.mlflow)
 _DESCRIPTION = """Turns tables into trained PyTorch models.
 

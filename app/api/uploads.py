@@ -2,14 +2,13 @@
 
 import secrets
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Request, Response
-from pydantic import BaseModel, ConfigDict, Field, Json, field_validator
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
@@ -17,28 +16,21 @@ from app.api.http.bodies import GZIP, UNCOMPRESSED, limited
 from app.api.http.idempotency import IdempotentRequest, canonical_json
 from app.api.http.media_types import charset, is_json, media_type, without_parameters
 from app.api.http.responses import json_response
-from app.api.schemas.datasets import DatasetOut
+from app.api.schemas.datasets import DatasetOut, DatasetPreview
+from app.api.schemas.uploads import UploadOptions, UploadOut
 from app.db.models import Dataset
 from app.errors import InvalidRequest, MalformedRequest, UnsupportedMediaType
 from app.hashes import sha256_of
-from app.ml.specs import Name
 from app.ml.specs.mistakes import checked
 from app.ml.tables import ingest
-from app.ml.tables.canonical import ColumnType
 from app.ml.tables.formats import TEXT, Format, format_of, sniff
-from app.ml.tables.notations.notation import (
-    CellOptions,
-    DateFormat,
-    DateOrder,
-    Decimal,
-    Thousands,
-    distinct_marks,
-)
 from app.runtime.context import Context
 from app.services.datasets import creation
+from app.services.datasets import uploads as kept
 from app.storage import explain_os_errors
 
 FORM = "multipart/form-data"
+_TABS = "text/tab-separated-values"
 FORMATS: dict[str, Format] = {
     "text/csv": "csv",
     "application/csv": "csv",
@@ -75,94 +67,6 @@ _FORM_BYTES = 64 * 1024
 """Of a form beside its file."""
 
 
-class UploadOptions(BaseModel):
-    """How to take an uploaded file: in the query, or as fields of the form."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: Name | None = None
-    replace: bool = Field(False, description="move the name from an older dataset to this one")
-    types: Json[dict[str, ColumnType]] | None = Field(
-        None,
-        description='JSON: column types that differ from the inferred ones, {"zip":"category"}',
-    )
-    delimiter: str | None = Field(
-        None,
-        min_length=1,
-        max_length=64,
-        description="CSV: one character, or space for runs of blanks; left out: found in the rows",
-    )
-    encoding: str | None = Field(
-        None, max_length=64, description="CSV and NDJSON; left out: by its BOM, else UTF-8"
-    )
-    header: bool | None = Field(
-        None, description="CSV: whether the first line names the columns; left out: found"
-    )
-    skip_rows: int | None = Field(
-        None, ge=0, le=10_000, description="CSV: lines before the header; left out: found"
-    )
-    comment: str | None = Field(
-        None, min_length=1, max_length=8, description="CSV: how lines above begin that are no rows"
-    )
-    sheet: str | None = Field(
-        None,
-        min_length=1,
-        max_length=64,
-        description="of xlsx and ods; left out: the first",
-    )
-    decimal: Decimal | None = Field(
-        None, description="decimal mark; left out: found in the file's numbers"
-    )
-    thousands: Literal[Thousands, "none"] | None = Field(
-        None, description="what separates thousands; left out: found in each column"
-    )
-    na_values: str | None = Field(
-        None, max_length=4096, description="more markers of missing values, separated by commas"
-    )
-    keep_na: str | None = Field(
-        None, max_length=4096, description="usual markers that are values here, such as NA"
-    )
-    date_order: DateOrder | None = Field(
-        None, description="of dates like 03/04/2023; left out: found in each column"
-    )
-    date_format: DateFormat | None = Field(
-        None, description="of dates, as strptime has it: %d/%m/%Y"
-    )
-    on_error: Literal["refuse", "missing"] = Field(
-        "refuse",
-        description="what becomes of a cell that does not fit the type of its column in `types`",
-    )
-
-    _distinct = field_validator("thousands")(distinct_marks)
-
-    def ingest_options(
-        self, file_format: Format, delimiter: str | None, encoding: str | None
-    ) -> ingest.Options:
-        """Return how to read the file; ``delimiter`` and ``encoding``, as its media type has them,
-        hold where no option says more."""
-        return ingest.Options(
-            format=file_format,
-            delimiter=self.delimiter or delimiter,
-            encoding=self.encoding or encoding,
-            header=self.header,
-            skip_rows=self.skip_rows,
-            comment=self.comment,
-            sheet=self.sheet,
-            types=self.types or {},
-            cells=self.cells(),
-        )
-
-    def cells(self) -> CellOptions:
-        """Return what is said of how cells are written."""
-        said = self.model_dump(include={*CellOptions.model_fields} - {"na_values", "keep_na"})
-        return CellOptions(**said, na_values=_listed(self.na_values), keep_na=_listed(self.keep_na))
-
-
-def _listed(text: str | None) -> tuple[str, ...]:
-    """Return the values of a list with commas."""
-    return tuple(filter(None, (value.strip() for value in (text or "").split(","))))
-
-
 class Uploads:
     """Makes datasets of uploaded files; as many are read at once as is worth it, the others wait
     without a thread."""
@@ -179,15 +83,8 @@ class Uploads:
         Raises UnsupportedMediaType and what ``creation.create_from_file`` raises.
         """
         media = media_type(request)
-        if media not in FORMATS:
-            raise UnsupportedMediaType(
-                f"cannot read '{media[:64]}'; send application/json, {FORM}, or a file as "
-                "text/csv, application/x-ndjson, application/vnd.apache.parquet, "
-                "application/vnd.apache.arrow.stream or "
-                "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-            )
-        kind = FORMATS[media]
-        delimiter = "\t" if media == "text/tab-separated-values" else None
+        kind = _format_of_body(media)
+        delimiter = "\t" if media == _TABS else None
         reading = options.ingest_options(kind, delimiter, charset(request))
         async with self.saved(request, kind) as path:
             await self._create(path, reading, idempotent, options)
@@ -197,8 +94,19 @@ class Uploads:
     ) -> None:
         """Make a dataset of a form; the file is a field of it, and so are its options.
 
-        Raises InvalidRequest, RequestValidationError and what ``create_from_body`` raises.
+        Raises InvalidRequest, MalformedRequest and what ``create_from_body`` raises.
         """
+        async with self._form(request) as (file, fields):
+            in_query = query.model_dump(exclude_unset=True, exclude={"types"})
+            options = checked(UploadOptions, {**in_query, **fields})
+            reading = _form_file_options(file, options)
+            async with self._file() as path:
+                await to_thread.run_sync(_copy, file.file, path)
+                await self._create(path, reading, idempotent, options)
+
+    @asynccontextmanager
+    async def _form(self, request: Request) -> AsyncIterator[tuple[UploadFile, dict[str, str]]]:
+        """Give the file of a form, and its other fields; the form is closed afterwards."""
         if "boundary=" not in request.headers.get("content-type", "").lower():
             raise InvalidRequest.at(
                 "/Content-Type",
@@ -219,17 +127,12 @@ class Uploads:
                 raise InvalidRequest.at(
                     "/file", "the field 'file' has no file name; send it as a file (-F file=@…)"
                 )
-            in_query = query.model_dump(exclude_unset=True, exclude={"types"})
-            options = checked(UploadOptions, {**in_query, **fields})
             file = form.get("file")
             if not isinstance(file, UploadFile):
                 raise InvalidRequest.at(
                     "/file", "the form has no file; send it in the field 'file'"
                 )
-            reading = _form_file_options(file, options)
-            async with self._file() as path:
-                await to_thread.run_sync(_copy, file.file, path)
-                await self._create(path, reading, idempotent, options)
+            yield file, fields
         finally:
             await form.close()
 
@@ -240,6 +143,11 @@ class Uploads:
         idempotent: IdempotentRequest,
         options: UploadOptions,
     ) -> None:
+        if options.dry_run:
+            idempotent.response = await self.previewed(
+                lambda: creation.preview_file(self._context, path, reading)
+            )
+            return
         if idempotent.has_key:
             choices = [reading.model_dump(mode="json"), options.model_dump(mode="json")]
             digest = await to_thread.run_sync(sha256_of, path)
@@ -253,6 +161,36 @@ class Uploads:
             idempotent.recorder(created_response),
             limiter=self._reading,
         )
+
+    async def previewed(self, read: Callable[[], creation.Preview]) -> Response:
+        """Return the response that shows what ``read`` understands; raises what it raises."""
+        preview = await to_thread.run_sync(read, limiter=self._reading)
+        return json_response(DatasetPreview.of(preview), 200)
+
+    async def keep_body(self, request: Request, idempotent: IdempotentRequest) -> None:
+        """Keep a body that is a file for a day. Raises what ``create_from_body`` raises."""
+        media = media_type(request)
+        kind = "ndjson" if is_json(media) else _format_of_body(media)
+        async with self.saved(request, kind) as path:
+            await self._keep(path, kind, idempotent, tabbed=media == _TABS)
+
+    async def keep_form(self, request: Request, idempotent: IdempotentRequest) -> None:
+        """Keep the file of a form for a day. Raises what ``create_from_form`` raises."""
+        async with self._form(request) as (file, _):
+            reading = _form_file_options(file, UploadOptions())
+            async with self._file() as path:
+                await to_thread.run_sync(_copy, file.file, path)
+                tabbed = reading.delimiter == "\t"
+                await self._keep(path, reading.format, idempotent, tabbed=tabbed)
+
+    async def _keep(
+        self, path: Path, kind: Format, idempotent: IdempotentRequest, *, tabbed: bool
+    ) -> None:
+        if idempotent.has_key:
+            digest = await to_thread.run_sync(sha256_of, path)
+            await idempotent.replay(kind.encode(), digest.encode())
+        record = idempotent.recorder(_kept_response)
+        await to_thread.run_sync(lambda: kept.keep(self._context, path, kind, record, tabbed))
 
     # ------------------------------------------------------------ to disk
 
@@ -295,6 +233,22 @@ class Uploads:
     def _write(self, file: BinaryIO, content: bytearray) -> None:
         self._context.require_room()
         _write(file, content)
+
+
+def _format_of_body(media: str) -> Format:
+    """Return the format that a body of this media type has. Raises UnsupportedMediaType."""
+    if media not in FORMATS:
+        raise UnsupportedMediaType(
+            f"cannot read '{media[:64]}'; send application/json, {FORM}, or a file as text/csv, "
+            "application/x-ndjson, application/vnd.apache.parquet, "
+            "application/vnd.apache.arrow.stream or "
+            "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+        )
+    return FORMATS[media]
+
+
+def _kept_response(_session: Any, upload: kept.Upload) -> Response:
+    return json_response(UploadOut.of(upload), 201, {"Location": f"/v1/uploads/{upload.id}"})
 
 
 def created_response(_session: Any, dataset: Dataset) -> Response:
@@ -348,5 +302,5 @@ def _form_file_options(file: UploadFile, options: UploadOptions) -> ingest.Optio
         raise UnsupportedMediaType(
             f"the file is '{media[:64]}'; send CSV, JSON, Parquet, Arrow or a spreadsheet"
         )
-    tabbed = media == "text/tab-separated-values" or ".tsv" in ending
+    tabbed = media == _TABS or ".tsv" in ending
     return options.ingest_options(kind, "\t" if tabbed else None, None)

@@ -23,6 +23,7 @@ from app.db.session import clock
 from app.errors import ServiceError
 from app.runtime import identity
 from app.runtime.context import Context
+from app.services.datasets import uploads
 from app.services.jobs import queue
 from app.services.jobs.queue import Lease
 from app.storage import Kind
@@ -58,6 +59,7 @@ class Housekeeper:
             if recovered:
                 log.info("jobs of an earlier server were given back", jobs=len(recovered))
         self._expire_checkpoints()
+        uploads.expire(self._context)
         self._sweep(0.0 if self.lease is None else _ORPHANED_SECONDS)
         self._empty_quarantine()
         self._fill_reserve()  # last: what frees room comes first
@@ -118,6 +120,7 @@ class Housekeeper:
         self._fill_reserve()
         storage = self._context.storage
         self._expire_checkpoints()
+        uploads.expire(self._context)
         self._empty_quarantine()
         if not identity.renew(storage, self._context.database):
             log.error("the database and the data directory no longer belong together; no sweep")

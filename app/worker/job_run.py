@@ -8,6 +8,7 @@ from app.errors import NotFound
 from app.executors.base import Executor, Handle
 from app.ids import new_id
 from app.ml.specs import PretrainedSpec
+from app.ml.tables.notations.notation import CellOptions
 from app.ml.tables.typed import notations_of
 from app.ml.training.events import (
     Event,
@@ -144,6 +145,7 @@ def _task(context: Context, claim: Claim) -> TrainTask:
         if isinstance(spec.model, PretrainedSpec):
             with contextlib.suppress(NotFound):  # deleted since; training says so
                 source = versions.find(session, spec.model.model).id
+        dataset = datasets.find(session, claim.dataset_id)
         return TrainTask(
             root=context.storage.root,
             dataset_id=claim.dataset_id,
@@ -152,7 +154,9 @@ def _task(context: Context, claim: Claim) -> TrainTask:
             spec=spec,
             split=splits.stored(session, claim.split_id),
             split_counts=claim.split_counts,
-            notations=notations_of(datasets.find(session, claim.dataset_id).columns),
+            notations=notations_of(dataset.columns),
+            texts=[item["name"] for item in dataset.columns if item["type"] == "text"],
+            cells=CellOptions.of_reading(dataset.reading),
             source=source,
             checkpoints=tuple(row.id for row in checkpoints.listed(session, claim.job_id)),
         )

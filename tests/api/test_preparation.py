@@ -162,7 +162,6 @@ def test_a_group_stays_on_one_side(server: Server, rents: str) -> None:
             "/features/0",
         ),
         ({"split": {"strategy": "group", "column": "let"}}, "/split/column"),
-        ({"features": ["words"]}, "/features/0"),
         ({"target": "day"}, "/target"),
         ({"target": "words"}, "/target"),
         ({"preprocessing": {"numbers": "minmax"}}, "/preprocessing/numbers"),
@@ -177,10 +176,11 @@ def test_what_cannot_work_is_said_before_it_runs(
     assert errors[0]["pointer"] == pointer, errors
 
 
-def test_text_is_kept_and_left_out_with_a_warning(server: Server, rents: str) -> None:
+def test_text_is_learnt_from_without_being_asked_for(server: Server, rents: str) -> None:
     job = train(server, rents, epochs=1)
-    assert "words" not in job["spec"]["features"]
-    assert any("'words' is free text" in warning for warning in job["warnings"])
+    assert "words" in job["spec"]["features"]
+    version = server.ok("GET", f"/v1/models/{job['model']['name']}")
+    assert {"name": "words", "type": "text"} in version["features"]
     rows = server.ok("GET", f"/v1/datasets/{rents}/rows", params={"limit": "1"})["rows"]
     assert rows[0]["words"] == "a home number 0 with a view of the sea"
 

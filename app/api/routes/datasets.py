@@ -1,6 +1,7 @@
 """``/v1/datasets``."""
 
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from anyio import to_thread
@@ -21,14 +22,25 @@ from app.api.http.json_route import StrictJSONRoute
 from app.api.http.lanes import HeldDep
 from app.api.http.media_types import chosen, is_json, media_type
 from app.api.schemas.common import RowsOut
-from app.api.schemas.datasets import DatasetList, DatasetOut, DatasetRequest, InlineSource
-from app.api.uploads import FORM, FORMATS, UploadOptions, created_response
+from app.api.schemas.datasets import (
+    DatasetList,
+    DatasetOut,
+    DatasetPreview,
+    DatasetRequest,
+    InlineSource,
+    ReadingOptions,
+    UploadSource,
+)
+from app.api.schemas.uploads import UploadOptions
+from app.api.uploads import FORM, FORMATS, Uploads, created_response
 from app.errors import InvalidRequest
 from app.ml.specs.mistakes import checked
 from app.ml.tables import content, json_rows
+from app.ml.tables.ingest import Options
 from app.ml.tables.typed import TypedTable
 from app.runtime.context import Context
 from app.services.datasets import creation, datasets, plots
+from app.services.datasets import uploads as kept
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictJSONRoute)
 
@@ -58,7 +70,10 @@ _BODY = {
     "",
     status_code=201,
     openapi_extra=_BODY,
-    responses={201: {"model": DatasetOut}},
+    responses={
+        200: {"model": DatasetPreview, "description": "with dry_run"},
+        201: {"model": DatasetOut},
+    },
     response_model=None,
 )
 async def create_dataset(
@@ -71,7 +86,7 @@ async def create_dataset(
     """Store a table: JSON (inline rows or columns, or a synthetic generator), a file, or a form."""
     media = media_type(request)
     if is_json(media):
-        await _create_from_json(request, context, idempotent, options)
+        await _create_from_json(request, context, uploads, idempotent, options)
     elif media == FORM:
         await uploads.create_from_form(request, idempotent, options)
     else:
@@ -80,40 +95,81 @@ async def create_dataset(
 
 
 async def _create_from_json(
-    request: Request, context: Context, idempotent: IdempotentRequest, options: UploadOptions
+    request: Request,
+    context: Context,
+    uploads: Uploads,
+    idempotent: IdempotentRequest,
+    options: UploadOptions,
 ) -> None:
     value = await read_json(request, context.settings.max_json_bytes)
-    rows_alone = isinstance(value, list)
-    if not rows_alone:
-        for name in options.model_dump(exclude_defaults=True):  # generated clients send those
+    if isinstance(value, list):
+        body = _of_rows(value, options)
+    else:
+        said = options.model_dump(exclude_defaults=True, exclude={"dry_run"})
+        for name in said:  # generated clients send the defaults
             raise InvalidRequest.at(f"/{name}", f"with a JSON object, '{name}' goes into it")
+        body = checked(DatasetRequest, value)
+    at = "" if isinstance(value, list) else "/source/rows"
+    if options.dry_run:
+        idempotent.response = await uploads.previewed(lambda: _preview(context, body, at))
+        return
     if idempotent.has_key:
-        said = options.model_dump(mode="json") if rows_alone else None
+        said = options.model_dump(mode="json") if isinstance(value, list) else {}
         await idempotent.replay(await to_thread.run_sync(canonical_json, [value, said]))
-
-    def store() -> None:
-        if rows_alone:
-            table = json_rows.from_rows(value, options.types, options.cells(), "")
-            naming = creation.Naming(options.name, options.replace)
-        else:
-            body = checked(DatasetRequest, value)
-            table = _table(body)
-            naming = creation.Naming(body.name, body.replace, body.metadata)
-        creation.create(context, table, naming, idempotent.recorder(created_response))
-
-    await to_thread.run_sync(store)
+    await to_thread.run_sync(_store, context, body, at, idempotent.recorder(created_response))
 
 
-def _table(body: DatasetRequest) -> TypedTable:
-    source = body.source
-    if not isinstance(source, InlineSource):
-        columns = {name: values.tolist() for name, values in source.columns().items()}
-        return json_rows.from_columns(columns, body.types)
-    if (source.rows is None) == (source.columns is None):
-        raise InvalidRequest.at("/source", "an inline source has either 'rows' or 'columns'")
-    if source.rows is not None:
-        return json_rows.from_rows(source.rows, body.types, body.reading)
-    return json_rows.from_columns(source.columns or {}, body.types, body.reading)
+def _of_rows(rows: list[Any], options: UploadOptions) -> DatasetRequest:
+    """Return the request for a body that is an array of rows; its options are in the query."""
+    reading = ReadingOptions(**options.cells().model_dump())
+    return DatasetRequest(
+        name=options.name,
+        source=InlineSource(kind="inline", rows=rows),
+        types=options.types or {},
+        reading=reading,
+        replace=options.replace,
+    )
+
+
+def _store(context: Context, body: DatasetRequest, at: str, on_create: creation.OnCreate) -> None:
+    naming = creation.Naming(body.name, body.replace, body.metadata)
+    if isinstance(body.source, UploadSource):
+        creation.create_from_file(context, *_file(context, body), naming, on_create)
+    else:
+        creation.create(context, _table(body, at), naming, on_create)
+
+
+def _preview(context: Context, body: DatasetRequest, at: str) -> creation.Preview:
+    if isinstance(body.source, UploadSource):
+        return creation.preview_file(context, *_file(context, body))
+    return creation.preview(context, _table(body, at))
+
+
+def _file(context: Context, body: DatasetRequest) -> tuple[Path, Options]:
+    """Return the path of a kept file, and how it is to be read. Raises InvalidRequest."""
+    assert isinstance(body.source, UploadSource)
+    upload = kept.find(context, body.source.id, "/source/id")
+    shape = body.reading.of_files()
+    if upload.tabbed:
+        shape = {"delimiter": "\t", **shape}
+    options = Options(format=upload.format, types=body.types, cells=body.reading.cells(), **shape)
+    return upload.path, options
+
+
+def _table(body: DatasetRequest, at: str) -> TypedTable:
+    """Return the table of a body's own source; rows stand ``at`` a place of it."""
+    source, cells = body.source, body.reading.cells()
+    for name in body.reading.of_files():
+        raise InvalidRequest.at(f"/reading/{name}", f"'{name}' is of files; leave it out here")
+    if isinstance(source, InlineSource):
+        if (source.rows is None) == (source.columns is None):
+            raise InvalidRequest.at("/source", "an inline source has either 'rows' or 'columns'")
+        if source.rows is not None:
+            return json_rows.from_rows(source.rows, body.types, cells, at)
+        return json_rows.from_columns(source.columns or {}, body.types, cells)
+    assert not isinstance(source, UploadSource)
+    columns = {name: values.tolist() for name, values in source.columns().items()}
+    return json_rows.from_columns(columns, body.types)
 
 
 # ---------------------------------------------------------------- reading
@@ -144,9 +200,16 @@ def get_dataset(ref: str, context: ContextDep) -> DatasetOut:
 
 
 @router.get("/{ref}/rows", response_model=RowsOut)
-def get_dataset_rows(ref: str, window: RowWindowDep, context: ContextDep) -> Response:
+def get_dataset_rows(
+    ref: str,
+    window: RowWindowDep,
+    context: ContextDep,
+    columns: Annotated[
+        str | None, Query(description="some columns, with commas between their names")
+    ] = None,
+) -> Response:
     """A page of the table; at most 16 MiB."""
-    total, rows = datasets.rows(context, ref, window.offset, window.limit)
+    total, rows = datasets.rows(context, ref, window.offset, window.limit, columns)
     head = b'{"object":"rows","offset":%d,"total":%d,"rows":' % (window.offset, total)
     return Response(b"%b%b}" % (head, rows), media_type="application/json")
 

@@ -11,6 +11,7 @@ from app.ml.tables.canonical import ColumnType
 from app.ml.tables.notations.notation import CellOptions, Notation
 from app.ml.tables.roles import Role
 from app.ml.tables.synthetic import SyntheticSource
+from app.services.datasets.creation import Preview
 
 
 class InlineSource(Spec):
@@ -21,16 +22,43 @@ class InlineSource(Spec):
     columns: dict[str, Any] | None = Field(None, description="lists by name, all of one length")
 
 
+class UploadSource(Spec):
+    """A file that was sent to /v1/uploads."""
+
+    kind: Literal["upload"]
+    id: str = Field(max_length=64)
+
+
+class ReadingOptions(CellOptions):
+    """How a table is read; what concerns the shape of a file holds for uploads alone."""
+
+    delimiter: str | None = Field(None, min_length=1, max_length=64)
+    encoding: str | None = Field(None, max_length=64)
+    header: bool | None = None
+    skip_rows: int | None = Field(None, ge=0, le=10_000)
+    comment: str | None = Field(None, min_length=1, max_length=8)
+    sheet: str | None = Field(None, min_length=1, max_length=64)
+
+    def of_files(self) -> dict[str, Any]:
+        """Return what concerns the shape of a file, as far as it is said."""
+        said = self.model_dump(exclude_none=True)
+        return {name: value for name, value in said.items() if name not in CellOptions.model_fields}
+
+    def cells(self) -> CellOptions:
+        """Return what concerns cells."""
+        return CellOptions(**self.model_dump(include={*CellOptions.model_fields}))
+
+
 class DatasetRequest(Spec):
     """A dataset given as JSON."""
 
     name: Name | None = None
-    source: Annotated[InlineSource | SyntheticSource, Field(discriminator="kind")]
+    source: Annotated[InlineSource | UploadSource | SyntheticSource, Field(discriminator="kind")]
     types: dict[str, ColumnType] = Field(
         default={}, description="column types that differ from the inferred ones"
     )
-    reading: CellOptions = Field(
-        default=CellOptions(), description="how strings are written that are numbers or dates"
+    reading: ReadingOptions = Field(
+        default=ReadingOptions(), description="how the table is written; left out: found"
     )
     replace: bool = Field(False, description="move the name from an older dataset to this one")
     metadata: Metadata = {}
@@ -99,6 +127,29 @@ class DatasetOut(BaseModel):
             sha256=row.sha256,
             created_at=row.created_at,
             metadata=row.metadata_,
+        )
+
+
+class DatasetPreview(BaseModel):
+    """What was understood of a table that was not stored, and its first ten rows."""
+
+    object: Literal["preview"] = "preview"
+    rows: int
+    columns: Annotated[list[ColumnOut], *AS_STORED]
+    reading: dict[str, Any] | None
+    warnings: list[str]
+    preview: list[Any]
+
+    @classmethod
+    def of(cls, preview: Preview) -> "DatasetPreview":
+        """Return a preview as the API shows it."""
+        summary = preview.summary
+        return cls(
+            rows=summary.rows,
+            columns=cast(list[ColumnOut], summary.columns),
+            reading=summary.reading,
+            warnings=summary.warnings,
+            preview=preview.first_rows,
         )
 
 

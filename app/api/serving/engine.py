@@ -13,12 +13,11 @@ from anyio import CapacityLimiter, to_thread
 from pydantic import TypeAdapter, ValidationError
 
 from app.api.http.media_types import charset
+from app.api.schemas.uploads import UploadOptions
 from app.api.serving.asgi_io import ASGIRequest, ASGIResponse
 from app.api.uploads import FORMATS, Uploads
 from app.errors import InvalidRequest
 from app.ml.specs.mistakes import checked
-from app.ml.tables.ingest import Options
-from app.ml.tables.notations.notation import CellOptions
 from app.runtime.context import Context
 from app.services.predictions import files
 from app.services.predictions.batching import Batches
@@ -26,14 +25,14 @@ from app.services.predictions.files import OutputFormat
 from app.services.predictions.resolver import LoadedModel, ModelResolver
 
 if TYPE_CHECKING:
-    from app.ml.features.encoder import Matrix
     from app.ml.features.feature_tables import FeatureTables
+    from app.ml.features.fitted import Matrix
 
 _T = TypeVar("_T")
 
 INLINE_ROWS = 2_000
 """Rows whose predictions are serialized on the event loop."""
-FILE_OPTIONS = ("delimiter", "encoding", "on_error")
+FILE_OPTIONS = ("delimiter", "encoding", "header", "skip_rows", "comment", "sheet", "on_error")
 """Query parameters that say how to read a file."""
 _INLINE_BODY_BYTES = 16 * 1024
 """Bodies that are parsed and encoded on the event loop, for a quick model."""
@@ -87,13 +86,11 @@ class Engine:
         """
         kind = FORMATS[request.media_type]
         tabbed = request.media_type == "text/tab-separated-values"
-        upload = request.starlette()
-        options = Options(
-            format=kind,
-            delimiter="\t" if tabbed else query.get("delimiter"),
-            encoding=query.get("encoding") or charset(upload),
-            notations=model.predictor.card.notations,
-            cells=checked(CellOptions, {"on_error": query.get("on_error") or "refuse"}),
+        upload, card = request.starlette(), model.predictor.card
+        said = checked(UploadOptions, {name: value for name, value in query.items() if value})
+        asked = {"on_error": said.on_error} if query.get("on_error") else {}
+        options = said.ingest_options(kind, "\t" if tabbed else None, charset(upload)).model_copy(
+            update={"notations": card.notations, "cells": card.cells.model_copy(update=asked)}
         )
         async with self._uploads.saved(upload, kind) as path:
             predictions = await self.in_thread(

@@ -14,7 +14,7 @@ from app.services.predictions.resolver import LoadedModel
 from app.strict_json import parse_fast
 
 if TYPE_CHECKING:
-    from app.ml.features.encoder import Matrix
+    from app.ml.features.fitted import Matrix
 
 
 _FORMATS: dict[OutputType, str] = {JSON: "json", CSV: "csv", ARROW: "arrow"}
@@ -40,7 +40,8 @@ async def predict(engine: Engine, request: ASGIRequest, ref: str) -> ASGIRespons
     probabilities = parse_flag(query.get("probabilities"), "probabilities")
     output_format = OutputFormat(output_type, probabilities)
     if not request.is_json:
-        return await engine.predict_file(request, model, query, output_format)
+        file_options = {name: query[name] for name in FILE_OPTIONS if name in query}
+        return await engine.predict_file(request, model, file_options, output_format)
     body = await request.body(engine.settings.max_json_bytes)
     max_rows = engine.settings.max_predict_rows
 

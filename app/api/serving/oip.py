@@ -32,7 +32,7 @@ from app.services.predictions.resolver import LoadedModel
 from app.strict_json import parse_fast
 
 if TYPE_CHECKING:
-    from app.ml.features.encoder import Matrix
+    from app.ml.features.fitted import Matrix
 
 INPUT = "input"
 _ALSO_INPUT = re.compile(r"(?i)(inputs?|features?|instances|data|x)([_-]*0)?")
@@ -42,6 +42,7 @@ _DATATYPES = {
     "number": {*NUMBERS},
     "boolean": {"BOOL"},
     "category": {"BYTES"},
+    "text": {"BYTES"},
     "datetime": {"BYTES"},
 }
 _WHOLE = re.compile(r"[0-9]{1,18}")

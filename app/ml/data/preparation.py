@@ -1,5 +1,6 @@
 """A table and a spec as arrays, split and preprocessed once; importable without torch."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from app.ml.data import leaks, row_weights
 from app.ml.data.splits import PARTS, Indices, Split, split_rows
 from app.ml.features import preprocessing
 from app.ml.features.arrays import as_dictionary, codes, floats, mask
-from app.ml.features.encoder import Matrix
+from app.ml.features.fitted import Matrix
 from app.ml.features.fitting import fit_features
 from app.ml.features.preprocessing import Preprocessing
 from app.ml.inference.card import Card
@@ -95,13 +96,17 @@ def columns_of(spec: JobSpec) -> list[str]:
 
 
 def prepare(
-    spec: JobSpec, table: pa.Table, split: Split | None = None, source: Card | None = None
+    spec: JobSpec,
+    table: pa.Table,
+    split: Split | None = None,
+    source: Card | None = None,
+    texts: Collection[str] = (),
 ) -> Prepared:
     """Fit preprocessing on the training part of ``table``, and apply it to all parts.
 
     Without ``split``, the rows of each part, they are shared out here, for which ``table`` needs
     ``spec.planning_columns`` too. The features of a ``source`` stay as they were fitted, and so
-    does its target if it is the same. Raises InvalidData.
+    does its target if it is the same. ``texts`` are columns of sentences. Raises InvalidData.
     """
     split = split_of(spec, table) if split is None else split
     names = columns_of(spec)
@@ -112,7 +117,7 @@ def prepare(
         classes = preprocessing.classes_of(table[spec.targets[0]])
     target = preprocessing.fit_target(spec, rows["train"], classes)
     if source is None:
-        features = fit_features(spec.features, spec.preprocessing, rows["train"])
+        features = fit_features(spec.features, spec.preprocessing, rows["train"], texts)
     else:
         features = source.preprocessing.features
         if source.preprocessing.target.like(target):

@@ -24,7 +24,8 @@ from app.errors import FieldError, InvalidData, InvalidRequest
 from app.ml.evaluation import metrics
 from app.ml.features import preprocessing
 from app.ml.features.arrays import Floats, as_dictionary
-from app.ml.features.encoder import ROWS_AT_ONCE, Matrix
+from app.ml.features.encoder import ROWS_AT_ONCE
+from app.ml.features.fitted import Matrix
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets
 from app.ml.finite import Metrics, finite
 from app.ml.inference.card import Card
@@ -45,6 +46,7 @@ _ARROW = {
     "number": pa.float64(),
     "boolean": pa.bool_(),
     "category": pa.string(),
+    "text": pa.string(),
     "datetime": pa.timestamp("us"),
 }
 
@@ -159,8 +161,8 @@ def require_columns(card: Card, types: Mapping[str, ColumnType | None]) -> None:
             )
             errors.append(FieldError("/dataset", detail, "unknown_column"))
             continue
-        given = "category" if types[name] == "text" else types[name]
-        if given not in (None, expected):
+        given, labels = types[name], ("category", "text")
+        if given not in (None, expected) and not (given in labels and expected in labels):
             errors.append(
                 FieldError(
                     "/dataset",

@@ -14,7 +14,7 @@ from sklearn import metrics as sk
 
 from app.ml.features import preprocessing
 from app.ml.features.arrays import Floats
-from app.ml.features.encoder import Matrix
+from app.ml.features.fitted import Matrix
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets, TargetEncoder
 from app.ml.finite import Metrics, finite_values
 

@@ -14,15 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from app.errors import InvalidData
 from app.ml.features.arrays import Floats, codes, floats, mask, microseconds
+from app.ml.features.fitted import FittedPart, Matrix
 from app.ml.features.places import Place, in_rows
+from app.ml.features.texts import TextFeature
 from app.ml.specs import Inputs
 from app.ml.tables.canonical import ColumnType
-
-Matrix = NDArray[np.float32]
 
 ROWS_AT_ONCE = 8_192
 """Rows a module computes at once; pieces of a table are multiples of it and so change no result."""
@@ -30,12 +30,6 @@ ROWS_AT_ONCE = 8_192
 _CHUNK_CELLS = 1 << 19  # encoded at once: as much as caches hold
 DAY_MICROSECONDS = 86_400_000_000
 UNKNOWN_CODE, MISSING_CODE, FIRST_CODE = 0, 1, 2  # of an embedding
-
-
-class FittedPart(BaseModel):
-    """A fitted piece of what travels with a model, as JSON."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class NumberFeature(FittedPart):
@@ -164,7 +158,8 @@ class DatetimeFeature(FittedPart):
 
 
 Feature = Annotated[
-    NumberFeature | BooleanFeature | CategoryFeature | DatetimeFeature, Field(discriminator="type")
+    NumberFeature | BooleanFeature | CategoryFeature | DatetimeFeature | TextFeature,
+    Field(discriminator="type"),
 ]
 
 

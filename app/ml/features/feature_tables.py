@@ -23,7 +23,7 @@ from app.ml.features.places import Place, in_columns, in_lists, in_rows
 from app.ml.tables import strings
 from app.ml.tables.canonical import ColumnType, iso
 from app.ml.tables.columns import typed_column
-from app.ml.tables.notations.notation import Cells, Notation
+from app.ml.tables.notations.notation import AS_FOUND, CellOptions, Cells, Notation
 from app.ml.tables.text_parsing import first_misfit, moments
 
 _MOST_ERRORS = 20
@@ -31,11 +31,17 @@ _MOST_TRIES = 50
 """Readings of a column of strings in which those that cannot be read are looked for."""
 _MOST_LOOKED_AT = 200
 """Strings from the first that cannot be read on, of which the others are looked for."""
-_ARROW = {"number": pa.float64(), "boolean": pa.bool_(), "category": pa.string()}
+_ARROW = {
+    "number": pa.float64(),
+    "boolean": pa.bool_(),
+    "category": pa.string(),
+    "text": pa.string(),
+}
 _EXAMPLES = {
     "number": "a number",
     "boolean": "true or false",
     "category": "a string",
+    "text": "a string",
     "datetime": "an ISO 8601 date like 2026-11-23T09:30:00Z",
 }
 
@@ -43,7 +49,7 @@ _EXAMPLES = {
 class FeatureTables:
     """Makes tables of ``features``; columns called as one of ``ignored`` may be there and are
     passed over, with ``None`` all others are. Strings are read as the features were written that
-    the model was trained on (``notations``), or plainly.
+    the model was trained on (``notations``; ``options`` is what cells mean), or plainly.
 
     Every method raises InvalidRequest that points at up to 20 wrong places, or InvalidData for a
     character that no table holds.
@@ -54,8 +60,11 @@ class FeatureTables:
         features: Sequence[Feature],
         ignored: Iterable[str] | None,
         notations: Mapping[str, Notation] = MappingProxyType({}),
+        options: CellOptions = AS_FOUND,
     ) -> None:
         self._notations = notations
+        # a string that is no number is an error at its place, whatever became of such cells before
+        self._options = options.model_copy(update={"on_error": "refuse"})
         self._features = {feature.name: feature for feature in features}
         self._ignored = None if ignored is None else frozenset(ignored)
 
@@ -163,7 +172,7 @@ class FeatureTables:
                 errors.append(FieldError(place(name, i), detail, "wrong_type"))
         _raise(errors)
         for name, values in columns.items():
-            if self._features[name].type == "category":
+            if self._features[name].type in ("category", "text"):
                 _refuse_nul(name, values, place)
         return pa.table(
             {name: _array(self._features[name].type, values) for name, values in columns.items()}
@@ -179,7 +188,7 @@ class FeatureTables:
         """Return values with strings as numbers, booleans or ISO 8601, where they are that."""
         kind = self._features[name].type
         places = [i for i, value in enumerate(values) if isinstance(value, str)]
-        known = Cells(notation=self._notations.get(name))
+        known = Cells(self._options, notation=self._notations.get(name))
         read = _Strings(kind, known).read([values[i] for i in places])
         values = [*values]
         for i, value in zip(places, read, strict=True):
@@ -214,7 +223,7 @@ class FeatureTables:
             elif column.null_count == len(column):
                 columns[name] = pa.chunked_array([pa.nulls(len(column), _EMPTY[feature.type])])
             else:
-                cells = Cells(notation=self._notations.get(name))
+                cells = Cells(self._options, notation=self._notations.get(name))
                 columns[name] = typed_column(
                     name, column, feature.type, place, has_types=True, cells=cells
                 ).values

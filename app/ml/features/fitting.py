@@ -1,6 +1,6 @@
 """What the features of a ``FeatureEncoder`` learn from the rows of the training part."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -17,6 +17,7 @@ from app.ml.features.encoder import (
     FeatureEncoder,
     NumberFeature,
 )
+from app.ml.features.texts import fit_text
 from app.ml.specs import PreprocessingSpec
 from app.ml.tables.canonical import column_type
 
@@ -29,13 +30,20 @@ EMBEDDING_LIMIT = 100_000
 _MOST_KNOTS = 1_000
 
 
-def fit_features(names: Sequence[str], spec: PreprocessingSpec, train: pa.Table) -> FeatureEncoder:
-    """Learn the statistics of the columns ``names`` from the rows of the training part."""
-    return FeatureEncoder(features=[_fit(name, train[name], spec) for name in names])
+def fit_features(
+    names: Sequence[str], spec: PreprocessingSpec, train: pa.Table, texts: Collection[str] = ()
+) -> FeatureEncoder:
+    """Learn the statistics of the columns ``names`` from the rows of the training part; those among
+    ``texts`` hold sentences rather than labels."""
+    return FeatureEncoder(
+        features=[_fit(name, train[name], spec, is_text=name in texts) for name in names]
+    )
 
 
-def _fit(name: str, column: pa.ChunkedArray, spec: PreprocessingSpec) -> Feature:
+def _fit(name: str, column: pa.ChunkedArray, spec: PreprocessingSpec, *, is_text: bool) -> Feature:
     missing = column.null_count > 0
+    if is_text:
+        return fit_text(name, column, indicator=missing)
     match column_type(column.type):
         case "category":
             return _fit_category(name, column, spec, missing)

@@ -15,7 +15,8 @@ from pydantic import Field
 
 from app.errors import InvalidData
 from app.ml.features.arrays import Floats, codes, floats, mask
-from app.ml.features.encoder import FeatureEncoder, FittedPart, Matrix
+from app.ml.features.encoder import FeatureEncoder
+from app.ml.features.fitted import FittedPart, Matrix
 from app.ml.features.fitting import SCALERS
 from app.ml.specs import JobSpec, Task
 from app.ml.tables.canonical import column_type

@@ -22,9 +22,10 @@ from app.ml.features.encoder import (
     DatetimeFeature,
     Feature,
     FeatureEncoder,
-    Matrix,
     NumberFeature,
 )
+from app.ml.features.fitted import Matrix
+from app.ml.features.texts import TextFeature
 from app.ml.tables.text_parsing import moments
 
 _LARGEST_FLOAT32 = 3.4028234e38
@@ -78,6 +79,8 @@ def _put(feature: Feature, at: int) -> _Put:
             return _category(feature, at)
         case DatetimeFeature():
             return _datetime(feature, at)
+        case TextFeature():
+            return _text(feature, at)
 
 
 def _number(feature: NumberFeature, at: int) -> _Put:
@@ -152,6 +155,23 @@ def _category(feature: CategoryFeature, at: int) -> _Put:
         return "\0" not in value
 
     return embedded if feature.embedding else one_hot
+
+
+def _text(feature: TextFeature, at: int) -> _Put:
+    last = at + feature.width - 1
+
+    def put(value: Any, out: list[float]) -> bool:
+        if value is None:
+            if feature.indicator:
+                out[last] = 1.0
+            return True
+        if type(value) is not str or "\0" in value:
+            return False
+        place = feature.of_text(value)
+        out[at : at + len(place)] = place.tolist()
+        return True
+
+    return put
 
 
 def _datetime(feature: DatetimeFeature, at: int) -> _Put:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from app.errors import ArtifactCorrupt
 from app.ml.features.preprocessing import Preprocessing
 from app.ml.specs import JobSpec
-from app.ml.tables.notations.notation import Notation
+from app.ml.tables.notations.notation import AS_FOUND, CellOptions, Notation
 
 CARD = "model.json"
 WEIGHTS = "weights.safetensors"
@@ -43,6 +43,8 @@ class Card(BaseModel):
     older model has none."""
     notations: dict[str, Notation] = {}
     """How the features were written that the model was trained on, where that was not plainly."""
+    cells: CellOptions = AS_FOUND
+    """What cells of the training data were said to mean."""
     baseline: list[float] | None = Field(None, validation_alias=AliasChoices("baseline", "guess"))
     """The prediction that knows no features (``metrics.constant_prediction``); older models call it
     ``guess``, still older ones have none."""

@@ -11,8 +11,8 @@ import torch
 
 from app.errors import InvalidRequest
 from app.ml.features.arrays import Floats
-from app.ml.features.encoder import Matrix
 from app.ml.features.feature_tables import FeatureTables
+from app.ml.features.fitted import Matrix
 from app.ml.features.places import Place
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets, label
 from app.ml.features.row_encoder import RowEncoder
@@ -35,8 +35,8 @@ class Predictor:
         self.features = card.preprocessing.features.features
         self.ignored = frozenset([*card.ignored, *self.target.names])
         """Columns that a row may have and that say nothing: the dataset's others."""
-        self.tables = FeatureTables(self.features, self.ignored, card.notations)
-        self.lenient_tables = FeatureTables(self.features, None, card.notations)
+        self.tables = FeatureTables(self.features, self.ignored, card.notations, card.cells)
+        self.lenient_tables = FeatureTables(self.features, None, card.notations, card.cells)
         """The same for who passes over every column that is no feature."""
         self.types = card.preprocessing.features.types
         self.row = RowEncoder(card.preprocessing.features, self.ignored)

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from app.errors import InvalidData, InvalidRequest
-from app.ml.features import fitting
+from app.ml.features import fitting, texts
 from app.ml.features.encoder import datetime_width
 from app.ml.specs import Inputs, JobRequest, JobSpec, Task
 from app.ml.tables import roles
@@ -14,7 +14,6 @@ Column = dict[str, Any]
 """One column of a dataset as ``app.ml.tables.profile`` gives it."""
 
 _LEFT_OUT = {
-    "text": "is free text and was left out of the features",
     "constant": "is constant and was left out of the features",
     "identifier": "looks like an identifier and was left out",
     "index": "looks like an identifier and was left out",
@@ -117,7 +116,7 @@ def features_of(
         if name in request.targets or name in (request.split.column, request.sample_weight):
             continue
         role = roles.role_of(column, rows)
-        if role == "feature":
+        if role in ("feature", "text"):
             features.append(name)
         else:
             warnings.append(f"column '{name}' {_LEFT_OUT[role]}")
@@ -136,13 +135,6 @@ def _named_features(request: JobRequest, known: dict[str, Column]) -> list[str]:
         _require_column(name, known, pointer)
         if name in request.targets:
             raise InvalidRequest.at(pointer, f"'{name[:64]}' is the target; leave it out here")
-        if known[name]["type"] == "text":
-            raise InvalidRequest.at(
-                pointer,
-                f"'{name[:64]}' is free text, which no model here reads yet; leave it out, "
-                "or upload the table with its type given as category",
-                "text_feature",
-            )
     return features
 
 
@@ -161,6 +153,8 @@ def inputs_of(spec: JobSpec, known: dict[str, Column]) -> Inputs:
                 embeddings.append((rows + 2, size))
             else:
                 dense += min(column["distinct"], fitting.ONE_HOT_LIMIT) + gap
+        elif column["type"] == "text":
+            dense += texts.DIMENSIONS + gap
         elif column["type"] == "datetime":
             width = datetime_width(column["time"])
             numbers += range(dense, dense + width)

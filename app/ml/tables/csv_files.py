@@ -68,7 +68,7 @@ def read_csv(path: Path, options: CSVOptions, wanted: Wanted, threads: int = 1) 
         columns, wanted, file.place, has_types=False, threads=threads, delimiter=file.delimiter
     )
     warnings = [*file.shape.warnings, *file.empty_rows(typed.table)]
-    return replace(typed, notes=[*warnings, *typed.notes], reading=file.shape.told)
+    return replace(typed, notes=[*warnings, *typed.notes], reading=file.shape.told | typed.reading)
 
 
 def _with_quoted(

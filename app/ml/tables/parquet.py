@@ -120,13 +120,17 @@ def cut(pieces: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
         yield pa.concat_tables(begun)
 
 
-def batches(path: Path, offset: int = 0) -> Iterator[pa.Table]:
-    """Yield a stored table from row ``offset`` on, a few rows at a time: all that is in memory of a
-    table that may have many columns and long texts. Raises ArtifactCorrupt."""
+def batches(
+    path: Path, offset: int = 0, columns: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
+    """Yield a stored table from row ``offset`` on, all columns or some, a few rows at a time: all
+    that is in memory of a table that may have many columns and long texts. Raises ArtifactCorrupt.
+    """
     with _opened(path, buffer_size=_BUFFER_BYTES) as file:
         groups, skip = _groups_from(file, offset)
-        for batch in file.iter_batches(_rows_at_once(file), groups):
+        for batch in file.iter_batches(_rows_at_once(file), groups, columns):
             left = pa.Table.from_batches([batch.slice(skip)])
+            left = left if columns is None else left.select(columns)
             skip = max(0, skip - batch.num_rows)
             # few bytes on disk may have been a long text in every row
             rows = max(1, left.num_rows * _BYTES_AT_ONCE // max(1, left.nbytes))
@@ -142,13 +146,15 @@ def _rows_at_once(file: pq.ParquetFile) -> int:
     return max(1, min(rows, _ROWS_AT_ONCE))
 
 
-def read_rows(path: Path, offset: int, limit: int) -> Iterator[list[dict[str, Any]]]:
-    """Yield ``limit`` rows from ``offset`` as JSON objects, some at a time.
+def read_rows(
+    path: Path, offset: int, limit: int, columns: Sequence[str] | None = None
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield ``limit`` rows from ``offset`` as JSON objects, some at a time, of all or some columns.
 
     Raises ArtifactCorrupt.
     """
     left = limit
-    for table in batches(path, offset) if limit else ():
+    for table in batches(path, offset, columns) if limit else ():
         yield objects(table.slice(0, left))
         left -= table.num_rows
         if left <= 0:

@@ -209,7 +209,5 @@ def _note_of_role(column: Column, rows: int) -> str | None:
             return f"column '{name}' is constant"
         case "identifier" | "index":
             return f"column '{name}' looks like an identifier"
-        case "text":
-            return f"column '{name}' holds free text; it is kept, and left out of the features"
         case _:
             return doubt(column, rows)

@@ -156,7 +156,8 @@ def assemble(
         pa.table([column.values for column in found], names=names),
         {name: column.type for name, column in zip(names, found, strict=True)},
         left_out + [column.note for column in found if column.note],
-        {
+        reading=wanted.options.for_others(),
+        cells={
             name: CellFacts(column.notation, column.missing_as)
             for name, column in zip(names, found, strict=True)
             if column.notation or column.missing_as

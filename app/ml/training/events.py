@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from app.ml.finite import Metrics
 from app.ml.specs import JobSpec
-from app.ml.tables.notations.notation import Notation
+from app.ml.tables.notations.notation import AS_FOUND, CellOptions, Notation
 
 StopReason = Literal["cancel", "pause", "shutdown"]
 
@@ -35,6 +35,10 @@ class TrainTask(_Message):
     """How many rows each part has."""
     notations: dict[str, Notation] = {}
     """How the dataset's columns were written, for what the model is to predict."""
+    texts: list[str] = []
+    """Columns that hold sentences rather than labels."""
+    cells: CellOptions = AS_FOUND
+    """What its cells were said to mean, for the same."""
     source: str | None = None
     """The id of the model that a pretrained one starts from."""
     checkpoints: tuple[str, ...] = ()

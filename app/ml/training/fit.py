@@ -22,6 +22,7 @@ from app.ml.specs import JobRequest
 from app.ml.specs.mistakes import checked
 from app.ml.tables import ingest, json_rows, parquet
 from app.ml.tables.formats import format_of
+from app.ml.tables.notations.notation import CellOptions
 from app.ml.tables.typed import notations_of
 from app.ml.training.events import Event, TrainTask
 from app.ml.training.loop import train
@@ -80,4 +81,6 @@ def _task(storage: Storage, source: Path | Columns, request: JobRequest) -> Trai
         split=planned.rows.to_bytes(),
         split_counts=planned.split,
         notations=notations_of(summary.columns),
+        texts=[item["name"] for item in summary.columns if item["type"] == "text"],
+        cells=CellOptions.of_reading(summary.reading),
     )

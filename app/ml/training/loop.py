@@ -74,7 +74,7 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
     device = devices.pick(spec.device)
     source = _source(storage, task)
     table, split, names = _read(storage, task)
-    prepared = preparation.prepare(spec, table, split, source and source[0])
+    prepared = preparation.prepare(spec, table, split, source and source[0], task.texts)
     if prepared.warnings:
         yield DataRead(warnings=prepared.warnings)
 
@@ -210,6 +210,7 @@ def _model(
         weights=[name for name, _ in model.named_parameters()],
         versions=model_files.library_versions(),
         ignored=[name for name in columns if name not in features.types],
+        cells=task.cells,
         notations={name: n for name, n in task.notations.items() if name in features.types},
         baseline=metrics.constant_prediction(prepared.preprocessing.target, prepared.train.table),
     )

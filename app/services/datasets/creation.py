@@ -2,7 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
@@ -14,9 +17,12 @@ from app.ids import new_id, refuse_id_as_name
 from app.ml.tables import ingest, parquet
 from app.ml.tables.typed import TypedTable
 from app.runtime.context import Context
+from app.storage import explain_os_errors
 
 _MOST_EXPANSION = 50
 """Times its size that a file may decode to; text shrinks to a tenth, seldom to a fiftieth."""
+_FIRST_ROWS = 10
+"""Rows of a preview."""
 _WORTH_THREADS_BYTES = 1024 * 1024
 """Size from which a file is parsed by several threads."""
 
@@ -66,6 +72,34 @@ def create_from_file(
         return context.parsers.parse(source, folder, options, bounds)
 
     return _create(context, fill, naming, on_create)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What would become a dataset, and its first rows as JSON objects."""
+
+    summary: ingest.Summary
+    first_rows: list[dict[str, Any]]
+
+
+def preview(context: Context, table: TypedTable) -> Preview:
+    """Return what ``create`` would store. Raises StorageFull or Unavailable."""
+    bounds = parse_limits(context, 0)
+    return _preview(context, lambda folder: ingest.store(table, folder, bounds))
+
+
+def preview_file(context: Context, source: Path, options: ingest.Options) -> Preview:
+    """Return what ``create_from_file`` would store; raises InvalidInput as it does."""
+    bounds = parse_limits(context, source.stat().st_size)
+    return _preview(context, lambda folder: context.parsers.parse(source, folder, options, bounds))
+
+
+def _preview(context: Context, fill: Callable[[Path], ingest.Summary]) -> Preview:
+    context.require_room()
+    with explain_os_errors(), TemporaryDirectory(dir=context.storage.scratch) as folder:
+        summary = fill(Path(folder))
+        path = Path(folder) / parquet.FILE
+        return Preview(summary, list(chain(*parquet.read_rows(path, 0, _FIRST_ROWS))))
 
 
 def parse_limits(context: Context, size: int) -> ingest.Limits:

@@ -1,6 +1,7 @@
 """Datasets: found, read and deleted."""
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 import orjson
@@ -16,6 +17,8 @@ from app.runtime.context import Context
 from app.runtime.pagination import Page, Paging, page
 from app.runtime.room import frees_room
 
+_MOST_COMPARED = 1000
+"""Names among which the nearest is looked for."""
 _MOST_BYTES = 16 * 1024 * 1024
 """Of one answer of rows."""
 
@@ -44,24 +47,44 @@ def listed(session: Session, paging: Paging) -> Page[Dataset]:
     return page(session, Dataset, paging)
 
 
-def rows(context: Context, ref: str, offset: int, limit: int) -> tuple[int, bytes]:
+def rows(
+    context: Context, ref: str, offset: int, limit: int, columns: str | None = None
+) -> tuple[int, bytes]:
     """Return how many rows a dataset has, and ``limit`` of them from ``offset`` on as a JSON array.
 
-    Raises NotFound, ArtifactCorrupt, or TooLarge where they are more than one answer may hold.
+    ``columns`` names some, with commas. Raises NotFound, ArtifactCorrupt, InvalidRequest for an
+    unknown column, or TooLarge where they are more than one answer may hold.
     """
     dataset, path = file_of(context, ref)
+    chosen = _chosen(dataset, columns)
     found, size = list[bytes](), 0
     with unless_deleted(context, "datasets", dataset.id):
-        for some in parquet.read_rows(path, offset, limit):
+        for some in parquet.read_rows(path, offset, limit, chosen):
             found.append(orjson.dumps(some)[1:-1])
             size += len(found[-1])
             if size > _MOST_BYTES:
                 raise TooLarge.at(
                     "/limit",
                     f"these rows are more than the {_MOST_BYTES >> 20} MiB that one answer may "
-                    "hold; ask for fewer with limit, or take the whole table from /content",
+                    "hold; ask for fewer with limit or columns, or take the whole table from "
+                    "/content",
                 )
     return dataset.rows, b"[%b]" % b",".join(found)
+
+
+def _chosen(dataset: Dataset, columns: str | None) -> list[str] | None:
+    """Return the columns of a list with commas; a name may have commas itself."""
+    known = [column["name"] for column in dataset.columns]
+    if columns is None or columns in known:
+        return None if columns is None else [columns]
+    chosen = list(dict.fromkeys(columns.split(",")))
+    for name in chosen:
+        if name not in known:
+            guess = get_close_matches(name[:64], known[:_MOST_COMPARED], n=1)
+            remedy = f"did you mean '{guess[0][:64]}'?" if guess else "see the dataset's columns"
+            detail = f"unknown column '{name[:64]}'; {remedy}"
+            raise InvalidRequest.at("/columns", detail, "unknown_column")
+    return chosen
 
 
 def file_of(context: Context, ref: str) -> tuple[Dataset, Path]:

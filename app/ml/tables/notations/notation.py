@@ -1,14 +1,15 @@
 """What is known of how a column's cells are written, and what a client may say of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import pyarrow as pa
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationInfo,
@@ -66,6 +67,17 @@ class Notation(BaseModel):
     """As ``strptime`` has it; what a client asked for, or what the first cell looks like."""
 
 
+def _listed(value: object) -> object:
+    """Return the values of a list with commas."""
+    if not isinstance(value, str):
+        return value
+    return tuple(filter(None, (part.strip() for part in value.split(","))))
+
+
+Listed = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(max_length=1000)]
+"""Strings as a list, or as one with commas."""
+
+
 class CellOptions(BaseModel):
     """What a client says of the cells of a file; left out, each is found out."""
 
@@ -73,9 +85,9 @@ class CellOptions(BaseModel):
 
     decimal: Decimal | None = None
     thousands: Literal[Thousands, "none"] | None = None
-    na_values: tuple[str, ...] = ()
+    na_values: Listed = ()
     """Markers of missing values besides the usual ones, in columns of any type."""
-    keep_na: tuple[str, ...] = ()
+    keep_na: Listed = ()
     """Usual markers that are values here, such as Namibia's ``NA``."""
     date_order: DateOrder | None = None
     date_format: DateFormat | None = None
@@ -83,6 +95,20 @@ class CellOptions(BaseModel):
     """What becomes of a cell that its column's type cannot be read from."""
 
     _distinct = field_validator("thousands")(distinct_marks)
+
+    def for_others(self) -> dict[str, Any]:
+        """Return, as JSON has it, what holds for other files of the same kind too: what a cell
+        means, not how this file writes it."""
+        return self.model_dump(mode="json", include=_FOR_OTHERS, exclude_defaults=True)
+
+    @classmethod
+    def of_reading(cls, reading: Mapping[str, Any] | None) -> "CellOptions":
+        """Return what a dataset's ``reading`` says for other files."""
+        said = reading or {}
+        return cls(**{name: said[name] for name in _FOR_OTHERS if name in said})
+
+
+_FOR_OTHERS = {"na_values", "keep_na", "on_error"}
 
 
 AS_FOUND = CellOptions()

@@ -13,13 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.ml.features.arrays import as_dictionary, codes, floats
-from app.ml.features.encoder import (
-    CategoryFeature,
-    DatetimeFeature,
-    FeatureEncoder,
-    Matrix,
-    NumberFeature,
-)
+from app.ml.features.encoder import CategoryFeature, DatetimeFeature, FeatureEncoder, NumberFeature
+from app.ml.features.fitted import Matrix
 from app.ml.features.fitting import EMBEDDING_LIMIT, ONE_HOT_AUTO, embedding_size, fit_features
 from app.ml.specs import Inputs, PreprocessingSpec
 from tests.support.workbench import table_of

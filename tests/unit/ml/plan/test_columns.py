@@ -60,18 +60,11 @@ def planned_with_text(**fields: Any) -> plan.Plan:
     return plan.plan(asked, profile.profile(TEXTS), 40, told)
 
 
-def test_free_text_is_left_out_with_a_warning() -> None:
+def test_free_text_is_a_feature() -> None:
     made = planned_with_text()
-    assert made.spec.features == ["x"]
-    assert made.warnings == ["column 'review' is free text and was left out of the features"]
-
-
-def test_free_text_is_refused_as_a_feature_with_the_remedy() -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        planned_with_text(features=["x", "review"])
-    [error] = caught.value.errors
-    assert (error.pointer, error.code) == ("/features/1", "text_feature")
-    assert "category" in error.detail
+    assert made.spec.features == ["review", "x"]
+    assert made.warnings == []
+    assert planned_with_text(features=["review"]).spec.features == ["review"]
 
 
 @pytest.mark.parametrize("task", [None, "multiclass", "regression"])

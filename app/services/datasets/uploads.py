@@ -1,0 +1,119 @@
+"""Files as they were sent, kept for a day: a reading can be corrected and tried again without
+sending the file again.
+
+They are no artifacts: no row names them, no backup holds them. A file's name has its id and its
+format, and its age is that of the file.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, get_args
+
+from sqlalchemy.orm import Session
+
+from app import logs
+from app.errors import InvalidRequest, NotFound
+from app.ids import is_id, new_id
+from app.ml.tables.formats import Format
+from app.runtime.context import Context
+from app.storage import explain_os_errors, sync
+
+KEPT_SECONDS = 24 * 3600.0
+_TABS = "tsv"
+
+log = logs.get("uploads")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file that is kept."""
+
+    id: str
+    path: Path
+    format: Format
+    tabbed: bool
+    """Whether tabs separate its cells."""
+    size_bytes: int
+    expires_at: datetime
+
+
+def keep(
+    context: Context,
+    source: Path,
+    kind: Format,
+    on_keep: Callable[[Session, Any], None],
+    tabbed: bool = False,
+) -> Upload:
+    """Take ``source``, a file on the data disk, and keep it for a day.
+
+    ``on_keep`` is called with it in a transaction. Raises StorageFull or Unavailable.
+    """
+    path = context.storage.uploads / f"{new_id('up')}.{_TABS if tabbed else kind}"
+    with explain_os_errors():
+        sync(source)
+        os.utime(source)
+        os.rename(source, path)
+        sync(path.parent)
+    try:
+        upload = _of(path)
+        with context.database.write() as session:
+            on_keep(session, upload)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return upload
+
+
+def find(context: Context, upload_id: str, pointer: str | None = None) -> Upload:
+    """Return a file that is kept.
+
+    Raises NotFound, or InvalidRequest where ``pointer`` is the field of a request that names it.
+    """
+    found = list(context.storage.uploads.glob(f"{upload_id}.*")) if is_id(upload_id) else []
+    detail = (
+        f"there is no upload '{upload_id[:64]}'; one is kept for a day: POST the file to "
+        "/v1/uploads again"
+    )
+    try:
+        upload = _of(found[0])
+        if upload.expires_at > datetime.now(UTC):
+            return upload
+    except (IndexError, OSError, ValueError):
+        pass
+    raise NotFound(detail) if pointer is None else InvalidRequest.at(pointer, detail, "no_upload")
+
+
+def delete(context: Context, upload_id: str) -> None:
+    """Forget a file that is kept. Raises NotFound."""
+    with explain_os_errors():
+        find(context, upload_id).path.unlink(missing_ok=True)
+
+
+def expire(context: Context) -> None:
+    """Remove the files that have been kept for a day."""
+    now, removed = datetime.now(UTC), 0
+    for path in context.storage.uploads.iterdir():
+        with explain_os_errors():
+            try:
+                expired = _of(path).expires_at <= now
+            except (ValueError, FileNotFoundError):  # nothing of ours, or just deleted
+                continue
+            if expired:
+                path.unlink(missing_ok=True)
+                removed += 1
+    if removed:
+        log.info("uploads expired", count=removed)
+
+
+def _of(path: Path) -> Upload:
+    """Return the upload at a path. Raises OSError where it is gone, ValueError where it is none."""
+    upload_id, _, ending = path.name.partition(".")
+    kind = "csv" if ending == _TABS else ending
+    if not is_id(upload_id) or kind not in get_args(Format):
+        raise ValueError(path.name)
+    found = path.stat()
+    expires = datetime.fromtimestamp(found.st_mtime + KEPT_SECONDS, UTC)
+    return Upload(upload_id, path, kind, ending == _TABS, found.st_size, expires)  # type: ignore[arg-type]
