@@ -323,7 +323,7 @@ class Meanwhile:
     def _ask(self) -> None:
         body = {"rows": [{"x": 0.5}]}
         with httpx.Client(base_url=self._server.url, trust_env=False, timeout=PATIENCE) as client:
-            while not self._stop.is_set():
+            while not self.seconds or not self._stop.is_set():
                 for ask in (
                     partial(client.get, "/livez"),
                     partial(client.post, "/v1/models/line/predict", json=body),
