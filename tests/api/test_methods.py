@@ -23,10 +23,10 @@ def job(server: Server) -> str:
     return str(server.train(**{**LINE_JOB, "register_as": "methods"})["id"])
 
 
-def gets(job: str) -> dict[str, str]:
+def gets(job: str, upload: str) -> dict[str, str]:
     """A path that answers for every GET of the document."""
     names = {"job_id": job, "ref": "methods", "name": "methods", "version": "1", "alias": "best"}
-    names |= {"plot": "loss", "image": "png", "part": "train"}
+    names |= {"plot": "loss", "image": "png", "part": "train", "upload_id": upload}
     found = {}
     for path, item in document()["paths"].items():
         here = names | ({"ref": "line", "plot": "histogram"} if "datasets" in path else {})
@@ -38,8 +38,9 @@ def gets(job: str) -> dict[str, str]:
 
 def test_every_get_answers_head(server: Server, job: str) -> None:
     server.ok("PUT", "/v1/models/methods/aliases/best", json={"version": 1})
+    upload = server.ok("POST", "/v1/uploads", json=[{"a": 1}])["id"]
     (checkpoint, *_) = server.ok("GET", f"/v1/jobs/{job}/checkpoints")["data"]
-    paths = gets(job) | {
+    paths = gets(job, upload) | {
         "download": f"/v1/jobs/{job}/checkpoints/{checkpoint['id']}/download",
         "docs": "/docs",
         "document": "/openapi.json",

@@ -23,6 +23,7 @@ def with_parameters(job: str) -> list[tuple[str, str, Json]]:
     """Method, path and a query parameter that does not take any string, of all there are."""
     names = {"job_id": job, "ref": "remedies", "name": "remedies", "version": "1", "alias": "best"}
     names |= {"plot": "loss", "image": "png", "part": "train", "checkpoint_id": "none"}
+    names |= {"upload_id": "none"}
     found = []
     for path, item in document()["paths"].items():
         here = names | ({"ref": "line", "plot": "histogram"} if "datasets" in path else {})

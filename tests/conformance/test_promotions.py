@@ -136,7 +136,7 @@ def test_of_a_job_that_runs_rests_and_was_cancelled(server: Server) -> None:
 
 def test_versions_are_listed_in_their_order_though_ids_have_another(server: Server) -> None:
     every = {"every_seconds": 0.05, "keep": 1}
-    body = {**LINE_JOB, "register_as": "ordered", "epochs": 6_000, "checkpoint": every}
+    body = {**LINE_JOB, "register_as": "ordered", "epochs": 2_000, "checkpoint": every}
     job_id = server.ok("POST", "/v1/jobs", json=body)["id"]
     server.until(job_id, lambda _: checkpoints(server, job_id))
     while server.client.post(path_of(server, job_id)).status_code == 404:

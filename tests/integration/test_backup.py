@@ -326,7 +326,7 @@ def test_a_backup_that_was_ended_leaves_nothing_that_looks_whole(
     tmp_path: Path, full: Path
 ) -> None:
     codes, left = [], 0
-    for turn in range(rounds(2, 60)):
+    for turn in range(rounds(1, 60)):
         number = (signal.SIGKILL, signal.SIGTERM)[turn % 2]
         folder, wait = tmp_path / number.name, random.random() * 0.4
         arguments = ["backup", str(folder), "--data-dir", str(full)]

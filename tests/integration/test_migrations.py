@@ -22,6 +22,7 @@ from app.errors import ConfigurationError
 from app.house import own_data
 from app.services.jobs import events, history
 from app.settings import load_settings
+from tests.support.soak import SOAK
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 REVISIONS = [script.revision for script in ScriptDirectory(str(migrate.scripts())).walk_revisions()]
@@ -220,7 +221,7 @@ def killed(*places: tuple[Path, int]) -> list[int]:
     ]
 
 
-@pytest.fixture(scope="module", params=OLDER)
+@pytest.fixture(scope="module", params=OLDER if SOAK else OLDER[-1:])
 def statements(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     path = older(tmp_path_factory.mktemp("count"), request.param)
     count, _ = killed((path, 0))

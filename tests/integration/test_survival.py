@@ -81,6 +81,7 @@ def test_a_dead_fork_server_is_replaced(server: Server) -> None:
     assert server.ended(job_id)["status"] == "cancelled"
 
 
+@soak_only
 def test_an_idle_server_mends_a_dead_fork_server_by_itself(server: Server) -> None:
     first = server.train(**LINE_JOB)
     (forkserver,) = server.forkservers()

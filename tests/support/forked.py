@@ -120,9 +120,11 @@ def _become(command: list[str], env: dict[str, str], cwd: str, out: str, err: st
     from app import house
     from app.__main__ import main
     from app.executors import training
+    from app.executors.parsers import Parsers
 
-    # what is done ahead of time, so that the first job or plot need not wait for it
+    # what is done ahead of time, so that the first job, file or plot need not wait for it
     training._rehearse = lambda: None
+    Parsers.prepare = lambda self: None  # type: ignore[method-assign]
     house._PLOTTERS_SECONDS = 3600.0
     main()
     sys.stdout.flush()

@@ -17,7 +17,7 @@ PARQUET = "application/vnd.apache.parquet"
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 JSON = "application/json"
-LARGE = 150_000
+LARGE = 100_000
 MOST_ROWS = 50
 FORMATS = {CSV: as_csv, NDJSON: as_ndjson, PARQUET: None, ARROW: None}
 START = datetime(2026, 1, 1, tzinfo=UTC)

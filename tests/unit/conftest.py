@@ -3,6 +3,6 @@
 from hypothesis import settings
 
 settings.register_profile(
-    "unit", max_examples=50, deadline=None, derandomize=True, database=None, print_blob=True
+    "unit", max_examples=30, deadline=None, derandomize=True, database=None, print_blob=True
 )
 settings.load_profile("unit")

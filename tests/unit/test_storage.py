@@ -29,7 +29,12 @@ def publish(storage: Storage, artifact_id: str, content: bytes = b"weights") -> 
 
 def test_prepare_makes_every_room_and_may_be_repeated(storage: Storage) -> None:
     storage.prepare()
-    assert {path.name for path in storage.root.iterdir()} == {*KINDS, "tmp", "quarantine"}
+    assert {path.name for path in storage.root.iterdir()} == {
+        *KINDS,
+        "tmp",
+        "quarantine",
+        "uploads",
+    }
 
 
 def test_a_relative_root_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

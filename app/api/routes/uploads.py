@@ -18,7 +18,7 @@ _FORM_SCHEMA = {
     "properties": {"file": {"type": "string", "format": "binary"}},
     "required": ["file"],
 }
-_CONTENT = dict.fromkeys((*FORMATS, "application/json"), BINARY)
+_CONTENT = dict.fromkeys(FORMATS, BINARY)
 _BODY = {"requestBody": {"required": True, "content": {**_CONTENT, FORM: {"schema": _FORM_SCHEMA}}}}
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.files import as_arrow, as_arrow_csv, as_parquet
 from tests.support.server import Json
+from tests.support.soak import rounds
 from tests.support.zoo import CITIES, COLORS, MIXED, NUMBERS, Zoo, mixed_row, number_row
 
 Rows = list[Json]
@@ -228,7 +229,7 @@ def test_rows_of_every_type_of_feature(models: Zoo) -> None:
     ways: Counter[str] = Counter()
     counts: Counter[int] = Counter()
 
-    @settings(max_examples=25, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=rounds(10, 25), deadline=None, derandomize=True, database=None)
     @given(mixed_rows())
     @example([dict.fromkeys(MIXED)])
     @example([dict.fromkeys(MIXED)] * 2)
@@ -252,7 +253,7 @@ def test_rows_of_every_type_of_feature(models: Zoo) -> None:
 def test_rows_of_numbers(models: Zoo) -> None:
     ways: Counter[str] = Counter()
 
-    @settings(max_examples=15, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=rounds(10, 15), deadline=None, derandomize=True, database=None)
     @given(number_rows())
     @example([number_row(1)])
     def check(rows: Rows) -> None:

@@ -106,7 +106,7 @@ def test_one_row_is_the_table_of_one_row_bit_for_bit() -> None:
     outcomes: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
 
-    @settings(max_examples=250, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=100, deadline=None, derandomize=True, database=None)
     @given(encoders_and_rows())
     def agree(case: tuple[FeatureEncoder, list[Any]]) -> None:
         encoder, row = case
@@ -181,7 +181,7 @@ def test_other_names_and_widths_are_left_to_the_table(row: Any) -> None:
 
 
 @settings(
-    max_examples=200,
+    max_examples=60,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -14,8 +14,13 @@ from app.errors import InvalidData, InvalidJSON, TooLarge
 from app.ml.tables import json_files, json_rows
 from tests.support.files import as_ndjson, ingested, pointers, refusal
 
-BLOCK = 20_000
-"""Lines that are made columns of at once."""
+BLOCK = 100
+"""Lines that are made columns of at once, here."""
+
+
+@pytest.fixture(autouse=True)
+def _short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_files, "_ROWS_AT_ONCE", BLOCK)
 
 
 def lines(*rows: Any) -> str:
