@@ -8,7 +8,7 @@ sees where that lies along the directions in which the training part's texts dif
 import base64
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -29,6 +29,10 @@ _LONGEST = 20_000
 _MOST_TEXTS = 50_000
 """Texts of the training part that are learnt from; more change little."""
 _MOST_WORDS, _MOST_PIECES = 3072, 1024
+_MOST_COUNTED = 500_000
+"""Terms that are counted at once."""
+_MOST_REMEMBERED = 50_000
+"""Words of which it is remembered what is known of them."""
 _LEAST_SHARE = 0.25
 """Of the largest spread of a direction: smaller ones are scaled by that much, or noise would be
 as loud as what matters."""
@@ -76,8 +80,8 @@ class TextFeature(FittedPart):
         return len(self.center) + self.indicator
 
     @cached_property
-    def _places(self) -> dict[str, int]:
-        return {term: place for place, term in enumerate(self.terms)}
+    def _lexicon(self) -> "_Lexicon":
+        return _Lexicon(self.terms, self.weights)
 
     @cached_property
     def _directions(self) -> Floats:
@@ -99,7 +103,7 @@ class TextFeature(FittedPart):
 
     def of_text(self, text: str) -> Floats:
         """Return one text as ``(dimensions,)``."""
-        places, weights = _weighed(text, self._places, self.weights)
+        places, weights = self._lexicon.weighed(text)
         if not len(places):
             return np.zeros(len(self.center), np.float32)
         place = weights @ self._directions[places]
@@ -138,31 +142,57 @@ def fit_text(name: str, column: pa.ChunkedArray, *, indicator: bool) -> TextFeat
 # ---------------------------------------------------------------- terms
 
 
-def terms_of(text: str) -> Iterable[str]:
-    """Yield a text's words in lower case, its pairs of words, and the pieces of 3 and 4 characters
-    of its words with the blanks around them, which stand behind a NUL: they are no words."""
-    words = _WORD.findall(text[:_LONGEST].lower())
-    yield from words
-    for one, two in pairwise(words):
-        yield f"{one} {two}"
-    for word in words:
-        padded = f" {word} "
-        for size in (3, 4):
-            for start in range(len(padded) - size + 1):
-                yield "\0" + padded[start : start + size]
+def words_of(text: str) -> list[str]:
+    """Return a text's words in lower case."""
+    return _WORD.findall(text[:_LONGEST].lower())
 
 
-def _weighed(
-    text: str, places: dict[str, int], weights: Floats
-) -> tuple[NDArray[np.int64], Floats]:
-    """Return the places of a text's known terms in order, and their weights, of length 1."""
-    counts = Counter(place for term in terms_of(text) if (place := places.get(term)) is not None)
-    if not counts:
-        return np.zeros(0, np.int64), np.zeros(0, np.float32)
-    found = np.array(sorted(counts), np.int64)
-    often = np.array([counts[int(place)] for place in found], np.float32)
-    weighed = (1 + np.log(often)) * weights[found]
-    return found, (weighed / np.linalg.norm(weighed)).astype(np.float32)
+def pairs_of(words: Sequence[str]) -> list[str]:
+    """Return pairs of words, one behind the other."""
+    return [f"{one} {two}" for one, two in pairwise(words)]
+
+
+def pieces_of(word: str) -> list[str]:
+    """Return the pieces of 3 and 4 characters of a word with a blank on either side; they stand
+    behind a NUL, since they are no words."""
+    padded = f" {word} "
+    return [
+        "\0" + padded[start : start + size]
+        for size in (3, 4)
+        for start in range(len(padded) - size + 1)
+    ]
+
+
+class _Lexicon:
+    """The terms of a fit, and how rare each is. Words come again and again, so what is known of
+    each is remembered."""
+
+    def __init__(self, terms: Sequence[str], weights: Floats) -> None:
+        self._places = {term: place for place, term in enumerate(terms)}
+        self._weights = weights
+        self._of_word: dict[str, list[int]] = {}
+
+    def weighed(self, text: str) -> tuple[NDArray[np.int64], Floats]:
+        """Return the places of a text's known terms in order, and their weights, of length 1."""
+        words = words_of(text)
+        places = [place for word in words for place in self._known(word)]
+        get = self._places.get
+        places += [place for pair in pairs_of(words) if (place := get(pair)) is not None]
+        if not places:
+            return np.zeros(0, np.int64), np.zeros(0, np.float32)
+        found, often = np.unique(np.array(places, np.int64), return_counts=True)
+        weighed = (1 + np.log(often)) * self._weights[found]
+        return found, (weighed / np.sqrt(weighed @ weighed)).astype(np.float32)
+
+    def _known(self, word: str) -> list[int]:
+        found = self._of_word.get(word)
+        if found is None:
+            get = self._places.get
+            terms = (word, *pieces_of(word))
+            found = [place for term in terms if (place := get(term)) is not None]
+            if len(self._of_word) < _MOST_REMEMBERED:
+                self._of_word[word[:]] = found
+        return found
 
 
 def _some(column: pa.ChunkedArray) -> list[str]:
@@ -175,14 +205,23 @@ def _some(column: pa.ChunkedArray) -> list[str]:
 def _vocabulary(texts: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
     """Return the terms that stand in the most texts, in two at least, and in how many."""
     counts: Counter[str] = Counter()
+    pieces: dict[str, list[str]] = {}
     for text in texts:
-        counts.update(set(terms_of(text)))
-        if len(counts) > 40 * (_MOST_WORDS + _MOST_PIECES):  # what is rare by now stays rare
+        words = words_of(text)
+        distinct = set(words)
+        found = {*distinct, *pairs_of(words)}
+        for word in distinct:
+            if word not in pieces:
+                if len(pieces) >= _MOST_REMEMBERED:
+                    pieces.clear()
+                pieces[word] = pieces_of(word)
+            found.update(pieces[word])
+        counts.update(found)
+        if len(counts) > _MOST_COUNTED:  # what is rare by now stays rare
             counts = Counter({term: count for term, count in counts.items() if count > 1})
     common = [(-count, term) for term, count in counts.items() if count > 1]
-    words = sorted(pair for pair in common if not pair[1].startswith("\0"))[:_MOST_WORDS]
-    pieces = sorted(pair for pair in common if pair[1].startswith("\0"))[:_MOST_PIECES]
-    chosen = [*words, *pieces]
+    words_first = sorted(pair for pair in common if not pair[1].startswith("\0"))[:_MOST_WORDS]
+    chosen = words_first + sorted(p for p in common if p[1].startswith("\0"))[:_MOST_PIECES]
     return [term for _, term in chosen], np.array([-count for count, _ in chosen], np.int64)
 
 
@@ -191,10 +230,10 @@ def _directions(texts: Sequence[str], terms: list[str], weights: Floats) -> Floa
     from scipy import sparse
     from sklearn.utils.extmath import randomized_svd
 
-    places = {term: place for place, term in enumerate(terms)}
+    lexicon = _Lexicon(terms, weights)
     starts, columns, values = [0], list[NDArray[np.int64]](), list[Floats]()
     for text in texts:
-        found, weighed = _weighed(text, places, weights)
+        found, weighed = lexicon.weighed(text)
         columns.append(found)
         values.append(weighed)
         starts.append(starts[-1] + len(found))
