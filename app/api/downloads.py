@@ -31,6 +31,7 @@ DOWNLOAD: dict[int | str, dict[str, Any]] = {
     },
     304: {"description": "If-None-Match has its ETag"},
 }
+_OLDEST_DATE_SECONDS = 5.0
 _WEIGHTS = "weights.safetensors"
 
 
@@ -38,8 +39,9 @@ class Download(FileResponse):
     """A file, whole or a range of it; its ETag stands in ``headers``."""
 
     def set_stat_headers(self, stat_result: os.stat_result) -> None:
-        """Set length and times. ``Date`` is up to a second old, and nothing may be newer."""
-        changed = min(stat_result.st_mtime, time.time() - 1)
+        """Set length and times. Nothing may be newer than ``Date``, which uvicorn renews once a
+        second, or later where it is busy."""
+        changed = min(stat_result.st_mtime, time.time() - _OLDEST_DATE_SECONDS)
         self.headers["last-modified"] = formatdate(changed, usegmt=True)
         super().set_stat_headers(stat_result)
 

@@ -284,6 +284,8 @@ class _Finder:
         if self._options.header is not None:
             return self._options.header
         cells = [cell for cell in header if cell.strip()]
+        if body and self._holds_measurements(cells):
+            return False
         if not body or not cells or not all(_NUMBER.fullmatch(cell) for cell in cells):
             return True
         if not all(_NUMBER.fullmatch(c) for row in body for c in row if c.strip()):
@@ -299,6 +301,19 @@ class _Finder:
             "header=true if it names the columns"
         )
         return False
+
+    def _holds_measurements(self, cells: list[str]) -> bool:
+        """Whether a first line of numbers with fractions, beside a few words, is a row."""
+        numbers = [cell for cell in cells if _NUMBER.fullmatch(cell)]
+        if len(numbers) == len(cells) or 2 * len(numbers) < len(cells):
+            return False
+        if not any("." in number for number in numbers):
+            return False  # names may be years
+        self._warnings.append(
+            "the first line holds numbers with fractions and was read as a row; send header=true "
+            "if it names the columns"
+        )
+        return True
 
     def _names(
         self, names: list[str], body: list[list[str]], width: int

@@ -129,8 +129,9 @@ def _plain(
         if pc.all(pc.match_substring_regex(head, _COMPACT_DATE), min_count=0).as_py():
             distinct = _Distinct(column)
             if (dates := datetimes.compact(distinct.cells)) is not None:
-                column = canonical_datetime(distinct.rows(dates.values))
-                return Found("datetime", column, dates.notation)
+                column = _within_years(distinct.rows(dates.values))
+                if column is not None:
+                    return Found("datetime", column, dates.notation)
         return Found(kind, values)
     doubtful = known.evidence.delimiter == ";" or known.options.thousands == "."
     if not doubtful and "," not in (known.evidence.decimal, known.options.decimal):
@@ -295,8 +296,16 @@ def _datetimes(distinct: _Distinct, known: Cells, asked: bool) -> Found | Open |
         return None
     if isinstance(dates, Undecided):
         return Open("date_order", rest.drop_null()[0].as_py()[:64])
-    column = canonical_datetime(distinct.rows(dates.values))
-    return Found("datetime", column, dates.notation, gone)
+    column = _within_years(distinct.rows(dates.values))
+    return None if column is None else Found("datetime", column, dates.notation, gone)
+
+
+def _within_years(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Return dates in their canonical form; None where one is before the year 1 or beyond 9999."""
+    try:
+        return canonical_datetime(column)
+    except pa.ArrowInvalid:
+        return None
 
 
 def _clock(distinct: _Distinct, known: Cells, _asked: bool) -> Found | None:

@@ -106,7 +106,7 @@ def test_one_row_is_the_table_of_one_row_bit_for_bit() -> None:
     outcomes: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
 
-    @settings(max_examples=100, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=150, deadline=None, derandomize=True, database=None)
     @given(encoders_and_rows())
     def agree(case: tuple[FeatureEncoder, list[Any]]) -> None:
         encoder, row = case

@@ -84,6 +84,15 @@ def test_a_file_of_numbers_without_names(tmp_path: Path) -> None:
     assert "header=false" in years.notes[0]
 
 
+def test_a_first_line_of_measurements_and_a_name_is_a_row(tmp_path: Path) -> None:
+    content = "".join(f"{18.5 + i},8,307.0,car {i}\n" for i in range(9))
+    found = typed(tmp_path, content)
+    assert found.table.num_rows == 9
+    assert "header=true" in found.notes[0]
+    named = typed(tmp_path, "name,2019,2020\na,1.5,2\nb,2.5,3\n")
+    assert named.table.column_names == ["name", "2019", "2020"]
+
+
 def test_what_separates_cells_is_decided_by_all_rows(tmp_path: Path) -> None:
     found = typed(tmp_path, "Name;Value, EUR\na;1,5\nb;2,5\n")
     assert found.table.to_pydict() == {"Name": ["a", "b"], "Value, EUR": [1.5, 2.5]}

@@ -375,3 +375,10 @@ def test_one_cell_is_read_as_its_column_was(
     column = typed(trained_on, ";")
     read = typed([cell], ",", column.type, column.notation)
     assert read.values.to_pylist() == [value]
+
+
+@pytest.mark.parametrize("cell", ["01.01.0001 00:00:00 +02:00", "31.12.9999 23:00:00 -02:00"])
+def test_dates_outside_the_years_of_iso_are_no_dates(cell: str) -> None:
+    assert typed([cell] * 5, date_order="dmy").type == "category"
+    with pytest.raises(InvalidData, match="is no datetime"):
+        typed([cell], wanted="datetime", date_order="dmy")
