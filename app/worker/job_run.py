@@ -155,6 +155,7 @@ def _task(context: Context, claim: Claim) -> TrainTask:
             split=splits.stored(session, claim.split_id),
             split_counts=claim.split_counts,
             notations=notations_of(dataset.columns),
+            left_out=(dataset.reading or {}).get("left_out", []),
             texts=[item["name"] for item in dataset.columns if item["type"] == "text"],
             cells=CellOptions.of_reading(dataset.reading),
             source=source,

@@ -1,5 +1,6 @@
 """Looking before storing: previews, and files that are kept to be read again."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -146,6 +147,27 @@ def test_some_columns_of_rows(server: Server) -> None:
         assert [*found[0]] == expected
     wrong = server.client.get(f"/v1/datasets/{name}/rows?columns=a,dd")
     assert "did you mean 'd'" in problem(wrong, 422, "invalid_request")["detail"]
+
+
+def test_raw_files_are_predicted_as_they_are(server: Server) -> None:
+    rows = [{"id": i, "u": {"v": i / 3}, "l": [i], "y": 2 * i} for i in range(40)]
+    server.train(
+        dataset=server.ok("POST", "/v1/datasets", json=rows)["id"],
+        target="y",
+        epochs=1,
+        register_as="raw-rows",
+    )
+    path = "/v1/models/raw-rows/predict"
+    flat = [{"id": i, "u.v": i / 3} for i in range(40)]
+    expected = server.ok("POST", path, json={"rows": flat})["predictions"]
+    assert server.ok("POST", path, json=rows)["predictions"] == expected
+    assert server.ok("POST", path, json=rows[:1])["predictions"] == expected[:1]
+    lines = "\n".join(map(json.dumps, rows))
+    headers = {"Content-Type": "application/x-ndjson"}
+    assert server.ok("POST", path, content=lines, headers=headers)["predictions"] == expected
+    wrong = server.client.post(path, json=[{"id": 1, "u": {"w": 2}}])
+    pointers = {e["pointer"] for e in problem(wrong, 422, "invalid_request")["errors"]}
+    assert pointers == {"/0/u.v", "/0/u.w"}
 
 
 def test_what_cells_mean_holds_for_what_is_predicted(server: Server) -> None:

@@ -9,6 +9,10 @@ _FILES = {
         "application/x-ndjson",
         "application/vnd.apache.parquet",
         "application/vnd.apache.arrow.stream",
+        "application/vnd.apache.arrow.file",
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        "application/vnd.oasis.opendocument.spreadsheet",
+        "application/zip",
     )
 }
 _TABLES = {media: _FILES[media] for media in ("text/csv", "application/vnd.apache.arrow.stream")}

@@ -46,7 +46,8 @@ async def predict(engine: Engine, request: ASGIRequest, ref: str) -> ASGIRespons
     max_rows = engine.settings.max_predict_rows
 
     def read() -> "Matrix":
-        return matrix_of(model.predictor, *layout_of(parse_fast(body)), max_rows)
+        layout, value, pointer = layout_of(parse_fast(body))
+        return matrix_of(model.predictor, layout, value, max_rows, pointer)
 
     outputs = await engine.outputs(model, body, read)
     if output_type != JSON or len(outputs) > INLINE_ROWS:

@@ -23,6 +23,7 @@ from app.ml.features.places import Place, in_columns, in_lists, in_rows
 from app.ml.tables import strings
 from app.ml.tables.canonical import ColumnType, iso
 from app.ml.tables.columns import typed_column
+from app.ml.tables.json_values import flat, objects_among
 from app.ml.tables.notations.notation import AS_FOUND, CellOptions, Cells, Notation
 from app.ml.tables.text_parsing import first_misfit, moments
 
@@ -67,6 +68,8 @@ class FeatureTables:
         self._options = options.model_copy(update={"on_error": "refuse"})
         self._features = {feature.name: feature for feature in features}
         self._ignored = None if ignored is None else frozenset(ignored)
+        self.nested = objects_among((*self._features, *(self._ignored or ())))
+        """The objects of a row whose members are features, or passed over."""
 
     @property
     def names(self) -> list[str]:
@@ -79,6 +82,11 @@ class FeatureTables:
         """Return the table of ``[{"x": 0.5}]``; ``at`` is where the list stands in the request."""
         errors: list[FieldError] = []
         known = self._features.keys()
+        if self.nested:
+            rows = [
+                flat(row, f"{at}/{i}", self.nested) if type(row) is dict else row
+                for i, row in enumerate(rows)
+            ]
         for i, row in enumerate(rows):
             if not isinstance(row, dict):
                 errors.append(FieldError(f"{at}/{i}", "a row is an object of features"))

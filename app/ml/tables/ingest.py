@@ -68,6 +68,8 @@ class Options(BaseModel):
     """How the columns are written on which a model was trained."""
     bounds: dict[str, tuple[float, float]] = {}
     """The least and the largest number that a column may hold."""
+    nested: frozenset[str] | None = None
+    """The objects of JSON whose members are columns; None: all of them."""
     predicts: bool = False
     """Whether its rows are to be predicted: of the columns that ``types`` does not name only the
     names are read, and JSON as in requests to predict."""
@@ -160,6 +162,7 @@ def _wanted(options: Options) -> Wanted:
         options=options.cells,
         notations=options.notations,
         bounds=options.bounds,
+        nested=options.nested,
     )
 
 

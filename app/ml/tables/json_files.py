@@ -79,7 +79,7 @@ class _Lines:
     """The objects of a file, one a line."""
 
     def __init__(self, file: BinaryIO, wanted: Wanted) -> None:
-        self._file = file
+        self._file, self._nested = file, wanted.nested
         self._parse = _row_to_predict if wanted.only_typed else _row
         self._empty_before: list[int] = []  # rows before which an empty line stands
 
@@ -99,7 +99,7 @@ class _Lines:
             if text.isspace():
                 self._empty_before.append(count)
                 continue
-            yield flat(self._parse(text, line), f"/line/{line}")
+            yield flat(self._parse(text, line), f"/line/{line}", self._nested)
             count += 1
 
 
@@ -115,7 +115,7 @@ class _Array:
             rows = _array_of_objects(content)
         if not isinstance(rows, list):  # never: it begins as one
             raise InvalidData("the file holds no JSON array")
-        self._rows = rows
+        self._rows, self._nested = rows, wanted.nested
 
     @staticmethod
     def begins(file: BinaryIO) -> bool:
@@ -132,7 +132,7 @@ class _Array:
             if not isinstance(row, dict):
                 detail = f"row {number} is no object; an array holds one object a row"
                 raise InvalidData.at(f"/{number}", detail)
-            yield flat(row, f"/{number}")
+            yield flat(row, f"/{number}", self._nested)
 
 
 def _array_of_objects(content: bytes) -> Any:

@@ -4,7 +4,7 @@ Strings that are all ISO 8601 become datetimes, and strings of numbers among num
 Members of objects are columns of their own, ``user.age``; lists are left out with a warning.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,24 +22,35 @@ Types = dict[str, ColumnType]
 """Types by the column's name, where a client says them."""
 
 
-def flat(row: dict[str, Any], at: str) -> dict[str, Any]:
+def flat(row: dict[str, Any], at: str, nested: Container[str] | None = None) -> dict[str, Any]:
     """Return an object with the members of its objects beside its own: ``user.age``.
 
-    ``at`` is where it stands. Raises InvalidData where two members have one name then.
+    ``at`` is where it stands; ``nested`` names the objects whose members are columns, all of them
+    where it is left out. Raises InvalidData where two members have one name then.
     """
     if not any(type(value) is dict for value in row.values()):
         return row
     found: dict[str, Any] = {}
     for name, value in row.items():
         inner = {name: value}
-        if isinstance(value, dict):
-            inner = {f"{name}.{key}": item for key, item in flat(value, f"{at}/{name}").items()}
+        if isinstance(value, dict) and (nested is None or name in nested):
+            below = flat({f"{name}.{key}": item for key, item in value.items()}, at, nested)
+            inner = below
         if twice := found.keys() & inner.keys():
             name = min(twice)
             detail = f"the name '{name[:64]}' stands for two members; rename one"
             raise InvalidData.at(f"{at}/{escape(name)}", detail)
         found |= inner
     return found
+
+
+def objects_among(names: Iterable[str]) -> frozenset[str]:
+    """Return the names of the objects that hold members called so: ``user`` for ``user.age``."""
+    found: set[str] = set()
+    for name in names:
+        parts = name.split(".")
+        found |= {".".join(parts[:end]) for end in range(1, len(parts))}
+    return frozenset(found)
 
 
 def has_list(values: Sequence[Any]) -> bool:
@@ -61,7 +72,8 @@ def typed(
         "into columns to have them"
         for name in sorted(lists)
     ]
-    return replace(table, notes=[*notes, *table.notes])
+    reading = table.reading | ({"left_out": sorted(lists)} if lists else {})
+    return replace(table, notes=[*notes, *table.notes], reading=reading)
 
 
 # ---------------------------------------------------------------- one column

@@ -87,6 +87,9 @@ class Wanted:
     bounds: dict[str, tuple[float, float]] = field(default_factory=dict)
     """The least and the largest number that a column may hold, where there are such."""
 
+    nested: frozenset[str] | None = None
+    """The objects of JSON whose members are columns; None: all of them."""
+
     def reads(self, name: str) -> bool:
         """Return whether the values of the column ``name`` are wanted."""
         return not self.only_typed or name in self.types
@@ -116,12 +119,12 @@ def assemble(
     if rows == 0:
         raise no_row()
 
-    left_out = []
+    left_out: dict[str, str] = {}
     for name in [name for name in names if is_no_value(columns[name].type)]:
         if len(names) > 1 and name not in wanted.types:
             kind = str(columns.pop(name).type)[:64]
             names.remove(name)
-            left_out.append(
+            left_out[name] = (
                 f"column '{name[:64]}' is of the type {kind}, which no feature can be, and was "
                 "left out; store it as numbers, strings, booleans or timestamps to have it"
             )
@@ -155,8 +158,8 @@ def assemble(
     return TypedTable(
         pa.table([column.values for column in found], names=names),
         {name: column.type for name, column in zip(names, found, strict=True)},
-        left_out + [column.note for column in found if column.note],
-        reading=wanted.options.for_others(),
+        [*left_out.values(), *(column.note for column in found if column.note)],
+        reading=wanted.options.for_others() | ({"left_out": [*left_out]} if left_out else {}),
         cells={
             name: CellFacts(column.notation, column.missing_as)
             for name, column in zip(names, found, strict=True)

@@ -35,6 +35,8 @@ class TrainTask(_Message):
     """How many rows each part has."""
     notations: dict[str, Notation] = {}
     """How the dataset's columns were written, for what the model is to predict."""
+    left_out: list[str] = []
+    """Columns that the dataset's source had and the dataset has not."""
     texts: list[str] = []
     """Columns that hold sentences rather than labels."""
     cells: CellOptions = AS_FOUND

@@ -81,6 +81,7 @@ def _task(storage: Storage, source: Path | Columns, request: JobRequest) -> Trai
         split=planned.rows.to_bytes(),
         split_counts=planned.split,
         notations=notations_of(summary.columns),
+        left_out=summary.reading.get("left_out", []),
         texts=[item["name"] for item in summary.columns if item["type"] == "text"],
         cells=CellOptions.of_reading(summary.reading),
     )

@@ -209,7 +209,7 @@ def _model(
         epoch=0,
         weights=[name for name, _ in model.named_parameters()],
         versions=model_files.library_versions(),
-        ignored=[name for name in columns if name not in features.types],
+        ignored=[*(name for name in columns if name not in features.types), *task.left_out],
         cells=task.cells,
         notations={name: n for name, n in task.notations.items() if name in features.types},
         baseline=metrics.constant_prediction(prepared.preprocessing.target, prepared.train.table),

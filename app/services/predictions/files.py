@@ -152,6 +152,7 @@ def _pieces(
         try:
             features = predictor.card.preprocessing.features
             known = {"types": features.types, "bounds": features.bounds, "predicts": True}
+            known["nested"] = tables.nested
             typed = options.model_copy(update=known)
             found = context.parsers.parse(path, Path(folder), typed, limits)
         except InvalidData as error:

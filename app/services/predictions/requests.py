@@ -19,15 +19,18 @@ _MOST_CELLS = 64 * 1024 * 1024
 """Numbers in a matrix that is made at once: 256 MiB of float32."""
 
 
-def layout_of(body: Any) -> tuple[str, Any]:
-    """Return ``(layout, value)`` of a request's body: one of LAYOUTS, and what stands under it.
+def layout_of(body: Any) -> tuple[str, Any, str]:
+    """Return ``(layout, value, pointer)`` of a request's body: one of LAYOUTS, what stands under
+    it, and where; an array of objects is rows.
 
     Raises InvalidRequest.
     """
     if type(body) is dict and len(body) == 1:
         key, value = next(iter(body.items()))
         if key in LAYOUTS and value and type(value) is (dict if key == "columns" else list):
-            return key, value
+            return key, value, f"/{key}"
+    if type(body) is list and body and type(body[0]) is dict:
+        return "rows", body, ""
     raise _wrong_layout(body)
 
 
@@ -62,7 +65,8 @@ def matrix_of(
     makes tables of it, by default those of the predictor. Raises InvalidRequest, InvalidData, or
     TooLarge beyond ``max_rows``.
     """
-    pointer, tables = pointer or f"/{layout}", tables or predictor.tables
+    pointer = f"/{layout}" if pointer is None else pointer
+    tables = tables or predictor.tables
     if layout != "columns":
         limit_rows(len(value), max_rows, pointer)
         if len(value) == 1:
