@@ -106,7 +106,7 @@ FILES = (
     Given("plotnine/data/penguins.csv", "year"),
     Given("plotnine/data/presidential.csv", "party"),
     Given("plotnine/data/seals.csv", "delta_lat"),
-    Given("mlxtend/data/data/autompg.csv.gz", "18.0"),
+    Given("mlxtend/data/data/autompg.csv.gz", "f0"),
     Given("mlxtend/data/data/boston_housing.csv", "f13"),
     Given("mlxtend/data/data/iris.csv.gz", "f4"),
     Given("mlxtend/data/data/three_blobs.csv.gz", "f2"),

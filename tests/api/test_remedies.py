@@ -107,12 +107,16 @@ def test_a_string_or_a_list(server: Server, target: Any, said: str) -> None:
 def test_the_split_that_is_named_for_few_rows_is_taken(server: Server) -> None:
     rows = "x,y\n" + "\n".join(f"{i},{2 * i}" for i in range(5))
     server.ok("POST", "/v1/datasets?name=five", content=rows, headers=CSV)
-    refused = server.client.post("/v1/jobs", json={"dataset": "five", "target": "y", "epochs": 1})
+    job = {"dataset": "five", "target": "y", "epochs": 1}
+    usual = {"train": 0.8, "validation": 0.1, "test": 0.1}
+    refused = server.client.post("/v1/jobs", json={**job, "split": usual})
     said = problem(refused, 422, "invalid_request")["detail"]
     assert '{"split": {"train": 0.6, "validation": 0.2, "test": 0.2}}' in said
     split = {"train": 0.6, "validation": 0.2, "test": 0.2}
-    job = server.train(dataset="five", target="y", epochs=1, split=split)
-    assert job["status"] == "succeeded"
+    assert server.train(**job, split=split)["status"] == "succeeded"
+    unsaid = server.train(**job)
+    assert {part: unsaid["spec"]["split"][part] for part in split} == split
+    assert any("of 5 rows the usual split" in warning for warning in unsaid["warnings"])
 
 
 def test_the_same_rows_lack_a_feature_in_every_form(server: Server, job: str) -> None:

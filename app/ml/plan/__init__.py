@@ -84,6 +84,9 @@ def plan(
     ranges.require_float32(spec, known)
     classes = preprocessing.classes_of(table[spec.targets[0]]) if spec.classifies else []
     training.require_class_weights(spec, classes)
+    if "split" not in request.model_fields_set:
+        spec, few = parts.for_few_rows(spec, table)
+        warnings += few
     spec, rows_of_parts = parts.assigned(spec, table)
     split = rows_of_parts.counts()
     if (complete := sum(split.values())) < rows:

@@ -16,6 +16,23 @@ from app.ml.features.arrays import floats
 from app.ml.features.preprocessing import label
 from app.ml.specs import JobSpec, SplitSpec
 
+_LEAST_ROWS = 10
+"""Rows from which on the usual split leaves no part empty."""
+
+
+def for_few_rows(spec: JobSpec, table: pa.Table) -> tuple[JobSpec, list[str]]:
+    """Return the spec with a split that leaves no part of a very small table empty, and a warning
+    of it; the caller has seen that the client asked for no split."""
+    rows = len(preprocessing.complete_rows(spec, table))
+    if not 0 < rows < _LEAST_ROWS:
+        return spec, []
+    fractions = that_works(spec.split, rows)
+    split = spec.split.model_copy(update=fractions)
+    shares = ", ".join(f"{part} {share:g}" for part, share in fractions.items())
+    return spec.model_copy(update={"split": split}), [
+        f"of {rows} rows the usual split would leave a part empty; it is {shares}"
+    ]
+
 
 def assigned(spec: JobSpec, table: pa.Table) -> tuple[JobSpec, Split]:
     """Return the rows of each part, and the spec with the fractions that a split by column has.
