@@ -23,7 +23,7 @@ from app.errors import InvalidRequest, MalformedRequest, UnsupportedMediaType
 from app.hashes import sha256_of
 from app.ml.specs.mistakes import checked
 from app.ml.tables import ingest
-from app.ml.tables.formats import TEXT, Format, format_of, sniff
+from app.ml.tables.formats import TEXT, Format, format_of, guess
 from app.runtime.context import Context
 from app.services.datasets import creation
 from app.services.datasets import uploads as kept
@@ -296,7 +296,7 @@ def _form_file_options(file: UploadFile, options: UploadOptions) -> ingest.Optio
     if kind is None or media in _ARCHIVES:
         head = file.file.read(16)
         file.file.seek(0)
-        kind = format_of(ending) or sniff(head) or kind
+        kind = format_of(ending) or guess(head) or kind
         kind = kind or ("csv" if media in _GENERIC_TYPES else None)
     if kind is None:
         raise UnsupportedMediaType(

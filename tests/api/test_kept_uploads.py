@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,27 @@ def test_what_is_not_kept(server: Server) -> None:
     )
 
 
+def test_a_file_that_is_deleted_while_it_is_read(server: Server) -> None:
+    big = "a,b\n" + "\n".join(f"{i},{i / 7}" for i in range(60_000))
+    for _ in range(3):
+        upload = keep(server, big)
+        body = {"source": {"kind": "upload", "id": upload}}
+        with ThreadPoolExecutor(2) as pool:
+            asked = pool.submit(server.client.post, "/v1/datasets?dry_run=true", json=body)
+            time.sleep(0.02)
+            assert server.client.delete(f"/v1/uploads/{upload}").status_code == 204
+            assert asked.result().status_code in (200, 404, 422)
+
+
+def test_a_form_of_json_without_an_ending(server: Server) -> None:
+    file = {"file": ("rows", b'{"x":1,"y":"a"}\n{"x":2,"y":"b"}\n')}
+    found = server.ok("POST", "/v1/datasets?dry_run=true", files=file)
+    assert [(c["name"], c["type"]) for c in found["columns"]] == [
+        ("x", "number"),
+        ("y", "category"),
+    ]
+
+
 def test_shapes_are_of_files(server: Server) -> None:
     body = {"source": {"kind": "inline", "rows": [{"a": 1}]}, "reading": {"skip_rows": 1}}
     error = problem(server.client.post("/v1/datasets", json=body), 422, "invalid_request")
@@ -190,3 +212,11 @@ def test_what_cells_mean_holds_for_what_is_predicted(server: Server) -> None:
     whole = server.ok("POST", "/v1/models/cells/predict", content=text, headers=CSV)
     gaps = [{"x": i if i % 9 else None, "g": "AB"[i % 2] if i % 7 else None} for i in range(80)]
     assert whole == server.ok("POST", "/v1/models/cells/predict", json={"rows": gaps})
+
+
+def test_cells_that_do_not_fit_may_stand_alone(server: Server) -> None:
+    path = "/v1/models/cells/predict"
+    row = "x,g\nlots,A\n"
+    alone = server.ok("POST", path, content=row, headers=CSV)["predictions"]
+    gap = server.ok("POST", path, json={"rows": [{"x": None, "g": "A"}]})["predictions"]
+    assert alone == gap

@@ -142,3 +142,14 @@ def test_the_library_reads_so_too(tmp_path: Path) -> None:
     written = model.tables.of_rows([{"Größe": "25,5", "Einzug": "03.04.2023", "Ort": "A"}])
     plain = model.tables.of_rows([{"Größe": 25.5, "Einzug": "2023-04-03", "Ort": "A"}])
     assert written.equals(plain)
+
+
+def test_a_file_with_commas_between_cells_is_plain(server: Server, flats: Json) -> None:
+    """Whatever else stands in it: what a data frame writes is what JSON's numbers say."""
+    path = "/v1/models/flats/predict"
+    head, one, two = "Größe,Einzug,Ort\n", "25.375,2023-04-03,A\n", "1000.5,2023-04-03,A\n"
+    rows = [{"Größe": size, "Einzug": "2023-04-03", "Ort": "A"} for size in (25.375, 1000.5)]
+    expected = server.ok("POST", path, json={"rows": rows})["predictions"]
+    for content, wanted in ((head + one, expected[:1]), (head + one + two, expected)):
+        sent = server.ok("POST", path, content=content.encode(), headers=CSV)
+        assert sent["predictions"] == pytest.approx(wanted)

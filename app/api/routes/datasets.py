@@ -1,7 +1,6 @@
 """``/v1/datasets``."""
 
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from anyio import to_thread
@@ -134,26 +133,30 @@ def _of_rows(rows: list[Any], options: UploadOptions) -> DatasetRequest:
 def _store(context: Context, body: DatasetRequest, at: str, on_create: creation.OnCreate) -> None:
     naming = creation.Naming(body.name, body.replace, body.metadata)
     if isinstance(body.source, UploadSource):
-        creation.create_from_file(context, *_file(context, body), naming, on_create)
+        upload, options = _file(context, body)
+        with kept.held(context, upload) as path:
+            creation.create_from_file(context, path, options, naming, on_create)
     else:
         creation.create(context, _table(body, at), naming, on_create)
 
 
 def _preview(context: Context, body: DatasetRequest, at: str) -> creation.Preview:
     if isinstance(body.source, UploadSource):
-        return creation.preview_file(context, *_file(context, body))
+        upload, options = _file(context, body)
+        with kept.held(context, upload) as path:
+            return creation.preview_file(context, path, options)
     return creation.preview(context, _table(body, at))
 
 
-def _file(context: Context, body: DatasetRequest) -> tuple[Path, Options]:
-    """Return the path of a kept file, and how it is to be read. Raises InvalidRequest."""
+def _file(context: Context, body: DatasetRequest) -> tuple[kept.Upload, Options]:
+    """Return a kept file, and how it is to be read. Raises InvalidRequest."""
     assert isinstance(body.source, UploadSource)
     upload = kept.find(context, body.source.id, "/source/id")
     shape = body.reading.of_files()
     if upload.tabbed:
         shape = {"delimiter": "\t", **shape}
     options = Options(format=upload.format, types=body.types, cells=body.reading.cells(), **shape)
-    return upload.path, options
+    return upload, options
 
 
 def _table(body: DatasetRequest, at: str) -> TypedTable:

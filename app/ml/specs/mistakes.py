@@ -148,6 +148,8 @@ def _detail(item: dict[str, Any], name: str) -> str:
 
 
 def _unknown_field(name: str, item: dict[str, Any]) -> str:
+    if name == "types":
+        return "unknown field 'types'; it stands beside 'reading', not in it"
     guess = get_close_matches(name[:64], _KNOWN - {name}, n=1) or _begun(name)
     remedy = f"did you mean '{guess[0]}'?" if guess else "leave it out"
     if (place := place_of(name[:64])) is not None and "dataset" in item["siblings"]:

@@ -189,9 +189,11 @@ def _changed(
     if pa.types.is_floating(given.type):
         infinite = pc.sum(pc.cast(pc.is_inf(given), pa.int64())).as_py() or 0
         if infinite:
-            cells = "cell holds" if infinite == 1 else "cells hold"
+            cells = (
+                "cell holds infinity and was" if infinite == 1 else "cells hold infinity and were"
+            )
             return (
-                f"column '{name[:64]}': {infinite} {cells} infinity and were taken as missing",
+                f"column '{name[:64]}': {infinite} {cells} taken as missing",
                 {"inf": infinite},
             )
     if pa.types.is_integer(given.type) and pa.types.is_floating(column.type):

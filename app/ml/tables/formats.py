@@ -47,6 +47,7 @@ _FOREIGN = (
     (b"%PDF", "a PDF"),
     (b"SQLite format 3", "an SQLite database"),
 )
+_JSON = (b'{"', b'[{"', b"[\n", b"{\n")
 _MAGIC: tuple[tuple[bytes, Format], ...] = (
     (b"PAR1", "parquet"),
     (b"\xff\xff\xff\xff", "arrow"),
@@ -67,6 +68,11 @@ def format_of(name: str) -> Format | None:
 def sniff(head: bytes) -> Format | None:
     """Return the binary format by a file's first bytes; a zip archive may be a spreadsheet."""
     return next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
+
+
+def guess(head: bytes) -> Format | None:
+    """Return the format that a file of no known name seems to have."""
+    return "ndjson" if head.lstrip().startswith(_JSON) else sniff(head)
 
 
 def checked(file: Unpacked, declared: Format) -> Format:
@@ -92,6 +98,8 @@ def checked(file: Unpacked, declared: Format) -> Format:
         else:
             inner = format_of(file.name)
             return inner if inner in TEXT else declared if declared in TEXT else "csv"
+    if what is None and declared == "csv" and head.lstrip().startswith(_JSON):
+        what = "JSON"
     if what is None and declared == "spreadsheet" and found is None:
         return "csv"
     if what is None and found not in (None, declared):

@@ -5,15 +5,25 @@ it, unnamed columns and cells that hold text for numbers are the same there.
 """
 
 import csv
+import re
+import zipfile
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
+from xml.parsers import expat
 
 import python_calamine as calamine
 
 from app.errors import InvalidData, TooLarge
+from app.ml.tables.typed import too_much
 from app.storage import require_room
 
+_CHUNK_BYTES = 1024 * 1024
+_PARTS = re.compile(r"content\.xml|xl/workbook\.xml|xl/sharedStrings\.xml|xl/worksheets/[^/]+\.xml")
+_CELL = re.compile(rb'<c r="([A-Z]{1,20})([0-9]{1,20})"')
+_LONGEST_NAME = 64
+_MOST_ROWS = 1_048_576
+"""Of a sheet, as Excel has it."""
 _MOST_NAMED = 20
 """Sheets that are told."""
 _CHECKED_ROWS = 10_000
@@ -28,6 +38,8 @@ def write_csv(
 
     Raises InvalidData where it cannot be read or there is no such sheet, TooLarge, StorageFull.
     """
+    if zipfile.is_zipfile(source):
+        _require_whole(source, most_bytes)
     try:
         with calamine.CalamineWorkbook.from_path(source) as book:
             name, rows = _chosen(book, sheet)
@@ -40,7 +52,10 @@ def write_csv(
     with target.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         for number, row in enumerate(rows):
-            writer.writerow([_cell(value) for value in row] or [""])
+            if any(value != "" for value in row):
+                writer.writerow([_cell(value) for value in row])
+            else:
+                file.write("\n")  # no row, but a line: errors name the sheet's own
             if number % _CHECKED_ROWS == 0:
                 require_room(target.parent, free_disk_bytes)
                 if file.tell() > most_bytes:
@@ -51,6 +66,40 @@ def write_csv(
     others = ", ".join(f"'{other[:64]}'" for other in names[:_MOST_NAMED] if other != name)
     warning = f"sheet '{name[:64]}' was read; the file has others: {others} (send sheet= for one)"
     return told | {"sheets": names[:_MOST_NAMED]}, [] if sheet else [warning]
+
+
+def _require_whole(source: Path, most_bytes: int) -> None:
+    """Raise InvalidData for a part that is no XML or claims cells where no sheet has any, and
+    TooLarge for more than ``most_bytes``: calamine reads on for ever where a part ends too early,
+    and makes room for whatever a cell's name says."""
+    size = 0
+    try:
+        with zipfile.ZipFile(source) as archive:
+            for info in archive.infolist():
+                if not _PARTS.fullmatch(info.filename):
+                    continue
+                parser, rows, columns, tail = expat.ParserCreate(), 0, 0, b""
+                with archive.open(info) as part:
+                    for chunk in iter(lambda: part.read(_CHUNK_BYTES), b""):
+                        size += len(chunk)
+                        if size > most_bytes:
+                            raise too_much(most_bytes)
+                        parser.Parse(chunk, False)
+                        for letters, row in _CELL.findall(tail + chunk):
+                            columns = max(columns, len(letters))
+                            rows = max(rows, int(row))
+                        tail = chunk[-_LONGEST_NAME:]
+                    parser.Parse(b"", True)
+                if rows > _MOST_ROWS or columns > 3:
+                    raise InvalidData(
+                        f"{info.filename} names a cell that no sheet has; save it again"
+                    )
+    except expat.ExpatError as error:
+        raise InvalidData(f"this spreadsheet cannot be read; it is damaged: {error}") from error
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise InvalidData(f"this spreadsheet cannot be read; it is damaged: {error}") from error
 
 
 def _chosen(book: calamine.CalamineWorkbook, sheet: str | None) -> tuple[str, list[list[Any]]]:

@@ -180,7 +180,7 @@ def read_as(column: pa.ChunkedArray, kind: ColumnType, known: Cells) -> Found | 
         "number": text_parsing.numbers,
         "datetime": text_parsing.mixed_datetimes,
     }[kind]
-    commas = kind == "number" and _means_commas(known)
+    commas = kind == "number" and _means_commas(known, column)
     if not commas and not known.options.date_format and (values := plainly(column)) is not None:
         return Found(kind, values)
     distinct = _Distinct(column)
@@ -194,18 +194,43 @@ def read_as(column: pa.ChunkedArray, kind: ColumnType, known: Cells) -> Found | 
         return found
     if commas and (values := plainly(column)) is not None:
         return Found(kind, values)
+    if found is None and known.options.on_error == "missing":
+        return _all_missing(column, kind)
     return found
 
 
-def _means_commas(known: Cells) -> bool:
-    """Whether a dot would not be a decimal."""
+_ANY = {"boolean": r"^(?i:true|false|t|f|yes|no|y|n|1|0)$"} | {
+    "number": numbers.ANY,
+    "datetime": datetimes.ANY,
+}
+_EMPTY = {"boolean": pa.bool_(), "number": pa.int64(), "datetime": pa.date32()}
+
+
+def _all_missing(column: pa.ChunkedArray, kind: ColumnType) -> Found | None:
+    """Return a column of which no cell can be read, as one of gaps; None where one might be."""
+    if pc.any(pc.match_substring_regex(pc.utf8_trim_whitespace(column), _ANY[kind])).as_py():
+        return None
+    distinct = _Distinct(column)
+    gone = distinct.counted(distinct.cells.is_valid().to_numpy(zero_copy_only=False))
+    return Found(kind, pa.chunked_array([pa.nulls(len(column), _EMPTY[kind])]), None, gone)
+
+
+def _means_commas(known: Cells, column: pa.ChunkedArray) -> bool:
+    """Whether a dot would not be a decimal. What a model has learnt does not hold for a file with
+    commas between its cells and none in these: such is written by a program, plainly."""
     if known.options.decimal is not None:
         return known.options.decimal == ","
     if known.options.thousands is not None:
         return known.options.thousands == "."
     if known.notation is not None:
+        if known.evidence.delimiter == "," and not _holds(column, ","):
+            return False
         return known.notation.decimal == "," or known.notation.thousands == "."
     return known.evidence.decimal == ","
+
+
+def _holds(column: pa.ChunkedArray, mark: str) -> bool:
+    return bool(pc.any(pc.match_substring(column, mark)).as_py())
 
 
 # ---------------------------------------------------------------- by distinct cells
@@ -264,7 +289,9 @@ def _numbers(distinct: _Distinct, known: Cells, asked: bool) -> Found | Open | N
     rest, gone = apart
     if asked:
         rest, gone = _without_misfits(distinct, rest, gone, numbers.ANY, known)
-    if gone and not (asked and _means_commas(known)):  # plain but for the markers
+    if gone and not (
+        asked and _means_commas(known, distinct.rows(rest))
+    ):  # plain but for the markers
         values = text_parsing.numbers(pa.chunked_array([rest]), codes=asked)
         if values is not None:
             return Found("number", distinct.rows(values.combine_chunks()), None, gone)

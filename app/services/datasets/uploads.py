@@ -6,7 +6,9 @@ format, and its age is that of the file.
 """
 
 import os
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,6 +86,23 @@ def find(context: Context, upload_id: str, pointer: str | None = None) -> Upload
     except (IndexError, OSError, ValueError):
         pass
     raise NotFound(detail) if pointer is None else InvalidRequest.at(pointer, detail, "no_upload")
+
+
+@contextmanager
+def held(context: Context, upload: Upload) -> Iterator[Path]:
+    """Give a path of the file that stays, whoever deletes the upload meanwhile.
+
+    Raises NotFound where that has happened already.
+    """
+    path = context.storage.scratch / f"{upload.path.name}.{secrets.token_hex(4)}"
+    try:
+        os.link(upload.path, path)
+    except FileNotFoundError as error:
+        raise NotFound(f"the upload '{upload.id}' has just been deleted") from error
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def delete(context: Context, upload_id: str) -> None:

@@ -298,3 +298,45 @@ def test_numbers_among_strings_of_numbers(tmp_path: Path) -> None:
     apart = [{"v": "1.5"}] * 20_000 + [{"v": 2}] * 10  # two blocks
     found = read(tmp_path, "\n".join(map(json.dumps, apart)).encode(), "ndjson")
     assert (found.columns[0]["type"], found.columns[0]["max"]) == ("number", 2.0)
+
+
+@pytest.mark.parametrize("broken", ["</table:table-row>", "<table:table-row>"])
+def test_a_sheet_that_ends_too_early_is_refused_at_once(tmp_path: Path, broken: str) -> None:
+    """calamine would read on for ever."""
+    given = zipfile.ZipFile(Path(__file__).parents[3] / "fixtures" / "flats.ods")
+    sink = io.BytesIO()
+    with given, zipfile.ZipFile(sink, "w") as archive:
+        for name in given.namelist():
+            content = given.read(name).decode("latin-1")
+            if name == "content.xml":
+                content = content[: content.index(broken) + len(broken)]
+            archive.writestr(name, content.encode("latin-1"))
+    with pytest.raises(InvalidData, match="damaged"):
+        read(tmp_path, sink.getvalue(), "spreadsheet")
+
+
+def test_rows_of_nothing_in_a_sheet_are_no_rows(tmp_path: Path) -> None:
+    rows: list[list[Any]] = [["x", "y"], [1, 2], [], [3, 4], *[[]] * 50, [5, "oops"]]
+    found = read(tmp_path, workbook(Data=rows), "spreadsheet")
+    assert found.rows == 3
+    with pytest.raises(InvalidData, match="line 55"):
+        read(tmp_path, workbook(Data=rows), "spreadsheet", types={"y": "number"})
+
+
+def test_cells_that_no_sheet_has(tmp_path: Path) -> None:
+    book = zipfile.ZipFile(io.BytesIO(workbook(Data=[["x"], [1]])))
+    sink = io.BytesIO()
+    with book, zipfile.ZipFile(sink, "w") as archive:
+        for name in book.namelist():
+            content = book.read(name)
+            if name.startswith("xl/worksheets/"):
+                content = content.replace(b'r="A2"', b'r="ZZZZZZZ4294967295"')
+            archive.writestr(name, content)
+    with pytest.raises(InvalidData, match="no sheet has"):
+        read(tmp_path, sink.getvalue(), "spreadsheet")
+
+
+def test_json_that_is_sent_as_csv_is_told(tmp_path: Path) -> None:
+    for content in (b'{"a":1}\n{"a":2}\n', b'[{"a":1}]'):
+        with pytest.raises(UnsupportedMediaType, match="the content is JSON"):
+            read(tmp_path, content, "csv")

@@ -373,7 +373,7 @@ def test_one_cell_is_read_as_its_column_was(
     trained_on: list[str | None], cell: str, value: Any
 ) -> None:
     column = typed(trained_on, ";")
-    read = typed([cell], ",", column.type, column.notation)
+    read = typed([cell], ";", column.type, column.notation)
     assert read.values.to_pylist() == [value]
 
 
