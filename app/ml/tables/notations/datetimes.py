@@ -4,6 +4,7 @@ PM, zones, quarters and weeks.
 Every family of notations is one regular expression; all of a column's cells belong to one.
 """
 
+import re
 from datetime import datetime
 
 import numpy as np
@@ -98,15 +99,23 @@ def recognise(cells: pa.Array, known: Cells, asked: bool = False) -> Recognised 
         if by_format is not None:
             return by_format
     plain = pc.utf8_lower(pc.utf8_trim_whitespace(cells))
-    parts = pc.extract_regex(plain, _NUMERIC)
-    if parts.null_count == cells.null_count:
+    if (parts := _matching(plain, _NUMERIC)) is not None:
         return _numeric(_Parts(parts), known)
     for form, pattern in _FAMILIES.items():
-        parts = pc.extract_regex(plain, pattern)
-        if parts.null_count == cells.null_count:
+        if (parts := _matching(plain, pattern)) is not None:
             values = _calendar(_Parts(parts))
             return None if values is None else Recognised(values, Notation(date_format=form))
     return _of_numbers(plain) if asked else None
+
+
+def _matching(cells: pa.Array, pattern: str) -> pa.Array | None:
+    """Return the parts of cells that all match; None where one does not. The first is tried alone:
+    Arrow compiles an expression anew for every column."""
+    first = next((cell.as_py() for cell in cells if cell.is_valid), None)
+    if first is None or re.match(pattern, first) is None:
+        return None
+    parts = pc.extract_regex(cells, pattern)
+    return parts if parts.null_count == cells.null_count else None
 
 
 def compact(cells: pa.Array) -> Recognised | None:

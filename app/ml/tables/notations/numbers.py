@@ -63,7 +63,11 @@ class Split:
 
 def take_apart(cells: pa.Array) -> Split | None:
     """Return what distinct ``cells`` are made of; None where one is no number, or units differ."""
-    cells = pc.replace_substring_regex(pc.utf8_trim_whitespace(cells), f"[{_MINUS}]", "-")
+    cells = pc.utf8_trim_whitespace(cells)
+    first = next((cell.as_py() for cell in cells if cell.is_valid), "")
+    if re.match(_AROUND, re.sub(f"[{_MINUS}]", "-", first)) is None:
+        return None  # before Arrow compiles its expression, anew for every column
+    cells = pc.replace_substring_regex(cells, f"[{_MINUS}]", "-")
     parts = pc.extract_regex(cells, _AROUND)
     if parts.null_count > cells.null_count:
         return None
