@@ -10,8 +10,6 @@ Format = Literal["csv", "ndjson", "parquet", "arrow", "spreadsheet"]
 TEXT: frozenset[Format] = frozenset({"csv", "ndjson"})
 
 _NAMES: dict[Format, str] = {
-    "csv": "a CSV file",
-    "ndjson": "a JSON file",
     "parquet": "a parquet file",
     "arrow": "an arrow file",
     "spreadsheet": "a spreadsheet",

@@ -34,8 +34,7 @@ def flat(row: dict[str, Any], at: str, nested: Container[str] | None = None) -> 
     for name, value in row.items():
         inner = {name: value}
         if isinstance(value, dict) and (nested is None or name in nested):
-            below = flat({f"{name}.{key}": item for key, item in value.items()}, at, nested)
-            inner = below
+            inner = flat({f"{name}.{key}": item for key, item in value.items()}, at, nested)
         if twice := found.keys() & inner.keys():
             name = min(twice)
             detail = f"the name '{name[:64]}' stands for two members; rename one"

@@ -103,6 +103,11 @@ def _only_entry(source: Path) -> str | None:
     return names[0]
 
 
+def content_of(source: Path, entry: str) -> Iterator[bytes]:
+    """Yield a file of a zip archive in chunks. Raises InvalidData where it is damaged."""
+    return _explained("zip", _content(source, "zip", entry))
+
+
 def _content(source: Path, packing: Packing, entry: str | None) -> Iterator[bytes]:
     if packing == "gzip":
         with source.open("rb") as file:

@@ -14,7 +14,8 @@ from xml.parsers import expat
 
 import python_calamine as calamine
 
-from app.errors import InvalidData, TooLarge
+from app.errors import InvalidData
+from app.ml.tables import packing
 from app.ml.tables.typed import too_much
 from app.storage import require_room
 
@@ -22,8 +23,8 @@ _CHUNK_BYTES = 1024 * 1024
 _PARTS = re.compile(r"content\.xml|xl/workbook\.xml|xl/sharedStrings\.xml|xl/worksheets/[^/]+\.xml")
 _CELL = re.compile(rb'<c r="([A-Z]{1,20})([0-9]{1,20})"')
 _LONGEST_NAME = 64
-_MOST_ROWS = 1_048_576
-"""Of a sheet, as Excel has it."""
+_MOST_ROWS, _MOST_LETTERS = 1_048_576, 3
+"""Of a sheet, and of the name of a column, as Excel has them."""
 _MOST_NAMED = 20
 """Sheets that are told."""
 _CHECKED_ROWS = 10_000
@@ -59,7 +60,7 @@ def write_csv(
             if number % _CHECKED_ROWS == 0:
                 require_room(target.parent, free_disk_bytes)
                 if file.tell() > most_bytes:
-                    raise TooLarge(f"the sheet is more than {most_bytes} bytes; send it in parts")
+                    raise too_much(most_bytes)
     told: dict[str, Any] = {"sheet": name}
     if len(names) == 1:
         return told, []
@@ -72,34 +73,30 @@ def _require_whole(source: Path, most_bytes: int) -> None:
     """Raise InvalidData for a part that is no XML or claims cells where no sheet has any, and
     TooLarge for more than ``most_bytes``: calamine reads on for ever where a part ends too early,
     and makes room for whatever a cell's name says."""
-    size = 0
-    try:
-        with zipfile.ZipFile(source) as archive:
-            for info in archive.infolist():
-                if not _PARTS.fullmatch(info.filename):
-                    continue
-                parser, rows, columns, tail = expat.ParserCreate(), 0, 0, b""
-                with archive.open(info) as part:
-                    for chunk in iter(lambda: part.read(_CHUNK_BYTES), b""):
-                        size += len(chunk)
-                        if size > most_bytes:
-                            raise too_much(most_bytes)
-                        parser.Parse(chunk, False)
-                        for letters, row in _CELL.findall(tail + chunk):
-                            columns = max(columns, len(letters))
-                            rows = max(rows, int(row))
-                        tail = chunk[-_LONGEST_NAME:]
-                    parser.Parse(b"", True)
-                if rows > _MOST_ROWS or columns > 3:
-                    raise InvalidData(
-                        f"{info.filename} names a cell that no sheet has; save it again"
-                    )
-    except expat.ExpatError as error:
-        raise InvalidData(f"this spreadsheet cannot be read; it is damaged: {error}") from error
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise InvalidData(f"this spreadsheet cannot be read; it is damaged: {error}") from error
+    with zipfile.ZipFile(source) as archive:
+        parts = [name for name in archive.namelist() if _PARTS.fullmatch(name)]
+    left = most_bytes
+    for part in parts:
+        parser, tail = expat.ParserCreate(), b""
+        try:
+            for chunk in packing.content_of(source, part):
+                left -= len(chunk)
+                if left < 0:
+                    raise too_much(most_bytes)
+                parser.Parse(chunk, False)
+                _require_cells_of_sheets(part, tail + chunk)
+                tail = chunk[-_LONGEST_NAME:]
+            parser.Parse(b"", True)
+        except expat.ExpatError as error:
+            raise InvalidData(
+                f"this spreadsheet cannot be read; it is damaged: {error} in {part[:64]}"
+            ) from error
+
+
+def _require_cells_of_sheets(part: str, content: bytes) -> None:
+    for letters, row in _CELL.findall(content):
+        if len(letters) > _MOST_LETTERS or int(row) > _MOST_ROWS:
+            raise InvalidData(f"{part[:64]} names a cell that no sheet has; save it again")
 
 
 def _chosen(book: calamine.CalamineWorkbook, sheet: str | None) -> tuple[str, list[list[Any]]]:

@@ -33,6 +33,12 @@ _MOST_MARKERS = 100
 """Different cells that are told to have been taken as missing."""
 _REPEATS_WITHIN = 10_000
 """Cells at the head of a column that tell whether they repeat."""
+_ANY: dict[ColumnType, str] = {
+    "boolean": r"^(?i:true|false|t|f|yes|no|y|n|1|0)$",
+    "number": numbers.ANY,
+    "datetime": datetimes.ANY,
+}
+"""How any cell of a type begins that is asked for."""
 _COMPACT_DATE = r"^(19|20|21)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])$"
 
 
@@ -199,10 +205,6 @@ def read_as(column: pa.ChunkedArray, kind: ColumnType, known: Cells) -> Found | 
     return found
 
 
-_ANY = {"boolean": r"^(?i:true|false|t|f|yes|no|y|n|1|0)$"} | {
-    "number": numbers.ANY,
-    "datetime": datetimes.ANY,
-}
 _EMPTY = {"boolean": pa.bool_(), "number": pa.int64(), "datetime": pa.date32()}
 
 
@@ -288,10 +290,9 @@ def _numbers(distinct: _Distinct, known: Cells, asked: bool) -> Found | Open | N
         return None
     rest, gone = apart
     if asked:
-        rest, gone = _without_misfits(distinct, rest, gone, numbers.ANY, known)
-    if gone and not (
-        asked and _means_commas(known, distinct.rows(rest))
-    ):  # plain but for the markers
+        rest, gone = _without_misfits(distinct, rest, gone, _ANY["number"], known)
+    commas = asked and _means_commas(known, distinct.rows(rest))
+    if gone and not commas:  # plain but for the markers
         values = text_parsing.numbers(pa.chunked_array([rest]), codes=asked)
         if values is not None:
             return Found("number", distinct.rows(values.combine_chunks()), None, gone)
@@ -311,7 +312,7 @@ def _datetimes(distinct: _Distinct, known: Cells, asked: bool) -> Found | Open |
         return None
     rest, gone = apart
     if asked:
-        rest, gone = _without_misfits(distinct, rest, gone, datetimes.ANY, known)
+        rest, gone = _without_misfits(distinct, rest, gone, _ANY["datetime"], known)
     if not known.options.date_format and gone:  # plain but for the markers
         whole = pa.chunked_array([rest])
         plainly = text_parsing.mixed_datetimes if asked else text_parsing.datetimes
@@ -348,7 +349,7 @@ def _clock(distinct: _Distinct, known: Cells, _asked: bool) -> Found | None:
 def _booleans(distinct: _Distinct, known: Cells, _asked: bool) -> Found | None:
     if (apart := _set_apart(distinct, "boolean", known)) is None:
         return None
-    rest, gone = _without_misfits(distinct, *apart, r"^(?i:true|false|t|f|yes|no|y|n|1|0)$", known)
+    rest, gone = _without_misfits(distinct, *apart, _ANY["boolean"], known)
     values = text_parsing.lenient_booleans(pa.chunked_array([rest]))
     if values is None:
         return None

@@ -1,7 +1,6 @@
 """Datasets: found, read and deleted."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 import orjson
@@ -11,14 +10,13 @@ from sqlalchemy.orm import Session
 
 from app.db.models import TERMINAL, Dataset, Job
 from app.errors import InUse, InvalidRequest, NotFound, TooLarge
+from app.ml.plan.columns import unknown_name
 from app.ml.tables import parquet
 from app.runtime.artifacts import unless_deleted
 from app.runtime.context import Context
 from app.runtime.pagination import Page, Paging, page
 from app.runtime.room import frees_room
 
-_MOST_COMPARED = 1000
-"""Names among which the nearest is looked for."""
 _MOST_BYTES = 16 * 1024 * 1024
 """Of one answer of rows."""
 
@@ -80,9 +78,7 @@ def _chosen(dataset: Dataset, columns: str | None) -> list[str] | None:
     chosen = list(dict.fromkeys(columns.split(",")))
     for name in chosen:
         if name not in known:
-            guess = get_close_matches(name[:64], known[:_MOST_COMPARED], n=1)
-            remedy = f"did you mean '{guess[0][:64]}'?" if guess else "see the dataset's columns"
-            detail = f"unknown column '{name[:64]}'; {remedy}"
+            detail = unknown_name("column", name, known)
             raise InvalidRequest.at("/columns", detail, "unknown_column")
     return chosen
 

@@ -340,3 +340,12 @@ def test_json_that_is_sent_as_csv_is_told(tmp_path: Path) -> None:
     for content in (b'{"a":1}\n{"a":2}\n', b'[{"a":1}]'):
         with pytest.raises(UnsupportedMediaType, match="the content is JSON"):
             read(tmp_path, content, "csv")
+
+
+def test_a_damaged_part_of_a_sheet_is_refused(tmp_path: Path) -> None:
+    book = workbook(Data=[["x", "y"], *([i, i / 7] for i in range(200))])
+    for place in range(30, len(book), 61):
+        flipped = bytearray(book)
+        flipped[place] ^= 0x55
+        with suppress(FitserveError):  # and nothing else
+            read(tmp_path, bytes(flipped), "spreadsheet")
