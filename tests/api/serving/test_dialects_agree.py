@@ -229,7 +229,7 @@ def test_rows_of_every_type_of_feature(models: Zoo) -> None:
     ways: Counter[str] = Counter()
     counts: Counter[int] = Counter()
 
-    @settings(max_examples=rounds(10, 25), deadline=None, derandomize=True, database=None)
+    @settings(max_examples=rounds(6, 25), deadline=None, derandomize=True, database=None)
     @given(mixed_rows())
     @example([dict.fromkeys(MIXED)])
     @example([dict.fromkeys(MIXED)] * 2)

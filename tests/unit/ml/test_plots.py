@@ -129,7 +129,6 @@ def test_many_points_are_thinned_out() -> None:
 # ---------------------------------------------------------------- plots of datasets
 
 
-@pytest.mark.parametrize("image", FORMATS)
 @pytest.mark.parametrize(
     "ends",
     [
@@ -144,13 +143,13 @@ def test_many_points_are_thinned_out() -> None:
     ],
 )
 @pytest.mark.filterwarnings("error")
-def test_histogram(ends: tuple[float, float], image: Format) -> None:
+def test_histogram(ends: tuple[float, float]) -> None:
     shares = np.linspace(0, 1, 5)
     edges = ends[0] * (1 - shares) + ends[1] * shares
+    image = FORMATS[ends[0] == ends[1]]
     check(plots.histogram(edges, np.array([3, 0, 1, 1000]), "t", "x", image), image)
 
 
-@pytest.mark.parametrize("image", FORMATS)
 @pytest.mark.parametrize(
     "days",
     [
@@ -164,8 +163,8 @@ def test_histogram(ends: tuple[float, float], image: Format) -> None:
     ],
 )
 @pytest.mark.filterwarnings("error")
-def test_date_histogram(days: tuple[float, float], image: Format) -> None:
-    counts = np.array([3, 0, 1, 1000])
+def test_date_histogram(days: tuple[float, float]) -> None:
+    counts, image = np.array([3, 0, 1, 1000]), FORMATS[days[0] == days[1]]
     check(plots.date_histogram(np.linspace(*days, 5), counts, "t", "when", image), image)
 
 
@@ -202,9 +201,9 @@ def test_a_heatmap_writes_numbers_where_there_is_room() -> None:
 # ---------------------------------------------------------------- odd names
 
 
-@pytest.mark.parametrize("name", ODD_NAMES)
-def test_odd_titles_and_axes_do_not_break_a_plot(name: str) -> None:
-    check(plots.scatter({"data": (points(5), BLUE)}, name, name, name, "svg"), "svg")
+@pytest.mark.parametrize("first", range(0, len(ODD_NAMES), 3))
+def test_odd_titles_and_axes_do_not_break_a_plot(first: int) -> None:
+    check(plots.scatter({"data": (points(5), BLUE)}, *ODD_NAMES[first : first + 3], "svg"), "svg")
 
 
 def test_odd_titles_and_axes_do_not_break_the_other_plots() -> None:
