@@ -51,6 +51,27 @@ def test_what_was_understood_is_told(flats: Json) -> None:
     assert flats["warnings"] == []
 
 
+def test_labels_that_are_one_are_one_in_what_is_predicted(server: Server) -> None:
+    kinds = ["House", "house", "Flat", "FLAT ", "flat", "House"]
+    rows = "".join(f"{kinds[i % 6]},{i % 6},{i}\n" for i in range(60))
+    sent = server.client.post(
+        "/v1/datasets?name=homes", content="kind,size,rent\n" + rows, headers=CSV
+    )
+    assert sent.status_code == 201, sent.text
+    [warning] = sent.json()["warnings"]
+    assert "'kind': 30 cells" in warning
+    assert "the first 'house' in line 3 as 'House'" in warning
+    server.train(dataset="homes", target="rent", model="linear", epochs=3, register_as="homes")
+    path = "/v1/models/homes/predict"
+    answers = [
+        server.ok("POST", path, json={"rows": [{"kind": kind, "size": 1}]})["predictions"]
+        for kind in ("House", "HOUSE", " house ", "Flat", "FLAT")
+    ]
+    assert answers[0] == answers[1] == answers[2] != answers[3] == answers[4]
+    raw = server.client.post(path, content="kind,size,rent\nhouse,1,0\nFLAT ,1,0\n", headers=CSV)
+    assert raw.json()["predictions"] == [*answers[0], *answers[3]]
+
+
 def test_a_model_reads_what_it_predicts_in_the_same_way(server: Server, flats: Json) -> None:
     path = "/v1/models/flats/predict"
     row: Json = {"Größe": 25.5, "Einzug": "2023-04-03", "Ort": "A"}

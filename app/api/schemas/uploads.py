@@ -17,6 +17,7 @@ from app.ml.tables.notations.notation import (
     Decimal,
     Thousands,
     distinct_marks,
+    kept_apart,
 )
 from app.services.datasets.uploads import Upload
 
@@ -81,6 +82,7 @@ class UploadOptions(BaseModel):
     )
 
     _distinct = field_validator("thousands")(distinct_marks)
+    _apart = field_validator("keep_na")(kept_apart)
 
     def ingest_options(
         self, file_format: Format, delimiter: str | None, encoding: str | None

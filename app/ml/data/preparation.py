@@ -101,12 +101,14 @@ def prepare(
     split: Split | None = None,
     source: Card | None = None,
     texts: Collection[str] = (),
+    folded: Collection[str] = (),
 ) -> Prepared:
     """Fit preprocessing on the training part of ``table``, and apply it to all parts.
 
     Without ``split``, the rows of each part, they are shared out here, for which ``table`` needs
     ``spec.planning_columns`` too. The features of a ``source`` stay as they were fitted, and so
-    does its target if it is the same. ``texts`` are columns of sentences. Raises InvalidData.
+    does its target if it is the same. ``texts`` are columns of sentences, and in those that are
+    ``folded`` labels differ in more than case and blanks. Raises InvalidData.
     """
     split = split_of(spec, table) if split is None else split
     names = columns_of(spec)
@@ -117,7 +119,7 @@ def prepare(
         classes = preprocessing.classes_of(table[spec.targets[0]])
     target = preprocessing.fit_target(spec, rows["train"], classes)
     if source is None:
-        features = fit_features(spec.features, spec.preprocessing, rows["train"], texts)
+        features = fit_features(spec.features, spec.preprocessing, rows["train"], texts, folded)
     else:
         features = source.preprocessing.features
         if source.preprocessing.target.like(target):

@@ -107,6 +107,8 @@ class CategoryFeature(FittedPart):
     categories: list[str]
     indicator: bool
     embedding: int | None = None
+    folded: bool = False
+    """Whether a label that differs from one of them in case or blanks only is that one."""
 
     @property
     def width(self) -> int:
@@ -116,6 +118,9 @@ class CategoryFeature(FittedPart):
     def encode(self, column: pa.ChunkedArray, out: Matrix) -> None:
         """Fill ``out`` (rows, width), which holds zeros, from strings or dictionaries of them."""
         found = codes(column, pa.array(self.categories, pa.string()))
+        if self.folded:
+            alike = codes(_folded(column), _folded(pa.array(self.categories, pa.string())))
+            found = np.where(found < 0, alike, found)
         if self.embedding:
             out[:, 0] = np.where(found >= 0, found + FIRST_CODE, UNKNOWN_CODE)
             out[mask(pc.is_null(column)), 0] = MISSING_CODE
@@ -124,6 +129,10 @@ class CategoryFeature(FittedPart):
         out[rows, found[rows]] = 1
         if self.indicator:
             out[:, -1] = mask(pc.is_null(column))
+
+
+def _folded(labels: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    return pc.utf8_lower(pc.utf8_trim_whitespace(pc.cast(labels, pa.string())))
 
 
 class DatetimeFeature(FittedPart):

@@ -31,19 +31,27 @@ _MOST_KNOTS = 1_000
 
 
 def fit_features(
-    names: Sequence[str], spec: PreprocessingSpec, train: pa.Table, texts: Collection[str] = ()
+    names: Sequence[str],
+    spec: PreprocessingSpec,
+    train: pa.Table,
+    texts: Collection[str] = (),
+    folded: Collection[str] = (),
 ) -> FeatureEncoder:
     """Learn the statistics of the columns ``names`` from the rows of the training part; those among
-    ``texts`` hold sentences rather than labels."""
-    return FeatureEncoder(
-        features=[_fit(name, train[name], spec, is_text=name in texts) for name in names]
-    )
+    ``texts`` hold sentences rather than labels, and of those among ``folded`` labels are one that
+    differ in case or blanks only."""
+
+    def fit(name: str) -> Feature:
+        if name in texts:
+            return fit_text(name, train[name], indicator=train[name].null_count > 0)
+        feature = _fit(name, train[name], spec)
+        return feature.model_copy(update={"folded": True}) if name in folded else feature
+
+    return FeatureEncoder(features=[fit(name) for name in names])
 
 
-def _fit(name: str, column: pa.ChunkedArray, spec: PreprocessingSpec, *, is_text: bool) -> Feature:
+def _fit(name: str, column: pa.ChunkedArray, spec: PreprocessingSpec) -> Feature:
     missing = column.null_count > 0
-    if is_text:
-        return fit_text(name, column, indicator=missing)
     match column_type(column.type):
         case "category":
             return _fit_category(name, column, spec, missing)

@@ -139,7 +139,7 @@ def _category(feature: CategoryFeature, at: int) -> _Put:
         if place is not None:
             out[at + place] = 1.0
             return True
-        return "\0" not in value
+        return "\0" not in value and not feature.folded
 
     def embedded(value: Any, out: list[float]) -> bool:
         if value is None:
@@ -152,7 +152,7 @@ def _category(feature: CategoryFeature, at: int) -> _Put:
             out[at] = place + FIRST_CODE
             return True
         out[at] = UNKNOWN_CODE
-        return "\0" not in value
+        return "\0" not in value and not feature.folded
 
     return embedded if feature.embedding else one_hot
 

@@ -21,7 +21,7 @@ from app.ml.tables.canonical import (
     column_type,
     whole_as_integers,
 )
-from app.ml.tables.labels import Place, label_or_text
+from app.ml.tables.labels import Place, label_or_text, spot
 from app.ml.tables.notations.notation import AS_USUAL, Cells, Decimal, Notation
 from app.ml.tables.strings import Found, Open
 from app.ml.tables.text_parsing import first_misfit
@@ -81,7 +81,9 @@ def typed_column(
     kind = column_type(column.type)
     if requested in (None, kind):
         note, missing_as = _changed(name, given, column)
-        return TypedColumn(column, kind, note, missing_as=missing_as)
+        counts_seconds = pa.types.is_duration(given.type) or pa.types.is_time(given.type)
+        notation = Notation(unit="s") if counts_seconds else None
+        return TypedColumn(column, kind, note, notation, missing_as)
     assert requested is not None
     return TypedColumn(_converted(name, column, requested, place, cells), requested)
 
@@ -146,8 +148,14 @@ def _dated(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
-def is_no_value(kind: pa.DataType) -> bool:
-    """Return whether cells of this type are no single value, or nobody knows what they say."""
+def is_no_value(column: pa.ChunkedArray) -> bool:
+    """Return whether cells of this column are no single value, or nobody knows what they say."""
+    kind = column.type
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        try:
+            pc.cast(column, pa.string())
+        except pa.ArrowInvalid:
+            return True
     return bool(pa.types.is_nested(kind) or pa.types.is_fixed_size_binary(kind))
 
 
@@ -237,17 +245,24 @@ def _inferred(
         return TypedColumn(column, "category")
     found = strings.recognised(column, cells, has_types=has_types)
     if isinstance(found, Found):
-        return _of_found(name, found, _lost_digits(name, found.values, column))
+        return _of_found(name, found, column, place)
     _refuse_nul(name, column, place)
-    kind, note = label_or_text(name, column, place, has_types)
     if isinstance(found, Open):
         note = _how_to_decide(name, found)
         return TypedColumn(column, "category", note, undecided=found.undecided)
-    return TypedColumn(column, kind, note)
+    labels = label_or_text(name, column, place, has_types)
+    notation = Notation(folded=True) if labels.folded else None
+    return TypedColumn(labels.values, labels.kind, labels.note, notation)
 
 
-def _of_found(name: str, found: Found, lost: str | None = None) -> TypedColumn:
-    notes = [lost, _taken_as_missing(name, found), _read_by_default(name, found)]
+def _of_found(
+    name: str, found: Found, column: pa.ChunkedArray, place: Place, *, asked: bool = False
+) -> TypedColumn:
+    notes = [
+        None if asked else _lost_digits(name, found.values, column),
+        _taken_as_missing(name, found, column, place),
+        _read_by_default(name, found),
+    ]
     return TypedColumn(
         found.values,
         found.kind,
@@ -259,10 +274,12 @@ def _of_found(name: str, found: Found, lost: str | None = None) -> TypedColumn:
     )
 
 
-def _taken_as_missing(name: str, found: Found) -> str | None:
+def _taken_as_missing(name: str, found: Found, column: pa.ChunkedArray, place: Place) -> str | None:
     """A warning of the cells that were taken as missing."""
     if not found.missing_as:
         return None
+    gone = pc.and_(column.is_valid(), found.values.is_null())
+    where = spot(place, name, pc.index(gone, True).as_py())
     most = sorted(found.missing_as.items(), key=lambda item: -item[1])
     listed = ", ".join(f"'{cell}' {count}" for cell, count in most[:_MOST_LISTED])
     more = f" and {len(most) - _MOST_LISTED} others" if len(most) > _MOST_LISTED else ""
@@ -270,7 +287,8 @@ def _taken_as_missing(name: str, found: Found) -> str | None:
     cells = "cell was" if total == 1 else "cells were"
     return (
         f"column '{name[:64]}' is a {found.kind}: {total} {cells} taken as missing "
-        f'({listed}{more}); types={{"{name[:64]}":"category"}} keeps them'
+        f"({listed}{more}), the first in {where}; "
+        f'types={{"{name[:64]}":"category"}} keeps them'
     )
 
 
@@ -305,7 +323,7 @@ def _parsed(
         return TypedColumn(column, requested)
     found = strings.read_as(column, requested, cells)
     if isinstance(found, Found):
-        return _of_found(name, found)
+        return _of_found(name, found, column, place, asked=True)
     if isinstance(found, Open):
         option = "date_order" if found.undecided == "date_order" else "decimal"
         detail = _how_to_decide(name, found).replace("is a category", "cannot be read")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO
@@ -20,6 +21,7 @@ from app.errors import FieldError, InvalidData, escape
 from app.ml.tables.canonical import MAX_COLUMNS
 from app.ml.tables.columns import typed_column
 from app.ml.tables.csv_shape import DELIMITERS, CSVOptions, shape_of
+from app.ml.tables.labels import QUICKLY_PLACED
 from app.ml.tables.notations.notation import CellOptions
 from app.ml.tables.typed import (
     TypedTable,
@@ -96,6 +98,7 @@ class _File:
         self.missing = [mark for mark in MISSING if mark not in kept] + [*cells.na_values]
         self.header = self.shape.header
         self._asked_to_skip = options.skip_rows
+        self._lines: list[int] | None = None
         first = self._first_line()
         self.delimiter = "\t" if self.shape.spaces else self.shape.delimiter
         self.guessed = self.shape.guessed
@@ -232,11 +235,23 @@ class _File:
     def place(self, name: str, row: int) -> tuple[str, str]:
         """The line of a cell; the file is read once more, since quoted cells may span lines."""
         record = row + self.header
+        if record < QUICKLY_PLACED and self._lines is None:
+            self._lines = self._first_lines()
+        if self._lines is not None and record < len(self._lines):
+            line = self._lines[record]
+            return f"line {line}", f"/line/{line}/{escape(name)}"
         try:
             line = next(line for i, (line, _) in enumerate(self._records()) if i == record)
         except _BadRecord as bad:  # too long for Python's reader: it is that one
             line = bad.line
         return f"line {line}", f"/line/{line}/{escape(name)}"
+
+    def _first_lines(self) -> list[int]:
+        """The lines of the first records, up to one that cannot be read."""
+        found: list[int] = []
+        with suppress(_BadRecord):
+            found.extend(line for line, _ in islice(self._records(), QUICKLY_PLACED))
+        return found
 
     def _records(self, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
         """``(line, cells)`` of every record, by Python's reader, which knows its lines."""

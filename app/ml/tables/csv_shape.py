@@ -175,7 +175,7 @@ class _Finder:
         told = {
             "delimiter": "space" if self._spaces else self._delimiter,
             "header_row": lines_before + 1 if has_header else None,
-            **({"skipped": self._lines_before(lines_before)} if lines_before else {}),
+            **({"skipped": above} if (above := self._lines_before(lines_before)) else {}),
             **({"notes": sorted(notes)} if notes else {}),
         }
         if lines_before > self._skipped:

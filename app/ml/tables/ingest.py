@@ -47,6 +47,15 @@ _ENCODINGS = re.compile(
     r"gb(2312|k|18030)|big5|shift_jis|euc_(jp|kr)"
 )
 """Python's codecs also compress, escape and encrypt; these are what files are written in."""
+_ONLY_OF: dict[str, tuple[Format, ...]] = {
+    "delimiter": ("csv",),
+    "encoding": ("csv", "ndjson"),
+    "header": ("csv", "spreadsheet"),
+    "skip_rows": ("csv", "spreadsheet"),
+    "comment": ("csv", "spreadsheet"),
+    "sheet": ("spreadsheet",),
+}
+"""The formats of which an option says something."""
 
 
 class Options(BaseModel):
@@ -108,7 +117,16 @@ def ingest(source: Path, folder: Path, options: Options, limits: Limits) -> Summ
     with packing.unpacked(source, folder, *bounds) as file:
         kind = formats.checked(file, options.format)
         table = _READERS[kind](file.path, folder, options, limits)
-    return store(table, folder, limits)
+    return store(replace(table, notes=[*_unused(options, kind), *table.notes]), folder, limits)
+
+
+def _unused(options: Options, kind: Format) -> list[str]:
+    """Warnings of options that say nothing of a file of this format."""
+    found = []
+    for name, kinds in _ONLY_OF.items():
+        if getattr(options, name) is not None and kind not in kinds:
+            found.append(f"{name}= was not used: it is for {' and '.join(kinds)}, not for {kind}")
+    return found
 
 
 def store(table: TypedTable, folder: Path, limits: Limits) -> Summary:

@@ -1,6 +1,7 @@
 """Columns of strings that are read as no other type: categories or text, and why that is so."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +14,14 @@ from app.ml.tables.text_parsing import READERS, first_misfit
 
 Place = Callable[[str, int], tuple[str, str]]
 """``(column, row)`` to how people and programs find the cell: ``("line 3", "/line/3/price")``."""
+QUICKLY_PLACED = 100_000
+"""Rows of a text file whose lines are found at once."""
 _Fits = Callable[[str], bool]
 _MOST_COMPARED = 10_000
 """Labels among which such as differ in case or blanks only are looked for."""
+_WORD = r"\p{L}{3}"
+"""What a label holds that tells whether case says anything in its column: AA, Aa and aa are
+genotypes, but who writes both Yes and yes means one thing by No and no."""
 _TEXT_WORDS = 5
 """Words that cells have on average where they are text rather than labels."""
 _NOTATIONS: tuple[tuple[ColumnType, str, str], ...] = (
@@ -33,11 +39,25 @@ _NOTATIONS: tuple[tuple[ColumnType, str, str], ...] = (
 """``(type, what such cells look like, what to do)``."""
 
 
-def label_or_text(
-    name: str, column: pa.ChunkedArray, place: Place, has_types: bool
-) -> tuple[ColumnType, str | None]:
-    """Return ``"category"`` or ``"text"``, and why a column that looks like one of numbers or dates
-    is neither; ``has_types``: whether its file's format has types."""
+def spot(place: Place, name: str, row: int) -> str:
+    """Return where a cell stands, for people; its line where that is found at once."""
+    return place(name, row)[0] if row < QUICKLY_PLACED else f"row {row}"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A column of strings: of labels or of text, and what a person should know of them."""
+
+    kind: ColumnType
+    values: pa.ChunkedArray
+    note: str | None = None
+    folded: bool = False
+    """Whether labels were made one that differ in case or blanks only."""
+
+
+def label_or_text(name: str, column: pa.ChunkedArray, place: Place, has_types: bool) -> Labels:
+    """Return a column as categories or text, and why it is neither of numbers nor of dates where it
+    looks so; ``has_types``: whether its file's format has types."""
     counted = column.value_counts()
     values, counts = counted.field(0), counted.field(1).to_numpy()
     present = counts[values.is_valid().to_numpy(zero_copy_only=False)].sum()
@@ -49,20 +69,54 @@ def label_or_text(
     kinds: tuple[ColumnType, ...] = ("number", "datetime")
     for kind in kinds:
         if fits(PATTERNS[kind]):
-            return "category", _almost(name, column, kind, place, has_types)
+            return Labels("category", column, _almost(name, column, kind, place, has_types))
     if note := _other_notation(name, values, fits):
-        return "category", note
+        return Labels("category", column, note)
     words = pc.add(pc.count_substring(values, " "), 1)
     wordy = np.dot(pc.fill_null(words, 0).to_numpy(zero_copy_only=False), counts)
     if 2 * len(values) > present and wordy >= _TEXT_WORDS * present:
-        return "text", None
-    return "category", _alike(name, values)
+        return Labels("text", column)
+    if len(values) > _MOST_COMPARED:
+        return Labels("category", column)
+    names_things = 2 * len(values) > present
+    if not has_types and not names_things and (found := _folded(name, column, place, counted)):
+        return found
+    return Labels("category", column, _alike(name, values))
+
+
+def _folded(
+    name: str, column: pa.ChunkedArray, place: Place, counted: pa.StructArray
+) -> Labels | None:
+    """Labels that differ in blanks only, or in case where that says nothing, as the most frequent
+    of their spellings; None where there are none."""
+    values, counts = counted.field(0), counted.field(1).to_numpy()
+    trimmed = pc.utf8_trim_whitespace(values)
+    lower = pc.utf8_lower(trimmed)
+    words = lower.filter(pc.match_substring_regex(lower, _WORD).fill_null(False))
+    spelt = pc.count_distinct(trimmed.filter(pc.is_in(lower, value_set=words))).as_py()
+    keys = lower if spelt > pc.count_distinct(words).as_py() else trimmed
+    if pc.count_distinct(keys).as_py() == pc.count_distinct(values).as_py():
+        return None
+    best: dict[str | None, tuple[int, str | None]] = {}
+    for key, label, count in zip(keys.to_pylist(), trimmed.to_pylist(), counts, strict=True):
+        if key not in best or count > best[key][0]:
+            best[key] = (count, label)
+    chosen = pa.array([best[key][1] for key in keys.to_pylist()], pa.string())
+    changed = pc.not_equal(chosen, values).fill_null(False)
+    cells = int(counts[changed.to_numpy(zero_copy_only=False)].sum())
+    places = pc.index_in(column, value_set=values)
+    first = pc.index(changed, True).as_py()
+    where = spot(place, name, pc.index(places, first).as_py())
+    note = (
+        f"column '{name[:64]}': {cells} cells were read as labels from which they differ in case "
+        f"or blanks only, the first '{values[first].as_py()[:32]}' in {where} as "
+        f'\'{chosen[first].as_py()[:32]}\'; types={{"{name[:64]}":"category"}} keeps them apart'
+    )
+    return Labels("category", chosen.take(places), note, folded=True)
 
 
 def _alike(name: str, values: pa.Array) -> str | None:
-    """A warning of labels that differ in nothing but case and blanks."""
-    if len(values) > _MOST_COMPARED:
-        return None
+    """A warning of labels that differ in nothing but case and blanks, and stay apart."""
     folded = pc.utf8_lower(pc.utf8_trim_whitespace(values))
     counted = folded.value_counts()
     twice = pc.filter(counted.field(0), pc.greater(counted.field(1), 1)).drop_null()
@@ -72,7 +126,7 @@ def _alike(name: str, values: pa.Array) -> str | None:
     return (
         f"{len(twice)} values of column '{name[:64]}' are written in several ways that differ in "
         f"case or blanks only, such as '{same[0][:32]}' and '{same[1][:32]}', and are different "
-        "labels; write them alike"
+        "labels; write them alike if they mean the same"
     )
 
 
@@ -93,9 +147,7 @@ def _almost(
 ) -> str | None:
     """Why a column that is mostly numbers or datetimes is a category."""
     short, remedy = name[:64], f'send types={{"{name[:64]}":"{kind}"}} to make it a {kind}'
-    if has_types and kind == "number":
-        if text_parsing.numbers(column) is None:
-            return None
+    if has_types and kind == "number" and text_parsing.numbers(column) is not None:
         return f"column '{short}' holds numbers written as strings and is a category; {remedy}"
     if kind == "datetime" and text_parsing.mixed_datetimes(column) is not None:
         return (
@@ -119,6 +171,7 @@ def _almost(
         )
     return (
         f"column '{short}' is a category although most of its cells are {kind}s: {where} holds "
-        f"'{cell}', and {count} cells are no {kind}s; mend them, or send "
+        f"'{cell}', {'the only one that is' if count == 1 else f'one of {count} cells that are'} "
+        f"no {kind}; mend {'it' if count == 1 else 'them'}, or send "
         f'types={{"{short}":"{kind}"}} and on_error=missing to take them as missing'
     )

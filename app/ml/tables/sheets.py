@@ -112,6 +112,8 @@ def _chosen(book: calamine.CalamineWorkbook, sheet: str | None) -> tuple[str, li
         rows = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
         if rows:
             return name, rows
+    if sheet is not None:
+        raise InvalidData.at("/sheet", f"the sheet '{sheet[:64]}' is empty; name another", "empty")
     raise InvalidData("the spreadsheet is empty; send a header and at least one row")
 
 

@@ -104,11 +104,15 @@ class _Distinct:
 def recognised(column: pa.ChunkedArray, known: Cells, *, has_types: bool) -> Found | Open | None:
     """Return a column of strings as booleans, numbers or datetimes; None where it is of strings.
 
-    ``has_types``: its format has types, so that strings of it can only be dates.
+    ``has_types``: its format has types, so that strings of it can only be dates, unless the client
+    says how its numbers are written.
     """
     first = first_present(column) or ""
+    said = known.options.decimal is not None or known.options.thousands is not None
     kinds: tuple[ColumnType, ...] = ("boolean", "number", "datetime")
-    for kind in kinds[2:] if has_types else kinds:
+    if has_types:
+        kinds = kinds[1:] if said else kinds[2:]
+    for kind in kinds:
         if re.match(PATTERNS[kind], first):  # else not all can be
             values = text_parsing.READERS[kind](column)
             if values is not None:
@@ -116,7 +120,9 @@ def recognised(column: pa.ChunkedArray, known: Cells, *, has_types: bool) -> Fou
     sample = _sample(column)
     if not _mostly_digits(sample, known):
         return None
-    readers: tuple[_Read, ...] = (_datetimes,) if has_types else (_numbers, _datetimes, _clock)
+    readers: tuple[_Read, ...] = (_numbers, _datetimes, _clock)
+    if has_types:
+        readers = readers[:2] if said else readers[1:2]
     distinct = _Distinct(sample)
     readers = tuple(read for read in readers if read(distinct, known, False) is not None)
     if readers and len(sample) < len(column):

@@ -120,7 +120,7 @@ def assemble(
         raise no_row()
 
     left_out: dict[str, str] = {}
-    for name in [name for name in names if is_no_value(columns[name].type)]:
+    for name in [name for name in names if is_no_value(columns[name])]:
         if len(names) > 1 and name not in wanted.types:
             kind = str(columns.pop(name).type)[:64]
             names.remove(name)
@@ -158,7 +158,7 @@ def assemble(
     return TypedTable(
         pa.table([column.values for column in found], names=names),
         {name: column.type for name, column in zip(names, found, strict=True)},
-        [*left_out.values(), *(column.note for column in found if column.note)],
+        [*left_out.values(), *(c.note for c in sorted(found, key=_urgency) if c.note)],
         reading=wanted.options.for_others() | ({"left_out": [*left_out]} if left_out else {}),
         cells={
             name: CellFacts(column.notation, column.missing_as)
@@ -166,6 +166,15 @@ def assemble(
             if column.notation or column.missing_as
         },
     )
+
+
+def _urgency(column: TypedColumn) -> tuple[int, int]:
+    """Return what puts warnings in order: first columns that may be meant as something else, then
+    those with most cells taken as missing."""
+    folded = column.notation is not None and column.notation.folded
+    if column.type == "category" and not folded:
+        return 0, 0
+    return (1, -sum(column.missing_as.values())) if column.missing_as else (2, 0)
 
 
 def _evidence(found: Sequence[TypedColumn], delimiter: str | None) -> Evidence:
@@ -202,17 +211,20 @@ def check_names(names: Sequence[str]) -> None:
         raise too_wide(len(names))
     seen: set[str] = set()
     for position, name in enumerate(names, 1):
+        wrong = None
         if "\0" in name:
-            raise InvalidData(f"the name of column {position} holds a NUL character; rename it")
-        if not name.strip():
-            raise InvalidData(f"column {position} has no name; give every column one")
-        if len(name) > MAX_NAME:
-            raise InvalidData(
+            wrong = f"the name of column {position} holds a NUL character; rename it"
+        elif not name.strip():
+            wrong = f"column {position} has no name; give every column one"
+        elif len(name) > MAX_NAME:
+            wrong = (
                 f"the name of column {position}, '{name[:64]}…', has {len(name)} characters; "
                 f"at most {MAX_NAME}"
             )
-        if name in seen:
-            raise InvalidData(f"the name '{name[:64]}' stands for two columns; rename one")
+        elif name in seen:
+            wrong = f"the name '{name[:64]}' stands for two columns; rename one"
+        if wrong is not None:
+            raise InvalidData.at(f"/columns/{position - 1}", wrong, "name")
         seen.add(name)
 
 

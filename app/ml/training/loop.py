@@ -74,7 +74,8 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
     device = devices.pick(spec.device)
     source = _source(storage, task)
     table, split, names = _read(storage, task)
-    prepared = preparation.prepare(spec, table, split, source and source[0], task.texts)
+    folded = [name for name, notation in task.notations.items() if notation.folded]
+    prepared = preparation.prepare(spec, table, split, source and source[0], task.texts, folded)
     if prepared.warnings:
         yield DataRead(warnings=prepared.warnings)
 

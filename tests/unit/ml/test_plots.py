@@ -203,7 +203,8 @@ def test_a_heatmap_writes_numbers_where_there_is_room() -> None:
 
 @pytest.mark.parametrize("first", range(0, len(ODD_NAMES), 3))
 def test_odd_titles_and_axes_do_not_break_a_plot(first: int) -> None:
-    check(plots.scatter({"data": (points(5), BLUE)}, *ODD_NAMES[first : first + 3], "svg"), "svg")
+    title, x, y = ODD_NAMES[first : first + 3]
+    check(plots.scatter({"data": (points(5), BLUE)}, title, x, y, "svg"), "svg")
 
 
 def test_odd_titles_and_axes_do_not_break_the_other_plots() -> None:

@@ -41,6 +41,23 @@ _NO_FORMAT = "'{form}' is no format of dates; write it as strptime has it, such 
 DateFormat = Annotated[str, Field(max_length=64), AfterValidator(_says_when)]
 
 
+def _listed(value: Any) -> Any:
+    """Return the values of a list with commas."""
+    if not isinstance(value, str):
+        return value
+    return tuple(filter(None, (part.strip() for part in value.split(","))))
+
+
+def kept_apart(keep: Any, info: ValidationInfo) -> Any:
+    """Return the markers that are values. Raises PydanticCustomError where one of them is to be
+    missing too."""
+    both = {*_listed(keep or ())} & {*_listed(info.data.get("na_values") or ())}
+    if both:
+        detail = "'{mark}' stands in na_values too; take it out of one of them"
+        raise PydanticCustomError("same_mark", detail, {"mark": min(both)[:64]})
+    return keep
+
+
 def distinct_marks(thousands: str | None, info: ValidationInfo) -> str | None:
     """Return the mark between thousands. Raises PydanticCustomError where it is the decimal mark
     too."""
@@ -65,13 +82,8 @@ class Notation(BaseModel):
     date_order: DateOrder | None = None
     date_format: str | None = None
     """As ``strptime`` has it; what a client asked for, or what the first cell looks like."""
-
-
-def _listed(value: object) -> object:
-    """Return the values of a list with commas."""
-    if not isinstance(value, str):
-        return value
-    return tuple(filter(None, (part.strip() for part in value.split(","))))
+    folded: bool = False
+    """Whether labels that differ in case or blanks only are one label."""
 
 
 Listed = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(max_length=1000)]
@@ -95,6 +107,7 @@ class CellOptions(BaseModel):
     """What becomes of a cell that its column's type cannot be read from."""
 
     _distinct = field_validator("thousands")(distinct_marks)
+    _apart = field_validator("keep_na")(kept_apart)
 
     def for_others(self) -> dict[str, Any]:
         """Return, as JSON has it, what holds for other files of the same kind too: what a cell

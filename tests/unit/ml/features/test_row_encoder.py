@@ -166,6 +166,23 @@ def test_what_is_usual_is_not_left_to_the_table() -> None:
     print(count, "rows")
 
 
+@pytest.mark.parametrize("categories", ["one_hot", "embedding"])
+def test_labels_that_were_folded_are_in_what_is_predicted(categories: str) -> None:
+    table = table_of({"city": ["Berlin", "Bonn", "Berlin"]})
+    spec = PreprocessingSpec.model_validate({"target": None, "categories": categories})
+    strict, folded = (
+        fit_features(["city"], spec, table, folded=names) for names in ((), ("city",))
+    )
+    berlin, unseen = by_table(folded, ["Berlin"]), by_table(strict, [" BERLIN"])
+    assert berlin is not None
+    assert unseen is not None
+    assert by_table(folded, [" BERLIN"]).tobytes() == berlin.tobytes() != unseen.tobytes()  # type: ignore[union-attr]
+    assert RowEncoder(folded).of_values(["Berlin"]).tobytes() == berlin.tobytes()  # type: ignore[union-attr]
+    assert RowEncoder(folded).of_values([" BERLIN"]) is None, "left to the table path"
+    assert by_table(folded, ["Bern"]) is not None
+    assert by_table(folded, [None]) is not None
+
+
 @pytest.mark.parametrize("row", [[], [1.0], [1.0, "x", 2.0], {}, None, "ab", {"n": 1.0, "d": "x"}])
 def test_other_names_and_widths_are_left_to_the_table(row: Any) -> None:
     table = table_of({"n": [1.0, 2.0], "c": ["x", "y"]})

@@ -13,6 +13,7 @@ from app.ml.tables import json_rows
 from app.ml.tables.canonical import ColumnType, column_type
 from app.ml.tables.csv_files import read_csv
 from app.ml.tables.csv_shape import CSVOptions
+from app.ml.tables.notations.notation import CellOptions
 from app.ml.tables.text_parsing import datetimes, moments
 from app.ml.tables.typed import Wanted, assemble
 from tests.support.files import as_arrow, as_parquet, column_of, csv_of, ingested, pointers, refusal
@@ -239,7 +240,26 @@ def test_numbers_written_as_strings_are_a_category_with_a_warning() -> None:
     typed = json_rows.from_columns({"c": ["1", "2", "3"]})
     assert typed.types == {"c": "category"}
     assert 'types={"c":"number"}' in typed.notes[0]
-    assert json_rows.from_columns({"c": ["1", "2", "x"]}).notes == []
+    almost = json_rows.from_columns({"c": ["1", "2", "x"]})
+    assert almost.types == {"c": "category"}
+    assert "row 2 holds 'x', the only one that is no number; mend it" in almost.notes[0]
+    assert json_rows.from_columns({"c": ["a1", "b2", "c"]}).notes == []
+
+
+@pytest.mark.parametrize(
+    ("options", "cells", "values"),
+    [
+        ({"decimal": ","}, ["1,5", "1.037,25"], [1.5, 1037.25]),
+        ({"decimal": "."}, ["1.5", "2"], [1.5, 2]),
+        ({"thousands": "."}, ["1.037", "2.500"], [1037, 2500]),
+        ({"thousands": "'"}, ["1'037", "2"], [1037, 2]),
+    ],
+)
+def test_what_is_said_of_numbers_holds_for_strings_of_json(
+    options: dict[str, Any], cells: list[str], values: list[float]
+) -> None:
+    found = json_rows.from_columns({"c": cells}, cells=CellOptions(**options))
+    assert found.table["c"].to_pylist() == values
 
 
 def test_integers_of_twenty_digits_are_warned_of(tmp_path: Path) -> None:
@@ -432,3 +452,46 @@ def test_moments_with_and_without_zones_are_read_as_utc() -> None:
     ]
     assert moments(["2026-11-23", "soon"]) is None
     assert datetimes(pa.chunked_array([["soon"]])) is None
+
+
+# ---------------------------------------------------------------- labels
+
+
+def test_labels_that_differ_in_case_or_blanks_are_one(tmp_path: Path) -> None:
+    typed = column_of(tmp_path, ["Yes", "yes ", "YES", "no", "No", "no", "Yes"] * 2)
+    assert typed.table["c"].to_pylist() == ["Yes", "Yes", "Yes", "no", "no", "no", "Yes"] * 2
+    assert "6 cells were read as labels" in typed.notes[0]
+    assert "the first 'yes ' in line 3 as 'Yes'" in typed.notes[0]
+    assert typed.cells["c"].told()["notation"] == {"folded": True}
+    kept = column_of(tmp_path, ["Yes", "yes ", "no"], c="category")
+    assert kept.table["c"].to_pylist() == ["Yes", "yes ", "no"]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pytest.param(["AA", "Aa", "aa", "AA"] * 3, id="genotypes"),
+        pytest.param([f"{'xX'[i % 2]}id{i // 2}" for i in range(20)], id="names of things"),
+    ],
+)
+def test_labels_that_may_mean_different_things_stay_apart(tmp_path: Path, cells: list[str]) -> None:
+    typed = column_of(tmp_path, cells)
+    assert typed.table["c"].to_pylist() == cells
+    assert "are different labels" in typed.notes[0]
+
+
+def test_labels_of_formats_with_types_stay_apart() -> None:
+    typed = json_rows.from_columns({"c": ["Yes", "yes", "no", "no", "no"]})
+    assert typed.table["c"].to_pylist() == ["Yes", "yes", "no", "no", "no"]
+    assert "are different labels" in typed.notes[0]
+
+
+def test_the_first_cell_that_was_taken_as_missing_is_told_by_its_line(tmp_path: Path) -> None:
+    typed = csv_of(tmp_path, 'a,b\n1,"x\ny"\n2,z\n-,z\n?,z\n3,z\n')
+    assert "('-' 1, '?' 1), the first in line 5; types=" in typed.notes[0]
+
+
+def test_what_may_be_meant_otherwise_is_warned_of_first(tmp_path: Path) -> None:
+    rows = "".join(f"{i},{i},{'?' if i % 2 else i},{'-' if i == 7 else i}\n" for i in range(9))
+    typed = csv_of(tmp_path, "plain,odd,many,one\n" + rows + "1,soon,2,3\n")
+    assert [note.split("'")[1] for note in typed.notes] == ["odd", "many", "one"]

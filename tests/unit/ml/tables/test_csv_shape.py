@@ -235,7 +235,12 @@ def test_small_tables_of_users(
         ("index-column", "index", "index", "looks like an identifier"),
         ("id-in-predict", "id", "identifier", "looks like an identifier"),
         ("id-nearly-unique", "passage", "identifier", "looks like an identifier"),
-        ("categories-with-blanks", "city", "feature", "differ in case or blanks only"),
+        (
+            "categories-with-blanks",
+            "city",
+            "feature",
+            "they differ in case or blanks",
+        ),
     ],
 )
 def test_columns_of_users_that_are_no_features(

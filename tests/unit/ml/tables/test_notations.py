@@ -343,7 +343,7 @@ def test_what_is_missing_can_be_said() -> None:
 
 def test_cells_that_cannot_be_read_are_missing_where_that_is_asked_for() -> None:
     cells: list[str | None] = ["<0.5", "1", "2", "<0.5", "trace"]
-    assert "3 cells are no numbers" in str(typed(["3", *cells, "4"]).note)
+    assert "'<0.5', one of 3 cells that are no number" in str(typed(["3", *cells, "4"]).note)
     column = typed(cells, wanted="number", on_error="missing")
     assert column.values.to_pylist() == [None, 1, 2, None, None]
     assert column.missing_as == {"<0.5": 2, "trace": 1}
