@@ -151,6 +151,8 @@ _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 def is_no_value(column: pa.ChunkedArray) -> bool:
     """Return whether cells of this column are no single value, or nobody knows what they say."""
     kind = column.type
+    if pa.types.is_dictionary(kind) and not pa.types.is_string(kind.value_type):
+        return any(is_no_value(pa.chunked_array([chunk.dictionary])) for chunk in column.chunks)
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         try:
             pc.cast(column, pa.string())
@@ -245,7 +247,7 @@ def _inferred(
         return TypedColumn(column, "category")
     found = strings.recognised(column, cells, has_types=has_types)
     if isinstance(found, Found):
-        return _of_found(name, found, column, place)
+        return _of_found(name, found, column, place, cells)
     _refuse_nul(name, column, place)
     if isinstance(found, Open):
         note = _how_to_decide(name, found)
@@ -256,13 +258,13 @@ def _inferred(
 
 
 def _of_found(
-    name: str, found: Found, column: pa.ChunkedArray, place: Place, *, asked: bool = False
+    name: str, found: Found, column: pa.ChunkedArray, place: Place, cells: Cells | None = None
 ) -> TypedColumn:
-    notes = [
-        None if asked else _lost_digits(name, found.values, column),
-        _taken_as_missing(name, found, column, place),
-        _read_by_default(name, found),
-    ]
+    """``cells``: what was known of them where nothing was asked for."""
+    notes = [_taken_as_missing(name, found, column, place)]
+    if cells is not None:
+        lost = _lost_digits(name, found.values, column)
+        notes = [lost, *notes, _read_by_default(name, found, cells)]
     return TypedColumn(
         found.values,
         found.kind,
@@ -292,8 +294,8 @@ def _taken_as_missing(name: str, found: Found, column: pa.ChunkedArray, place: P
     )
 
 
-def _read_by_default(name: str, found: Found) -> str | None:
-    if found.undecided is None:
+def _read_by_default(name: str, found: Found, cells: Cells) -> str | None:
+    if found.undecided is None or cells.evidence.delimiter != ";":  # which goes with commas
         return None
     return (
         f"every dot in the numbers of column '{name[:64]}' stands before exactly three digits, and "
@@ -323,7 +325,7 @@ def _parsed(
         return TypedColumn(column, requested)
     found = strings.read_as(column, requested, cells)
     if isinstance(found, Found):
-        return _of_found(name, found, column, place, asked=True)
+        return _of_found(name, found, column, place)
     if isinstance(found, Open):
         option = "date_order" if found.undecided == "date_order" else "decimal"
         detail = _how_to_decide(name, found).replace("is a category", "cannot be read")

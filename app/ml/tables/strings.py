@@ -7,7 +7,7 @@ all, but for markers of missing values, which are told with their counts.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -31,6 +31,8 @@ _LOOKED_AT = 400
 """Cells of which most hold a digit, and all can be read, where a column is of numbers or dates."""
 _MOST_MARKERS = 100
 """Different cells that are told to have been taken as missing."""
+_MOST_TRIED = 20_000
+"""Different cells among which those are looked for that cannot be read."""
 _REPEATS_WITHIN = 10_000
 """Cells at the head of a column that tell whether they repeat."""
 _ANY: dict[ColumnType, str] = {
@@ -79,6 +81,19 @@ class _Distinct:
         if repeats:
             encoded = whole.dictionary_encode()
             self.cells, self._places = encoded.dictionary, encoded.indices
+
+    @classmethod
+    def of_cells(cls, cells: pa.Array) -> "_Distinct":
+        """Return a column of these cells, which are known to be distinct."""
+        made = cls.__new__(cls)
+        made.cells, made._places = cells, None
+        return made
+
+    def with_cells(self, cells: pa.Array) -> "_Distinct":
+        """Return the column with other cells in place of its own."""
+        made = self.of_cells(cells)
+        made._places = self._places
+        return made
 
     def counted(self, which: NDArray[np.bool_]) -> dict[str, int]:
         """How often each of ``which`` cells, ``(cells,)``, stands in the column; the first 100."""
@@ -140,13 +155,12 @@ def _plain(
         head = column.slice(0, _LOOKED_AT)
         if pc.all(pc.match_substring_regex(head, _COMPACT_DATE), min_count=0).as_py():
             distinct = _Distinct(column)
-            if (dates := datetimes.compact(distinct.cells)) is not None:
-                column = _within_years(distinct.rows(dates.values))
-                if column is not None:
-                    return Found("datetime", column, dates.notation)
+            if (dates := _compact(distinct, distinct.cells, {})) is not None:
+                return dates
         return Found(kind, values)
-    doubtful = known.evidence.delimiter == ";" or known.options.thousands == "."
-    if not doubtful and "," not in (known.evidence.decimal, known.options.decimal):
+    said = "," in (known.evidence.decimal, known.options.decimal)
+    said = said or known.options.thousands == "."
+    if known.evidence.delimiter in (",", None) and not said:
         return Found(kind, values, decimal=".")
     if not numbers.looks_like_thousands(column):
         return Found(kind, values, decimal=".")
@@ -207,20 +221,50 @@ def read_as(column: pa.ChunkedArray, kind: ColumnType, known: Cells) -> Found | 
     if commas and (values := plainly(column)) is not None:
         return Found(kind, values)
     if found is None and known.options.on_error == "missing":
-        return _all_missing(column, kind)
+        return _without_misfits(distinct, kind, readers, known)
     return found
 
 
 _EMPTY = {"boolean": pa.bool_(), "number": pa.int64(), "datetime": pa.date32()}
 
 
-def _all_missing(column: pa.ChunkedArray, kind: ColumnType) -> Found | None:
-    """Return a column of which no cell can be read, as one of gaps; None where one might be."""
-    if pc.any(pc.match_substring_regex(pc.utf8_trim_whitespace(column), _ANY[kind])).as_py():
+def _without_misfits(
+    distinct: "_Distinct", kind: ColumnType, readers: "tuple[_Read, ...]", known: Cells
+) -> Found | Open | None:
+    """Return the column with the cells missing that cannot be read; None where the others cannot
+    be read together, or too many would have to be tried."""
+
+    def reads(cells: pa.Array) -> bool:
+        return _first_found(readers, _Distinct.of_cells(cells), known, asked=True) is not None
+
+    begins = pc.match_substring_regex(pc.utf8_trim_whitespace(distinct.cells), _ANY[kind])
+    odd = pc.invert(begins).fill_null(False).to_numpy(zero_copy_only=False).copy()
+    places = np.flatnonzero(begins.fill_null(False).to_numpy(zero_copy_only=False))
+    if len(places) > _MOST_TRIED:
         return None
-    distinct = _Distinct(column)
-    gone = distinct.counted(distinct.cells.is_valid().to_numpy(zero_copy_only=False))
-    return Found(kind, pa.chunked_array([pa.nulls(len(column), _EMPTY[kind])]), None, gone)
+    odd[_unreadable(distinct.cells, places, reads)] = True
+    gone = distinct.counted(odd)
+    rest = distinct.with_cells(
+        pc.if_else(pa.array(odd), pa.scalar(None, pa.string()), distinct.cells)
+    )
+    if rest.cells.null_count == len(rest.cells):
+        nothing = pa.nulls(len(rest.cells), _EMPTY[kind])
+        return Found(kind, distinct.rows(nothing), None, gone)
+    found = _first_found(readers, rest, known, asked=True)
+    return replace(found, missing_as=found.missing_as | gone) if isinstance(found, Found) else found
+
+
+def _unreadable(
+    cells: pa.Array, places: NDArray[np.int64], reads: Callable[[pa.Array], bool]
+) -> NDArray[np.int64]:
+    """Return those of ``places`` whose cell cannot be read by itself, by halving."""
+    if not len(places) or reads(cells.take(pa.array(places))):
+        return places[:0]
+    if len(places) == 1:
+        return places
+    half = len(places) // 2
+    parts = (_unreadable(cells, part, reads) for part in (places[:half], places[half:]))
+    return np.concatenate([*parts])
 
 
 def _means_commas(known: Cells, column: pa.ChunkedArray) -> bool:
@@ -277,26 +321,12 @@ def _set_apart(
     return rest, distinct.counted(found)
 
 
-def _without_misfits(
-    distinct: _Distinct, rest: pa.Array, gone: dict[str, int], pattern: str, known: Cells
-) -> tuple[pa.Array, dict[str, int]]:
-    """Have what does not match ``pattern`` be missing as well, where the client says so."""
-    if known.options.on_error != "missing":
-        return rest, gone
-    fits = pc.match_substring_regex(pc.utf8_trim_whitespace(rest), pattern)
-    wrong = pc.invert(fits).fill_null(False).to_numpy(zero_copy_only=False)
-    if not wrong.any() or wrong.all():
-        return rest, gone
-    gone = gone | distinct.counted(wrong)
-    return pc.if_else(pa.array(wrong), pa.scalar(None, pa.string()), rest), gone
-
-
 def _numbers(distinct: _Distinct, known: Cells, asked: bool) -> Found | Open | None:
     if (apart := _set_apart(distinct, "number", known)) is None:
         return None
     rest, gone = apart
-    if asked:
-        rest, gone = _without_misfits(distinct, rest, gone, _ANY["number"], known)
+    if not asked and (dates := _compact(distinct, rest, gone)) is not None:
+        return dates
     commas = asked and _means_commas(known, distinct.rows(rest))
     if gone and not commas:  # plain but for the markers
         values = text_parsing.numbers(pa.chunked_array([rest]), codes=asked)
@@ -317,8 +347,8 @@ def _datetimes(distinct: _Distinct, known: Cells, asked: bool) -> Found | Open |
     if (apart := _set_apart(distinct, "datetime", known)) is None:
         return None
     rest, gone = apart
-    if asked:
-        rest, gone = _without_misfits(distinct, rest, gone, _ANY["datetime"], known)
+    if not asked and (found := _compact(distinct, rest, gone)) is not None:
+        return found
     if not known.options.date_format and gone:  # plain but for the markers
         whole = pa.chunked_array([rest])
         plainly = text_parsing.mixed_datetimes if asked else text_parsing.datetimes
@@ -330,6 +360,16 @@ def _datetimes(distinct: _Distinct, known: Cells, asked: bool) -> Found | Open |
         return None
     if isinstance(dates, Undecided):
         return Open("date_order", rest.drop_null()[0].as_py()[:64])
+    column = _within_years(distinct.rows(dates.values))
+    return None if column is None else Found("datetime", column, dates.notation, gone)
+
+
+def _compact(distinct: _Distinct, rest: pa.Array, gone: dict[str, int]) -> Found | None:
+    """Return cells like 20210301 as dates where that is beyond doubt."""
+    if not pc.all(pc.match_substring_regex(rest, _COMPACT_DATE), min_count=0).as_py():
+        return None
+    if (dates := datetimes.compact(rest)) is None:
+        return None
     column = _within_years(distinct.rows(dates.values))
     return None if column is None else Found("datetime", column, dates.notation, gone)
 
@@ -355,7 +395,7 @@ def _clock(distinct: _Distinct, known: Cells, _asked: bool) -> Found | None:
 def _booleans(distinct: _Distinct, known: Cells, _asked: bool) -> Found | None:
     if (apart := _set_apart(distinct, "boolean", known)) is None:
         return None
-    rest, gone = _without_misfits(distinct, *apart, _ANY["boolean"], known)
+    rest, gone = apart
     values = text_parsing.lenient_booleans(pa.chunked_array([rest]))
     if values is None:
         return None
