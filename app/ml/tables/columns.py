@@ -264,7 +264,7 @@ def _of_found(
     notes = [_taken_as_missing(name, found, column, place)]
     if cells is not None:
         lost = _lost_digits(name, found.values, column)
-        notes = [lost, *notes, _read_by_default(name, found, cells)]
+        notes = [lost, *notes, _read_by_default(name, found, cells), _may_be_dates(name, found)]
     return TypedColumn(
         found.values,
         found.kind,
@@ -300,6 +300,23 @@ def _read_by_default(name: str, found: Found, cells: Cells) -> str | None:
     return (
         f"every dot in the numbers of column '{name[:64]}' stands before exactly three digits, and "
         "was read as a decimal point; send decimal=, where it separates thousands"
+    )
+
+
+def _may_be_dates(name: str, found: Found) -> str | None:
+    """A warning of few numbers like 20210301, which are dates beyond doubt where there are more."""
+    if not pa.types.is_integer(found.values.type) or found.notation is not None:
+        return None
+    ends = pc.min_max(found.values)
+    if not 19000101 <= (ends["min"].as_py() or 0) <= ends["max"].as_py() <= 21991231:
+        return None
+    values = found.values.drop_null().to_numpy()
+    months, days = values // 100 % 100, values % 100
+    if not ((months >= 1) & (months <= 12) & (days >= 1) & (days <= 31)).all():
+        return None
+    return (
+        f"column '{name[:64]}' is a number, though it may hold dates like {values[0]}; "
+        f'send types={{"{name[:64]}":"datetime"}} where it does'
     )
 
 

@@ -216,12 +216,20 @@ def _numeric(parts: _Parts, known: Cells) -> Recognised | Undecided | None:
     wanted = known.options.date_order or (known.notation.date_order if known.notation else None)
     if wanted is not None:
         return _ordered(parts, wanted, marks)
+    return _day_or_month_first(parts, marks, known)
+
+
+def _day_or_month_first(
+    parts: _Parts, marks: list[str], known: Cells
+) -> Recognised | Undecided | None:
     orders: tuple[DateOrder, ...] = ("dmy", "mdy")
     found = [dates for order in orders if (dates := _ordered(parts, order, marks)) is not None]
     if not found:
         return _ordered(parts, "ymd", marks)
-    if len(found) == 1 or found[0].values.equals(found[1].values):
+    if len(found) == 1:
         return found[0]
+    if found[0].values.equals(found[1].values):  # which says nothing of other columns
+        return Recognised(found[0].values, Notation())
     usual = "dmy" if marks == ["."] else known.evidence.date_order  # nobody writes 12.31.2023
     for dates in found:
         if dates.notation.date_order == usual:
