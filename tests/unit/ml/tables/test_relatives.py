@@ -2,7 +2,7 @@
 tables in random notations."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ def columns(draw: st.DrawFn, locale: Locale, forms: list[str], rows: int) -> Col
     marker = draw(st.sampled_from(MARKERS))
     kind = draw(st.sampled_from(["number", "whole", "date", "label"]))
     cell: st.SearchStrategy[Any]
+    write: Callable[[Any], str]
     if kind == "number":
         digits, unit = draw(st.integers(1, 4)), draw(st.sampled_from(_UNITS))
         cell = st.integers(-(10**8), 10**8).map(lambda n: n / 10**digits)
