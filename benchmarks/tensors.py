@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from app.ml.features.arrays import as_dictionary
-from app.ml.features.fitted import Matrix
+from app.ml.column_types.arrays import as_dictionary
+from app.ml.column_types.fitted import Matrix
 from app.ml.features.fitting import fit_features
 from app.ml.specs import PreprocessingSpec
 from benchmarks.harness import Scale, console, rounds, seconds

@@ -7,8 +7,8 @@ from app import logs
 from app.errors import NotFound
 from app.executors.base import Executor, Handle
 from app.ids import new_id
+from app.ml.column_types.notations.notation import CellOptions
 from app.ml.specs import PretrainedSpec
-from app.ml.tables.notations.notation import CellOptions
 from app.ml.tables.typed import notations_of
 from app.ml.training.events import (
     Event,

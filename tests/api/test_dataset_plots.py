@@ -9,9 +9,9 @@ import pytest
 
 from app.errors import InvalidRequest
 from app.ml import plots
+from app.ml.column_types.canonical import column_type
 from app.ml.drawing import MAX_POINTS
 from app.ml.tables import parquet, profile, summaries
-from app.ml.tables.canonical import column_type
 from app.ml.tables.typed import TypedTable
 from app.services.datasets import plots as dataset_plots
 from tests.support.server import Json, Server, problem

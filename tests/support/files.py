@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.errors import FitserveError
+from app.ml.column_types.canonical import TypeName
 from app.ml.tables import parquet
-from app.ml.tables.canonical import ColumnType
 from app.ml.tables.csv_files import read_csv
 from app.ml.tables.csv_shape import CSVOptions
 from app.ml.tables.formats import Format
@@ -90,7 +90,7 @@ def _ingest(
 def csv_of(
     folder: Path,
     content: str | bytes,
-    types: dict[str, ColumnType] | None = None,
+    types: dict[str, TypeName] | None = None,
     **options: Any,
 ) -> TypedTable:
     """The typed table of a CSV file in UTF-8."""
@@ -99,7 +99,7 @@ def csv_of(
     return read_csv(source, CSVOptions(**options), Wanted(types or {}))
 
 
-def column_of(folder: Path, cells: Sequence[str], **types: ColumnType) -> TypedTable:
+def column_of(folder: Path, cells: Sequence[str], **types: TypeName) -> TypedTable:
     """A CSV file's column ``c`` of these cells, the first in line 2, beside a column ``other``."""
     return csv_of(folder, "c,other\n" + "".join(f"{cell},x\n" for cell in cells), types)
 

@@ -11,12 +11,12 @@ import pyarrow as pa
 from app.hashes import sha256_of
 from app.ids import new_id
 from app.ml import plan as planning
+from app.ml.column_types.canonical import TypeName, column_type
 from app.ml.data import preparation
 from app.ml.inference.predictor import Predictor
 from app.ml.plan import Plan
 from app.ml.specs import JobRequest, JobSpec
 from app.ml.tables import json_rows, parquet, profile
-from app.ml.tables.canonical import ColumnType, column_type
 from app.ml.tables.typed import TypedTable
 from app.ml.training import loop
 from app.ml.training.events import Best, EpochEnded, Event, StopReason, TrainEnded, TrainTask
@@ -44,7 +44,7 @@ def request(**fields: Any) -> JobRequest:
     return JobRequest.model_validate({"dataset": "some-data", "target": "y", **fields})
 
 
-def table_of(columns: dict[str, list[Any]], types: dict[str, ColumnType] | None = None) -> pa.Table:
+def table_of(columns: dict[str, list[Any]], types: dict[str, TypeName] | None = None) -> pa.Table:
     """Lists by name as the canonical table that a request with them would make."""
     return json_rows.from_columns(columns, types).table
 

@@ -6,9 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.schemas.common import AS_STORED, ListOut, Time
 from app.db.models import Dataset
+from app.ml.column_types.canonical import TypeName
+from app.ml.column_types.notations.notation import CellOptions, Notation
 from app.ml.specs import Metadata, Name, Spec
-from app.ml.tables.canonical import ColumnType
-from app.ml.tables.notations.notation import CellOptions, Notation
 from app.ml.tables.roles import Role
 from app.ml.tables.synthetic import SyntheticSource
 from app.services.datasets.creation import Preview
@@ -54,7 +54,7 @@ class DatasetRequest(Spec):
 
     name: Name | None = None
     source: Annotated[InlineSource | UploadSource | SyntheticSource, Field(discriminator="kind")]
-    types: dict[str, ColumnType] = Field(
+    types: dict[str, TypeName] = Field(
         default={}, description="column types that differ from the inferred ones"
     )
     reading: ReadingOptions = Field(
@@ -76,7 +76,7 @@ class ColumnOut(BaseModel):
         }
     )
     name: str
-    type: ColumnType
+    type: TypeName
     count: int = Field(description="values that are there")
     missing: int
     distinct: int | None = None

@@ -8,8 +8,8 @@ from pydantic_core import PydanticCustomError
 
 from app.api.schemas.common import AS_STORED, ListOut, Time
 from app.db.models import Alias, ModelVersion
+from app.ml.column_types.canonical import TypeName
 from app.ml.specs import JobSpec, Name, Spec, Task
-from app.ml.tables.canonical import ColumnType
 
 
 def _no_number(alias: str) -> str:
@@ -50,7 +50,7 @@ class ModelRef(BaseModel):
 
 class Feature(BaseModel):
     name: str
-    type: ColumnType
+    type: TypeName
 
 
 class ModelDataset(BaseModel):

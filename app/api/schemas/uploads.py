@@ -6,11 +6,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, Json, field_validator
 
 from app.api.schemas.common import Time
-from app.ml.specs import Name
-from app.ml.tables import ingest
-from app.ml.tables.canonical import ColumnType
-from app.ml.tables.formats import Format
-from app.ml.tables.notations.notation import (
+from app.ml.column_types.canonical import TypeName
+from app.ml.column_types.notations.notation import (
     CellOptions,
     DateFormat,
     DateOrder,
@@ -19,6 +16,9 @@ from app.ml.tables.notations.notation import (
     distinct_marks,
     kept_apart,
 )
+from app.ml.specs import Name
+from app.ml.tables import ingest
+from app.ml.tables.formats import Format
 from app.services.datasets.uploads import Upload
 
 
@@ -30,7 +30,7 @@ class UploadOptions(BaseModel):
     name: Name | None = None
     dry_run: bool = Field(False, description="say what was understood, and store nothing")
     replace: bool = Field(False, description="move the name from an older dataset to this one")
-    types: Json[dict[str, ColumnType]] | None = Field(
+    types: Json[dict[str, TypeName]] | None = Field(
         None,
         description='JSON: column types that differ from the inferred ones, {"zip":"category"}',
     )

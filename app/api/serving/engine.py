@@ -25,8 +25,8 @@ from app.services.predictions.files import OutputFormat
 from app.services.predictions.resolver import LoadedModel, ModelResolver
 
 if TYPE_CHECKING:
+    from app.ml.column_types.fitted import Matrix
     from app.ml.features.feature_tables import FeatureTables
-    from app.ml.features.fitted import Matrix
 
 _T = TypeVar("_T")
 

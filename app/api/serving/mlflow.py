@@ -26,7 +26,7 @@ from app.services.predictions.resolver import LoadedModel
 from app.strict_json import parse_fast
 
 if TYPE_CHECKING:
-    from app.ml.features.fitted import Matrix
+    from app.ml.column_types.fitted import Matrix
 
 _LAYOUTS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 

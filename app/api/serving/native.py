@@ -14,7 +14,7 @@ from app.services.predictions.resolver import LoadedModel
 from app.strict_json import parse_fast
 
 if TYPE_CHECKING:
-    from app.ml.features.fitted import Matrix
+    from app.ml.column_types.fitted import Matrix
 
 
 _FORMATS: dict[OutputType, str] = {JSON: "json", CSV: "csv", ARROW: "arrow"}

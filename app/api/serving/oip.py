@@ -23,6 +23,8 @@ from app.api.serving.asgi_io import ASGIRequest, ASGIResponse
 from app.api.serving.engine import Engine, version_header
 from app.api.serving.tensors import NUMBERS, Tensor, pack_binary, read_tensors
 from app.errors import InvalidRequest
+from app.ml.column_types.canonical import TypeName
+from app.ml.column_types.registry import COLUMN_TYPES
 from app.ml.features.encoder import Feature
 from app.ml.features.feature_tables import no_rows
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets
@@ -32,19 +34,12 @@ from app.services.predictions.resolver import LoadedModel
 from app.strict_json import parse_fast
 
 if TYPE_CHECKING:
-    from app.ml.features.fitted import Matrix
+    from app.ml.column_types.fitted import Matrix
 
 INPUT = "input"
 _ALSO_INPUT = re.compile(r"(?i)(inputs?|features?|instances|data|x)([_-]*0)?")
 """What KServe's, MLServer's and Triton's examples call the only tensor."""
 
-_DATATYPES = {
-    "number": {*NUMBERS},
-    "boolean": {"BOOL"},
-    "category": {"BYTES"},
-    "text": {"BYTES"},
-    "datetime": {"BYTES"},
-}
 _WHOLE = re.compile(r"[0-9]{1,18}")
 _JSON_LENGTH = b"inference-header-content-length"
 _OCTETS = "application/octet-stream"
@@ -112,10 +107,8 @@ def _input_metadata(features: Sequence[Feature]) -> list[dict[str, Any]]:
         columns = [feature.name for feature in features]
         tensor = {"name": INPUT, "datatype": "FP64", "shape": [-1, len(features)]}
         return [{**tensor, "parameters": {"columns": columns}}]
-    datatypes = {"number": "FP64", "boolean": "BOOL"}
     return [
-        {"name": f.name, "datatype": datatypes.get(f.type, "BYTES"), "shape": [-1]}
-        for f in features
+        {"name": f.name, "datatype": COLUMN_TYPES[f.type].datatype, "shape": [-1]} for f in features
     ]
 
 
@@ -214,9 +207,11 @@ def _numbers(model: LoadedModel, tensor: Tensor, max_rows: int) -> "Matrix":
     return encode_table(predictor, table, tensor.pointer, place)
 
 
-def _check_column(tensor: Tensor, kind: str, max_rows: int) -> None:
-    if tensor.datatype not in _DATATYPES[kind]:
-        raise _wrong_datatype(tensor, kind, _DATATYPES[kind])
+def _check_column(tensor: Tensor, kind: TypeName, max_rows: int) -> None:
+    datatype = COLUMN_TYPES[kind].datatype
+    known = {*NUMBERS} if datatype in NUMBERS else {datatype}
+    if tensor.datatype not in known:
+        raise _wrong_datatype(tensor, kind, known)
     if len(tensor.shape) != 1 and tensor.shape[1:] != (1,):
         raise InvalidRequest.at(
             f"{tensor.pointer}/shape",

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from app.ml.features.arrays import floats
-from app.ml.tables.canonical import column_type
+from app.ml.column_types.arrays import floats
+from app.ml.column_types.canonical import column_type
 
 _LEAST_ROWS = 30
 _CORRELATION = 0.9999

@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from app.errors import InvalidData
+from app.ml.column_types.arrays import as_dictionary, codes, floats, mask
+from app.ml.column_types.fitted import Matrix
 from app.ml.data import leaks, row_weights
 from app.ml.data.splits import PARTS, Indices, Split, split_rows
 from app.ml.features import preprocessing
-from app.ml.features.arrays import as_dictionary, codes, floats, mask
-from app.ml.features.fitted import Matrix
 from app.ml.features.fitting import fit_features
 from app.ml.features.preprocessing import Preprocessing
 from app.ml.inference.card import Card

@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from app.errors import InvalidData
-from app.ml.features.arrays import Floats, floats
+from app.ml.column_types.arrays import Floats, floats
 from app.ml.features.preprocessing import ClassTarget, TargetEncoder, label
 from app.ml.specs import JobSpec
 

@@ -21,18 +21,19 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from app.errors import FieldError, InvalidData, InvalidRequest
+from app.ml.column_types.arrays import Floats, as_dictionary
+from app.ml.column_types.canonical import TypeName, column_type, objects
+from app.ml.column_types.fitted import Matrix
+from app.ml.column_types.registry import COLUMN_TYPES
 from app.ml.evaluation import metrics
 from app.ml.features import preprocessing
-from app.ml.features.arrays import Floats, as_dictionary
 from app.ml.features.encoder import ROWS_AT_ONCE
-from app.ml.features.fitted import Matrix
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets
 from app.ml.finite import Metrics, finite
 from app.ml.inference.card import Card
 from app.ml.inference.predictor import Predictor
 from app.ml.nn import losses
 from app.ml.specs import LossUnit
-from app.ml.tables.canonical import ColumnType, column_type, objects
 
 MOST_CLASSES = 200
 """Classes of a confusion; one of more is left out, since its size is their square."""
@@ -42,13 +43,6 @@ _WORST_ROWS = 10
 _MOST_NAMES = 5
 """Columns or classes that a message names."""
 _ROWS_A_SLICE = 8 * ROWS_AT_ONCE
-_ARROW = {
-    "number": pa.float64(),
-    "boolean": pa.bool_(),
-    "category": pa.string(),
-    "text": pa.string(),
-    "datetime": pa.timestamp("us"),
-}
 
 
 @dataclass(frozen=True)
@@ -117,13 +111,13 @@ def evaluate(predictor: Predictor, table: pa.Table) -> Evaluation:
 # ---------------------------------------------------------------- columns
 
 
-def columns_of(card: Card) -> dict[str, ColumnType]:
+def columns_of(card: Card) -> dict[str, TypeName]:
     """Return the type of each feature and target that evaluating takes, by name."""
     target = card.preprocessing.target
     return card.preprocessing.features.types | dict.fromkeys(target.names, _type_of_target(card))
 
 
-def _type_of_target(card: Card) -> ColumnType:
+def _type_of_target(card: Card) -> TypeName:
     match card.preprocessing.target:
         case NumberTargets():
             return "number"
@@ -135,7 +129,7 @@ def _type_of_target(card: Card) -> ColumnType:
             return "category" if isinstance(classes[0], str) else "number"
 
 
-def types_of(table: pa.Table) -> dict[str, ColumnType | None]:
+def types_of(table: pa.Table) -> dict[str, TypeName | None]:
     """Return the type of each column by name, ``None`` where it has no value."""
     return {
         name: None if column.null_count == len(column) else column_type(column.type)
@@ -143,7 +137,7 @@ def types_of(table: pa.Table) -> dict[str, ColumnType | None]:
     }
 
 
-def require_columns(card: Card, types: Mapping[str, ColumnType | None]) -> None:
+def require_columns(card: Card, types: Mapping[str, TypeName | None]) -> None:
     """Raise InvalidRequest where columns of these types lack what the model needs.
 
     A column without a value (``None``) is of every type.
@@ -192,7 +186,7 @@ def _with_target(card: Card, table: pa.Table) -> tuple[NDArray[np.int64], pa.Tab
     for name, kind in types.items():
         column = table[name]
         empty = column.null_count == len(column)
-        columns.append(column.cast(_ARROW[kind]) if empty else as_dictionary(column))
+        columns.append(column.cast(COLUMN_TYPES[kind].arrow) if empty else as_dictionary(column))
     needed = pa.table(columns, names=list(types))
     return numbers, needed if len(numbers) == table.num_rows else needed.take(numbers)
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
+from app.ml.column_types.arrays import Floats
+from app.ml.column_types.fitted import Matrix
 from app.ml.features import preprocessing
-from app.ml.features.arrays import Floats
-from app.ml.features.fitted import Matrix
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets, TargetEncoder
 from app.ml.finite import Metrics, finite_values
 

@@ -6,188 +6,34 @@ the matrix: first what a layer can multiply, in the order of the features, then 
 for each feature that the module looks up in an embedding.
 """
 
-import sys
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 from pydantic import Field
 
 from app.errors import InvalidData
-from app.ml.features.arrays import Floats, codes, floats, mask, microseconds
-from app.ml.features.fitted import FittedPart, Matrix
+from app.ml.column_types.booleans import BooleanFeature
+from app.ml.column_types.canonical import TypeName
+from app.ml.column_types.categories import FIRST_CODE, CategoryFeature
+from app.ml.column_types.datetimes import DatetimeFeature
+from app.ml.column_types.fitted import FittedPart, Matrix
+from app.ml.column_types.numbers import NumberFeature
+from app.ml.column_types.texts import TextFeature
 from app.ml.features.places import Place, in_rows
-from app.ml.features.texts import TextFeature
 from app.ml.specs import Inputs
-from app.ml.tables.canonical import ColumnType
 
 ROWS_AT_ONCE = 8_192
 """Rows a module computes at once; pieces of a table are multiples of it and so change no result."""
 
 _CHUNK_CELLS = 1 << 19  # encoded at once: as much as caches hold
-DAY_MICROSECONDS = 86_400_000_000
-UNKNOWN_CODE, MISSING_CODE, FIRST_CODE = 0, 1, 2  # of an embedding
-
-
-class NumberFeature(FittedPart):
-    """``(value - center) / scale``; missing becomes ``fill``, told apart by an indicator column.
-
-    With ``knots`` (``quantile``) a value becomes the normal score of its place among the training
-    part's quantiles first, linear between them, as scikit-learn's QuantileTransformer does.
-    """
-
-    type: Literal["number"] = "number"
-    name: str
-    center: float
-    scale: float
-    fill: float
-    indicator: bool
-    knots: list[float] | None = None
-    scores: list[float] | None = None
-
-    @property
-    def width(self) -> int:
-        """Columns of the matrix."""
-        return 1 + self.indicator
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """The least and the largest value that float32 holds once it is scaled."""
-        reach = min(self.scale * float(np.finfo(np.float32).max), sys.float_info.max / 2)
-        return self.center - reach, self.center + reach
-
-    def encode(self, column: pa.ChunkedArray, out: Matrix) -> None:
-        """Fill ``out`` (rows, width), which holds zeros, from a numeric column."""
-        values = floats(column)
-        if column.null_count:
-            missing = np.isnan(values)
-            values = np.where(missing, self.fill, values)
-            if self.indicator:
-                out[:, 1] = missing
-        if self.knots is not None:
-            values = np.interp(values, self.knots, self.scores or [])
-        np.divide(values - self.center, self.scale, out=out[:, 0], casting="same_kind")
-
-
-class BooleanFeature(FittedPart):
-    """0 or 1; missing becomes the more frequent value, told apart by an indicator column."""
-
-    type: Literal["boolean"] = "boolean"
-    name: str
-    fill: float
-    indicator: bool
-
-    @property
-    def width(self) -> int:
-        """Columns of the matrix."""
-        return 1 + self.indicator
-
-    def encode(self, column: pa.ChunkedArray, out: Matrix) -> None:
-        """Fill ``out`` (rows, width), which holds zeros, from a boolean column."""
-        values = floats(pc.cast(column, pa.int8()))
-        missing = np.isnan(values)
-        out[:, 0] = np.where(missing, self.fill, values)
-        if self.indicator:
-            out[:, 1] = missing
-
-
-class CategoryFeature(FittedPart):
-    """A slot for each category of the training part, most frequent first, and one for missing.
-
-    Without ``embedding`` the slots are columns, one of them 1 (missing only where there were any;
-    unseen is all zeros). With it they are rows of an embedding of that many dimensions, and the
-    column is their number: 0 for unseen, 1 for missing.
-    """
-
-    type: Literal["category"] = "category"
-    name: str
-    categories: list[str]
-    indicator: bool
-    embedding: int | None = None
-    folded: bool = False
-    """Whether a label that differs from one of them in case or blanks only is that one."""
-
-    @property
-    def width(self) -> int:
-        """Columns of the matrix."""
-        return 1 if self.embedding else len(self.categories) + self.indicator
-
-    def encode(self, column: pa.ChunkedArray, out: Matrix) -> None:
-        """Fill ``out`` (rows, width), which holds zeros, from strings or dictionaries of them."""
-        found = codes(column, pa.array(self.categories, pa.string()))
-        if self.folded:
-            alike = codes(_folded(column), _folded(pa.array(self.categories, pa.string())))
-            found = np.where(found < 0, alike, found)
-        if self.embedding:
-            out[:, 0] = np.where(found >= 0, found + FIRST_CODE, UNKNOWN_CODE)
-            out[mask(pc.is_null(column)), 0] = MISSING_CODE
-            return
-        rows = np.flatnonzero(found >= 0)
-        out[rows, found[rows]] = 1
-        if self.indicator:
-            out[:, -1] = mask(pc.is_null(column))
-
-
-def _folded(labels: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    return pc.utf8_lower(pc.utf8_trim_whitespace(pc.cast(labels, pa.string())))
-
-
-class DatetimeFeature(FittedPart):
-    """Days since the training part's mean by their spread, and where in the year, the month, the
-    week (and with ``time`` the day) it is, each as sine and cosine; missing is all zeros."""
-
-    type: Literal["datetime"] = "datetime"
-    name: str
-    center: float
-    scale: float
-    time: bool
-    indicator: bool
-
-    @property
-    def width(self) -> int:
-        """Columns of the matrix."""
-        return datetime_width(self.time) + self.indicator
-
-    def encode(self, column: pa.ChunkedArray, out: Matrix) -> None:
-        """Fill ``out`` (rows, width), which holds zeros, from dates or timestamps."""
-        moments = microseconds(pc.fill_null(column, 0))
-        parts = [(moments / DAY_MICROSECONDS - self.center) / self.scale]
-        for share in _cycles(moments, time=self.time):
-            parts += [np.sin(2 * np.pi * share), np.cos(2 * np.pi * share)]
-        for place, part in enumerate(parts):
-            out[:, place] = part
-        if column.null_count:
-            missing = mask(pc.is_null(column))
-            out[missing] = 0
-            if self.indicator:
-                out[:, -1] = missing
 
 
 Feature = Annotated[
     NumberFeature | BooleanFeature | CategoryFeature | DatetimeFeature | TextFeature,
     Field(discriminator="type"),
 ]
-
-
-def datetime_width(time: bool) -> int:
-    """Return how many columns a datetime without gaps has."""
-    return 1 + 2 * (4 if time else 3)
-
-
-def _cycles(moments: NDArray[np.int64], *, time: bool) -> list[Floats]:
-    """How much of its year, month, week and day has passed at each moment, from 0 to 1."""
-    days = moments.astype("datetime64[us]").astype("datetime64[D]")
-    shares = []
-    for unit in ("Y", "M"):
-        start = days.astype(f"datetime64[{unit}]")
-        length = (start + 1).astype("datetime64[D]") - start.astype("datetime64[D]")
-        shares.append((days - start.astype("datetime64[D]")) / length)
-    weekday = (days.astype(np.int64) + 3) % 7  # 1970 began on a Thursday
-    shares.append(weekday / 7)
-    return [*shares, moments % DAY_MICROSECONDS / DAY_MICROSECONDS] if time else shares
 
 
 class FeatureEncoder(FittedPart):
@@ -201,7 +47,7 @@ class FeatureEncoder(FittedPart):
         return sum(feature.width for feature in self.features)
 
     @property
-    def types(self) -> dict[str, ColumnType]:
+    def types(self) -> dict[str, TypeName]:
         """The features' types by name, in order."""
         return {feature.name: feature.type for feature in self.features}
 

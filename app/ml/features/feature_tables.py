@@ -6,7 +6,6 @@ error with its place. Tables (Arrow, or files that have been read) are taken as 
 """
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -18,33 +17,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.errors import FieldError, InvalidData, InvalidRequest, escape
+from app.ml.column_types.canonical import TypeName, iso
+from app.ml.column_types.cells import Found
+from app.ml.column_types.notations.notation import AS_FOUND, CellOptions, Cells, Notation
+from app.ml.column_types.registry import COLUMN_TYPES
+from app.ml.column_types.text_parsing import first_misfit
 from app.ml.features.encoder import Feature
 from app.ml.features.places import Place, in_columns, in_lists, in_rows
 from app.ml.tables import strings
-from app.ml.tables.canonical import ColumnType, iso
 from app.ml.tables.columns import typed_column
 from app.ml.tables.json_values import flat, objects_among
-from app.ml.tables.notations.notation import AS_FOUND, CellOptions, Cells, Notation
-from app.ml.tables.text_parsing import first_misfit, moments
 
 _MOST_ERRORS = 20
 _MOST_TRIES = 50
 """Readings of a column of strings in which those that cannot be read are looked for."""
 _MOST_LOOKED_AT = 200
 """Strings from the first that cannot be read on, of which the others are looked for."""
-_ARROW = {
-    "number": pa.float64(),
-    "boolean": pa.bool_(),
-    "category": pa.string(),
-    "text": pa.string(),
-}
-_EXAMPLES = {
-    "number": "a number",
-    "boolean": "true or false",
-    "category": "a string",
-    "text": "a string",
-    "datetime": "an ISO 8601 date like 2026-11-23T09:30:00Z",
-}
 
 
 class FeatureTables:
@@ -170,10 +158,10 @@ class FeatureTables:
         columns = {**columns}
         for name, values in columns.items():
             kind = self._features[name].type
-            wrong = _misfits(kind, values)
+            wrong = COLUMN_TYPES[kind].misfits(values)
             if any(isinstance(values[i], str) for i in wrong):
                 values = columns[name] = self._read(name, values)
-                wrong = _misfits(kind, values)
+                wrong = COLUMN_TYPES[kind].misfits(values)
             for i in wrong[: _MOST_ERRORS - len(errors)]:
                 wanted = self._example(name, kind)
                 detail = f"'{name[:64]}' wants {wanted} or null, got {_quoted(values[i])}"
@@ -183,14 +171,18 @@ class FeatureTables:
             if self._features[name].type in ("category", "text"):
                 _refuse_nul(name, values, place)
         return pa.table(
-            {name: _array(self._features[name].type, values) for name, values in columns.items()}
+            {
+                name: COLUMN_TYPES[self._features[name].type].array(values)
+                for name, values in columns.items()
+            }
         )
 
-    def _example(self, name: str, kind: ColumnType) -> str:
+    def _example(self, name: str, kind: TypeName) -> str:
         notation = self._notations.get(name)
+        example = COLUMN_TYPES[kind].example
         if kind != "datetime" or notation is None or notation.date_format is None:
-            return _EXAMPLES[kind]
-        return f"{_EXAMPLES[kind]}, or one written as in training ({notation.date_format[:64]}),"
+            return example
+        return f"{example}, or one written as in training ({notation.date_format[:64]}),"
 
     def _read(self, name: str, values: list[Any]) -> list[Any]:
         """Return values with strings as numbers, booleans or ISO 8601, where they are that."""
@@ -229,16 +221,15 @@ class FeatureTables:
             if feature.type == "number" and _is_plain_number(column):
                 columns[name] = column
             elif column.null_count == len(column):
-                columns[name] = pa.chunked_array([pa.nulls(len(column), _EMPTY[feature.type])])
+                columns[name] = pa.chunked_array(
+                    [pa.nulls(len(column), COLUMN_TYPES[feature.type].arrow)]
+                )
             else:
                 cells = Cells(self._options, notation=self._notations.get(name))
                 columns[name] = typed_column(
                     name, column, feature.type, place, has_types=True, cells=cells
                 ).values
         return pa.table(columns)
-
-
-_EMPTY = {**_ARROW, "datetime": pa.timestamp("us", "UTC")}
 
 
 def no_rows(at: str | None = None) -> InvalidRequest:
@@ -258,7 +249,7 @@ def _is_plain_number(column: pa.ChunkedArray) -> bool:
 class _Strings:
     """Reads strings as values of a feature's type, plain ones beside others."""
 
-    def __init__(self, kind: ColumnType, known: Cells) -> None:
+    def __init__(self, kind: TypeName, known: Cells) -> None:
         self._kind, self._known = kind, known
         self._tries = _MOST_TRIES
 
@@ -269,7 +260,7 @@ class _Strings:
         if found is not None:
             return found
         found = [None] * len(texts)
-        plain = re.compile(strings.PATTERNS[self._kind])
+        plain = re.compile(COLUMN_TYPES[self._kind].plain)
         for wanted in (True, False):
             places = [i for i, text in enumerate(texts) if bool(plain.match(text)) is wanted]
             values = self._whole([texts[i] for i in places])
@@ -298,7 +289,7 @@ class _Strings:
 
     def _read(self, column: pa.ChunkedArray) -> pa.ChunkedArray | None:
         found = strings.read_as(column, self._kind, self._known)
-        return found.values if isinstance(found, strings.Found) else None
+        return found.values if isinstance(found, Found) else None
 
     def _whole(self, texts: list[str]) -> list[Any] | None:
         read = self._read(_column(texts))
@@ -312,36 +303,12 @@ def _column(texts: list[str]) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(texts, pa.string())])
 
 
-def _array(kind: str, values: list[Any]) -> pa.Array:
-    if kind == "datetime":
-        return moments(values)
-    if kind == "number":  # Arrow takes no integer as a double that is not one exactly
-        values = [None if value is None else float(value) for value in values]
-    return pa.array(values, _ARROW[kind])
-
-
-def _misfits(kind: str, values: list[Any]) -> list[int]:
-    """The places of values that are not of their feature's type."""
-    wrong = [i for i, value in enumerate(values) if not _fits(kind, value)]
-    if not wrong and kind == "datetime" and moments(values) is None:
-        wrong = [i for i, value in enumerate(values) if moments([value]) is None]
-    return wrong
-
-
 def _refuse_nul(name: str, values: list[Any], place: Place) -> None:
     """Raise InvalidData at the first string with a NUL, which no file may have either."""
     row = next((i for i, value in enumerate(values) if value is not None and "\0" in value), None)
     if row is not None:
         detail = f"'{name[:64]}' holds a NUL character in row {row}; remove it"
         raise InvalidData.at(place(name, row), detail, "nul")
-
-
-def _fits(kind: str, value: Any) -> bool:
-    if value is None:
-        return True
-    if kind == "number":
-        return type(value) in (int, float) and abs(value) <= sys.float_info.max  # no NaN
-    return isinstance(value, bool if kind == "boolean" else str)
 
 
 def _quoted(value: Any) -> str:

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from app.errors import InvalidData
-from app.ml.features.arrays import Floats, codes, floats, mask
+from app.ml.column_types.arrays import Floats, codes, floats, mask
+from app.ml.column_types.canonical import column_type
+from app.ml.column_types.fitted import FittedPart, Matrix
+from app.ml.column_types.scales import SCALERS
 from app.ml.features.encoder import FeatureEncoder
-from app.ml.features.fitted import FittedPart, Matrix
-from app.ml.features.fitting import SCALERS
 from app.ml.specs import JobSpec, Task
-from app.ml.tables.canonical import column_type
 
 # ---------------------------------------------------------------- targets
 

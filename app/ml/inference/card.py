@@ -14,9 +14,9 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 
 from app.errors import ArtifactCorrupt
+from app.ml.column_types.notations.notation import AS_FOUND, CellOptions, Notation
 from app.ml.features.preprocessing import Preprocessing
 from app.ml.specs import JobSpec
-from app.ml.tables.notations.notation import AS_FOUND, CellOptions, Notation
 
 CARD = "model.json"
 WEIGHTS = "weights.safetensors"

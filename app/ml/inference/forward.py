@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from app.ml.column_types.fitted import Matrix
 from app.ml.features.encoder import ROWS_AT_ONCE
-from app.ml.features.fitted import Matrix
 
 Step = Callable[[Tensor], Tensor]
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import torch
 
 from app.errors import InvalidRequest
-from app.ml.features.arrays import Floats
+from app.ml.column_types.arrays import Floats
+from app.ml.column_types.fitted import Matrix
 from app.ml.features.feature_tables import FeatureTables
-from app.ml.features.fitted import Matrix
 from app.ml.features.places import Place
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets, label
 from app.ml.features.row_encoder import RowEncoder

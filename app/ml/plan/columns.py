@@ -5,8 +5,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from app.errors import InvalidData, InvalidRequest
-from app.ml.features import fitting, texts
-from app.ml.features.encoder import datetime_width
+from app.ml.column_types.registry import COLUMN_TYPES
 from app.ml.specs import Inputs, JobRequest, JobSpec, Task
 from app.ml.tables import roles
 
@@ -145,23 +144,10 @@ def inputs_of(spec: JobSpec, known: dict[str, Column]) -> Inputs:
     numbers: list[int] = []
     for name in spec.features:
         column = known[name]
-        gap = bool(column["missing"])
-        if column["type"] == "category":
-            size = fitting.embedding_size(spec.preprocessing.categories, column["distinct"])
-            if size:
-                rows = min(column["distinct"], fitting.EMBEDDING_LIMIT)
-                embeddings.append((rows + 2, size))
-            else:
-                dense += min(column["distinct"], fitting.ONE_HOT_LIMIT) + gap
-        elif column["type"] == "text":
-            dense += texts.DIMENSIONS + gap
-        elif column["type"] == "datetime":
-            width = datetime_width(column["time"])
-            numbers += range(dense, dense + width)
-            dense += width + gap
-        else:
-            numbers += [dense] if column["type"] == "number" else []
-            dense += 1 + gap
+        width = COLUMN_TYPES[column["type"]].width(column, spec.preprocessing)
+        numbers += range(dense, dense + width.numbers)
+        dense += width.dense
+        embeddings += [width.embedding] if width.embedding else []
     return Inputs(dense, tuple(embeddings), tuple(numbers))
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from app.errors import FieldError, InvalidRequest
+from app.ml.column_types.arrays import floats
 from app.ml.data import preparation
 from app.ml.data.splits import PARTS, Split
 from app.ml.features import preprocessing
-from app.ml.features.arrays import floats
 from app.ml.features.preprocessing import label
 from app.ml.specs import JobSpec, SplitSpec
 

@@ -12,29 +12,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.errors import FieldError, InvalidData, escape
-from app.ml.tables import strings
-from app.ml.tables.canonical import (
+from app.ml.column_types.canonical import (
     WHOLE_BELOW,
-    ColumnType,
+    TypeName,
     as_strings,
     canonical_datetime,
     column_type,
     whole_as_integers,
 )
+from app.ml.column_types.cells import Found, Open
+from app.ml.column_types.notations.notation import AS_USUAL, Cells, Decimal, Notation
+from app.ml.column_types.registry import COLUMN_TYPES
+from app.ml.column_types.text_parsing import first_misfit
+from app.ml.tables import strings
 from app.ml.tables.labels import Place, label_or_text, spot
-from app.ml.tables.notations.notation import AS_USUAL, Cells, Decimal, Notation
-from app.ml.tables.strings import Found, Open
-from app.ml.tables.text_parsing import first_misfit
 
 MAX_CELL_BYTES = 8 * 1024 * 1024
 """Bytes of one text cell."""
 _MOST_LISTED = 5
 """Markers of missing values that a warning names."""
-_EXAMPLES: dict[ColumnType, str] = {
-    "boolean": "true or false",
-    "number": "written like 1234.5, without separators or units",
-    "datetime": "an ISO 8601 date like 2026-11-23 or 2026-11-23T09:30:00Z",
-}
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class TypedColumn:
     """A canonical column, and what a person should know of how its type was found."""
 
     values: pa.ChunkedArray
-    type: ColumnType
+    type: TypeName
     note: str | None = None
     notation: Notation | None = None
     """How its cells are written; None: plainly."""
@@ -57,7 +53,7 @@ class TypedColumn:
 def typed_column(
     name: str,
     column: pa.ChunkedArray,
-    requested: ColumnType | None,
+    requested: TypeName | None,
     place: Place,
     *,
     has_types: bool,
@@ -219,7 +215,7 @@ def _too_many_digits(name: str) -> str:
 
 
 def _converted(
-    name: str, column: pa.ChunkedArray, requested: ColumnType, place: Place, cells: Cells
+    name: str, column: pa.ChunkedArray, requested: TypeName, place: Place, cells: Cells
 ) -> pa.ChunkedArray:
     """A column that has a type as the one that was requested."""
     kind = column_type(column.type)
@@ -232,7 +228,7 @@ def _converted(
     raise InvalidData.at(
         f"/types/{escape(name[:64])}",
         f"column '{name[:64]}' is a {kind} and cannot be read as {requested}; "
-        f"a {requested} is {_EXAMPLES[requested]}",
+        f"a {requested} is {COLUMN_TYPES[requested].written}",
         "wrong_type",
     )
 
@@ -335,7 +331,7 @@ def _how_to_decide(name: str, found: Open) -> str:
 
 
 def _parsed(
-    name: str, column: pa.ChunkedArray, requested: ColumnType, place: Place, cells: Cells
+    name: str, column: pa.ChunkedArray, requested: TypeName, place: Place, cells: Cells
 ) -> TypedColumn:
     """Strings as the type that was requested. Raises InvalidData naming the first that is not."""
     if requested in ("category", "text"):
@@ -356,7 +352,8 @@ def _parsed(
     cell = column[row].as_py()
     raise InvalidData(
         detail := f"column '{name[:64]}' holds '{cell[:64]}' in {where}, which is no {requested}; "
-        f"a {requested} is {_EXAMPLES[requested]}; on_error=missing takes such cells as missing",
+        f"a {requested} is {COLUMN_TYPES[requested].written}; on_error=missing takes such cells as "
+        "missing",
         [FieldError(pointer, detail, "wrong_type")],
     )
 

@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from app.errors import FieldError, InvalidData, escape
-from app.ml.tables.canonical import MAX_COLUMNS
+from app.ml.column_types.canonical import MAX_COLUMNS
+from app.ml.column_types.notations.notation import CellOptions
 from app.ml.tables.columns import typed_column
 from app.ml.tables.csv_shape import DELIMITERS, CSVOptions, shape_of
 from app.ml.tables.labels import QUICKLY_PLACED
-from app.ml.tables.notations.notation import CellOptions
 from app.ml.tables.typed import (
     TypedTable,
     Wanted,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app.ml.tables.canonical import MAX_COLUMNS
+from app.ml.column_types.canonical import MAX_COLUMNS
 
 DELIMITERS = ",;\t|"
 """The delimiters that are looked for where none was named."""

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from app.ml.tables.canonical import as_strings
+from app.ml.column_types.canonical import as_strings
 from app.ml.tables.csv_files import header_line
 
 

@@ -17,6 +17,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from app.errors import InvalidData
+from app.ml.column_types.canonical import TypeName
+from app.ml.column_types.notations.notation import CellOptions, Notation
 from app.ml.tables import (
     arrow_files,
     csv_files,
@@ -27,10 +29,8 @@ from app.ml.tables import (
     profile,
     sheets,
 )
-from app.ml.tables.canonical import ColumnType
 from app.ml.tables.csv_shape import CSVOptions
 from app.ml.tables.formats import Format
-from app.ml.tables.notations.notation import CellOptions, Notation
 from app.ml.tables.typed import TypedTable, Wanted, too_much
 from app.storage import require_room
 
@@ -71,7 +71,7 @@ class Options(BaseModel):
     comment: str | None = None
     sheet: str | None = None
     """Of a spreadsheet; the first that is not empty where it is left out."""
-    types: dict[str, ColumnType] = {}
+    types: dict[str, TypeName] = {}
     cells: CellOptions = CellOptions()
     notations: dict[str, Notation] = {}
     """How the columns are written on which a model was trained."""

@@ -11,7 +11,7 @@ import orjson
 import pyarrow as pa
 
 from app.errors import InvalidData, InvalidJSON, InvalidRequest, TooLarge, escape
-from app.ml.tables.canonical import MAX_COLUMNS
+from app.ml.column_types.canonical import MAX_COLUMNS
 from app.ml.tables.json_values import Types, array, flat, has_list, joined, typed
 from app.ml.tables.labels import Place
 from app.ml.tables.typed import TypedTable, Wanted

@@ -6,10 +6,10 @@ from typing import Any
 import pyarrow as pa
 
 from app.errors import InvalidData, escape
-from app.ml.tables.canonical import MAX_COLUMNS
+from app.ml.column_types.canonical import MAX_COLUMNS
+from app.ml.column_types.notations.notation import AS_FOUND, CellOptions
 from app.ml.tables.json_values import Types, array, flat, has_list, typed
 from app.ml.tables.labels import Place
-from app.ml.tables.notations.notation import AS_FOUND, CellOptions
 from app.ml.tables.typed import TypedTable, Wanted
 
 _MOST_CELLS = 10_000_000

@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.errors import InvalidData, escape
+from app.ml.column_types.canonical import TypeName
+from app.ml.column_types.cells import Found
+from app.ml.column_types.notations.notation import AS_USUAL
 from app.ml.tables import strings
-from app.ml.tables.canonical import ColumnType
 from app.ml.tables.labels import Place
-from app.ml.tables.notations.notation import AS_USUAL
 from app.ml.tables.typed import TypedTable, Wanted, assemble
 
-Types = dict[str, ColumnType]
+Types = dict[str, TypeName]
 """Types by the column's name, where a client says them."""
 
 
@@ -79,7 +80,7 @@ def typed(
 
 
 def array(
-    name: str, values: list[Any], start: int, requested: ColumnType | None, place: Place
+    name: str, values: list[Any], start: int, requested: TypeName | None, place: Place
 ) -> pa.Array:
     """Return JSON values, the first of them in row ``start``, as an Arrow array of one type.
 
@@ -112,7 +113,7 @@ def _with_strings_as_numbers(values: list[Any]) -> list[Any]:
 
 def _as_numbers(texts: pa.Array) -> pa.Array | None:
     found = strings.read_as(pa.chunked_array([texts]), "number", AS_USUAL)
-    return found.values.combine_chunks() if isinstance(found, strings.Found) else None
+    return found.values.combine_chunks() if isinstance(found, Found) else None
 
 
 def _hides_booleans(kind: pa.DataType, values: list[Any]) -> bool:
@@ -131,7 +132,7 @@ def _is_plain(kind: pa.DataType) -> bool:
 
 
 def _refuse_mixture(
-    name: str, values: list[Any], start: int, requested: ColumnType | None, place: Place
+    name: str, values: list[Any], start: int, requested: TypeName | None, place: Place
 ) -> None:
     """Raise InvalidData at the first value that differs from those before it."""
     kinds = {bool: "boolean", int: "number", float: "number", str: "string"}
@@ -150,7 +151,7 @@ def _mixed(
     expected: str | None,
     value: Any,
     row: int,
-    requested: ColumnType | None,
+    requested: TypeName | None,
     place: Place,
 ) -> InvalidData:
     where, pointer = place(name, row)
@@ -168,7 +169,7 @@ def _mixed(
 
 
 def joined(
-    name: str, arrays: list[pa.Array], requested: ColumnType | None, place: Place
+    name: str, arrays: list[pa.Array], requested: TypeName | None, place: Place
 ) -> pa.ChunkedArray:
     """Return blocks of one column as one: integers beside floats are floats. Raises InvalidData."""
     common = pa.null()

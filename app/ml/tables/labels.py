@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from app.ml.tables import text_parsing
-from app.ml.tables.canonical import ColumnType
-from app.ml.tables.strings import PATTERNS
-from app.ml.tables.text_parsing import READERS, first_misfit
+from app.ml.column_types import text_parsing
+from app.ml.column_types.canonical import TypeName
+from app.ml.column_types.registry import COLUMN_TYPES
+from app.ml.column_types.text_parsing import first_misfit
 
 Place = Callable[[str, int], tuple[str, str]]
 """``(column, row)`` to how people and programs find the cell: ``("line 3", "/line/3/price")``."""
@@ -24,7 +24,7 @@ _WORD = r"\p{L}{3}"
 genotypes, but who writes both Yes and yes means one thing by No and no."""
 _TEXT_WORDS = 5
 """Words that cells have on average where they are text rather than labels."""
-_NOTATIONS: tuple[tuple[ColumnType, str, str], ...] = (
+_NOTATIONS: tuple[tuple[TypeName, str, str], ...] = (
     (
         "datetime",
         r"^\s*([0-9]{1,4}[./-][0-9]{1,2}[./-][0-9]{2,4}|[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?)\s*$",
@@ -48,7 +48,7 @@ def spot(place: Place, name: str, row: int) -> str:
 class Labels:
     """A column of strings: of labels or of text, and what a person should know of them."""
 
-    kind: ColumnType
+    kind: TypeName
     values: pa.ChunkedArray
     note: str | None = None
     folded: bool = False
@@ -66,9 +66,9 @@ def label_or_text(name: str, column: pa.ChunkedArray, place: Place, has_types: b
         mask = pc.fill_null(pc.match_substring_regex(values, pattern), False)
         return bool(2 * counts[mask.to_numpy(zero_copy_only=False)].sum() > present)
 
-    kinds: tuple[ColumnType, ...] = ("number", "datetime")
+    kinds: tuple[TypeName, ...] = ("number", "datetime")
     for kind in kinds:
-        if fits(PATTERNS[kind]):
+        if fits(COLUMN_TYPES[kind].plain):
             return Labels("category", column, _almost(name, column, kind, place, has_types))
     if note := _other_notation(name, values, fits):
         return Labels("category", column, note)
@@ -143,7 +143,7 @@ def _other_notation(name: str, values: pa.Array, fits: _Fits) -> str | None:
 
 
 def _almost(
-    name: str, column: pa.ChunkedArray, kind: ColumnType, place: Place, has_types: bool
+    name: str, column: pa.ChunkedArray, kind: TypeName, place: Place, has_types: bool
 ) -> str | None:
     """Why a column that is mostly numbers or datetimes is a category."""
     short, remedy = name[:64], f'send types={{"{name[:64]}":"{kind}"}} to make it a {kind}'
@@ -154,7 +154,7 @@ def _almost(
             f"column '{short}' is a category, since some of its datetimes have a zone and others "
             f"have none; {remedy} in UTC"
         )
-    row = first_misfit(column, READERS[kind])
+    row = first_misfit(column, COLUMN_TYPES[kind].read_plain)
     where, _ = place(name, row)
     cell = column[row].as_py()[:64]
     if kind == "number" and text_parsing.numbers(column) is not None:
@@ -162,7 +162,7 @@ def _almost(
             f"column '{short}' is a category, since {where} holds '{cell}' with leading zeros; "
             f"{remedy}"
         )
-    others = pc.invert(pc.match_substring_regex(column, PATTERNS[kind]))
+    others = pc.invert(pc.match_substring_regex(column, COLUMN_TYPES[kind].plain))
     count = pc.sum(pc.cast(others, pa.int64())).as_py()
     if not count:
         return (

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.errors import ArtifactCorrupt
-from app.ml.tables.canonical import objects
+from app.ml.column_types.canonical import objects
 
 FILE = "table.parquet"
 """The one file of a dataset's artifact."""

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from app.ml.column_types.canonical import WHOLE_BELOW
+from app.ml.column_types.spread import BINS, bin_edges
 from app.ml.tables import parquet
-from app.ml.tables.canonical import WHOLE_BELOW
-from app.ml.tables.profile import BINS, Column, bin_edges
+from app.ml.tables.profile import Column
 
 Points = tuple[NDArray[Any], NDArray[Any]]
 """Values along x and along y, both ``(n,)`` float64."""

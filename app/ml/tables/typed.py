@@ -11,10 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from app.errors import InvalidData, TooLarge, escape
-from app.ml.tables.canonical import MAX_COLUMNS, ColumnType
-from app.ml.tables.columns import TypedColumn, is_no_value, refuse_beyond, typed_column
-from app.ml.tables.labels import Place
-from app.ml.tables.notations.notation import (
+from app.ml.column_types.canonical import MAX_COLUMNS, TypeName
+from app.ml.column_types.notations.notation import (
     AS_FOUND,
     CellOptions,
     Cells,
@@ -22,6 +20,8 @@ from app.ml.tables.notations.notation import (
     Notation,
     unanimous,
 )
+from app.ml.tables.columns import TypedColumn, is_no_value, refuse_beyond, typed_column
+from app.ml.tables.labels import Place
 
 MAX_NAME = 256
 """Characters in the name of a column."""
@@ -34,7 +34,7 @@ class TypedTable:
     """A canonical table, each column's type, and notes on how the types were found."""
 
     table: pa.Table
-    types: dict[str, ColumnType]
+    types: dict[str, TypeName]
     notes: list[str] = field(default_factory=list)
     cells: dict[str, "CellFacts"] = field(default_factory=dict)
     """Of the columns that are not written plainly."""
@@ -74,7 +74,7 @@ def notations_of(columns: Iterable[dict[str, Any]]) -> dict[str, Notation]:
 class Wanted:
     """What is wanted of a file's columns: their types by name, where the caller says them."""
 
-    types: dict[str, ColumnType] = field(default_factory=dict)
+    types: dict[str, TypeName] = field(default_factory=dict)
     only_typed: bool = False
     """Whether the others are left empty: rows to predict, of which a model knows the features."""
 
@@ -228,7 +228,7 @@ def check_names(names: Sequence[str]) -> None:
         seen.add(name)
 
 
-def check_types(types: dict[str, ColumnType], names: Sequence[str]) -> None:
+def check_types(types: dict[str, TypeName], names: Sequence[str]) -> None:
     """Raise InvalidData where ``types`` names columns that are not there."""
     for name in types:
         if name not in names:

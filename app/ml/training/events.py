@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from app.ml.column_types.notations.notation import AS_FOUND, CellOptions, Notation
 from app.ml.finite import Metrics
 from app.ml.specs import JobSpec
-from app.ml.tables.notations.notation import AS_FOUND, CellOptions, Notation
 
 StopReason = Literal["cancel", "pause", "shutdown"]
 

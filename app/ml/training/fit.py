@@ -16,13 +16,13 @@ from typing import Any
 
 from app.errors import InvalidRequest
 from app.ids import new_id
+from app.ml.column_types.notations.notation import CellOptions
 from app.ml.inference.predictor import Predictor
 from app.ml.plan import columns_to_read, plan
 from app.ml.specs import JobRequest
 from app.ml.specs.mistakes import checked
 from app.ml.tables import ingest, json_rows, parquet
 from app.ml.tables.formats import format_of
-from app.ml.tables.notations.notation import CellOptions
 from app.ml.tables.typed import notations_of
 from app.ml.training.events import Event, TrainTask
 from app.ml.training.loop import train

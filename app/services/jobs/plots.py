@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from app.db.models import TERMINAL, Job, ModelVersion
 from app.errors import NotApplicable, NotReady
+from app.ml.column_types.arrays import floats
 from app.ml.data.splits import Split
 from app.ml.drawing import BLUE, GREEN, GREY, RED, Drawing, Format, Picture, Points, color, drawing
 from app.ml.features import preprocessing
-from app.ml.features.arrays import floats
 from app.ml.features.preprocessing import ClassTarget, NumberTargets, label
 from app.ml.specs import JobSpec, LossUnit
 from app.runtime.context import Context

@@ -15,7 +15,7 @@ import numpy as np
 from anyio import to_thread
 
 if TYPE_CHECKING:
-    from app.ml.features.fitted import Matrix
+    from app.ml.column_types.fitted import Matrix
     from app.ml.inference.predictor import Predictor
 
 

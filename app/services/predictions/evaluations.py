@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 from app.db.models import Dataset, ModelVersion
-from app.ml.tables.canonical import ColumnType
+from app.ml.column_types.canonical import TypeName
 from app.runtime.context import Context
 from app.services.datasets import datasets
 from app.services.predictions.predictors import Predictors
@@ -34,7 +34,7 @@ def evaluate(
         dataset = datasets.find(session, dataset_ref, "/dataset")
     from app.ml.evaluation import evaluate
 
-    types: dict[str, ColumnType | None] = {
+    types: dict[str, TypeName | None] = {
         column["name"]: None if column["missing"] == dataset.rows else column["type"]
         for column in dataset.columns
     }

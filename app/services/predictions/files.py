@@ -18,9 +18,9 @@ import orjson
 import pyarrow as pa
 
 from app.errors import InvalidData, InvalidRequest
+from app.ml.column_types.fitted import Matrix
 from app.ml.features.encoder import ROWS_AT_ONCE
 from app.ml.features.feature_tables import FeatureTables, no_rows
-from app.ml.features.fitted import Matrix
 from app.ml.tables import arrow_files, parquet
 from app.ml.tables.csv_writer import CSVWriter
 from app.ml.tables.ingest import Options

@@ -9,8 +9,8 @@ from app.ml.features.feature_tables import no_rows
 from app.ml.features.places import Place, in_columns, in_lists, in_rows
 
 if TYPE_CHECKING:
+    from app.ml.column_types.fitted import Matrix
     from app.ml.features.feature_tables import FeatureTables
-    from app.ml.features.fitted import Matrix
     from app.ml.inference.predictor import Predictor
 
 LAYOUTS = ("rows", "columns", "instances")

@@ -15,7 +15,7 @@ import pyarrow.csv as pacsv
 import pytest
 import torch
 
-from app.ml.tables.canonical import as_strings
+from app.ml.column_types.canonical import as_strings
 from tests.support.files import as_arrow, as_csv, as_parquet, rows_of
 from tests.support.server import PATIENCE, Server, problem
 from tests.support.shop import (

@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.errors import InvalidData
+from app.ml.column_types.arrays import as_dictionary
 from app.ml.data.preparation import Prepared, prepare, row_hashes, split_of
 from app.ml.data.splits import Split
-from app.ml.features.arrays import as_dictionary
 from app.ml.specs import SplitSpec
 from tests.support.workbench import spec_for, table_of
 

@@ -12,10 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.ml.features.arrays import as_dictionary, codes, floats
-from app.ml.features.encoder import CategoryFeature, DatetimeFeature, FeatureEncoder, NumberFeature
-from app.ml.features.fitted import Matrix
-from app.ml.features.fitting import EMBEDDING_LIMIT, ONE_HOT_AUTO, embedding_size, fit_features
+from app.ml.column_types.arrays import as_dictionary, codes, floats
+from app.ml.column_types.categories import (
+    EMBEDDING_LIMIT,
+    ONE_HOT_AUTO,
+    CategoryFeature,
+    embedding_size,
+)
+from app.ml.column_types.datetimes import DatetimeFeature
+from app.ml.column_types.fitted import Matrix
+from app.ml.column_types.numbers import NumberFeature
+from app.ml.features.encoder import FeatureEncoder
+from app.ml.features.fitting import fit_features
 from app.ml.specs import Inputs, PreprocessingSpec
 from tests.support.workbench import table_of
 

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidRequest
+from app.ml.column_types.categories import ONE_HOT_LIMIT
+from app.ml.column_types.numbers import NumberFeature
 from app.ml.data import preparation
 from app.ml.data.preparation import Prepared
 from app.ml.features import preprocessing
-from app.ml.features.encoder import NumberFeature
-from app.ml.features.fitting import ONE_HOT_LIMIT
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets, Preprocessing
 from tests.support.workbench import spec_for, table_of
 

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.errors import InvalidInput
+from app.ml.column_types.fitted import Matrix
 from app.ml.features.encoder import FeatureEncoder
 from app.ml.features.feature_tables import FeatureTables
-from app.ml.features.fitted import Matrix
 from app.ml.features.fitting import fit_features
 from app.ml.features.preprocessing import NumberTargets
 from app.ml.features.row_encoder import RowEncoder

@@ -8,10 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.ml.features.encoder import FeatureEncoder
-from app.ml.features.fitting import fit_features
-from app.ml.features.row_encoder import RowEncoder
-from app.ml.features.texts import (
+from app.ml.column_types.texts import (
     DIMENSIONS,
     TextFeature,
     fit_text,
@@ -19,6 +16,9 @@ from app.ml.features.texts import (
     pieces_of,
     words_of,
 )
+from app.ml.features.encoder import FeatureEncoder
+from app.ml.features.fitting import fit_features
+from app.ml.features.row_encoder import RowEncoder
 from app.ml.specs import PreprocessingSpec
 
 SENTENCE = "the cat sat on a red mat while two dogs ran home through cold rain and deep snow"

@@ -6,8 +6,8 @@ import pytest
 
 from app.errors import FitserveError, InvalidData, InvalidRequest
 from app.ml import plan
+from app.ml.column_types.categories import ONE_HOT_LIMIT
 from app.ml.data.preparation import prepare
-from app.ml.features.fitting import ONE_HOT_LIMIT
 from app.ml.nn import modules
 from app.ml.specs import (
     AdamWSpec,

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pytest
 
 from app.errors import InvalidData
+from app.ml.column_types.canonical import TypeName, column_type
+from app.ml.column_types.notations.notation import CellOptions
+from app.ml.column_types.text_parsing import datetimes, moments
 from app.ml.tables import json_rows
-from app.ml.tables.canonical import ColumnType, column_type
 from app.ml.tables.csv_files import read_csv
 from app.ml.tables.csv_shape import CSVOptions
-from app.ml.tables.notations.notation import CellOptions
-from app.ml.tables.text_parsing import datetimes, moments
 from app.ml.tables.typed import Wanted, assemble
 from tests.support.files import as_arrow, as_parquet, column_of, csv_of, ingested, pointers, refusal
 
@@ -22,7 +22,7 @@ ZONED = pa.timestamp("us", tz="UTC")
 NAIVE = pa.timestamp("us")
 
 
-def found(folder: Path, cells: list[str], **types: ColumnType) -> tuple[pa.DataType, list[Any]]:
+def found(folder: Path, cells: list[str], **types: TypeName) -> tuple[pa.DataType, list[Any]]:
     """The Arrow type and the values of a CSV column."""
     column = column_of(folder, cells, **types).table["c"]
     return column.type, column.to_pylist()
@@ -347,7 +347,7 @@ def test_types_override_what_would_be_inferred(tmp_path: Path) -> None:
     ],
 )
 def test_a_cell_that_is_not_of_the_wanted_type_is_named(
-    tmp_path: Path, wanted: ColumnType, cells: list[str], line: int, value: str
+    tmp_path: Path, wanted: TypeName, cells: list[str], line: int, value: str
 ) -> None:
     with pytest.raises(InvalidData) as caught:
         csv_of(tmp_path, "a/b,c\n" + "".join(f"{cell},3\n" for cell in cells), {"a/b": wanted})
@@ -358,7 +358,7 @@ def test_a_cell_that_is_not_of_the_wanted_type_is_named(
 
 def test_a_column_that_has_a_type_can_be_asked_for_as_another() -> None:
     values: dict[str, list[Any]] = {"n": [1, 0, None], "b": [True, False, None], "f": [1.5, 2, 3]}
-    types: dict[str, ColumnType] = {"n": "boolean", "b": "number", "f": "category"}
+    types: dict[str, TypeName] = {"n": "boolean", "b": "number", "f": "category"}
     table = json_rows.from_columns(values, types).table
     assert table.to_pydict() == {
         "n": [True, False, None],
@@ -372,7 +372,7 @@ def test_a_column_that_has_a_type_can_be_asked_for_as_another() -> None:
     [([1e300, 2], "datetime"), ([True, False], "datetime"), ([1.5, 2], "boolean")],
 )
 def test_a_column_that_cannot_become_what_is_asked_for_is_named(
-    tmp_path: Path, values: list[Any], wanted: ColumnType
+    tmp_path: Path, values: list[Any], wanted: TypeName
 ) -> None:
     content = as_parquet(pa.table({"a/b": values}))
     error = refusal(tmp_path, InvalidData, content, "parquet", types={"a/b": wanted})
@@ -382,9 +382,9 @@ def test_a_column_that_cannot_become_what_is_asked_for_is_named(
 
 @pytest.mark.parametrize("wanted", ["number", "boolean", "category", "text", "datetime"])
 def test_a_column_without_a_value_takes_any_type_however_it_came(
-    tmp_path: Path, wanted: ColumnType
+    tmp_path: Path, wanted: TypeName
 ) -> None:
-    types: dict[str, ColumnType] = {"empty": wanted}
+    types: dict[str, TypeName] = {"empty": wanted}
     by_json = json_rows.from_rows([{"a": 1, "empty": None}], types)
     assert by_json.types["empty"] == wanted
     by_csv = csv_of(tmp_path, "a,empty\n1,NA\n", types)
@@ -397,9 +397,9 @@ def test_a_column_without_a_value_takes_any_type_however_it_came(
 )
 @pytest.mark.parametrize("wanted", [None, "number", "boolean", "category", "datetime"])
 def test_a_column_without_a_value_is_the_same_whatever_arrow_called_it(
-    tmp_path: Path, kind: pa.DataType, wanted: ColumnType | None
+    tmp_path: Path, kind: pa.DataType, wanted: TypeName | None
 ) -> None:
-    types: dict[str, ColumnType] = {} if wanted is None else {"empty": wanted}
+    types: dict[str, TypeName] = {} if wanted is None else {"empty": wanted}
     table = pa.table({"a": [1], "empty": pa.array([None], kind)})
     by_csv = ingested(tmp_path, "a,empty\n1,\n", types=types)
     by_parquet = ingested(tmp_path, as_parquet(table), "parquet", types=types)
@@ -415,7 +415,7 @@ def test_types_of_a_column_that_is_not_there_are_refused(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("types", [{}, {"a": "category"}, {"a": "text"}])
 def test_a_nul_character_is_refused_whatever_the_type(
-    tmp_path: Path, types: dict[str, ColumnType]
+    tmp_path: Path, types: dict[str, TypeName]
 ) -> None:
     error = refusal(tmp_path, InvalidData, '{"a":"x"}\n{"a":"x\\u0000y"}\n', "ndjson", types=types)
     assert "NUL" in error.detail

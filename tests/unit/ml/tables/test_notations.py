@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidData
-from app.ml.tables.canonical import ColumnType
+from app.ml.column_types.canonical import TypeName
+from app.ml.column_types.notations.notation import CellOptions, Cells, Evidence, Notation
 from app.ml.tables.columns import TypedColumn, typed_column
-from app.ml.tables.notations.notation import CellOptions, Cells, Evidence, Notation
 from app.ml.tables.typed import TypedTable, Wanted, assemble
 
 
@@ -24,7 +24,7 @@ def place(name: str, row: int) -> tuple[str, str]:
 def typed(
     cells: Sequence[str | None],
     delimiter: str = ",",
-    wanted: ColumnType | None = None,
+    wanted: TypeName | None = None,
     notation: Notation | None = None,
     **options: Any,
 ) -> TypedColumn:

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from app.ml.column_types.canonical import TypeName
 from app.ml.tables import json_rows, profile
-from app.ml.tables.canonical import ColumnType
 from app.ml.tables.typed import TypedTable
 from tests.support.files import column_of, csv_of
 from tests.support.workbench import profile_of, table_of
@@ -20,7 +20,7 @@ from tests.support.workbench import profile_of, table_of
 FRACTIONS = [0.05, 0.25, 0.5, 0.75, 0.95]
 
 
-def facts_of(values: list[Any], kind: ColumnType | None = None) -> dict[str, Any]:
+def facts_of(values: list[Any], kind: TypeName | None = None) -> dict[str, Any]:
     """The profile of one column."""
     return profile.profile(json_rows.from_columns({"a": values}, {"a": kind} if kind else {}))[0]
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.errors import FitserveError
-from app.ml.tables.notations.notation import CellOptions
+from app.ml.column_types.notations.notation import CellOptions
 from tests.support.files import ingested
 from tests.support.relatives import FAMILIES, FORMS, LOCALES, MARKERS, Locale, Relative, lines
 from tests.support.soak import SOAK, rounds

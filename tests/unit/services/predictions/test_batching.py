@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.ml.features.fitted import Matrix
+from app.ml.column_types.fitted import Matrix
 from app.ml.inference.predictor import Predictor
 from app.services.predictions.batching import Batches
 from tests.support.server import PATIENCE

@@ -19,8 +19,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import PlainSerializer, PlainValidator
 
-from app.ml.features.arrays import as_dictionary, mask
-from app.ml.features.fitted import FittedPart, Matrix
+from app.ml.column_types.arrays import as_dictionary, mask
+from app.ml.column_types.base import ColumnType, Put, Width
+from app.ml.column_types.fitted import FittedPart, Matrix
+from app.ml.specs import PreprocessingSpec
 
 DIMENSIONS = 48
 """Numbers a text becomes at the most."""
@@ -101,6 +103,24 @@ class TextFeature(FittedPart):
         if self.indicator:
             out[:, -1] = mask(pc.is_null(column))
 
+    def put(self, at: int) -> Put:
+        """Return what encodes one value of JSON into a row, from column ``at`` on, bit for bit as
+        ``encode`` does."""
+        last = at + self.width - 1
+
+        def put(value: Any, out: list[float]) -> bool:
+            if value is None:
+                if self.indicator:
+                    out[last] = 1.0
+                return True
+            if type(value) is not str or "\0" in value:
+                return False
+            place = self.of_text(value)
+            out[at : at + len(place)] = place.tolist()
+            return True
+
+        return put
+
     def of_text(self, text: str) -> Floats:
         """Return one text as ``(dimensions,)``."""
         places, weights = self._lexicon.weighed(text)
@@ -108,6 +128,27 @@ class TextFeature(FittedPart):
             return np.zeros(len(self.center), np.float32)
         place = weights @ self._directions[places]
         return (place - self.center) / self.scale
+
+
+class Text(ColumnType):
+    """Sentences rather than labels."""
+
+    name = "text"
+    arrow = pa.string()
+    example = "a string"
+
+    def profile(self, column: pa.ChunkedArray, detailed: bool) -> dict[str, Any]:
+        """Return how many texts there are, and their mean length in characters."""
+        distinct = pc.count_distinct(column, mode="only_valid").as_py()
+        return {"distinct": distinct, "mean_length": pc.mean(pc.utf8_length(column)).as_py()}
+
+    def fit(self, name: str, column: pa.ChunkedArray, spec: PreprocessingSpec) -> TextFeature:
+        """Return the feature: the terms and directions of the training part's texts."""
+        return fit_text(name, column, indicator=column.null_count > 0)
+
+    def width(self, column: dict[str, Any], spec: PreprocessingSpec) -> Width:
+        """Return the directions, and a mark of gaps."""
+        return Width(DIMENSIONS + bool(column["missing"]))
 
 
 def fit_text(name: str, column: pa.ChunkedArray, *, indicator: bool) -> TextFeature:

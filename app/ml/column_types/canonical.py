@@ -18,7 +18,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-ColumnType = Literal["number", "category", "boolean", "datetime", "text"]
+TypeName = Literal["number", "category", "boolean", "datetime", "text"]
 
 MAX_COLUMNS = 10_000
 """Of a table."""
@@ -29,7 +29,7 @@ _DAY_MICROSECONDS = 86_400_000_000
 _FIRST_DAY, _LAST_DAY = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31, from 1970
 
 
-def column_type(values: pa.DataType) -> ColumnType:
+def column_type(values: pa.DataType) -> TypeName:
     """Return the contract's name of the Arrow type of a canonical column (text is a category)."""
     if pa.types.is_boolean(values):
         return "boolean"

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from app.ml.tables.canonical import (
+from app.ml.column_types.canonical import (
     MOMENT,
     WHOLE_BELOW,
     ZONED,
-    ColumnType,
+    TypeName,
     canonical_datetime,
     whole_as_integers,
 )
@@ -113,7 +113,7 @@ def _in_utc(cells: pa.Array) -> pa.Array | None:
     return pa.concat_arrays(instants).take(pa.array(np.argsort(places)))
 
 
-READERS: dict[ColumnType, Reader] = {
+READERS: dict[TypeName, Reader] = {
     "boolean": booleans,
     "number": partial(numbers, codes=False),
     "datetime": datetimes,

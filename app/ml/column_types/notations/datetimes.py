@@ -12,16 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from app.ml.tables.canonical import MOMENT, ZONED
-from app.ml.tables.notations.months import MONTHS
-from app.ml.tables.notations.notation import (
+from app.ml.column_types.canonical import MOMENT, ZONED
+from app.ml.column_types.notations.months import MONTHS
+from app.ml.column_types.notations.notation import (
     Cells,
     DateOrder,
     Notation,
     Recognised,
     Undecided,
 )
-from app.ml.tables.notations.numbers import named
+from app.ml.column_types.notations.numbers import named
 
 Integers = NDArray[np.int64]
 

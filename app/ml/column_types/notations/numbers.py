@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from app.ml.tables.notations.notation import (
+from app.ml.column_types.notations.notation import (
     Cells,
     Decimal,
     Notation,
