@@ -1,11 +1,15 @@
 """Columns of a table as numpy arrays of shape ``(rows,)``."""
 
+import re
+from functools import lru_cache
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+_FEW = 512
 
 
 def floats(column: pa.ChunkedArray) -> Floats:
@@ -46,6 +50,28 @@ def _codes_of_chunk(chunk: pa.DictionaryArray, values: pa.Array) -> NDArray[np.i
     indices = pc.fill_null(chunk.indices, len(of_dictionary)).to_numpy(zero_copy_only=False)
     known: NDArray[np.int64] = np.append(of_dictionary, -1)[indices]
     return known
+
+
+def matches(cells: pa.Array | pa.ChunkedArray, pattern: str) -> pa.Array | pa.ChunkedArray:
+    """Return ``(cells,)`` whether a regular expression is found in each string, null where it is.
+
+    Arrow compiles an expression anew for every call, which takes longer than trying it on a few
+    hundred cells; Python remembers it. It means the same to both: ``\\s`` is ASCII's, and what ends
+    in a line break, before which Python's ``$`` matches, is left to Arrow.
+    """
+    if len(cells) > _FEW:
+        return pc.match_substring_regex(cells, pattern)
+    texts = cells.to_pylist()
+    if any(text is not None and text.endswith("\n") for text in texts):
+        return pc.match_substring_regex(cells, pattern)
+    search = _compiled(pattern).search
+    found = [None if text is None else search(text) is not None for text in texts]
+    return pa.array(found, pa.bool_())
+
+
+@lru_cache(256)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.ASCII)
 
 
 def mask(column: pa.ChunkedArray) -> NDArray[np.bool_]:

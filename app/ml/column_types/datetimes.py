@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from app.ml.column_types import text_parsing
-from app.ml.column_types.arrays import Floats, mask, microseconds
+from app.ml.column_types.arrays import Floats, mask, matches, microseconds
 from app.ml.column_types.base import ColumnType, Put, Width
 from app.ml.column_types.canonical import canonical_datetime, iso
 from app.ml.column_types.cells import Distinct, Found, Open, set_apart
@@ -200,7 +200,7 @@ def _datetimes(distinct: Distinct, known: Cells, asked: bool) -> Found | Open | 
 
 def compact(distinct: Distinct, rest: pa.Array, gone: dict[str, int]) -> Found | None:
     """Return cells like 20210301 as dates where that is beyond doubt."""
-    if not pc.all(pc.match_substring_regex(rest, COMPACT_DATE), min_count=0).as_py():
+    if not pc.all(matches(rest, COMPACT_DATE), min_count=0).as_py():
         return None
     if (dates := datetimes.compact(rest)) is None:
         return None

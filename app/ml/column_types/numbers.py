@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.ml.column_types import text_parsing
-from app.ml.column_types.arrays import Floats, floats
+from app.ml.column_types.arrays import Floats, floats, matches
 from app.ml.column_types.base import ColumnType, Put, Width
 from app.ml.column_types.canonical import whole_as_integers
 from app.ml.column_types.cells import Distinct, Found, Open, set_apart
@@ -118,7 +118,7 @@ class Number(ColumnType):
         """Numbers that Arrow reads may yet be meant otherwise: 1.037 for a thousand, 20210301."""
         if pa.types.is_integer(values.type):
             head = column.slice(0, _HEAD)
-            if pc.all(pc.match_substring_regex(head, COMPACT_DATE), min_count=0).as_py():
+            if pc.all(matches(head, COMPACT_DATE), min_count=0).as_py():
                 distinct = Distinct(column)
                 if (dates := compact(distinct, distinct.cells, {})) is not None:
                     return dates

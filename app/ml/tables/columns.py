@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.errors import FieldError, InvalidData, escape
+from app.ml.column_types.arrays import matches
 from app.ml.column_types.canonical import (
     WHOLE_BELOW,
     TypeName,
@@ -366,7 +367,7 @@ def _lost_digits(name: str, values: pa.ChunkedArray, column: pa.ChunkedArray) ->
     if not pc.any(large).as_py():
         return None
     cells = pc.filter(column, large)
-    if not pc.any(pc.match_substring_regex(cells, r"^\s*[+-]?[0-9]+\s*$")).as_py():
+    if not pc.any(matches(cells, r"^\s*[+-]?[0-9]+\s*$")).as_py():
         return None
     return _too_many_digits(name)
 

@@ -251,7 +251,8 @@ class _Finder:
         """The one by which most rows are equally wide; of equals the most frequent in the first."""
         guess = _first_guess(self._lines, None)
         best, most, wide = guess, -1.0, set()
-        for mark in sorted(DELIMITERS, key=lambda mark: mark != guess):
+        found = [mark for mark in DELIMITERS if any(mark in line for line in self._lines)]
+        for mark in sorted(found, key=lambda mark: mark != guess):
             try:
                 widths = Counter(len(cells) for _, cells in self._rows(mark))
             except csv.Error:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.ml.column_types import text_parsing
+from app.ml.column_types.arrays import matches
 from app.ml.column_types.canonical import TypeName
 from app.ml.column_types.registry import COLUMN_TYPES
 from app.ml.column_types.text_parsing import first_misfit
@@ -63,7 +64,7 @@ def label_or_text(name: str, column: pa.ChunkedArray, place: Place, has_types: b
     present = counts[values.is_valid().to_numpy(zero_copy_only=False)].sum()
 
     def fits(pattern: str) -> bool:
-        mask = pc.fill_null(pc.match_substring_regex(values, pattern), False)
+        mask = pc.fill_null(matches(values, pattern), False)
         return bool(2 * counts[mask.to_numpy(zero_copy_only=False)].sum() > present)
 
     kinds: tuple[TypeName, ...] = ("number", "datetime")
@@ -92,6 +93,8 @@ def _folded(
     values, counts = counted.field(0), counted.field(1).to_numpy()
     trimmed = pc.utf8_trim_whitespace(values)
     lower = pc.utf8_lower(trimmed)
+    if pc.count_distinct(lower).as_py() == len(values):
+        return None
     words = lower.filter(pc.match_substring_regex(lower, _WORD).fill_null(False))
     spelt = pc.count_distinct(trimmed.filter(pc.is_in(lower, value_set=words))).as_py()
     keys = lower if spelt > pc.count_distinct(words).as_py() else trimmed
@@ -134,7 +137,7 @@ def _other_notation(name: str, values: pa.Array, fits: _Fits) -> str | None:
     """A warning where most cells are numbers or dates, only not as we read them."""
     for kind, pattern, remedy in _NOTATIONS:
         if fits(pattern):
-            example = values.filter(pc.match_substring_regex(values, pattern))[0].as_py()
+            example = values.filter(matches(values, pattern))[0].as_py()
             return (
                 f"column '{name[:64]}' is a category, though most of its cells look like {kind}s "
                 f"in another notation ('{example[:64]}'); {remedy}"
@@ -162,7 +165,7 @@ def _almost(
             f"column '{short}' is a category, since {where} holds '{cell}' with leading zeros; "
             f"{remedy}"
         )
-    others = pc.invert(pc.match_substring_regex(column, COLUMN_TYPES[kind].plain))
+    others = pc.invert(matches(column, COLUMN_TYPES[kind].plain))
     count = pc.sum(pc.cast(others, pa.int64())).as_py()
     if not count:
         return (

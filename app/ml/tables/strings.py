@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from app.ml.column_types.arrays import matches
 from app.ml.column_types.canonical import TypeName
 from app.ml.column_types.cells import Distinct, Found, Open, Read
 from app.ml.column_types.notations import missing
@@ -25,6 +26,8 @@ from app.ml.column_types.text_parsing import first_present
 _DIGIT = "[0-9\u221e]"
 _LOOKED_AT = 400
 """Cells of which most hold a digit, and all can be read, where a column is of numbers or dates."""
+_HEADS = 20
+"""Of these, one at least begins as a cell of its type does."""
 _MOST_TRIED = 20_000
 """Different cells among which those are looked for that cannot be read."""
 
@@ -53,7 +56,13 @@ def recognised(column: pa.ChunkedArray, known: Cells, *, has_types: bool) -> Fou
     if not _mostly_digits(sample, known):
         return None
     distinct = Distinct(sample)
-    readers = [read for kind in kinds for read in kind.readers if kind.name != "boolean"]
+    heads = sample.slice(0, _HEADS)
+    readers = [
+        read
+        for kind in kinds
+        if kind.name != "boolean" and pc.any(matches(heads, kind.begins)).as_py()
+        for read in kind.readers
+    ]
     readers = [read for read in readers if read(distinct, known, False) is not None]
     if readers and len(sample) < len(column):
         distinct = Distinct(column)
@@ -71,7 +80,7 @@ def _sample(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _mostly_digits(sample: pa.ChunkedArray, known: Cells) -> bool:
     """Whether most of the cells that mark no missing value hold a digit."""
-    digits = pc.match_substring_regex(sample, _DIGIT)
+    digits = matches(sample, _DIGIT)
     marks = pc.or_(
         missing.is_marker(sample, missing.markers("number", known.options.na_values)),
         missing.is_marker(sample, missing.markers("datetime")),
@@ -112,7 +121,7 @@ def _without_misfits(distinct: Distinct, name: TypeName, known: Cells) -> Found 
     def reads(cells: pa.Array) -> bool:
         return _first_found(kind.readers, Distinct.of_cells(cells), known, asked=True) is not None
 
-    begins = pc.match_substring_regex(pc.utf8_trim_whitespace(distinct.cells), kind.begins)
+    begins = matches(pc.utf8_trim_whitespace(distinct.cells), kind.begins)
     odd = pc.invert(begins).fill_null(False).to_numpy(zero_copy_only=False).copy()
     places = np.flatnonzero(begins.fill_null(False).to_numpy(zero_copy_only=False))
     if len(places) > _MOST_TRIED:

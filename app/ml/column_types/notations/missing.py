@@ -1,7 +1,7 @@
 """Markers of missing values among numbers and dates, as instruments, databases and people write
 them. In columns of strings they are values."""
 
-from collections.abc import Iterable
+from functools import lru_cache
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +20,8 @@ _AMONG_NUMBERS = (
 _AMONG_DATES = ("0000-00-00", "0000-00-00 00:00:00", "00/00/0000", "00.00.0000", "0")
 
 
-def markers(among: str, na_values: Iterable[str] = (), keep_na: Iterable[str] = ()) -> pa.Array:
+@lru_cache(16)
+def markers(among: str, na_values: tuple[str, ...] = (), keep_na: tuple[str, ...] = ()) -> pa.Array:
     """Return the markers among ``"number"`` or ``"datetime"``, in lower case."""
     usual = _WORDS + (_AMONG_NUMBERS if among == "number" else _AMONG_DATES)
     kept = {value.lower() for value in keep_na}

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from app.ml.column_types.arrays import matches
 from app.ml.column_types.notations.notation import (
     Cells,
     Decimal,
@@ -122,7 +123,7 @@ def recognise(cells: pa.Array, known: Cells, *, codes: bool) -> Recognised | Und
     if known.notation is not None and (values := _read(split, known.notation)) is not None:
         return Recognised(values, known.notation)
     bodies = split.bodies.drop_null()
-    if not codes and pc.any(pc.match_substring_regex(bodies, _CODE)).as_py():
+    if not codes and pc.any(matches(bodies, _CODE)).as_py():
         return None
     marks = _marks(bodies, known)
     if not isinstance(marks, tuple):
@@ -136,9 +137,7 @@ def _marks(bodies: pa.Array, known: Cells) -> tuple[Decimal, Thousands | None] |
     """Return decimal mark and separator of thousands."""
     dot, comma = (pc.any(pc.match_substring(bodies, mark)).as_py() for mark in ".,")
     others: list[Thousands] = [
-        mark
-        for mark in ("'", " ", "_")
-        if pc.any(pc.match_substring_regex(bodies, _GROUPS[mark])).as_py()
+        mark for mark in ("'", " ", "_") if pc.any(matches(bodies, _GROUPS[mark])).as_py()
     ]
     if len(others) > 1:
         return None
@@ -182,7 +181,7 @@ def _by_evidence(
 
 
 def _fits(bodies: pa.Array, reading: tuple[Decimal, Thousands | None]) -> bool:
-    return bool(pc.all(pc.match_substring_regex(bodies, f"^(?:{_body(*reading)})$")).as_py())
+    return bool(pc.all(matches(bodies, f"^(?:{_body(*reading)})$")).as_py())
 
 
 def _body(decimal: Decimal, thousands: Thousands | None) -> str:
@@ -225,11 +224,11 @@ def _values(split: Split, notation: Notation) -> pa.Array | None:
 
 def shows_marks(cells: pa.Array) -> bool:
     """Return whether a dot or comma stands in one of the cells, which tells of its file's."""
-    return bool(pc.any(pc.match_substring_regex(cells, "[0-9][.,]|[.,][0-9]")).as_py())
+    return bool(pc.any(matches(cells, "[0-9][.,]|[.,][0-9]")).as_py())
 
 
 def looks_like_thousands(cells: pa.Array) -> bool:
     """Return whether every dot in plain numbers may separate thousands, and there is one."""
     dotted = pc.match_substring(cells, ".")
-    grouped = pc.match_substring_regex(cells, _DOTTED_THOUSANDS)
+    grouped = matches(cells, _DOTTED_THOUSANDS)
     return bool(pc.any(dotted).as_py() and pc.all(grouped, min_count=0).as_py())
