@@ -56,7 +56,7 @@ def recognised(column: pa.ChunkedArray, known: Cells, *, has_types: bool) -> Fou
     if not _mostly_digits(sample, known):
         return None
     distinct = Distinct(sample)
-    heads = sample.slice(0, _HEADS)
+    heads = pc.utf8_trim_whitespace(sample.slice(0, _HEADS))
     readers = [
         read
         for kind in kinds
