@@ -24,6 +24,7 @@ NAMES = (
     "tensors",
     "training",
     "accuracy",
+    "texts",
 )
 ONLY_TINY = ("commits",)
 """``python -m benchmarks.commits`` measures: it needs another checkout."""
