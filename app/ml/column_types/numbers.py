@@ -15,7 +15,7 @@ from app.ml.column_types.canonical import whole_as_integers
 from app.ml.column_types.cells import Distinct, Found, Open, set_apart
 from app.ml.column_types.datetimes import COMPACT_DATE, compact
 from app.ml.column_types.fitted import FittedPart, Matrix
-from app.ml.column_types.notations import datetimes, numbers
+from app.ml.column_types.notations import durations, magnitudes, numbers
 from app.ml.column_types.notations.notation import Cells, Notation, Undecided
 from app.ml.column_types.scales import SCALERS
 from app.ml.column_types.spread import QUANTILES, distinct, histogram, quantile
@@ -104,7 +104,7 @@ class Number(ColumnType):
     example = "a number"
     written = "written like 1234.5, without separators or units"
     plain = r"^\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"
-    begins = numbers.ANY
+    begins = f"{numbers.ANY}|^-?[Pp]T?[0-9]"
 
     def read_plain(self, column: pa.ChunkedArray) -> pa.ChunkedArray | None:
         """Return strings as numbers; ``001`` is none."""
@@ -250,14 +250,23 @@ def _numbers(distinct: Distinct, known: Cells, asked: bool) -> Found | Open | No
     return Found("number", column, notation, gone, decimal)
 
 
-def _clock(distinct: Distinct, known: Cells, _asked: bool) -> Found | None:
+def _magnitudes(distinct: Distinct, known: Cells, _asked: bool) -> Found | None:
+    """Read 1.2k and $3.4M."""
     if (apart := set_apart(distinct, "number", known)) is None:
         return None
-    values = datetimes.clock(apart[0])
+    if (found := magnitudes.recognise(apart[0], known)) is None:
+        return None
+    return Found("number", whole_as_integers(distinct.rows(found.values)), found.notation, apart[1])
+
+
+def _durations(distinct: Distinct, known: Cells, _asked: bool) -> Found | None:
+    if (apart := set_apart(distinct, "number", known)) is None:
+        return None
+    values = durations.recognise(apart[0])
     if values is None:
         return None
-    notation = Notation(unit="s", date_format="%H:%M:%S")
+    notation = Notation(unit="s", date_format="%H:%M:%S" if _holds(apart[0], ":") else None)
     return Found("number", whole_as_integers(distinct.rows(values)), notation, apart[1])
 
 
-Number.readers = (_numbers, _clock)
+Number.readers = (_numbers, _magnitudes, _durations)

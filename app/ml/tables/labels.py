@@ -33,7 +33,7 @@ _NOTATIONS: tuple[tuple[TypeName, str, str], ...] = (
     ),
     (
         "number",
-        r"^\s*[+-]?[€$£]?\s?[0-9][0-9.,' ]*([,' ][0-9]+|[%€$£]|[€$£])\s*$|^\s*[€$£]\s?[0-9.,]+\s*$",
+        r"^\s*[+-]?[€$£]?\s?[0-9][0-9.,' ]*([,' ][0-9]+|[%€$£kKmMbB])\s*$|^\s*[€$£]\s?[0-9.,]+\s*$",
         "write them like 1234.5, without separators or units",
     ),
 )

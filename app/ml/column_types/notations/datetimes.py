@@ -47,8 +47,17 @@ _FAMILIES: dict[str, str] = {
     "%Y %B": rf"^(?P<year>[0-9]{{4}})[\s/-]*{_NAME}$",
     "%Y-%m": r"^(?P<year>[0-9]{4})[-/](?P<month>[0-9]{1,2})$",
     "%m/%Y": r"^(?P<month>[0-9]{1,2})[-/](?P<year>[0-9]{4})$",
+    "%a %b %d %H:%M:%S %Y": rf"^(?:[a-z]{{3}}\s+){_NAME}\s+(?P<day>[0-9]{{1,2}})\s+"
+    r"(?P<hour>[0-9]{2}):"
+    r"(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})\s+(?P<zone>(?:[a-z]{3,4}|[+-][0-9]{4})?)\s*"
+    r"(?P<year>[0-9]{4})$",
+    "%Y%m%dT%H%M%S": r"^(?P<year>(?:19|20)[0-9]{2})(?P<month>[0-9]{2})(?P<day>[0-9]{2})t"
+    r"(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})(?P<second>[0-9]{2})?(?P<zone>z?)$",
+    "%Y年%m月%d日": r"^(?P<year>[0-9]{4})年(?P<month>[0-9]{1,2})月(?P<day>[0-9]{1,2})日$",
     "%Y-Q": r"^(?P<year>[0-9]{4})[\s/-]?q(?P<quarter>[1-4])$",
     "Q %Y": r"^q(?P<quarter>[1-4])[\s/'-]*(?P<year>[0-9]{4})$",
+    "Q %y": r"^(?:q(?P<quarter>[1-4])[\s/'-]+)(?P<year>[0-9]{2})$",
+    "%q %Y": r"^(?P<quarter>[1-4])q\s?'?(?P<year>[0-9]{4}|[0-9]{2})$",
     "%G-W%V": r"^(?P<year>[0-9]{4})-?w(?P<week>[0-9]{2})(?:-?(?P<weekday>[1-7]))?$",
 }
 ANY = r"(?i)^\s*(?:[a-zà-ÿ]+\.?[\s,.-]*){0,2}'?[0-9]"
@@ -99,16 +108,16 @@ def recognise(cells: pa.Array, known: Cells, asked: bool = False) -> Recognised 
         if by_format is not None:
             return by_format
     plain = pc.utf8_lower(pc.utf8_trim_whitespace(cells))
-    if (parts := _matching(plain, _NUMERIC)) is not None:
-        return _numeric(_Parts(parts), known)
+    if (parts := matching(plain, _NUMERIC)) is not None:
+        return _numeric(Parts(parts), known)
     for form, pattern in _FAMILIES.items():
-        if (parts := _matching(plain, pattern)) is not None:
-            values = _calendar(_Parts(parts))
+        if (parts := matching(plain, pattern)) is not None:
+            values = _calendar(Parts(parts))
             return None if values is None else Recognised(values, Notation(date_format=form))
     return _of_numbers(plain) if asked else None
 
 
-def _matching(cells: pa.Array, pattern: str) -> pa.Array | None:
+def matching(cells: pa.Array, pattern: str) -> pa.Array | None:
     """Return the parts of cells that all match; None where one does not. The first is tried alone:
     Arrow compiles an expression anew for every column."""
     first = next((cell.as_py() for cell in cells if cell.is_valid), None)
@@ -129,7 +138,7 @@ def _compact(cells: pa.Array) -> Recognised | None:
     parts = pc.extract_regex(cells, _COMPACT)
     if parts.null_count > cells.null_count:
         return None
-    found = _Parts(parts)
+    found = Parts(parts)
     years = found.number("year")[found.present]
     if len(years) and not (_COMPACT_YEARS[0] <= years.min() and years.max() <= _COMPACT_YEARS[1]):
         return None
@@ -171,7 +180,7 @@ def _by_format(cells: pa.Array, form: str) -> Recognised | None:
 # ---------------------------------------------------------------- parts to moments
 
 
-class _Parts:
+class Parts:
     """What a regular expression has found in each cell: numbers by name, -1 where there is none."""
 
     def __init__(self, parts: pa.Array) -> None:
@@ -199,7 +208,7 @@ class _Parts:
         return np.where(short, years + np.where(years < _PIVOT, 2000, 1900), years)
 
 
-def _numeric(parts: _Parts, known: Cells) -> Recognised | Undecided | None:
+def _numeric(parts: Parts, known: Cells) -> Recognised | Undecided | None:
     """Three numbers: of which the place of the year is plain, and that of the day may not be."""
     marks = pc.unique(parts.text("mark").drop_null()).to_pylist()
     if not pc.all(pc.equal(parts.text("mark"), parts.text("again")), min_count=0).as_py():
@@ -220,7 +229,7 @@ def _numeric(parts: _Parts, known: Cells) -> Recognised | Undecided | None:
 
 
 def _day_or_month_first(
-    parts: _Parts, marks: list[str], known: Cells
+    parts: Parts, marks: list[str], known: Cells
 ) -> Recognised | Undecided | None:
     orders: tuple[DateOrder, ...] = ("dmy", "mdy")
     found = [dates for order in orders if (dates := _ordered(parts, order, marks)) is not None]
@@ -237,7 +246,7 @@ def _day_or_month_first(
     return Undecided()
 
 
-def _ordered(parts: _Parts, order: DateOrder, marks: list[str]) -> Recognised | None:
+def _ordered(parts: Parts, order: DateOrder, marks: list[str]) -> Recognised | None:
     places = dict(zip(order, ("first", "middle", "last"), strict=True))
     years = parts.full_year(places["y"])
     values = _moments(parts, years, parts.number(places["m"]), parts.number(places["d"]))
@@ -250,7 +259,7 @@ def _ordered(parts: _Parts, order: DateOrder, marks: list[str]) -> Recognised | 
     return Recognised(values, Notation(date_order=order, date_format=form))
 
 
-def _calendar(parts: _Parts) -> pa.Array | None:
+def _calendar(parts: Parts) -> pa.Array | None:
     """Return the moments of parts that are named; the first day of a month, quarter or week."""
     years = parts.full_year("year")
     if "week" in parts.names:
@@ -267,7 +276,7 @@ def _calendar(parts: _Parts) -> pa.Array | None:
     return _moments(parts, years, months, days)
 
 
-def _weeks(parts: _Parts, years: Integers) -> pa.Array | None:
+def _weeks(parts: Parts, years: Integers) -> pa.Array | None:
     weeks, days = parts.number("week"), np.maximum(parts.number("weekday"), 1)
     found = []
     for year, week, day, there in zip(years, weeks, days, parts.present, strict=True):
@@ -279,7 +288,7 @@ def _weeks(parts: _Parts, years: Integers) -> pa.Array | None:
     return pa.array(found, MOMENT)
 
 
-def _moments(parts: _Parts, years: Integers, months: Integers, days: Integers) -> pa.Array | None:
+def _moments(parts: Parts, years: Integers, months: Integers, days: Integers) -> pa.Array | None:
     """Return timestamps, in UTC where zones were given; None where one is no date or time."""
     there = parts.present
     years, months, days = (np.where(there, part, 1) for part in (years, months, days))
@@ -303,7 +312,7 @@ def _moments(parts: _Parts, years: Integers, months: Integers, days: Integers) -
     return pa.array(microseconds, pa.int64(), mask=~there).cast(kind)
 
 
-def _seconds(parts: _Parts) -> Integers | None:
+def _seconds(parts: Parts) -> Integers | None:
     """Return the time of day in microseconds ``(cells,)``; None where it is none."""
     hours = parts.number("hour")
     minutes, seconds = (np.maximum(parts.number(name), 0) for name in ("minute", "second"))
@@ -329,7 +338,7 @@ def _seconds(parts: _Parts) -> Integers | None:
 _NO_ZONE = -10_000
 
 
-def _zone_minutes(parts: _Parts) -> Integers | None:
+def _zone_minutes(parts: Parts) -> Integers | None:
     """Return minutes to the east ``(cells,)``, ``_NO_ZONE`` for none; None where one is unknown."""
     if "zone" not in parts.names:
         return np.full(len(parts.present), _NO_ZONE)
@@ -347,7 +356,7 @@ def _zone_minutes(parts: _Parts) -> Integers | None:
     return np.array([minutes[zone] for zone in texts.to_pylist()], np.int64)
 
 
-def _time_format(parts: _Parts) -> str:
+def _time_format(parts: Parts) -> str:
     """Return how the times of day look, by the cell that says most."""
     if not (parts.number("hour") >= 0).any():
         return ""
@@ -356,31 +365,3 @@ def _time_format(parts: _Parts) -> str:
     if (parts.number("second") >= 0).any():
         form += ":%S"
     return f"{form} %p" if half else form
-
-
-# ---------------------------------------------------------------- times without a date
-
-_CLOCK = (
-    r"^(?P<sign>-?)(?P<hour>[0-9]{1,3}):(?P<minute>[0-5][0-9])"
-    r"(?::(?P<second>[0-5][0-9])(?:[.,](?P<fraction>[0-9]{1,6}))?)?(?:\s*(?P<half>[ap])\.?m\.?)?$"
-)
-
-
-def clock(cells: pa.Array) -> pa.Array | None:
-    """Return times of day and durations, ``h:mm`` or ``h:mm:ss``, as seconds float64 ``(cells,)``;
-    None where one is neither."""
-    parts = pc.extract_regex(pc.utf8_lower(pc.utf8_trim_whitespace(cells)), _CLOCK)
-    if parts.null_count > cells.null_count or len(parts) == parts.null_count:
-        return None
-    found = _Parts(parts)
-    minutes, seconds = found.number("minute"), np.maximum(found.number("second"), 0)
-    shares = pc.binary_join_element_wise("0.", found.text("fraction"), "")
-    fractions = np.asarray(pc.cast(shares, pa.float64()).fill_null(0))
-    hours = found.number("hour")
-    halves = found.text("half").fill_null("").to_numpy(zero_copy_only=False)
-    if ((halves != "") & ((hours < 1) | (hours > 12))).any():
-        return None
-    hours = np.where(halves == "", hours, hours % 12 + 12 * (halves == "p"))
-    total = hours * 3600 + minutes * 60 + seconds + fractions
-    negative = np.asarray(pc.equal(found.text("sign"), "-").fill_null(False))
-    return pa.array(np.where(negative, -total, total), mask=~found.present)

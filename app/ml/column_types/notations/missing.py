@@ -10,6 +10,9 @@ _WORDS = (
     *("", "?", "??", "-", "--", "---", "\u2013", "\u2014", ".", "..", "...", "\u2026", "*", "/"),
     *("na", "n/a", "n.a.", "n.a", "#n/a", "#n/a n/a", "<na>", "nan", "-nan", "1.#qnan", "-1.#ind"),
     *("none", "nil", "null", "(null)", "[null]", "<null>", "nat", "missing", "(missing)"),
+    *("nd", "n.d.", "n.v.", "n.b.", "k.a", "tbd", "tba", "(leer)", "(blank)", "void"),
+    *("keine angabe", "unbekannt", "inconnu", "desconocido", "not known", "not reported"),
+    *("#wert!", "#bezug!", "#zahl!", "#valeur!", "#nombre!", "#n/d", "#\u00a1valor!"),
     *("unknown", "not available", "not applicable", "no data", "k.a.", "k. a.", "s/d", "n/d"),
     *("#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!", "#nv", "\\n", "undefined"),
 )

@@ -82,6 +82,8 @@ class Notation(BaseModel):
     date_order: DateOrder | None = None
     date_format: str | None = None
     """As ``strptime`` has it; what a client asked for, or what the first cell looks like."""
+    short: bool = False
+    """Whether words such as k and M behind numbers multiply them."""
     folded: bool = False
     """Whether labels that differ in case or blanks only are one label."""
 

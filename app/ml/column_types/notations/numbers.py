@@ -36,8 +36,10 @@ _AROUND = (
     rf"^(?P<open>\(?)[{_BLANKS}]*(?P<sign>[+-]?)[{_BLANKS}]*(?P<before>(?:{_CURRENCIES})?)"
     rf"[{_BLANKS}]*(?P<inner>[+-]?)[{_BLANKS}]*"
     rf"(?P<body>[0-9.,](?:[0-9.,{_APOSTROPHES}_{_BLANKS}]*[0-9.,])?(?:[eE][+-]?[0-9]+)?)"
-    rf"(?P<gap>[{_BLANKS}]*)(?P<after>(?:{_SUFFIX})?)[{_BLANKS}]*(?P<trail>-?)(?P<close>\)?)$"
+    rf"(?P<gap>[{_BLANKS}]*)(?P<after>(?:{_SUFFIX})?)[{_BLANKS}]*(?P<trail>-{{0,2}})(?P<close>\)?)$"
 )
+MAGNITUDES = dict(tsd=1e3, mn=1e6, mio=1e6, million=1e6, bn=1e9, mrd=1e9, billion=1e9)
+"""Words behind a number that multiply it; they are no units."""
 _MAGNITUDES = {"k", "K", "m", "M", "b", "B", "G", "T", "e", "E", "x", "X"}
 """Letters right behind a number that change it, or make it a code; they are no units."""
 _GROUPS: dict[Thousands, str] = {
@@ -76,7 +78,9 @@ def take_apart(cells: pa.Array) -> Split | None:
     brackets = [pc.not_equal(part[name], "") for name in ("open", "close")]
     if not pc.all(pc.equal(*brackets), min_count=0).as_py():
         return None
-    minus = [pc.equal(part[name], "-") for name in ("sign", "inner", "trail")]
+    round_sum = pc.match_substring_regex(part["body"], "[.,]$")  # 12,- and 12.- are 12
+    trailing = pc.and_not(pc.equal(part["trail"], "-"), round_sum)
+    minus = [*(pc.equal(part[name], "-") for name in ("sign", "inner")), trailing]
     signs = np.sum(
         [pc.cast(each, pa.int8()).fill_null(0) for each in (*minus, brackets[0])], axis=0
     )
@@ -102,6 +106,8 @@ def _unit(part: dict[str, pa.Array]) -> str | Literal[False]:
     if len(found) > 1 or pc.any(both).as_py():
         return False
     unit: str = next(iter(found), "")
+    if re.search("[0-9]{2}", unit) or unit.lower().rstrip(".") in MAGNITUDES:
+        return False  # 1Q21 is a quarter
     if re.fullmatch(f"{_CURRENCIES}|[%\u2030°]", unit) or not unit:
         return unit
     beside = pc.filter(gap, pc.not_equal(after, ""))

@@ -55,6 +55,12 @@ def table(delimiter: str = ";", **columns: list[str]) -> TypedTable:
         (["1'037.50", "2"], [1037.5, 2], None),
         (["1\u2019037.50", "2"], [1037.5, 2], None),
         (["1_000", "2"], [1000, 2], None),
+        (["1.234,-", "12,--", "13,50"], [1234, 12, 13.5], None),
+        (["12.-", "13.50", "-4.-"], [12, 13.5, -4], None),
+        (["1.2k", "900", "2.5M"], [1200, 900, 2_500_000], None),
+        (["$1.2M", "$3.4M"], [1_200_000, 3_400_000], "$"),
+        (["5 Mio. €", "3,5 Mio. €"], [5_000_000, 3_500_000], "€"),
+        (["1.5bn", "2bn"], [1.5e9, 2e9], None),
         (["$3,037.50", "$1,000", "$2"], [3037.5, 1000, 2], "$"),
         (["-$3", "$-4", "($5)", "$6-"], [-3, -4, -5, -6], "$"),
         (["€ 1.037,50", "2,00 €"], [1037.5, 2], "€"),
@@ -186,6 +192,42 @@ def test_random_numbers_read_back_equal_or_warned(
             assert column.note is not None
 
 
+@pytest.mark.parametrize(
+    "cells", [["5M", "3M"], ["1.5m", "2.3m"], ["1.5t", "2t"], ["300K", "400K"]]
+)
+def test_letters_that_may_be_units_or_names_multiply_nothing(cells: list[str]) -> None:
+    column = typed(cells)
+    assert column.type == "category"
+    assert column.values.to_pylist() == cells
+
+
+@pytest.mark.parametrize(
+    ("cells", "seconds"),
+    [
+        (["14:55", "0:30"], [53700, 1800]),
+        (["14:55:12.5", "0:00:01"], [53712.5, 1]),
+        (["1:30 pm", "12:05 a.m."], [48600, 300]),
+        (["02:03.5", "101:02.25"], [123.5, 6062.25]),
+        (["0 days 00:01:30", "1 days 02:00:00"], [90, 93600]),
+        (["-1 days +23:00:00", "1 day, 0:00:00"], [-3600, 86400]),
+        (["PT1H30M", "P1DT2S", "-PT5M"], [5400, 86402, -300]),
+        (["1h 30m", "45 min", "2 hours, 5 sec"], [5400, 2700, 7205]),
+    ],
+)
+def test_times_of_day_and_durations_are_seconds(cells: list[str], seconds: list[float]) -> None:
+    column = typed(cells, ";")
+    assert column.values.to_pylist() == seconds
+    assert column.notation is not None
+    assert column.notation.unit == "s"
+
+
+@pytest.mark.parametrize(
+    "cells", [["2d", "3d"], ["P", "PT"], ["25:61", "1:02"], ["13:00 pm", "1:00 am"]]
+)
+def test_what_is_no_duration(cells: list[str]) -> None:
+    assert typed(cells).type == "category"
+
+
 # ---------------------------------------------------------------- dates
 
 
@@ -193,6 +235,21 @@ def test_random_numbers_read_back_equal_or_warned(
     ("cells", "values"),
     [
         (["13/01/2023", "02/03/2023"], [date(2023, 1, 13), date(2023, 3, 2)]),
+        (["1Q21", "4Q2022"], [date(2021, 1, 1), date(2022, 10, 1)]),
+        (["Q1-21", "Q2-22"], [date(2021, 1, 1), date(2022, 4, 1)]),
+        (["2021年3月1日", "2021年12月24日"], [date(2021, 3, 1), date(2021, 12, 24)]),
+        (
+            ["Mon Mar  1 14:55:00 2021", "Tue Mar 02 01:02:03 2021"],
+            [datetime(2021, 3, 1, 14, 55), datetime(2021, 3, 2, 1, 2, 3)],
+        ),
+        (
+            ["Mon Mar 01 14:55:00 +0100 2021", "Tue Mar 02 01:02:03 +0000 2021"],
+            [datetime(2021, 3, 1, 13, 55, tzinfo=UTC), datetime(2021, 3, 2, 1, 2, 3, tzinfo=UTC)],
+        ),
+        (
+            ["20210301T145500", "20210302T0102"],
+            [datetime(2021, 3, 1, 14, 55), datetime(2021, 3, 2, 1, 2)],
+        ),
         (["01/13/2023", "02/03/2023"], [date(2023, 1, 13), date(2023, 2, 3)]),
         (["2023/1/13", "2023/2/3"], [date(2023, 1, 13), date(2023, 2, 3)]),
         (["3.4.2023", "5.6.2023"], [date(2023, 4, 3), date(2023, 6, 5)]),
