@@ -38,7 +38,15 @@ _AROUND = (
     rf"(?P<body>[0-9.,](?:[0-9.,{_APOSTROPHES}_{_BLANKS}]*[0-9.,])?(?:[eE][+-]?[0-9]+)?)"
     rf"(?P<gap>[{_BLANKS}]*)(?P<after>(?:{_SUFFIX})?)[{_BLANKS}]*(?P<trail>-{{0,2}})(?P<close>\)?)$"
 )
-MAGNITUDES = dict(tsd=1e3, mn=1e6, mio=1e6, million=1e6, bn=1e9, mrd=1e9, billion=1e9)
+MAGNITUDES = {
+    "tsd": 1e3,
+    "mn": 1e6,
+    "mio": 1e6,
+    "million": 1e6,
+    "bn": 1e9,
+    "mrd": 1e9,
+    "billion": 1e9,
+}
 """Words behind a number that multiply it; they are no units."""
 _MAGNITUDES = {"k", "K", "m", "M", "b", "B", "G", "T", "e", "E", "x", "X"}
 """Letters right behind a number that change it, or make it a code; they are no units."""
