@@ -345,7 +345,7 @@ def _listen(settings: Settings) -> socket.socket:
         listener.close()
         raise ConfigurationError(
             f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
-            "choose another --port"
+            "choose another --port (or FITSERVE_PORT)"
         ) from error
     return listener
 

@@ -22,6 +22,7 @@ BLUE, GREEN, RED, GREY = "#1f5fbf", "#2a9d3a", "#d62728", "#9a9a9a"
 Kind = Literal[
     "loss_curve",
     "scatter",
+    "labelled_scatter",
     "predicted_against_true",
     "residuals",
     "class_counts",

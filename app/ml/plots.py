@@ -54,6 +54,7 @@ def loss_curve(series: Mapping[str, Points], title: str, loss: str, format: Form
     finite = np.concatenate([v[np.isfinite(v)] for _, v in series.values()])
     if len(finite) and finite.min() > 0 and finite.max() > 100 * finite.min():
         axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _label_axes(axes, "epoch", loss)
     return _render(figure, format)
 
@@ -66,12 +67,26 @@ def scatter(
     format: Format,  # noqa: A002
 ) -> bytes:
     """Draw clouds of points by name, each with its colour; x may be ``datetime64``."""
+    return labelled_scatter(series, title, x, y, [], format)
+
+
+def labelled_scatter(
+    series: Mapping[str, tuple[Points, str]],
+    title: str,
+    x: str,
+    y: str,
+    labels: Sequence[str],
+    format: Format,  # noqa: A002
+) -> bytes:
+    """Draw clouds whose y is the place of a class among ``labels``."""
     figure, axes = _figure(title)
     dated = [points[0].dtype.kind == "M" for points, _ in series.values()]
     for name, (points, color) in series.items():
         _draw_points(axes, points, color, name)
     if any(dated):
         _use_dates(axes)
+    if labels:
+        axes.set_yticks(range(len(labels)), [_label_text(label, 22) for label in labels])
     _label_axes(axes, x, y)
     return _render(figure, format)
 

@@ -63,6 +63,14 @@ TWO_LAYERS = layers({"kind": "linear", "out_features": 8}, "batch_norm1d", "silu
     [
         ({"loss": "cross_entropy"}, "/loss", "use 'mse'"),
         ({"target": "kind", "loss": "mse"}, "/loss", "use 'cross_entropy'"),
+        (
+            {"hidden": [8]},
+            "/hidden",
+            'field \'hidden\'; a job says it so: {"model": {"kind": "mlp"',
+        ),
+        ({"momentum": 0.9}, "/momentum", "field 'momentum'; a job says it so: {\"optimizer\""),
+        ({"layers": ["ReLU"]}, "/layers", '{"kind": "sequential", "layers"'),
+        ({"loss": {"kind": "cross_entropy", "weight": [1]}}, "/loss/weight", '{"class_weight"'),
         ({"model": "tabluar"}, "/model", "did you mean 'tabular'?"),
         ({"model": {"kind": "tabular", "widht": 9}}, "/model/widht", "did you mean 'width'?"),
         ({"model": {"kind": "tabular", "bins": 0}}, "/model/bins", "greater than or equal to 1"),

@@ -162,6 +162,11 @@ def test_another_process_that_holds_sqlite_s_lock_keeps_nobody_from_reading(
                 refused = problem(answer.result(), 503, "unavailable")
                 assert "lock" in refused["detail"]
                 assert int(answer.result().headers["retry-after"]) > 0
+        before = {*(server.data_dir / "datasets").iterdir()}
+        source = {"kind": "synthetic", "generator": "line"}
+        made = server.client.post("/v1/datasets", json={"source": source})
+        problem(made, 503, "unavailable")
+        assert {*(server.data_dir / "datasets").iterdir()} == before, "it was never begun"
         other.execute("ROLLBACK")
         for answer in waiting:
             assert answer.result().status_code in (202, 503)

@@ -23,7 +23,7 @@ router = APIRouter(tags=["operations"], route_class=StrictJSONRoute)
 @router.get("/livez", response_class=PlainTextResponse)
 async def get_livez() -> str:
     """The process answers."""
-    return "ok"
+    return "ok\n"
 
 
 @router.get("/readyz")

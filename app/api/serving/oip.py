@@ -153,7 +153,8 @@ def _matrix(model: LoadedModel, tensors: list[Tensor], max_rows: int) -> "Matrix
         if tensor.name not in types and tensor.name not in predictor.ignored:
             reads = _input_metadata(predictor.features)
             listed = ", ".join(f"'{item['name']}'" for item in reads)[:512]
-            detail = f"there is no input '{tensor.name[:64]}'; this model reads {listed}"
+            shape = f" of the shape {list(tensor.shape)}"
+            detail = f"there is no input '{tensor.name[:64]}'{shape}; this model reads {listed}"
             raise InvalidRequest.at(f"{tensor.pointer}/name", detail, "unknown")
         if tensor.name in types:
             _check_column(tensor, types[tensor.name], max_rows)

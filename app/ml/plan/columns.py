@@ -122,7 +122,8 @@ def features_of(
     if not features:
         raise InvalidRequest.at(
             "/features",
-            "no column is left to learn from; name the features, or add columns to the dataset",
+            "no column is left to learn from; name the features, or add columns to the dataset"
+            + "".join(f" ({warning})" for warning in warnings[:1]),
         )
     return features, warnings
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 _OPTIMIZER = '{"optimizer": {"kind": "adamw", "lr": 0.001, "weight_decay": 0.01}}'
 _MODEL = '{"model": {"kind": "mlp", "hidden": [64, 64], "activation": "relu", "dropout": 0.1}}'
+_LAYERS = '{"model": {"kind": "sequential", "layers": ["ReLU", {"kind": "Dropout", "p": 0.1}]}}'
 _STOPPING = '{"early_stopping": {"patience": 10, "min_delta": 0}}'
 _SPLIT = '{"split": {"train": 0.8, "validation": 0.1, "test": 0.1}}'
 _PREPROCESSING = '{"preprocessing": {"numbers": "standard"}}'
@@ -16,8 +17,9 @@ _PLACES: dict[str, tuple[str, ...]] = {
     ),
     _MODEL: (
         *("hidden", "hidden_size", "hidden_sizes", "hidden_layers", "hidden_layer_sizes", "width"),
-        *("layers", "activation", "dropout", "norm", "network", "architecture", "model_type"),
+        *("activation", "dropout", "norm", "network", "architecture", "model_type"),
     ),
+    _LAYERS: ("layers", "modules"),
     _STOPPING: ("patience", "min_delta", "tol", "n_iter_no_change", "early_stop"),
     _SPLIT: (
         *("val_split", "validation_split", "validation_fraction", "val_size", "test_size"),

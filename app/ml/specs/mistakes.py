@@ -150,16 +150,21 @@ def _detail(item: dict[str, Any], name: str) -> str:
 def _unknown_field(name: str, item: dict[str, Any]) -> str:
     if name == "types":
         return "unknown field 'types'; it stands beside 'reading', not in it"
+    if name == "weight":
+        return (
+            'unknown field \'weight\'; a job weighs classes by {"class_weight": {"a": 2, "b": 1}}'
+        )
+    if (place := place_of(name[:64])) is not None and "dataset" in item["siblings"]:
+        return f"unknown field '{name[:64]}'; a job says it so: {place}"
     guess = get_close_matches(name[:64], _KNOWN - {name}, n=1) or _begun(name)
     remedy = f"did you mean '{guess[0]}'?" if guess else "leave it out"
-    if (place := place_of(name[:64])) is not None and "dataset" in item["siblings"]:
-        remedy = f"{remedy} A job says it so: {place}" if guess else f"a job says it so: {place}"
     return f"unknown field '{name[:64]}'; {remedy}"
 
 
 def _begun(name: str) -> list[str]:
     """Return the field of which ``name`` is the beginning: ``val`` of ``validation``."""
-    return sorted(known for known in _KNOWN if len(name) > 2 and known.startswith(name))[:1]
+    longer = (known for known in _KNOWN if known.startswith(name) and known != name)
+    return sorted(longer)[:1] if len(name) > 2 else []
 
 
 def _unknown_tag(name: str, item: dict[str, Any]) -> str:

@@ -309,7 +309,8 @@ class _File:
     def _ragged(self, expected: int) -> InvalidData:
         self._refuse_open_quote()
         line, found = self._first_of_other_width(expected)
-        detail = f"line {line} has {found} fields, expected {expected}"
+        fields = "1 field" if found == 1 else f"{found} fields"
+        detail = f"line {line} has {fields}, expected {expected}"
         if self.guessed:
             mark = "a tab" if self.delimiter == "\t" else f"'{self.delimiter}'"
             detail += f" between {mark}; if another character separates them, name it as delimiter"

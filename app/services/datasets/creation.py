@@ -139,8 +139,10 @@ def _create(
         sha256=sha256,
         metadata_=naming.metadata,
     )
+    begun = False
     try:
         with context.database.write() as session:
+            begun = True
             if naming.replace and naming.name is not None:
                 session.execute(
                     update(Dataset).where(Dataset.name == naming.name).values(name=None)
@@ -149,7 +151,7 @@ def _create(
             session.flush()
             on_create(session, dataset)
     except BaseException as error:
-        if not isinstance(error, Unavailable):  # a crash may yet bring such a row back
+        if not (begun and isinstance(error, Unavailable)):  # a crash may yet bring such a row back
             context.storage.remove("datasets", dataset_id)
         if isinstance(error, IntegrityError):
             raise _taken(naming.name or "") from error

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.db.models import TERMINAL, Job, ModelVersion
 from app.errors import NotApplicable, NotReady
 from app.ml.column_types.arrays import floats
+from app.ml.column_types.canonical import column_type
 from app.ml.data.splits import Split
 from app.ml.drawing import BLUE, GREEN, GREY, RED, Drawing, Format, Picture, Points, color, drawing
 from app.ml.features import preprocessing
@@ -76,9 +77,9 @@ def _gather(
 def _loss(context: Context, job: Job) -> Drawing:
     with context.database.read() as session:
         found = history.read(session, job.id, names=_LOSSES)
-    if not found.series:
+    if not any(np.isfinite(values).any() for _, values in found.series.values()):
         if job.status in TERMINAL:
-            raise NotApplicable(f"the job has {job.status} without an epoch, so there is no loss")
+            raise NotApplicable(f"the job ended ({job.status}) before its first epoch did: no loss")
         raise NotReady("no epoch has ended yet; try again in a moment")
     spec = job.spec
     title = f"{_title(job)}: loss by epoch"
@@ -95,7 +96,18 @@ def _data(context: Context, job: Job) -> Drawing:
     x, y = _feature_with_an_axis(context, job, spec), spec.targets[0]
     table, split = _table_and_split(context, job, spec)
     clouds = _training_and_testing(table, split, x, y)
-    return drawing("scatter", clouds, f"{_title(job)}: training and testing data", x, y)
+    title = f"{_title(job)}: training and testing data"
+    if (labels := _labels(table[y])) is not None:
+        return drawing("labelled_scatter", clouds, title, x, y, labels)
+    return drawing("scatter", clouds, title, x, y)
+
+
+def _labels(column: pa.ChunkedArray) -> list[str] | None:
+    """Return what the places of a column of classes along an axis are called, where that is few."""
+    if column_type(column.type) not in ("category", "boolean"):
+        return None
+    classes = preprocessing.classes_of(column)
+    return [label(value) for value in classes] if len(classes) <= _MOST_CLASSES else None
 
 
 def _feature_with_an_axis(context: Context, job: Job, spec: JobSpec) -> str:
@@ -147,7 +159,7 @@ def _predictor(context: Context, predictors: Predictors, job: Job) -> "Predictor
         model_id = _model_id(session, job)
     if model_id is None:
         kind = NotApplicable if job.status in TERMINAL else NotReady
-        raise kind(f"the job is {job.status} and has no model to predict with")
+        raise kind(f"a job that is {job.status} has no model to predict with")
     return predictors.get(model_id)
 
 
@@ -311,7 +323,7 @@ def _decoded(predictor: "Predictor", rows: pa.Table) -> Any:
 
 def _column(table: pa.Table, name: str) -> Any:
     column = table[name]
-    if pa.types.is_string(column.type):
+    if column_type(column.type) in ("category", "boolean"):
         return preprocessing.class_codes(column).astype(float)
     if pa.types.is_temporal(column.type):
         return pc.cast(column, pa.timestamp("us")).to_numpy().astype("datetime64[us]")

@@ -39,11 +39,13 @@ def promote(
     context.require_room()
     model_id = new_id("mdl")
     _copy(context, job, checkpoint, model_id)
+    begun = False
     try:
         folder = context.storage.path("models", model_id)
         card = cards.read(folder)
         parameters = cards.parameters(folder, card)
         with context.signals.models_changing(), context.database.write() as session:
+            begun = True
             job = jobs.find(session, job_id)
             checkpoints.find(session, job_id, checkpoint_id)  # else it has just been deleted
             result = Result(
@@ -58,7 +60,7 @@ def promote(
             version = versions.register(session, job, name, result)
             on_create(session, version)
     except BaseException as error:
-        if not isinstance(error, Unavailable):  # a crash may yet bring such a row back
+        if not (begun and isinstance(error, Unavailable)):  # a crash may yet bring such a row back
             context.storage.remove("models", model_id)
         raise
     return version

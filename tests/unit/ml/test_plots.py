@@ -62,6 +62,13 @@ def test_scatter(image: Format) -> None:
     check(plots.scatter(clouds, "line", "x", "y", image), image)
 
 
+def test_a_scatter_of_classes_names_them() -> None:
+    clouds = {"training data": ((np.arange(3.0), np.array([0.0, 1.0, 0.0])), BLUE)}
+    image = plots.labelled_scatter(clouds, "t", "x", "y", ["north", "south"], "svg")
+    assert b"<!-- north -->" in image
+    assert b"<!-- south -->" in image
+
+
 @pytest.mark.parametrize("image", FORMATS)
 def test_predicted_against_true(image: Format) -> None:
     clouds = {"untrained": (points(40), GREY), "trained": (points(40), GREEN)}
