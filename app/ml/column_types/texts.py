@@ -39,6 +39,8 @@ _LEAST_SHARE = 0.25
 """Of the largest spread of a direction: smaller ones are scaled by that much, or noise would be
 as loud as what matters."""
 _WORD = re.compile(r"\w+")
+_OFTEN = (1 + np.log(np.arange(1, 10_001))).astype(np.float32)
+"""How much a term counts that stands in a text so often."""
 
 Floats = NDArray[np.float32]
 
@@ -211,26 +213,31 @@ class _Lexicon:
     def __init__(self, terms: Sequence[str], weights: Floats) -> None:
         self._places = {term: place for place, term in enumerate(terms)}
         self._weights = weights
-        self._of_word: dict[str, list[int]] = {}
+        self._of_word: dict[str, NDArray[np.int64]] = {}
 
     def weighed(self, text: str) -> tuple[NDArray[np.int64], Floats]:
         """Return the places of a text's known terms in order, and their weights, of length 1."""
         words = words_of(text)
-        places = [place for word in words for place in self._known(word)]
         get = self._places.get
-        places += [place for pair in pairs_of(words) if (place := get(pair)) is not None]
-        if not places:
-            return np.zeros(0, np.int64), np.zeros(0, np.float32)
-        found, often = np.unique(np.array(places, np.int64), return_counts=True)
-        weighed = (1 + np.log(often)) * self._weights[found]
-        return found, (weighed / np.sqrt(weighed @ weighed)).astype(np.float32)
+        pairs = [place for pair in pairs_of(words) if (place := get(pair)) is not None]
+        terms = [self._known(word) for word in words]
+        if pairs or not terms:
+            terms.append(np.array(pairs, np.int64))
+        counts = np.bincount(np.concatenate(terms))
+        places = np.flatnonzero(counts)
+        if not len(places):
+            return places, np.zeros(0, np.float32)
+        often = np.minimum(counts[places], len(_OFTEN))
+        weighed = _OFTEN[often - 1] * self._weights[places]
+        return places, weighed / np.sqrt(weighed @ weighed)
 
-    def _known(self, word: str) -> list[int]:
+    def _known(self, word: str) -> NDArray[np.int64]:
         found = self._of_word.get(word)
         if found is None:
             get = self._places.get
             terms = (word, *pieces_of(word))
-            found = [place for term in terms if (place := get(term)) is not None]
+            known = [place for term in terms if (place := get(term)) is not None]
+            found = np.array(known, np.int64)
             if len(self._of_word) < _MOST_REMEMBERED:
                 self._of_word[word[:]] = found
         return found
