@@ -101,7 +101,7 @@ def runs_again(job: Json) -> bool:
 def test_a_killed_workers_jobs_end_elsewhere_as_if_nothing_had_happened(
     house: House, crew: list[Worker], undisturbed: Outcome
 ) -> None:
-    jobs, attempts = rounds(1, 100), 0
+    jobs, attempts = rounds(1, 30), 0
     for _ in range(jobs):
         job_id = house.queue(**JOB)
         holder, _ = somewhere_in(house, job_id, crew)
