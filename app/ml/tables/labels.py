@@ -25,11 +25,22 @@ _WORD = r"\p{L}{3}"
 genotypes, but who writes both Yes and yes means one thing by No and no."""
 _TEXT_WORDS = 5
 """Words that cells have on average where they are text rather than labels."""
+_MONTH = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
 _NOTATIONS: tuple[tuple[TypeName, str, str], ...] = (
     (
         "datetime",
         r"^\s*([0-9]{1,4}[./-][0-9]{1,2}[./-][0-9]{2,4}|[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?)\s*$",
         "name how they are written, as in date_format=%d/%m/%Y",
+    ),
+    (
+        "datetime",
+        rf"(?i)^\s*({_MONTH}[ -]'?[0-9]{{2}}|[0-9]{{1,2}}[ -]{_MONTH})\s*$",
+        "say whether the number is a day or a year, as in date_format=%b-%y",
+    ),
+    (
+        "number",
+        r"^\s*[+-]?[0-9][0-9.,]*\s(?:[A-Za-z°µ]{1,3}[²³0-9]?(?:/[A-Za-z]{1,3})?|lbs|inch|feet)\s*$",
+        "write all of them in one unit, or without any",
     ),
     (
         "number",

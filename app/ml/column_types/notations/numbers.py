@@ -79,6 +79,8 @@ def take_apart(cells: pa.Array) -> Split | None:
     if re.match(_AROUND, re.sub(f"[{_MINUS}]", "-", first)) is None:
         return None  # before Arrow compiles its expression, anew for every column
     cells = pc.replace_substring_regex(cells, f"[{_MINUS}]", "-")
+    if pc.any(pc.ends_with(cells, "-")).as_py():  # accountants write $ - for nothing
+        cells = pc.replace_substring_regex(cells, f"^((?:{_CURRENCIES})[{_BLANKS}]*)-+$", r"\10")
     parts = pc.extract_regex(cells, _AROUND)
     if parts.null_count > cells.null_count:
         return None
@@ -114,6 +116,10 @@ def _unit(part: dict[str, pa.Array]) -> str | Literal[False]:
     if len(found) > 1 or pc.any(both).as_py():
         return False
     unit: str = next(iter(found), "")
+    if unit in ("%", "\u2030"):  # 0.5 beside 10% may be 50%
+        bare = pc.filter(part["body"], pc.equal(part["after"], ""))
+        if pc.any(matches(bare, "[1-9]")).as_py():
+            return False
     if re.search("[0-9]{2}", unit) or unit.lower().rstrip(".") in MAGNITUDES:
         return False  # 1Q21 is a quarter
     if re.fullmatch(f"{_CURRENCIES}|[%\u2030°]", unit) or not unit:

@@ -55,6 +55,8 @@ def table(delimiter: str = ";", **columns: list[str]) -> TypedTable:
         (["1'037.50", "2"], [1037.5, 2], None),
         (["1\u2019037.50", "2"], [1037.5, 2], None),
         (["1_000", "2"], [1000, 2], None),
+        (["$ 1,234.00 ", "$ -", "$5"], [1234, 0, 5], "$"),
+        (["10%", "0", "2.5 %"], [10, 0, 2.5], "%"),
         (["1.234,-", "12,--", "13,50"], [1234, 12, 13.5], None),
         (["12.-", "13.50", "-4.-"], [12, 13.5, -4], None),
         (["1.2k", "900", "2.5M"], [1200, 900, 2_500_000], None),
@@ -190,6 +192,23 @@ def test_random_numbers_read_back_equal_or_warned(
                 assert column.values.to_pylist() == pytest.approx(expected)
         else:
             assert column.note is not None
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (["10%", "0.5", "20%"], "without separators or units"),
+        (["10 kg", "5 lbs", "7 kg"], "in one unit"),
+        (["Dec-21", "Jan-22"], "date_format=%b-%y"),
+        (["21-Dec", "22-Jan"], "date_format=%b-%y"),
+    ],
+)
+def test_what_may_mean_two_things_is_a_category_that_says_what_to_do(
+    cells: list[str], said: str
+) -> None:
+    column = typed(cells)
+    assert column.type == "category"
+    assert said in str(column.note)
 
 
 @pytest.mark.parametrize(
