@@ -174,3 +174,12 @@ def test_a_file_with_commas_between_cells_is_plain(server: Server, flats: Json) 
     for content, wanted in ((head + one, expected[:1]), (head + one + two, expected)):
         sent = server.ok("POST", path, content=content.encode(), headers=CSV)
         assert sent["predictions"] == pytest.approx(wanted)
+
+
+def test_strings_in_two_notations_are_an_error_at_the_second(server: Server, flats: Json) -> None:
+    rows = [{"Größe": size, "Einzug": "03.04.2023", "Ort": "A"} for size in ("25,5", "25.5,1")]
+    sent = server.client.post("/v1/models/flats/predict", json={"rows": rows})
+    assert problem(sent, 422, "invalid_request")["errors"][0]["pointer"] == "/rows/1/Größe"
+    rows = [{"Größe": "25,5", "Einzug": day, "Ort": "A"} for day in ("13.03.2021", "03/21/2021")]
+    sent = server.client.post("/v1/models/flats/predict", json={"rows": rows})
+    assert problem(sent, 422, "invalid_request")["errors"][0]["pointer"] == "/rows/1/Einzug"

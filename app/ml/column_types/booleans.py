@@ -94,11 +94,12 @@ class Boolean(ColumnType):
         return isinstance(value, bool)
 
 
-def _booleans(distinct: Distinct, known: Cells, _asked: bool) -> Found | None:
+def _booleans(distinct: Distinct, known: Cells, asked: bool) -> Found | None:
     if (apart := set_apart(distinct, "boolean", known)) is None:
         return None
     rest, gone = apart
-    values = text_parsing.lenient_booleans(pa.chunked_array([rest]))
+    read = text_parsing.lenient_booleans if asked else text_parsing.booleans
+    values = read(pa.chunked_array([rest]))
     if values is None:
         return None
     return Found("boolean", distinct.rows(values.combine_chunks()), None, gone)

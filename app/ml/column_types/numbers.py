@@ -262,7 +262,8 @@ def _magnitudes(distinct: Distinct, known: Cells, _asked: bool) -> Found | None:
 def _durations(distinct: Distinct, known: Cells, _asked: bool) -> Found | None:
     if (apart := set_apart(distinct, "number", known)) is None:
         return None
-    values = durations.recognise(apart[0])
+    alone = known.notation is not None and known.notation.unit == "s"
+    values = durations.recognise(apart[0], alone=alone)
     if values is None:
         return None
     notation = Notation(unit="s", date_format="%H:%M:%S" if _holds(apart[0], ":") else None)

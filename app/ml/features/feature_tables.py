@@ -266,7 +266,9 @@ class _Strings:
             values = self._whole([texts[i] for i in places])
             if values is None:  # the request will be refused, so only this has to be found out
                 first = first_misfit(_column([texts[i] for i in places]), self._read)
-                self._fill(found, texts, places[first : first + _MOST_LOOKED_AT])
+                # it may be readable, only not beside those before it
+                found[places[first]] = texts[places[first]]
+                self._fill(found, texts, places[first + 1 : first + _MOST_LOOKED_AT])
                 continue
             for i, value in zip(places, values, strict=True):
                 found[i] = value

@@ -23,6 +23,12 @@ _TAIL_BYTES = 16 * 1024
 _MOST_ROWS = 500
 _SEP = re.compile(r'\ufeff?"?sep=(.)"?', re.IGNORECASE)
 _NUMBER = re.compile(r"\s*[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?\s*")
+_YEAR = re.compile(r"(19|20)\d\d")
+_VALUES = (
+    re.compile(r"\s*[-+(]?[€$£]?\s?\d[\d.,]*([eE][-+]?\d+)?\s?%?\)?\s*"),
+    re.compile(r"\s*(\d{4}-\d\d-\d\d([T ].*)?|\d{1,2}[./-]\d{1,2}[./-](\d\d|\d{4}))\s*"),
+)
+"""What cells of numbers and of dates look like."""
 _TOTAL = re.compile(
     r"\s*(grand )?(total|totals|sum|subtotal|summe|gesamt|insgesamt|average|mean|durchschnitt|"
     r"somme|suma|totale|moyenne)\s*:?\s*",
@@ -165,7 +171,8 @@ class _Finder:
         first = self._first_row(rows, width)
         start, header = rows[first]
         body = [cells for _, cells in rows[first + 1 :]]
-        lines_before = self._skipped + (start if first else 0)
+        # empty lines are passed over by Arrow; those of delimiters alone would be rows
+        lines_before = self._skipped + (start if first or any(self._lines[:start]) else 0)
         has_header = self._has_header(header, body)
         padded = _padded(header, body)
         named = [name.strip() if padded or not name.strip() else name for name in header]
@@ -178,7 +185,7 @@ class _Finder:
             **({"skipped": above} if (above := self._lines_before(lines_before)) else {}),
             **({"notes": sorted(notes)} if notes else {}),
         }
-        if lines_before > self._skipped:
+        if self._lines_before(lines_before):
             self._warnings.append(
                 f"the table begins in line {lines_before + 1}; what stands above was left out "
                 "(skip_rows=0 reads it)"
@@ -273,7 +280,9 @@ class _Finder:
             return 0
         for place, (_, cells) in enumerate(rows):
             filled = sum(bool(cell.strip()) for cell in cells)
-            is_title = filled <= 1 and width > 2 and place + 1 < len(rows)
+            is_title = filled <= 1 and place + 1 < len(rows)
+            if is_title and width == 2:  # or a header that leaves out the name of row numbers
+                is_title = _are_names(rows[place + 1][1])
             if len(cells) >= width - 1 and not is_title:
                 return place
         return 0
@@ -289,8 +298,10 @@ class _Finder:
         cells = [cell for cell in header if cell.strip()]
         if body and self._holds_measurements(cells):
             return False
-        if not body or not cells or not all(_NUMBER.fullmatch(cell) for cell in cells):
+        if not body or not cells:
             return True
+        if not all(_NUMBER.fullmatch(cell) for cell in cells):
+            return not self._holds_a_row(header, body)
         if not all(_NUMBER.fullmatch(c) for row in body for c in row if c.strip()):
             return True
         whole = [cell.strip() for cell in cells if cell.strip().isdigit()]
@@ -304,6 +315,27 @@ class _Finder:
             "header=true if it names the columns"
         )
         return False
+
+    def _holds_a_row(self, header: list[str], body: list[list[str]]) -> bool:
+        """Whether a number or date stands above every column of such; years and 1, 2, 3 are not."""
+        heads = []
+        for place, head in enumerate(header):
+            cells = [row[place] for row in body if len(row) > place and row[place].strip()]
+            kind = next((kind for kind in _VALUES if all(map(kind.fullmatch, cells))), None)
+            if cells and kind is not None and head.strip():
+                heads.append((head.strip(), kind))
+        if not heads or not all(kind.fullmatch(head) for head, kind in heads):
+            return False
+        whole = [int(head) for head, _ in heads if head.isdigit()]
+        if any(_YEAR.fullmatch(head) for head, _ in heads) or (
+            1 < len(whole) == len(heads) and whole == [*range(whole[0], whole[0] + len(whole))]
+        ):
+            return False
+        self._warnings.append(
+            "the first line holds values, as the others do, and was read as a row; send "
+            "header=true if it names the columns"
+        )
+        return True
 
     def _holds_measurements(self, cells: list[str]) -> bool:
         """Whether a first line of numbers with fractions, beside a few words, is a row."""
@@ -329,6 +361,11 @@ class _Finder:
         if len(names) == width - 1 and inner:
             last_is_empty = not any(row[-1].strip() for row in inner)
             names = [*names, ""] if last_is_empty else ["", *names]
+            if not last_is_empty and not all(row[0].strip().isdigit() for row in inner):
+                self._warnings.append(
+                    "rows have one cell more than the header has names; the first was taken for "
+                    "the name of a row ('index'); quote cells that hold the delimiter, if it is not"
+                )
         for place, name in enumerate(names):
             if not name:
                 filled = any(len(row) > place and row[place].strip() for row in inner or body)
@@ -391,6 +428,10 @@ class _Finder:
                 f"the last row looks like a total ('{cells[0][:64]}'); leave it out of the file if "
                 "it is one"
             )
+
+
+def _are_names(cells: list[str]) -> bool:
+    return all(cell.strip() and not _NUMBER.fullmatch(cell) for cell in cells)
 
 
 def _padded(header: list[str], body: list[list[str]]) -> bool:

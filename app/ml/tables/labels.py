@@ -90,7 +90,8 @@ def label_or_text(name: str, column: pa.ChunkedArray, place: Place, has_types: b
         return Labels("text", column)
     if len(values) > _MOST_COMPARED:
         return Labels("category", column)
-    names_things = 2 * len(values) > present
+    alike = pc.count_distinct(pc.utf8_lower(pc.utf8_trim_whitespace(values))).as_py()
+    names_things = 2 * alike >= present
     if not has_types and not names_things and (found := _folded(name, column, place, counted)):
         return found
     return Labels("category", column, _alike(name, values))
@@ -178,6 +179,12 @@ def _almost(
         )
     others = pc.invert(matches(column, COLUMN_TYPES[kind].plain))
     count = pc.sum(pc.cast(others, pa.int64())).as_py()
+    if not count and kind == "datetime":
+        return (
+            f"column '{short}' is a category although its cells look like dates: {where} holds "
+            f'\'{cell}\', which is none; mend it, or send types={{"{short}":"datetime"}} and '
+            "on_error=missing to take it as missing"
+        )
     if not count:
         return (
             f"column '{short}' is a category although its cells are {kind}s: {where} holds "

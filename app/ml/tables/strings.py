@@ -41,6 +41,8 @@ def recognised(column: pa.ChunkedArray, known: Cells, *, has_types: bool) -> Fou
     ``has_types``: its format has types, so that strings of it can only be dates, unless the client
     says how its numbers are written.
     """
+    if (dates := _in_format(column, known)) is not None:
+        return dates
     first = first_present(column) or ""
     said = known.options.decimal is not None or known.options.thousands is not None
     names = READ_FROM_STRINGS
@@ -53,6 +55,8 @@ def recognised(column: pa.ChunkedArray, known: Cells, *, has_types: bool) -> Fou
             if values is not None:
                 return kind.of_plain(column, values, known)
     sample = _sample(column)
+    if not has_types and (booleans := _booleans(column, sample, known)) is not None:
+        return booleans
     if not _mostly_digits(sample, known):
         return None
     distinct = Distinct(sample)
@@ -67,6 +71,26 @@ def recognised(column: pa.ChunkedArray, known: Cells, *, has_types: bool) -> Fou
     if readers and len(sample) < len(column):
         distinct = Distinct(column)
     return _first_found(readers, distinct, known, asked=False)
+
+
+def _in_format(column: pa.ChunkedArray, known: Cells) -> Found | None:
+    """Return dates in the format that the client names."""
+    if known.options.date_format is None:
+        return None
+    readers = COLUMN_TYPES["datetime"].readers
+    found = _first_found(readers, Distinct(column), known, asked=False)
+    return found if isinstance(found, Found) else None
+
+
+def _booleans(
+    column: pa.ChunkedArray, sample: pa.ChunkedArray, known: Cells
+) -> Found | Open | None:
+    """Return true and false beside markers of missing values."""
+    boolean = COLUMN_TYPES["boolean"]
+    trues = pc.sum(matches(sample, boolean.plain)).as_py() or 0
+    if 2 * trues <= len(sample):
+        return None
+    return _first_found(boolean.readers, Distinct(column), known, asked=False)
 
 
 def _sample(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -135,6 +159,17 @@ def _without_misfits(distinct: Distinct, name: TypeName, known: Cells) -> Found 
         nothing = pa.nulls(len(rest.cells), kind.arrow)
         return Found(name, distinct.rows(nothing), None, gone)
     found = _first_found(kind.readers, rest, known, asked=True)
+    if found is None:  # each can be read, only not together: the plain ones, if they are most
+        plain = matches(rest.cells, kind.plain).fill_null(False)
+        cells = pc.if_else(plain, rest.cells, pa.scalar(None, pa.string()))
+        others = pc.and_not(rest.cells.is_valid(), plain).to_numpy(zero_copy_only=False)
+        if 2 * others.sum() >= len(cells):
+            return None
+        values = kind.read_asked(pa.chunked_array([cells]))
+        if values is None:
+            return None
+        gone |= distinct.counted(others)
+        return Found(name, distinct.rows(values.combine_chunks()), None, gone)
     return replace(found, missing_as=found.missing_as | gone) if isinstance(found, Found) else found
 
 

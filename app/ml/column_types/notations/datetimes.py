@@ -101,7 +101,9 @@ def recognise(cells: pa.Array, known: Cells, asked: bool = False) -> Recognised 
     """Return distinct ``cells`` as dates; None where one is none. ``asked``: whether they are to be
     dates, so that numbers like 20210301 and seconds since 1970 are taken too."""
     if known.options.date_format:
-        return _by_format(cells, known.options.date_format)
+        by_format = _by_format(cells, known.options.date_format)
+        if by_format is not None or asked:
+            return by_format
     learnt = known.notation
     if asked and learnt and learnt.date_format and learnt.date_order is None:
         by_format = _by_format(cells, learnt.date_format)  # what a client said of the training data

@@ -26,20 +26,21 @@ _FAMILIES = (
 _UNITS = {"day": 86_400, "hour": 3_600, "minute": 60, "second": 1}
 
 
-def recognise(cells: pa.Array) -> pa.Array | None:
-    """Return distinct ``cells`` as seconds float64 ``(cells,)``; None where one is none."""
+def recognise(cells: pa.Array, *, alone: bool = False) -> pa.Array | None:
+    """Return distinct ``cells`` as seconds float64 ``(cells,)``; None where one is none. ``alone``:
+    whether they are known to be durations, so that ``90m`` is one."""
     plain = pc.utf8_lower(pc.utf8_trim_whitespace(cells))
     for pattern in _FAMILIES:
         if (found := matching(plain, pattern)) is not None:
-            return _seconds(Parts(found))
+            return _seconds(Parts(found), alone)
     return None
 
 
-def _seconds(parts: Parts) -> pa.Array | None:
+def _seconds(parts: Parts, alone: bool) -> pa.Array | None:
     counts = {name: parts.number(name) for name in _UNITS}
     there = parts.present
     said = np.sum([values >= 0 for values in counts.values()], axis=0)[there]
-    if (said < 1).any() or (said < 2).all():
+    if (said < 1).any() or (not alone and (said < 2).all()):
         return None  # "P" alone; 5M and 3M may be names
     counts["hour"] = _of_half_days(parts, counts["hour"])
     if (counts["hour"] < -1).any():

@@ -19,6 +19,8 @@ _OTHERWISE = {"m", "b", "t"}
 def recognise(cells: pa.Array, known: Cells) -> Recognised | None:
     """Return distinct ``cells`` as float64; None where one is none, or it is not beyond doubt that
     words multiply: 3M and 5M may be names, 1.5m and 2m heights."""
+    if known.notation is not None and known.notation.unit == "s":
+        return None  # 90m are minutes there
     plain = pc.utf8_trim_whitespace(cells)
     parts = numbers.named(pc.extract_regex(plain, _SHORT))
     words = pc.utf8_lower(parts["word"])

@@ -113,9 +113,9 @@ def _unit(part: dict[str, pa.Array]) -> str | Literal[False]:
     before, gap, after = (part[name].drop_null() for name in ("before", "gap", "after"))
     found = {*pc.unique(before).to_pylist(), *pc.unique(after).to_pylist()} - {""}
     both = pc.and_(pc.not_equal(before, ""), pc.not_equal(after, ""))
-    if len(found) > 1 or pc.any(both).as_py():
+    if len({unit.lower() for unit in found}) > 1 or pc.any(both).as_py():
         return False
-    unit: str = next(iter(found), "")
+    unit: str = min(found, default="")
     if unit in ("%", "\u2030"):  # 0.5 beside 10% may be 50%
         bare = pc.filter(part["body"], pc.equal(part["after"], ""))
         if pc.any(matches(bare, "[1-9]")).as_py():
@@ -140,8 +140,11 @@ def recognise(cells: pa.Array, known: Cells, *, codes: bool) -> Recognised | Und
     split = take_apart(cells)
     if split is None:
         return None
-    if known.notation is not None and (values := _read(split, known.notation)) is not None:
-        return Recognised(values, known.notation)
+    learnt = known.notation
+    if learnt is not None and (values := _read(split, learnt)) is not None:
+        return Recognised(values, learnt)
+    if learnt is not None and split.unit and learnt.unit and not _same(split.unit, learnt.unit):
+        return None  # feet are no metres
     bodies = split.bodies.drop_null()
     if not codes and pc.any(matches(bodies, _CODE)).as_py():
         return None
@@ -221,8 +224,12 @@ def read(cells: pa.Array, notation: Notation) -> pa.Array | None:
     return None if split is None else _read(split, notation)
 
 
+def _same(unit: str, other: str) -> bool:
+    return unit.lower() == other.lower()
+
+
 def _read(split: Split, notation: Notation) -> pa.Array | None:
-    if split.unit is not None and notation.unit not in (None, split.unit):
+    if split.unit is not None and not _same(notation.unit or split.unit, split.unit):
         return None
     if not _fits(split.bodies.drop_null(), (notation.decimal, notation.thousands)):
         return None

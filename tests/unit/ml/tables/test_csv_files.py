@@ -130,7 +130,8 @@ def test_a_ragged_line_is_named_by_its_number(
     tmp_path: Path, content: str, line: int, found: int
 ) -> None:
     error = refused(tmp_path, content)
-    assert f"line {line} has {found} fields, expected 2" in error.detail
+    fields = "1 field" if found == 1 else f"{found} fields"
+    assert f"line {line} has {fields}, expected 2" in error.detail
     assert pointers(error) == [f"/line/{line}"]
     assert error.errors[0].code == "ragged"
 
@@ -147,7 +148,7 @@ def test_a_ragged_line_of_any_bytes_says_little_and_prints_nothing(
 
 def test_a_ragged_line_far_down_is_named_too(tmp_path: Path) -> None:
     error = refused(tmp_path, "a,b\n" + "xyz,2\n" * 300_000 + "1\n")
-    assert "line 300002 has 1 fields" in error.detail
+    assert "line 300002 has 1 field," in error.detail
 
 
 def test_a_ragged_file_tells_the_delimiter_that_was_guessed(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from app.ml.tables.csv_files import read_csv
 from app.ml.tables.csv_shape import CSVOptions
 from app.ml.tables.ingest import Limits, Options, ingest
 from app.ml.tables.typed import TypedTable, Wanted
+from tests.support.files import csv_of
 
 CASES = Path(__file__).parents[3] / "fixtures" / "tables"
 
@@ -259,3 +260,54 @@ def test_a_file_that_is_not_utf_8_names_the_encoding(tmp_path: Path) -> None:
         ingest(source, tmp_path, Options(format="csv"), limits)
     found = ingest(source, tmp_path, Options(format="csv", encoding="cp1252"), limits)
     assert found.columns[0]["top"][0][0] in ("Françoise", "Müller")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "ann,31\nbob,42\ncid,53\n",
+        "39, State-gov, 77516, Bachelors\n50, Private, 83311, Masters\n38, Private, 215646, HS\n",
+        "2021-01-01,3,a\n2021-01-02,4,b\n2021-01-03,5,a\n",
+        "a,$3.50\nb,$4.20\nc,$5.00\n",
+        "a;3,5\nb;4,2\nc;5,1\n",
+        "red,1,yes\nblue,2,no\nred,3,yes\n",
+    ],
+)
+def test_a_first_line_of_values_is_a_row_and_told(tmp_path: Path, content: str) -> None:
+    table = csv_of(tmp_path, content)
+    assert table.table.num_rows == 3
+    assert any("header=true" in note for note in table.notes)
+    assert csv_of(tmp_path, content, header=True).table.num_rows == 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "country,2019,2020\na,1,2\nb,3,4\n",
+        "subject,1,2,3\na,5,6,7\nb,8,9,1\n",
+        "id,7,x\n1,2,3\n4,5,6\n",
+        "day,2021-01-01,2021-02-01\na,1,2\nb,3,4\n",
+        "name,age\nann,31\nbob,42\n",
+    ],
+)
+def test_a_first_line_of_names_is_none(tmp_path: Path, content: str) -> None:
+    assert csv_of(tmp_path, content).table.num_rows == 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ",,,\n,,,\n,,name,age\n,,ann,31\n,,bob,42\n",
+        "Report 2021\n\nname,age\nann,31\nbob,42\n",
+        "Report 2021,\n,\nname,age\nann,31\nbob,42\n",
+    ],
+)
+def test_what_stands_above_a_narrow_table_is_no_part_of_it(tmp_path: Path, content: str) -> None:
+    table = csv_of(tmp_path, content).table
+    assert table.to_pydict() == {"name": ["ann", "bob"], "age": [31, 42]}
+
+
+def test_one_cell_more_than_the_header_has_names_is_told(tmp_path: Path) -> None:
+    found = csv_of(tmp_path, "name,price\nann,1,50\nbob,2,75\n")
+    assert any("quote cells that hold the delimiter" in note for note in found.notes)
+    assert csv_of(tmp_path, "a,b\n1,5,6\n2,7,8\n").notes == []

@@ -458,3 +458,48 @@ def test_dates_outside_the_years_of_iso_are_no_dates(cell: str) -> None:
     assert typed([cell] * 5, date_order="dmy").type == "category"
     with pytest.raises(InvalidData, match="is no datetime"):
         typed([cell], wanted="datetime", date_order="dmy")
+
+
+@pytest.mark.parametrize(
+    ("cells", "values", "gone"),
+    [
+        (["5+", "3-4", "12a", "7", "8.5"], [None, None, None, 7, 8.5], 3),
+        ([*["1.5", "2.5"] * 5, "61,5"], [*[1.5, 2.5] * 5, None], 1),
+        (["12", "5,5", "7.5", "8"], [12, None, 7.5, 8], 1),
+    ],
+)
+def test_what_cannot_be_read_together_is_missing_where_that_is_asked_for(
+    cells: list[str], values: list[Any], gone: int
+) -> None:
+    column = typed(cells, ";", wanted="number", on_error="missing")
+    assert column.values.to_pylist() == values
+    assert sum(column.missing_as.values()) == gone
+
+
+def test_true_and_false_beside_markers_are_booleans() -> None:
+    column = typed(["true", "?", "false", "TRUE"])
+    assert column.values.to_pylist() == [True, None, False, True]
+    assert column.missing_as == {"?": 1}
+    assert typed(["yes", "?", "no"]).type == "category"
+
+
+def test_a_format_that_is_said_holds_before_others() -> None:
+    column = typed(["20210301100000"], date_format="%Y%m%d%H%M%S")
+    assert column.values.to_pylist() == [datetime(2021, 3, 1, 10)]
+    assert typed(["13.04.2021", "1.5.2021"], date_format="%d/%m/%Y").type == "datetime"
+
+
+def test_a_unit_that_differs_in_case_is_the_same() -> None:
+    assert typed(["12 kg", "7.5kg", "100 KG"]).values.to_pylist() == [12, 7.5, 100]
+
+
+def test_another_unit_than_the_models_is_none_of_its_numbers() -> None:
+    metres = Notation(unit="m²")
+    assert typed(["62.5 M²"], wanted="number", notation=metres).values.to_pylist() == [62.5]
+    assert typed(["62.5"], wanted="number", notation=metres).values.to_pylist() == [62.5]
+    for cell in ("62.5 ft²", "62.5 €", "62.5%", "$62.5"):
+        with pytest.raises(InvalidData):
+            typed([cell], wanted="number", notation=metres)
+    seconds = Notation(unit="s")
+    assert typed(["90m"], wanted="number", notation=seconds).values.to_pylist() == [5400]
+    assert typed(["90 min"], wanted="number", notation=seconds).values.to_pylist() == [5400]
