@@ -57,7 +57,10 @@ def race(server: Server, verb: str, times: int) -> list[tuple[str, int]]:
         return job_id, answer.status_code
 
     with ThreadPoolExecutor(RACERS) as pool:
-        return list(pool.map(run, range(times)))
+        found = list(pool.map(run, range(times)))
+        while len({code for _, code in found}) == 1 and len(found) < 6 * times:  # others are busy
+            found += pool.map(run, range(times))
+    return found
 
 
 def check_the_end(server: Server, job_id: str) -> str:

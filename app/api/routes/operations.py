@@ -23,7 +23,7 @@ router = APIRouter(tags=["operations"], route_class=StrictJSONRoute)
 @router.get("/livez", response_class=PlainTextResponse)
 async def get_livez() -> str:
     """The process answers."""
-    return "ok\n"
+    return "ok"
 
 
 @router.get("/readyz")

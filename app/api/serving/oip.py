@@ -153,8 +153,9 @@ def _matrix(model: LoadedModel, tensors: list[Tensor], max_rows: int) -> "Matrix
         if tensor.name not in types and tensor.name not in predictor.ignored:
             reads = _input_metadata(predictor.features)
             listed = ", ".join(f"'{item['name']}'" for item in reads)[:512]
-            shape = f" of the shape {list(tensor.shape)}"
-            detail = f"there is no input '{tensor.name[:64]}'{shape}; this model reads {listed}"
+            detail = f"there is no input '{tensor.name[:64]}'; this model reads {listed}"
+            if len(reads) == 1:
+                detail += f" of the shape {['N', *reads[0]['shape'][1:]]}".replace("'", "")
             raise InvalidRequest.at(f"{tensor.pointer}/name", detail, "unknown")
         if tensor.name in types:
             _check_column(tensor, types[tensor.name], max_rows)

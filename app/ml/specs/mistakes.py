@@ -155,7 +155,9 @@ def _unknown_field(name: str, item: dict[str, Any]) -> str:
             'unknown field \'weight\'; a job weighs classes by {"class_weight": {"a": 2, "b": 1}}'
         )
     if (place := place_of(name[:64])) is not None and "dataset" in item["siblings"]:
-        return f"unknown field '{name[:64]}'; a job says it so: {place}"
+        near = get_close_matches(name[:64], JobRequest.model_fields, n=1, cutoff=0.8)
+        remedy = f"did you mean '{near[0]}'? A job" if near else "a job"
+        return f"unknown field '{name[:64]}'; {remedy} says it so: {place}"
     guess = get_close_matches(name[:64], _KNOWN - {name}, n=1) or _begun(name)
     remedy = f"did you mean '{guess[0]}'?" if guess else "leave it out"
     return f"unknown field '{name[:64]}'; {remedy}"
