@@ -183,3 +183,19 @@ def test_strings_in_two_notations_are_an_error_at_the_second(server: Server, fla
     rows = [{"Größe": "25,5", "Einzug": day, "Ort": "A"} for day in ("13.03.2021", "03/21/2021")]
     sent = server.client.post("/v1/models/flats/predict", json={"rows": rows})
     assert problem(sent, 422, "invalid_request")["errors"][0]["pointer"] == "/rows/1/Einzug"
+
+
+def test_what_is_said_to_be_missing_is_so_in_json_too(server: Server) -> None:
+    rows = "".join(f"{-999 if i % 5 == 0 else i},{'ab'[i % 2]},{i}\n" for i in range(60))
+    path = "/v1/datasets?name=marked&na_values=-999,none"
+    assert server.client.post(path, content="x,g,y\n" + rows, headers=CSV).status_code == 201
+    server.train(dataset="marked", target="y", model="linear", epochs=3, register_as="marked")
+
+    def answer(x: Any, g: Any = "a") -> float:
+        body = {"rows": [{"x": x, "g": g}]}
+        found: float = server.ok("POST", "/v1/models/marked/predict", json=body)["predictions"][0]
+        return found
+
+    assert answer(-999) == answer("-999") == answer(-999.0) == answer(None)
+    assert answer(5, "None") == answer(5, None)
+    assert answer(5) != answer(None)

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from app.errors import FieldError, InvalidData, InvalidRequest, escape
 from app.ml.column_types.canonical import TypeName, iso
 from app.ml.column_types.cells import Found
+from app.ml.column_types.notations.missing import SaidMissing
 from app.ml.column_types.notations.notation import AS_FOUND, CellOptions, Cells, Notation
 from app.ml.column_types.registry import COLUMN_TYPES
 from app.ml.column_types.text_parsing import first_misfit
@@ -54,6 +55,8 @@ class FeatureTables:
         self._notations = notations
         # a string that is no number is an error at its place, whatever became of such cells before
         self._options = options.model_copy(update={"on_error": "refuse"})
+        self.gaps = SaidMissing(options.na_values)
+        """Values that mean a missing one, by what the dataset's client said."""
         self._features = {feature.name: feature for feature in features}
         self._ignored = None if ignored is None else frozenset(ignored)
         self.nested = objects_among((*self._features, *(self._ignored or ())))
@@ -158,6 +161,8 @@ class FeatureTables:
         columns = {**columns}
         for name, values in columns.items():
             kind = self._features[name].type
+            if self.gaps:
+                values = columns[name] = [None if v in self.gaps else v for v in values]
             wrong = COLUMN_TYPES[kind].misfits(values)
             if any(isinstance(values[i], str) for i in wrong):
                 values = columns[name] = self._read(name, values)
@@ -263,6 +268,8 @@ class _Strings:
         plain = re.compile(COLUMN_TYPES[self._kind].plain)
         for wanted in (True, False):
             places = [i for i, text in enumerate(texts) if bool(plain.match(text)) is wanted]
+            if not places:
+                continue
             values = self._whole([texts[i] for i in places])
             if values is None:  # the request will be refused, so only this has to be found out
                 first = first_misfit(_column([texts[i] for i in places]), self._read)

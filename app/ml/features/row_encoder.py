@@ -6,7 +6,7 @@ for bit; property tests hold them together. Whatever is out of the ordinary is l
 path, which also knows how to say what is wrong.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,13 @@ from app.ml.features.encoder import FeatureEncoder
 
 
 class RowEncoder:
-    """Encodes single rows as ``encoder`` encodes tables; what is called as one of ``ignored`` is
-    passed over."""
+    """Encodes single rows as ``encoder`` encodes tables. What is called as one of ``ignored`` is
+    passed over; rows with one of ``gaps``, values that mean a gap, are left to the table."""
 
-    def __init__(self, encoder: FeatureEncoder, ignored: Iterable[str] = ()) -> None:
+    def __init__(
+        self, encoder: FeatureEncoder, ignored: Iterable[str] = (), gaps: Container[Any] = ()
+    ) -> None:
+        self._gaps = gaps
         self.names = [feature.name for feature in encoder.features]
         self._known = {*self.names, *ignored}
         self._zeros = [0.0] * encoder.width
@@ -43,6 +46,8 @@ class RowEncoder:
         """Return values in the order of the features as ``(1, width)``; ``None`` as in
         ``of_object``."""
         if len(values) != len(self._puts):
+            return None
+        if self._gaps and any(value in self._gaps for value in values):
             return None
         out = self._zeros.copy()
         for put, value in zip(self._puts, values, strict=True):

@@ -39,7 +39,7 @@ class Predictor:
         self.lenient_tables = FeatureTables(self.features, None, card.notations, card.cells)
         """The same for who passes over every column that is no feature."""
         self.types = card.preprocessing.features.types
-        self.row = RowEncoder(card.preprocessing.features, self.ignored)
+        self.row = RowEncoder(card.preprocessing.features, self.ignored, self.tables.gaps)
         self.card_bytes = 0
         self.is_quick = False
         """Whether a row takes less than half a millisecond, as ``rehearse`` found out."""

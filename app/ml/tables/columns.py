@@ -5,16 +5,14 @@ numbers or datetimes where *all* of them can be; strings of formats that have ty
 datetimes. ``types`` of a request overrule all of this.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.errors import FieldError, InvalidData, escape
-from app.ml.column_types.arrays import matches
 from app.ml.column_types.canonical import (
-    WHOLE_BELOW,
     TypeName,
     as_strings,
     canonical_datetime,
@@ -22,16 +20,15 @@ from app.ml.column_types.canonical import (
     whole_as_integers,
 )
 from app.ml.column_types.cells import Found, Open
+from app.ml.column_types.notations.missing import SaidMissing, is_marker
 from app.ml.column_types.notations.notation import AS_USUAL, Cells, Decimal, Notation
 from app.ml.column_types.registry import COLUMN_TYPES
 from app.ml.column_types.text_parsing import first_misfit
-from app.ml.tables import strings
-from app.ml.tables.labels import Place, label_or_text, spot
+from app.ml.tables import notes, strings
+from app.ml.tables.labels import Place, label_or_text
 
 MAX_CELL_BYTES = 8 * 1024 * 1024
 """Bytes of one text cell."""
-_MOST_LISTED = 5
-"""Markers of missing values that a warning names."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +62,37 @@ def typed_column(
 
     Raises InvalidData naming the first cell that does not fit, or the Arrow type that no table has.
     """
+    said = SaidMissing(cells.options.na_values)
+    if not said:
+        return _typed(name, column, requested, place, has_types=has_types, cells=cells)
+    if has_types and pa.types.is_string(column.type):  # as Arrow does in CSV
+        marks = is_marker(column, pa.array(said.texts, pa.string())).fill_null(False)
+        column = pc.if_else(marks, pa.scalar(None, pa.string()), column)
+    found = _typed(name, column, requested, place, has_types=has_types, cells=cells)
+    return _without(found, said) if found.type == "number" and said.numbers else found
+
+
+def _without(found: TypedColumn, said: SaidMissing) -> TypedColumn:
+    """Have numbers be missing that the client says mean so, however they are written."""
+    values = pc.cast(found.values, pa.float64(), safe=False)
+    gone = pc.is_in(values, value_set=pa.array(said.numbers, pa.float64()))
+    counted = pc.value_counts(values.filter(gone))
+    if not len(counted):
+        return found
+    told = {f"{item['values']:g}": item["counts"] for item in counted.to_pylist()}
+    kept = pc.if_else(gone, pa.scalar(None, found.values.type), found.values)
+    return replace(found, values=kept, missing_as=found.missing_as | told)
+
+
+def _typed(
+    name: str,
+    column: pa.ChunkedArray,
+    requested: TypeName | None,
+    place: Place,
+    *,
+    has_types: bool,
+    cells: Cells,
+) -> TypedColumn:
     given = column
     column = _plain(name, column, place, lenient=requested is None)
     if column.null_count == len(column):  # the same, whatever a format called it
@@ -77,7 +105,7 @@ def typed_column(
         return _parsed(name, column, requested, place, cells)
     kind = column_type(column.type)
     if requested in (None, kind):
-        note, missing_as = _changed(name, given, column)
+        note, missing_as = notes.changed(name, given, column)
         counts_seconds = pa.types.is_duration(given.type) or pa.types.is_time(given.type)
         notation = Notation(unit="s") if counts_seconds else None
         return TypedColumn(column, kind, note, notation, missing_as)
@@ -189,32 +217,6 @@ def _canonical_number(
     return whole_as_integers(column)
 
 
-def _changed(
-    name: str, given: pa.ChunkedArray, column: pa.ChunkedArray
-) -> tuple[str | None, dict[str, int]]:
-    """A warning of values that are no longer what they were, and what was taken as missing."""
-    if pa.types.is_floating(given.type):
-        infinite = pc.sum(pc.cast(pc.is_inf(given), pa.int64())).as_py() or 0
-        if infinite:
-            cells = (
-                "cell holds infinity and was" if infinite == 1 else "cells hold infinity and were"
-            )
-            return (
-                f"column '{name[:64]}': {infinite} {cells} taken as missing",
-                {"inf": infinite},
-            )
-    if pa.types.is_integer(given.type) and pa.types.is_floating(column.type):
-        return _too_many_digits(name), {}
-    return None, {}
-
-
-def _too_many_digits(name: str) -> str:
-    return (
-        f"column '{name[:64]}' holds integers that a 64-bit float cannot tell apart; "
-        f'send types={{"{name[:64]}":"category"}} to keep every digit'
-    )
-
-
 def _converted(
     name: str, column: pa.ChunkedArray, requested: TypeName, place: Place, cells: Cells
 ) -> pa.ChunkedArray:
@@ -247,7 +249,7 @@ def _inferred(
         return _of_found(name, found, column, place, cells)
     _refuse_nul(name, column, place)
     if isinstance(found, Open):
-        note = _how_to_decide(name, found)
+        note = notes.how_to_decide(name, found)
         return TypedColumn(column, "category", note, undecided=found.undecided)
     labels = label_or_text(name, column, place, has_types)
     notation = Notation(folded=True) if labels.folded else None
@@ -258,76 +260,19 @@ def _of_found(
     name: str, found: Found, column: pa.ChunkedArray, place: Place, cells: Cells | None = None
 ) -> TypedColumn:
     """``cells``: what was known of them where nothing was asked for."""
-    notes = [_taken_as_missing(name, found, column, place)]
+    told = [notes.taken_as_missing(name, found, column, place)]
     if cells is not None:
-        lost = _lost_digits(name, found.values, column)
-        notes = [lost, *notes, _read_by_default(name, found, cells), _may_be_dates(name, found)]
+        lost = notes.lost_digits(name, found.values, column)
+        usual = notes.read_by_default(name, found, cells)
+        told = [lost, *told, usual, notes.may_be_dates(name, found)]
     return TypedColumn(
         found.values,
         found.kind,
-        "; ".join(filter(None, notes)) or None,
+        "; ".join(filter(None, told)) or None,
         found.notation,
         found.missing_as,
         found.decimal,
         found.undecided,
-    )
-
-
-def _taken_as_missing(name: str, found: Found, column: pa.ChunkedArray, place: Place) -> str | None:
-    """A warning of the cells that were taken as missing."""
-    if not found.missing_as:
-        return None
-    gone = pc.and_(column.is_valid(), found.values.is_null())
-    where = spot(place, name, pc.index(gone, True).as_py())
-    most = sorted(found.missing_as.items(), key=lambda item: -item[1])
-    listed = ", ".join(f"'{cell}' {count}" for cell, count in most[:_MOST_LISTED])
-    more = f" and {len(most) - _MOST_LISTED} others" if len(most) > _MOST_LISTED else ""
-    total = sum(found.missing_as.values())
-    cells = "cell was" if total == 1 else "cells were"
-    return (
-        f"column '{name[:64]}' is a {found.kind}: {total} {cells} taken as missing "
-        f"({listed}{more}), the first in {where}; "
-        f'types={{"{name[:64]}":"category"}} keeps them'
-    )
-
-
-def _read_by_default(name: str, found: Found, cells: Cells) -> str | None:
-    if found.undecided is None or cells.evidence.delimiter != ";":  # which goes with commas
-        return None
-    return (
-        f"every dot in the numbers of column '{name[:64]}' stands before exactly three digits, and "
-        "was read as a decimal point; send decimal=, where it separates thousands"
-    )
-
-
-def _may_be_dates(name: str, found: Found) -> str | None:
-    """A warning of few numbers like 20210301, which are dates beyond doubt where there are more."""
-    if not pa.types.is_integer(found.values.type) or found.notation is not None:
-        return None
-    ends = pc.min_max(found.values)
-    if not 19000101 <= (ends["min"].as_py() or 0) <= ends["max"].as_py() <= 21991231:
-        return None
-    values = found.values.drop_null().to_numpy()
-    months, days = values // 100 % 100, values % 100
-    if not ((months >= 1) & (months <= 12) & (days >= 1) & (days <= 31)).all():
-        return None
-    return (
-        f"column '{name[:64]}' is a number, though it may hold dates like {values[0]}; "
-        f'send types={{"{name[:64]}":"datetime"}} where it does'
-    )
-
-
-def _how_to_decide(name: str, found: Open) -> str:
-    """Why a column of numbers or dates is a category, and what would make it one of them."""
-    short, example = name[:64], found.example
-    if found.undecided == "date_order":
-        return (
-            f"column '{short}' is a category: nothing says whether '{example}' begins with the day "
-            "or the month; send date_order=dmy or date_order=mdy"
-        )
-    return (
-        f"column '{short}' is a category: nothing says whether the mark in '{example}' is a "
-        "decimal or separates thousands; send decimal=. or decimal=,"
     )
 
 
@@ -342,7 +287,7 @@ def _parsed(
         return _of_found(name, found, column, place)
     if isinstance(found, Open):
         option = "date_order" if found.undecided == "date_order" else "decimal"
-        detail = _how_to_decide(name, found).replace("is a category", "cannot be read")
+        detail = notes.how_to_decide(name, found).replace("is a category", "cannot be read")
         raise InvalidData.at(f"/{option}", detail, "undecided")
 
     def read(prefix: pa.ChunkedArray) -> pa.ChunkedArray | None:
@@ -357,19 +302,6 @@ def _parsed(
         "missing",
         [FieldError(pointer, detail, "wrong_type")],
     )
-
-
-def _lost_digits(name: str, values: pa.ChunkedArray, column: pa.ChunkedArray) -> str | None:
-    """A warning where integers of 20 digits became floats."""
-    if not pa.types.is_floating(values.type):
-        return None
-    large = pc.greater_equal(pc.abs(values), WHOLE_BELOW)
-    if not pc.any(large).as_py():
-        return None
-    cells = pc.filter(column, large)
-    if not pc.any(matches(cells, r"^\s*[+-]?[0-9]+\s*$")).as_py():
-        return None
-    return _too_many_digits(name)
 
 
 def cell_too_long(where: str, pointer: str) -> InvalidData:

@@ -21,7 +21,7 @@ from app.errors import FieldError, InvalidData, escape
 from app.ml.column_types.canonical import MAX_COLUMNS
 from app.ml.column_types.notations.notation import CellOptions
 from app.ml.tables.columns import typed_column
-from app.ml.tables.csv_shape import DELIMITERS, CSVOptions, shape_of
+from app.ml.tables.csv_shape import DELIMITERS, CSVOptions, shape_of, split_at_blanks
 from app.ml.tables.labels import QUICKLY_PLACED
 from app.ml.tables.typed import (
     TypedTable,
@@ -356,7 +356,9 @@ def _unspaced(path: Path) -> IO[str]:
     """Return a copy of a file with tabs in place of runs of blanks; it goes when it is closed."""
     copy = NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file, explain_os_errors():
-        copy.writelines("\t".join(line.split()) + "\n" for line in file)
+        writer = csv.writer(copy, delimiter="\t", lineterminator="\n")
+        for line in file:  # an empty one stays one, so that lines keep their numbers
+            writer.writerow(cells) if (cells := split_at_blanks(line)) else copy.write("\n")
         copy.flush()
     return copy
 

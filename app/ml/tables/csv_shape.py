@@ -241,13 +241,14 @@ class _Finder:
 
     def _spaced(self) -> list[tuple[int, list[str]]] | None:
         """Rows of cells between runs of blanks, None where that is no table of numbers."""
-        rows = [
-            (i, line.split()) for i, line in enumerate(self._lines[:_MOST_ROWS]) if line.split()
-        ]
+        split = enumerate(map(split_at_blanks, self._lines[:_MOST_ROWS]))
+        rows = [(i, cells) for i, cells in split if cells]
         if self._named:
             return rows
-        widths = Counter(len(cells) for _, cells in rows)
+        widths = {len(cells) for _, cells in rows[1:]}
         if len(rows) < 3 or len(widths) > 1 or max(widths) < 2:
+            return None
+        if len(rows[0][1]) not in (max(widths), max(widths) - 1):  # R names no row numbers
             return None
         columns = zip(*(cells for _, cells in rows[1:]), strict=True)
         return (
@@ -428,6 +429,12 @@ class _Finder:
                 f"the last row looks like a total ('{cells[0][:64]}'); leave it out of the file if "
                 "it is one"
             )
+
+
+def split_at_blanks(line: str) -> list[str]:
+    """Return the cells of a line between runs of blanks, some of them in quotes."""
+    plain = line.replace("\t", " ").strip()
+    return next(csv.reader([plain], delimiter=" ", skipinitialspace=True), []) if plain else []
 
 
 def _are_names(cells: list[str]) -> bool:

@@ -52,9 +52,10 @@ def write_csv(
         ) from error
     with target.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
+        notes = _first_note(rows)
         for number, row in enumerate(rows):
             if any(value != "" for value in row):
-                writer.writerow([_cell(value) for value in row])
+                writer.writerow([_cell(value) for value in (row if number < notes else row[:1])])
             else:
                 file.write("\n")  # no row, but a line: errors name the sheet's own
             if number % _CHECKED_ROWS == 0:
@@ -115,6 +116,21 @@ def _chosen(book: calamine.CalamineWorkbook, sheet: str | None) -> tuple[str, li
     if sheet is not None:
         raise InvalidData.at("/sheet", f"the sheet '{sheet[:64]}' is empty; name another", "empty")
     raise InvalidData("the spreadsheet is empty; send a header and at least one row")
+
+
+def _first_note(rows: list[list[Any]]) -> int:
+    """Return the row from which on there is nothing but notes in the first column, behind an empty
+    row: lines of one cell are no rows of a text file either."""
+    place = len(rows)
+    found = place
+    while place:
+        place -= 1
+        filled = [number for number, value in enumerate(rows[place]) if value != ""]
+        if filled and filled != [0]:
+            break
+        if not filled and place + 1 < len(rows):
+            found = place
+    return found if place else len(rows)
 
 
 def _cell(value: Any) -> str:

@@ -1,7 +1,10 @@
 """Markers of missing values among numbers and dates, as instruments, databases and people write
 them. In columns of strings they are values."""
 
+import math
+from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,6 +33,30 @@ def markers(among: str, na_values: tuple[str, ...] = (), keep_na: tuple[str, ...
     kept = {value.lower() for value in keep_na}
     found = [word for word in usual if word not in kept]
     return pa.array([*found, *(value.strip().lower() for value in na_values)])
+
+
+class SaidMissing:
+    """Values that a client says are missing: strings, and the numbers that they are."""
+
+    def __init__(self, na_values: Iterable[str]) -> None:
+        self.texts = frozenset(value.strip().lower() for value in na_values)
+        self.numbers = frozenset(filter(math.isfinite, map(_number, self.texts)))
+
+    def __bool__(self) -> bool:
+        return bool(self.texts)
+
+    def __contains__(self, value: Any) -> bool:
+        kind = type(value)
+        if kind is str:
+            return value.strip().lower() in self.texts
+        return (kind is int or kind is float) and value in self.numbers
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def is_marker(cells: pa.Array, known: pa.Array) -> pa.Array:

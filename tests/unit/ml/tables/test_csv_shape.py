@@ -311,3 +311,23 @@ def test_one_cell_more_than_the_header_has_names_is_told(tmp_path: Path) -> None
     found = csv_of(tmp_path, "name,price\nann,1,50\nbob,2,75\n")
     assert any("quote cells that hold the delimiter" in note for note in found.notes)
     assert csv_of(tmp_path, "a,b\n1,5,6\n2,7,8\n").notes == []
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        (
+            '"age" "price" "city"\n"1" 31 1.5 "New Oslo"\n"2" 42 2.75 "Rome"\n',
+            "index age price city",
+        ),
+        ('"id" "age" "city"\n"a 1" 31 "x"\n"b 2" 42 "y"\n', "id age city"),
+        ("age price\nMazda 31 1.5\nFord 42 2.75\n", "index age price"),
+        ("  name  age\n0  ann   31\n1  bob   42\n", "index name age"),
+    ],
+)
+def test_tables_of_r_and_of_pandas_prints(tmp_path: Path, content: str, names: str) -> None:
+    table = csv_of(tmp_path, content).table
+    assert table.column_names == names.split()
+    assert table["age"].to_pylist() == [31, 42]
+    if "New" in content:
+        assert table["city"].to_pylist() == ["New Oslo", "Rome"]

@@ -167,6 +167,15 @@ def test_a_sheet_is_read_like_text(tmp_path: Path) -> None:
     assert any("the table begins in line 3" in warning for warning in found.warnings)
 
 
+def test_notes_below_a_sheets_table_are_no_rows(tmp_path: Path) -> None:
+    below: list[list[Any]] = [[], ["Source: the books"], [], ["By hand"]]
+    found = read(tmp_path, workbook(Data=[*ROWS, *below]), "spreadsheet")
+    assert found.rows == 12
+    assert found.reading["notes"] == ["By hand", "Source: the books"]
+    alone: list[list[Any]] = [["x", "y", "z"], ["a", 1, 2], ["b", 3, 4], ["c"]]
+    assert read(tmp_path, workbook(Data=alone), "spreadsheet").rows == 3
+
+
 def test_a_sheet_is_chosen(tmp_path: Path) -> None:
     book = workbook(Cover=[], First=[["x"], [1], [2]], Second=[["y"], [3], [4], [5]])
     found = read(tmp_path, book, "spreadsheet")

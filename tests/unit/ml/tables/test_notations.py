@@ -503,3 +503,16 @@ def test_another_unit_than_the_models_is_none_of_its_numbers() -> None:
     seconds = Notation(unit="s")
     assert typed(["90m"], wanted="number", notation=seconds).values.to_pylist() == [5400]
     assert typed(["90 min"], wanted="number", notation=seconds).values.to_pylist() == [5400]
+
+
+def test_numbers_that_are_said_to_be_missing_are_so_however_they_are_written() -> None:
+    column = typed(["-999", "1.5", "-999.0", "-999.00"], na_values=("-999",))
+    assert column.values.to_pylist() == [None, 1.5, None, None]
+    numbers = pa.chunked_array([pa.array([1.5, -999.0])])
+    known = Cells(CellOptions(na_values=("-999",)))
+    found = typed_column("c", numbers, None, place, has_types=True, cells=known)
+    assert found.values.to_pylist() == [1.5, None]
+    assert found.missing_as == {"-999": 1}
+    strings = pa.chunked_array([pa.array(["a", "-999", "b"])])
+    found = typed_column("c", strings, None, place, has_types=True, cells=known)
+    assert found.values.to_pylist() == ["a", None, "b"]

@@ -19,7 +19,7 @@ from tests.support.soak import SOAK, rounds
 
 SHARE = 0.95
 """Of each family that is read as meant, at least."""
-MOST = 30
+MOST = 20
 """Of a family that are read, drawn with one seed; `make soak` reads all."""
 
 

@@ -1,0 +1,112 @@
+"""What a person should know of how a column was read: its warnings."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from app.ml.column_types.arrays import matches
+from app.ml.column_types.canonical import WHOLE_BELOW
+from app.ml.column_types.cells import Found, Open
+from app.ml.column_types.notations.notation import Cells
+from app.ml.tables.labels import Place, spot
+
+_MOST_LISTED = 5
+"""Markers of missing values that a warning names."""
+
+
+def changed(
+    name: str, given: pa.ChunkedArray, column: pa.ChunkedArray
+) -> tuple[str | None, dict[str, int]]:
+    """A warning of values that are no longer what they were, and what was taken as missing."""
+    if pa.types.is_floating(given.type):
+        infinite = pc.sum(pc.cast(pc.is_inf(given), pa.int64())).as_py() or 0
+        if infinite:
+            cells = (
+                "cell holds infinity and was" if infinite == 1 else "cells hold infinity and were"
+            )
+            return (
+                f"column '{name[:64]}': {infinite} {cells} taken as missing",
+                {"inf": infinite},
+            )
+    if pa.types.is_integer(given.type) and pa.types.is_floating(column.type):
+        return too_many_digits(name), {}
+    return None, {}
+
+
+def too_many_digits(name: str) -> str:
+    """Return the warning of integers that became floats."""
+    return (
+        f"column '{name[:64]}' holds integers that a 64-bit float cannot tell apart; "
+        f'send types={{"{name[:64]}":"category"}} to keep every digit'
+    )
+
+
+def taken_as_missing(name: str, found: Found, column: pa.ChunkedArray, place: Place) -> str | None:
+    """A warning of the cells that were taken as missing."""
+    if not found.missing_as:
+        return None
+    gone = pc.and_(column.is_valid(), found.values.is_null())
+    where = spot(place, name, pc.index(gone, True).as_py())
+    most = sorted(found.missing_as.items(), key=lambda item: -item[1])
+    listed = ", ".join(f"'{cell}' {count}" for cell, count in most[:_MOST_LISTED])
+    more = f" and {len(most) - _MOST_LISTED} others" if len(most) > _MOST_LISTED else ""
+    total = sum(found.missing_as.values())
+    cells = "cell was" if total == 1 else "cells were"
+    return (
+        f"column '{name[:64]}' is a {found.kind}: {total} {cells} taken as missing "
+        f"({listed}{more}), the first in {where}; "
+        f'types={{"{name[:64]}":"category"}} keeps them'
+    )
+
+
+def read_by_default(name: str, found: Found, cells: Cells) -> str | None:
+    """A warning of numbers that may be thousands."""
+    if found.undecided is None or cells.evidence.delimiter != ";":  # which goes with commas
+        return None
+    return (
+        f"every dot in the numbers of column '{name[:64]}' stands before exactly three digits, and "
+        "was read as a decimal point; send decimal=, where it separates thousands"
+    )
+
+
+def may_be_dates(name: str, found: Found) -> str | None:
+    """A warning of few numbers like 20210301, which are dates beyond doubt where there are more."""
+    if not pa.types.is_integer(found.values.type) or found.notation is not None:
+        return None
+    ends = pc.min_max(found.values)
+    if not 19000101 <= (ends["min"].as_py() or 0) <= ends["max"].as_py() <= 21991231:
+        return None
+    values = found.values.drop_null().to_numpy()
+    months, days = values // 100 % 100, values % 100
+    if not ((months >= 1) & (months <= 12) & (days >= 1) & (days <= 31)).all():
+        return None
+    return (
+        f"column '{name[:64]}' is a number, though it may hold dates like {values[0]}; "
+        f'send types={{"{name[:64]}":"datetime"}} where it does'
+    )
+
+
+def how_to_decide(name: str, found: Open) -> str:
+    """Why a column of numbers or dates is a category, and what would make it one of them."""
+    short, example = name[:64], found.example
+    if found.undecided == "date_order":
+        return (
+            f"column '{short}' is a category: nothing says whether '{example}' begins with the day "
+            "or the month; send date_order=dmy or date_order=mdy"
+        )
+    return (
+        f"column '{short}' is a category: nothing says whether the mark in '{example}' is a "
+        "decimal or separates thousands; send decimal=. or decimal=,"
+    )
+
+
+def lost_digits(name: str, values: pa.ChunkedArray, column: pa.ChunkedArray) -> str | None:
+    """A warning where integers of 20 digits became floats."""
+    if not pa.types.is_floating(values.type):
+        return None
+    large = pc.greater_equal(pc.abs(values), WHOLE_BELOW)
+    if not pc.any(large).as_py():
+        return None
+    cells = pc.filter(column, large)
+    if not pc.any(matches(cells, r"^\s*[+-]?[0-9]+\s*$")).as_py():
+        return None
+    return too_many_digits(name)
