@@ -4,7 +4,6 @@ Every reader gives a canonical column, or ``None`` where one of the cells is som
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +14,6 @@ from app.ml.column_types.canonical import (
     MOMENT,
     WHOLE_BELOW,
     ZONED,
-    TypeName,
     canonical_datetime,
     whole_as_integers,
 )
@@ -111,14 +109,6 @@ def _in_utc(cells: pa.Array) -> pa.Array | None:
     instants = [pc.cast(pc.cast(part, MOMENT), ZONED).combine_chunks() for part in found]
     places = np.argsort(~zoned.to_numpy(zero_copy_only=False), kind="stable")
     return pa.concat_arrays(instants).take(pa.array(np.argsort(places)))
-
-
-READERS: dict[TypeName, Reader] = {
-    "boolean": booleans,
-    "number": partial(numbers, codes=False),
-    "datetime": datetimes,
-}
-"""How a column is read whose type is not known, in the order in which types are tried."""
 
 
 def first_present(column: pa.ChunkedArray) -> str | None:

@@ -90,11 +90,14 @@ def label_or_text(name: str, column: pa.ChunkedArray, place: Place, has_types: b
         return Labels("text", column)
     if len(values) > _MOST_COMPARED:
         return Labels("category", column)
-    alike = pc.count_distinct(pc.utf8_lower(pc.utf8_trim_whitespace(values))).as_py()
+    lower = pc.utf8_lower(pc.utf8_trim_whitespace(values))
+    alike = pc.count_distinct(lower).as_py()
+    if alike == pc.count_distinct(values).as_py():
+        return Labels("category", column)
     names_things = 2 * alike >= present
     if not has_types and not names_things and (found := _folded(name, column, place, counted)):
         return found
-    return Labels("category", column, _alike(name, values))
+    return Labels("category", column, _alike(name, values, lower))
 
 
 def _folded(
@@ -105,8 +108,6 @@ def _folded(
     values, counts = counted.field(0), counted.field(1).to_numpy()
     trimmed = pc.utf8_trim_whitespace(values)
     lower = pc.utf8_lower(trimmed)
-    if pc.count_distinct(lower).as_py() == len(values):
-        return None
     words = lower.filter(pc.match_substring_regex(lower, _WORD).fill_null(False))
     spelt = pc.count_distinct(trimmed.filter(pc.is_in(lower, value_set=words))).as_py()
     keys = lower if spelt > pc.count_distinct(words).as_py() else trimmed
@@ -130,14 +131,12 @@ def _folded(
     return Labels("category", chosen.take(places), note, folded=True)
 
 
-def _alike(name: str, values: pa.Array) -> str | None:
-    """A warning of labels that differ in nothing but case and blanks, and stay apart."""
-    folded = pc.utf8_lower(pc.utf8_trim_whitespace(values))
-    counted = folded.value_counts()
+def _alike(name: str, values: pa.Array, lower: pa.Array) -> str:
+    """A warning of labels that differ in nothing but case and blanks, and stay apart; ``lower`` is
+    how they are the same."""
+    counted = lower.value_counts()
     twice = pc.filter(counted.field(0), pc.greater(counted.field(1), 1)).drop_null()
-    if not len(twice):
-        return None
-    same = pc.filter(values, pc.equal(folded, twice[0])).to_pylist()[:2]
+    same = pc.filter(values, pc.equal(lower, twice[0])).to_pylist()[:2]
     return (
         f"{len(twice)} values of column '{name[:64]}' are written in several ways that differ in "
         f"case or blanks only, such as '{same[0][:32]}' and '{same[1][:32]}', and are different "

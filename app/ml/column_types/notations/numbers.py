@@ -48,7 +48,7 @@ MAGNITUDES = {
     "billion": 1e9,
 }
 """Words behind a number that multiply it; they are no units."""
-_MAGNITUDES = {"k", "K", "m", "M", "b", "B", "G", "T", "e", "E", "x", "X"}
+_LETTERS = {"k", "K", "m", "M", "b", "B", "G", "T", "e", "E", "x", "X"}
 """Letters right behind a number that change it, or make it a code; they are no units."""
 _GROUPS: dict[Thousands, str] = {
     ",": ",",
@@ -127,7 +127,7 @@ def _unit(part: dict[str, pa.Array]) -> str | Literal[False]:
     beside = pc.filter(gap, pc.not_equal(after, ""))
     touches = pc.any(pc.equal(beside, "")).as_py()
     some_without = pc.any(pc.equal(after, "")).as_py()
-    if touches and (unit in _MAGNITUDES or len(unit) == 1 or some_without):
+    if touches and (unit in _LETTERS or len(unit) == 1 or some_without):
         return False  # 12a beside 12 is a house, and 3M are three million
     return unit
 
