@@ -26,6 +26,7 @@ from app.executors.local import IDLE, TRAINING, WAITING
 from app.ml.training import loop
 from app.ml.training.events import (
     EVENTS,
+    CheckpointBegun,
     Event,
     StopReason,
     TrainEnded,
@@ -186,7 +187,10 @@ class _Inbox:
 
 class _Outbox:
     """Sends events in batches, so that a short epoch is not spent on a system call, and keeps them
-    while the other side is busy, so that no step waits for it."""
+    while the other side is busy, so that no step waits for it.
+
+    That a checkpoint begins is sent before it does: whoever kills us knows what to look for.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -197,7 +201,7 @@ class _Outbox:
 
     def add(self, event: Event) -> None:
         self._events.append(event)
-        if time.monotonic() - self._sent >= _FLUSH_SECONDS:
+        if isinstance(event, CheckpointBegun) or time.monotonic() - self._sent >= _FLUSH_SECONDS:
             while self._events and self._room.poll(0):
                 self._send()
             self._sent = time.monotonic()

@@ -9,7 +9,13 @@ from sqlalchemy.orm import Session
 from app import logs
 from app.db.models import Checkpoint, ModelVersion
 from app.errors import ServiceError, StorageFull, Unavailable
-from app.ml.training.events import CheckpointDamaged, CheckpointSaved, DataRead, EpochEnded
+from app.ml.training.events import (
+    CheckpointBegun,
+    CheckpointDamaged,
+    CheckpointSaved,
+    DataRead,
+    EpochEnded,
+)
 from app.runtime.context import Context
 from app.runtime.room import frees_room
 from app.services.jobs import checkpoints, queue
@@ -59,10 +65,15 @@ class Recorder:
         self._warnings: list[str] = []
         self._told: list[str] = []
         self._epochs: list[EpochEnded] = []
+        self._begun: list[str] = []
+        """Ids of checkpoints that were published or are about to be."""
         self._checkpoints: list[CheckpointSaved] = []
         self._recorded_at = time.monotonic()
 
-    def add(self, event: DataRead | CheckpointDamaged | EpochEnded | CheckpointSaved) -> None:
+    def add(
+        self,
+        event: DataRead | CheckpointDamaged | EpochEnded | CheckpointBegun | CheckpointSaved,
+    ) -> None:
         """Add an event, to be written with the next ``record``."""
         match event:
             case DataRead(warnings=warnings):
@@ -72,6 +83,8 @@ class Recorder:
             case EpochEnded(epoch=epoch):
                 self._epochs.append(event)
                 self._pace.epoch_ended(epoch)
+            case CheckpointBegun(checkpoint_id=checkpoint_id):
+                self._begun.append(checkpoint_id)
             case CheckpointSaved():
                 self._checkpoints.append(event)
 
@@ -107,6 +120,8 @@ class Recorder:
         self._warnings.clear()
         self._told.clear()
         self._epochs.clear()
+        recorded = {saved.checkpoint_id for saved in self._checkpoints}
+        self._begun = [begun for begun in self._begun if begun not in recorded]
         self._checkpoints.clear()
         self._recorded_at = time.monotonic()
         for checkpoint_id in outdated:
@@ -125,6 +140,6 @@ class Recorder:
         with contextlib.suppress(ServiceError), self._context.database.read() as session:
             if session.get(ModelVersion, model_id) is None:
                 storage.remove("models", model_id)
-            for saved in self._checkpoints:
-                if session.get(Checkpoint, saved.checkpoint_id) is None:
-                    storage.remove("checkpoints", saved.checkpoint_id)
+            for checkpoint_id in self._begun:
+                if session.get(Checkpoint, checkpoint_id) is None:
+                    storage.remove("checkpoints", checkpoint_id)

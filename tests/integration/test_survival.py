@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.faults import saving_job, whole
 from tests.support.server import LINE_JOB, LONG_JOB, PATIENCE, Server, free_port
 from tests.support.soak import soak_only
 
@@ -69,6 +70,24 @@ def test_a_training_process_that_dies_is_started_again(server: Server) -> None:
     assert done["attempt"] == 2
     epochs = server.ok("GET", f"/v1/jobs/{job_id}/metrics")["series"]["train_loss"]["epoch"]
     assert epochs == list(range(EPOCHS))
+
+
+def test_a_process_that_is_ended_while_it_saves_leaves_nothing(server: Server) -> None:
+    """It cannot answer that it is cancelled, and has told nobody yet of what it has published."""
+    folder = server.data_dir / "checkpoints"
+    job_id = saving_job(server, register_as="stuck")
+    training, known = server.training_pid(), _names(folder)
+    while not _names(folder) - known:
+        pass
+    os.kill(training, signal.SIGSTOP)
+    unrecorded = whole(server.data_dir)["checkpoints"]
+    server.ok("POST", f"/v1/jobs/{job_id}/cancel")
+    assert server.ended(job_id)["status"] == "cancelled"
+    assert unrecorded, "nothing was tested"
+    deadline = time.monotonic() + PATIENCE
+    while whole(server.data_dir)["checkpoints"]:
+        assert time.monotonic() < deadline, "what no row names is still there"
+        time.sleep(0.05)
 
 
 def test_a_dead_fork_server_is_replaced(server: Server) -> None:

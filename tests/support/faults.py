@@ -169,7 +169,7 @@ def checkpoints(server: Server, job_id: str) -> list[str]:
     return [str(c["id"]) for c in server.ok("GET", f"/v1/jobs/{job_id}/checkpoints")["data"]]
 
 
-def saving_job(server: Server, **changes: Json) -> str:
+def saving_job(server: Server, **changes: Any) -> str:
     """A job that would go on for hours and has a checkpoint."""
     job_id = server.start_long_job(**{**SAVING, **changes})
     server.until(job_id, lambda _: checkpoints(server, job_id))

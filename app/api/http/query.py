@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from difflib import get_close_matches
 from urllib.parse import parse_qsl
 
 from fastapi import Request, params
@@ -10,6 +9,7 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.routing import APIRoute
 
 from app.errors import InvalidRequest
+from app.names import nearest
 
 
 async def refuse_unknown_parameters(request: Request) -> None:
@@ -27,8 +27,8 @@ async def refuse_unknown_parameters(request: Request) -> None:
         if name not in known and not filters:
             if name.startswith("metadata") and "sort" in known:
                 raise _unknown(name, "a filter is written metadata[key]=value")
-            guess = get_close_matches(name[:64], known, n=1)
-            raise _unknown(name, f"did you mean '{guess[0]}'?" if guess else "leave it out")
+            guess = nearest(name, known)
+            raise _unknown(name, f"did you mean '{guess}'?" if guess else "leave it out")
 
 
 def query_names(route: APIRoute) -> list[str]:

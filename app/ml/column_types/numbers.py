@@ -16,7 +16,12 @@ from app.ml.column_types.cells import Distinct, Found, Open, set_apart
 from app.ml.column_types.datetimes import COMPACT_DATE, compact
 from app.ml.column_types.fitted import FittedPart, Matrix
 from app.ml.column_types.notations import durations, magnitudes, numbers
-from app.ml.column_types.notations.notation import Cells, Notation, Undecided
+from app.ml.column_types.notations.notation import (
+    Cells,
+    Notation,
+    Undecided,
+    times_of_format,
+)
 from app.ml.column_types.scales import SCALERS
 from app.ml.column_types.spread import QUANTILES, distinct, histogram, quantile
 from app.ml.finite import finite, finite_values
@@ -263,10 +268,14 @@ def _durations(distinct: Distinct, known: Cells, _asked: bool) -> Found | None:
     if (apart := set_apart(distinct, "number", known)) is None:
         return None
     alone = known.notation is not None and known.notation.unit == "s"
-    values = durations.recognise(apart[0], alone=alone)
+    learnt = known.notation.date_format if known.notation else None
+    said = times_of_format(known.options.date_format) or times_of_format(learnt)
+    seen = durations.parts_of(apart[0])
+    made_of = said or (seen.made_of if seen else "%H:%M:%S")
+    values = durations.recognise(apart[0], alone=alone, made_of=made_of)
     if values is None:
         return None
-    notation = Notation(unit="s", date_format="%H:%M:%S" if _holds(apart[0], ":") else None)
+    notation = Notation(unit="s", date_format=made_of if _holds(apart[0], ":") else None)
     return Found("number", whole_as_integers(distinct.rows(values)), notation, apart[1])
 
 

@@ -11,7 +11,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -34,6 +33,7 @@ from app.ml.inference.card import Card
 from app.ml.inference.predictor import Predictor
 from app.ml.nn import losses
 from app.ml.specs import LossUnit
+from app.names import nearest
 
 MOST_CLASSES = 200
 """Classes of a confusion; one of more is left out, since its size is their square."""
@@ -147,8 +147,8 @@ def require_columns(card: Card, types: Mapping[str, TypeName | None]) -> None:
     for name, expected in columns_of(card).items():
         role = f"{'the target' if name in targets else 'a feature'} of the model"
         if name not in types:
-            close = get_close_matches(name, [other for other in types if other], n=1)
-            remedy = f"rename its '{close[0][:64]}'" if close else "upload it with that column"
+            close = nearest(name, filter(None, types))
+            remedy = f"rename its '{close[:64]}'" if close else "upload it with that column"
             detail = (
                 f"the dataset has no column '{name[:64]}', {role}; {remedy}, or name another "
                 "dataset that has it"

@@ -8,7 +8,6 @@ error with its place. Tables (Arrow, or files that have been read) are taken as 
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from itertools import islice
 from types import MappingProxyType
 from typing import Any
@@ -28,6 +27,7 @@ from app.ml.features.places import Place, in_columns, in_lists, in_rows
 from app.ml.tables import strings
 from app.ml.tables.columns import typed_column
 from app.ml.tables.json_values import flat, objects_among
+from app.names import nearest
 
 _MOST_ERRORS = 20
 _MOST_TRIES = 50
@@ -143,8 +143,8 @@ class FeatureTables:
             if name not in given
         ]
         for name in islice(self._unknown(given), _MOST_ERRORS):
-            guess = get_close_matches(name[:64], self._features, n=1)
-            remedy = f"did you mean '{guess[0][:64]}'?" if guess else "leave it out"
+            guess = nearest(name, self._features)
+            remedy = f"did you mean '{guess[:64]}'?" if guess else "leave it out"
             detail = f"unknown feature '{name[:64]}'; {remedy}"
             errors.append(FieldError(f"{pointer}/{escape(name)}", detail, "unknown"))
         return errors

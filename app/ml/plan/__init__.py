@@ -14,7 +14,7 @@ from app.ml.data.splits import Split
 from app.ml.features import preprocessing
 from app.ml.plan import columns as job_columns
 from app.ml.plan import parts, pretrained, ranges, training
-from app.ml.plan.columns import Column, unknown_name
+from app.ml.plan.columns import Column
 from app.ml.plan.pretrained import Pretrained
 from app.ml.specs import (
     Inputs,
@@ -28,7 +28,7 @@ from app.ml.specs import (
     size_of,
 )
 
-__all__ = ["Column", "Plan", "Pretrained", "columns_to_read", "plan", "unknown_name"]
+__all__ = ["Column", "Plan", "Pretrained", "columns_to_read", "plan"]
 
 
 @dataclass(frozen=True)

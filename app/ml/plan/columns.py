@@ -1,9 +1,9 @@
 """Which columns a job reads, what it predicts of them, and the matrix they make."""
 
-from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping
 from typing import Any
 
+from app import names
 from app.errors import InvalidData, InvalidRequest
 from app.ml.column_types.registry import COLUMN_TYPES
 from app.ml.specs import Inputs, JobRequest, JobSpec, Task
@@ -21,23 +21,12 @@ _MOST_CLASSES = 1000
 _FEW_CLASSES = 10
 """Whole numbers of which a target may mean classes."""
 _ROWS_A_CLASS = 5
-_MOST_COMPARED = 1000
-"""Names among which the nearest is looked for; comparing takes time."""
-
-
-def unknown_name(what: str, name: str, known: Sequence[str]) -> str:
-    """Return ``unknown column 'cutt'; did you mean 'cut'?``, or the names that there are."""
-    nearest = get_close_matches(name[:64], known[:_MOST_COMPARED], n=1)
-    if nearest:
-        return f"unknown {what} '{name[:64]}'; did you mean '{nearest[0][:64]}'?"
-    listed = ", ".join(f"'{item[:64]}'" for item in known[:20])
-    return f"unknown {what} '{name[:64]}'; there are {listed}"
 
 
 def _require_column(name: str, known: dict[str, Column], pointer: str) -> None:
     if name not in known:
         raise InvalidRequest.at(
-            pointer, unknown_name("column", name, list(known)), "unknown_column"
+            pointer, names.unknown("column", name, list(known)), "unknown_column"
         )
 
 

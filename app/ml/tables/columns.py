@@ -26,6 +26,7 @@ from app.ml.column_types.registry import COLUMN_TYPES
 from app.ml.column_types.text_parsing import first_misfit
 from app.ml.tables import notes, strings
 from app.ml.tables.labels import Place, label_or_text
+from app.ml.tables.mixtures import described, is_mixture, parts
 
 MAX_CELL_BYTES = 8 * 1024 * 1024
 """Bytes of one text cell."""
@@ -65,11 +66,19 @@ def typed_column(
     said = SaidMissing(cells.options.na_values)
     if not said:
         return _typed(name, column, requested, place, has_types=has_types, cells=cells)
-    if has_types and pa.types.is_string(column.type):  # as Arrow does in CSV
-        marks = is_marker(column, pa.array(said.texts, pa.string())).fill_null(False)
-        column = pc.if_else(marks, pa.scalar(None, pa.string()), column)
+    if has_types:  # as Arrow does in CSV
+        column = _without_marks(column, pa.array(said.texts, pa.string()))
     found = _typed(name, column, requested, place, has_types=has_types, cells=cells)
     return _without(found, said) if found.type == "number" and said.numbers else found
+
+
+def _without_marks(column: pa.ChunkedArray, marks: pa.Array) -> pa.ChunkedArray:
+    """Have strings be missing that the client says mean so."""
+    mixed = is_mixture(column.type)
+    if not mixed and not pa.types.is_string(column.type):
+        return column
+    gone = is_marker(parts(column)[0] if mixed else column, marks).fill_null(False)
+    return pc.if_else(gone, pa.scalar(None, column.type), column)
 
 
 def _without(found: TypedColumn, said: SaidMissing) -> TypedColumn:
@@ -93,6 +102,8 @@ def _typed(
     has_types: bool,
     cells: Cells,
 ) -> TypedColumn:
+    if is_mixture(column.type):
+        return _of_mixture(name, column, requested, place, cells)
     given = column
     column = _plain(name, column, place, lenient=requested is None)
     if column.null_count == len(column):  # the same, whatever a format called it
@@ -176,6 +187,8 @@ _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 def is_no_value(column: pa.ChunkedArray) -> bool:
     """Return whether cells of this column are no single value, or nobody knows what they say."""
     kind = column.type
+    if is_mixture(kind):
+        return False
     if pa.types.is_dictionary(kind) and not pa.types.is_string(kind.value_type):
         return any(is_no_value(pa.chunked_array([chunk.dictionary])) for chunk in column.chunks)
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
@@ -239,6 +252,58 @@ def _converted(
 # ---------------------------------------------------------------- from strings
 
 
+def _of_mixture(
+    name: str,
+    column: pa.ChunkedArray,
+    requested: TypeName | None,
+    place: Place,
+    cells: Cells,
+) -> TypedColumn:
+    """Values of several types of JSON: numbers beside strings where all of these can be read as
+    numbers or as missing, booleans beside markers of missing values. Raises InvalidData."""
+    texts, numbers = parts(column)
+    _refuse_long(name, texts, place)
+    kind: TypeName = "boolean" if numbers.null_count == len(numbers) else "number"
+    if requested not in (None, kind):
+        return _parsed(name, texts, requested, place, cells)
+    written = texts
+    if kind == "number":  # which says nothing of how the strings are written
+        written = pc.if_else(numbers.is_valid(), pa.scalar("0"), texts)
+    if requested is None:
+        found = strings.recognised(written, cells, has_types=False)
+        if not isinstance(found, Found) or found.kind != kind:
+            raise _several_types(name, texts, numbers, place)
+        read = _of_found(name, found, written, place, cells)
+    else:
+        read = _parsed(name, written, kind, place, cells)
+    if kind == "boolean":
+        return read
+    values = pc.coalesce(numbers, pc.cast(read.values, pa.float64(), safe=False))
+    return replace(read, values=_canonical_number(name, values, place, lenient=True))
+
+
+def _several_types(
+    name: str, texts: pa.ChunkedArray, numbers: pa.ChunkedArray, place: Place
+) -> InvalidData:
+    """Return the error of a mixture, at the first value of another type than the first."""
+    numeric = numbers.is_valid()
+    if numbers.null_count == len(numbers):
+        numeric = pc.is_in(texts, value_set=pa.array(["true", "false"]))
+    first = pc.index(texts.is_valid(), True).as_py()
+    others = pc.and_(texts.is_valid(), pc.not_equal(numeric, numeric[first]))
+    row = pc.index(others, True).as_py()
+    (kind, _), (_, got) = (described(texts[i].as_py(), numbers[i].is_valid) for i in (first, row))
+    where, pointer = place(name, row)
+    short = name[:64]
+    return InvalidData.at(
+        pointer,
+        f"column '{short}' wants a {kind}, got {got} in {where}; "
+        f'send types={{"{short}":"category"}} to have labels, or types={{"{short}":"number"}} and '
+        "on_error=missing to take what is no number as missing",
+        "wrong_type",
+    )
+
+
 def _inferred(
     name: str, column: pa.ChunkedArray, place: Place, has_types: bool, cells: Cells
 ) -> TypedColumn:
@@ -264,7 +329,8 @@ def _of_found(
     if cells is not None:
         lost = notes.lost_digits(name, found.values, column)
         usual = notes.read_by_default(name, found, cells)
-        told = [lost, *told, usual, notes.may_be_dates(name, found)]
+        minutes = notes.may_be_minutes(name, found, column, cells)
+        told = [lost, *told, usual, minutes, notes.may_be_dates(name, found)]
     return TypedColumn(
         found.values,
         found.kind,

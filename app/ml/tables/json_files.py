@@ -67,11 +67,7 @@ def _columns(
     _refuse_gap({name: row for name, row in gaps.items() if name in blocks}, rows.place)
     if lists >= blocks.keys():
         raise InvalidData("every column holds lists, which no feature can be; spread them")
-    columns = {
-        name: joined(name, blocks.pop(name), wanted.types.get(name), rows.place)
-        for name in list(blocks)
-        if name not in lists
-    }
+    columns = {name: joined(blocks.pop(name)) for name in list(blocks) if name not in lists}
     return columns, lists
 
 

@@ -6,7 +6,8 @@ import pyarrow.compute as pc
 from app.ml.column_types.arrays import matches
 from app.ml.column_types.canonical import WHOLE_BELOW
 from app.ml.column_types.cells import Found, Open
-from app.ml.column_types.notations.notation import Cells
+from app.ml.column_types.notations import durations
+from app.ml.column_types.notations.notation import Cells, Notation, times_of_format
 from app.ml.tables.labels import Place, spot
 
 _MOST_LISTED = 5
@@ -65,6 +66,20 @@ def read_by_default(name: str, found: Found, cells: Cells) -> str | None:
     return (
         f"every dot in the numbers of column '{name[:64]}' stands before exactly three digits, and "
         "was read as a decimal point; send decimal=, where it separates thousands"
+    )
+
+
+def may_be_minutes(name: str, found: Found, column: pa.ChunkedArray, known: Cells) -> str | None:
+    """A warning of times like 3:45, which may be minutes and seconds."""
+    hours = Notation(unit="s", date_format="%H:%M:%S")
+    if found.notation != hours or times_of_format(known.options.date_format):
+        return None
+    seen = durations.parts_of(column.combine_chunks())
+    if seen is None or seen.beyond_doubt:
+        return None
+    return (
+        f"column '{name[:64]}' holds times like '{seen.example[:16]}', which were read as hours "
+        "and minutes; date_format=%M:%S reads minutes and seconds"
     )
 
 

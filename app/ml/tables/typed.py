@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from app.errors import InvalidData, TooLarge, escape
+from app.errors import InvalidData, InvalidRequest, TooLarge, escape
 from app.ml.column_types.canonical import MAX_COLUMNS, TypeName
 from app.ml.column_types.notations.notation import (
     AS_FOUND,
@@ -22,6 +22,7 @@ from app.ml.column_types.notations.notation import (
 )
 from app.ml.tables.columns import TypedColumn, is_no_value, refuse_beyond, typed_column
 from app.ml.tables.labels import Place
+from app.names import nearest
 
 MAX_NAME = 256
 """Characters in the name of a column."""
@@ -115,7 +116,7 @@ def assemble(
     names = list(columns)
     rows = len(next(iter(columns.values()))) if columns else 0
     check_names(names)
-    check_types(wanted.types, names)
+    check_wanted(wanted, names)
     if rows == 0:
         raise no_row()
 
@@ -228,9 +229,20 @@ def check_names(names: Sequence[str]) -> None:
         seen.add(name)
 
 
-def check_types(types: dict[str, TypeName], names: Sequence[str]) -> None:
-    """Raise InvalidData where ``types`` names columns that are not there."""
-    for name in types:
-        if name not in names:
-            detail = f"there is no column '{name[:64]}'"
+def check_wanted(wanted: Wanted, names: Sequence[str]) -> None:
+    """Raise InvalidData where types are said of columns that are not there, InvalidRequest where
+    such a column is a feature of the model that is to predict."""
+    for name in wanted.types:
+        if name in names:
+            continue
+        guess = nearest(name, (other for other in names if other not in wanted.types))
+        if not wanted.only_typed:
+            remedy = f"did you mean '{guess[:64]}'?" if guess else "leave it out of 'types'"
+            detail = f"there is no column '{name[:64]}'; {remedy}"
             raise InvalidData.at(f"/types/{escape(name)}", detail, "no_column")
+        remedy = f"rename the column '{guess[:64]}', or " if guess else ""
+        detail = (
+            f"the feature '{name[:64]}' is missing; {remedy}send a column of that name, empty "
+            "where it is unknown"
+        )
+        raise InvalidRequest.at(f"/columns/{escape(name)}", detail, "missing")

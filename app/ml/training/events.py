@@ -70,6 +70,13 @@ class EpochEnded(_Message):
     values: dict[str, float]
 
 
+class CheckpointBegun(_Message):
+    """A checkpoint is about to be published: it may be there even where nothing more is heard."""
+
+    type: Literal["begun"] = "begun"
+    checkpoint_id: str
+
+
 class CheckpointSaved(_Message):
     """A checkpoint was published to storage; size and hex SHA-256 are those of its weights."""
 
@@ -127,6 +134,7 @@ Event = Annotated[
     DataRead
     | CheckpointDamaged
     | EpochEnded
+    | CheckpointBegun
     | CheckpointSaved
     | TrainEnded
     | TrainStopped

@@ -64,9 +64,9 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
     """Train ``task`` to its end; ``should_stop`` is asked before every step.
 
     Yields a ``DataRead`` where the data call for a warning, an ``EpochEnded`` per epoch,
-    ``CheckpointSaved`` now and then, and last ``TrainEnded`` or ``TrainStopped``.
-    ``CheckpointDamaged`` tells of one that was passed over. Raises Diverged, TimeLimit, InvalidData
-    or ArtifactCorrupt.
+    ``CheckpointBegun`` and ``CheckpointSaved`` now and then, and last ``TrainEnded`` or
+    ``TrainStopped``. ``CheckpointDamaged`` tells of one that was passed over. Raises Diverged,
+    TimeLimit, InvalidData or ArtifactCorrupt.
     """
     spec, storage = task.spec, Storage(task.root)
     ids.continue_after(*task.checkpoints)  # by their ids it is told which is the newest
@@ -94,6 +94,7 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
     if state.best.state is not None:
         model.load_state_dict(state.best.state)
     ended = _ended(model, card, prepared, state.best)
+    yield saver.begin()
     saved = saver.save()
     try:
         saver.publish(task.model_id)
@@ -124,10 +125,12 @@ def _epochs(
         for x, y, weight in batches.batches(rows, spec, epoch, skip=state.step):
             if reason := should_stop():
                 if reason != "cancel":
+                    yield saver.begin()
                     yield saver.save()
                 yield TrainStopped(reason=reason)
                 return
             if saver.is_due():
+                yield saver.begin()
                 yield saver.save()
                 saver.refuse_overtime()
             with precision:

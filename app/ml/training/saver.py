@@ -11,7 +11,7 @@ from app.ml.inference import model_files
 from app.ml.inference.card import WEIGHTS, Card
 from app.ml.inference.model_files import StateDict, state_dict_of
 from app.ml.training.checkpoint import TrainState
-from app.ml.training.events import CheckpointSaved
+from app.ml.training.events import CheckpointBegun, CheckpointSaved
 from app.storage import Storage
 
 
@@ -28,14 +28,21 @@ class CheckpointSaver:
         self._deadline = self._started + limit if limit is not None else math.inf
         self._every_seconds = card.spec.checkpoint.every_seconds
         self._due_at = min(time.monotonic() + self._every_seconds, self._deadline)
+        self._next_id = ""
 
     def is_due(self) -> bool:
         """Return whether a checkpoint is due, or ``max_seconds`` are over."""
         return time.monotonic() >= self._due_at
 
+    def begin(self) -> CheckpointBegun:
+        """Name the checkpoint that ``save`` publishes next."""
+        self._next_id = new_id("ckpt")
+        return CheckpointBegun(checkpoint_id=self._next_id)
+
     def save(self) -> CheckpointSaved:
-        """Publish a checkpoint. Raises Diverged where its weights are not finite."""
-        state, checkpoint_id = self._state, new_id("ckpt")
+        """Publish the checkpoint that was begun. Raises Diverged where its weights are not
+        finite."""
+        state, checkpoint_id = self._state, self._next_id
         weights = _finite_weights(state)
         seconds = time.monotonic() - self._started
         epoch = state.best.epoch if state.finished else max(0, state.epoch - (state.step == 0))

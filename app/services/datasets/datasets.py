@@ -8,9 +8,9 @@ import pyarrow as pa
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
+from app import names
 from app.db.models import TERMINAL, Dataset, Job
 from app.errors import InUse, InvalidRequest, NotFound, TooLarge
-from app.ml.plan.columns import unknown_name
 from app.ml.tables import parquet
 from app.runtime.artifacts import unless_deleted
 from app.runtime.context import Context
@@ -78,7 +78,7 @@ def _chosen(dataset: Dataset, columns: str | None) -> list[str] | None:
     chosen = list(dict.fromkeys(columns.split(",")))
     for name in chosen:
         if name not in known:
-            detail = unknown_name("column", name, known)
+            detail = names.unknown("column", name, known)
             raise InvalidRequest.at("/columns", detail, "unknown_column")
     return chosen
 

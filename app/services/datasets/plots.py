@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from app.errors import InvalidRequest
 from app.ml.drawing import BLUE, MAX_POINTS, Drawing, Picture, drawing
-from app.ml.plan import unknown_name
 from app.ml.tables import summaries
 from app.ml.tables.profile import Column
+from app.names import unknown
 from app.runtime.artifacts import unless_deleted
 from app.runtime.context import Context
 from app.services.datasets import datasets
@@ -41,7 +41,7 @@ class PlotSource:
             if column["name"] == name:
                 return column
         names = [column["name"] for column in self.columns]
-        raise InvalidRequest.at(pointer, unknown_name("column", name, names), "unknown_column")
+        raise InvalidRequest.at(pointer, unknown("column", name, names), "unknown_column")
 
     def title(self, what: str) -> str:
         """Return a plot's title: the dataset's name, and ``what`` is drawn."""

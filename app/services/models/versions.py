@@ -4,7 +4,6 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, select, update
@@ -13,6 +12,7 @@ from sqlalchemy.orm import Session, aliased
 
 from app.db.models import Alias, Job, ModelName, ModelVersion
 from app.errors import NotFound
+from app.names import nearest
 from app.runtime.context import Context
 from app.runtime.pagination import Page, Paging, page
 from app.runtime.room import frees_room
@@ -127,8 +127,8 @@ def _not_found(session: Session, ref: str, match: "re.Match[str] | None") -> Not
         if match["alias"]:
             return no_alias(name, match["alias"])
         return NotFound(no_version(session, name, match["version"]))
-    guess = get_close_matches(name[:64], session.scalars(select(ModelName.name)).all(), n=1)
-    remedy = f"did you mean '{guess[0]}'?" if guess else "a job that succeeds makes one"
+    guess = nearest(name, session.scalars(select(ModelName.name)))
+    remedy = f"did you mean '{guess}'?" if guess else "a job that succeeds makes one"
     return NotFound(f"there is no model '{ref[:64]}'; {remedy}")
 
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, ParamSpec, TypeVar, ca
 import orjson
 import pyarrow as pa
 
-from app.errors import InvalidData, InvalidRequest
 from app.ml.column_types.fitted import Matrix
 from app.ml.features.encoder import ROWS_AT_ONCE
 from app.ml.features.feature_tables import FeatureTables, no_rows
@@ -149,36 +148,14 @@ def _pieces(
         return
     with TemporaryDirectory(dir=context.storage.scratch) as folder:
         limits = creation.parse_limits(context, path.stat().st_size)
-        try:
-            features = predictor.card.preprocessing.features
-            known = {"types": features.types, "bounds": features.bounds, "predicts": True}
-            known["nested"] = tables.nested
-            typed = options.model_copy(update=known)
-            found = context.parsers.parse(path, Path(folder), typed, limits)
-        except InvalidData as error:
-            missing = _missing_feature(error)
-            if missing is None:
-                raise
-            raise missing from error
+        features = predictor.card.preprocessing.features
+        known = {"types": features.types, "bounds": features.bounds, "predicts": True}
+        known["nested"] = tables.nested
+        typed = options.model_copy(update=known)
+        found = context.parsers.parse(path, Path(folder), typed, limits)
         table = Path(folder) / parquet.FILE
         tables.check_columns(parquet.names(table))
         yield found.rows, parquet.cut(parquet.groups(table, tables.names), rows)
-
-
-def _missing_feature(error: InvalidData) -> InvalidRequest | None:
-    """Return the error for a feature that is not there, as the caller knows it: its type was given
-    for a column that is not there."""
-    for field in error.errors:
-        if field.code == "no_column":
-            pointer = field.pointer.removeprefix("/types/")
-            name = pointer.replace("~1", "/").replace("~0", "~")
-            return InvalidRequest.at(
-                f"/columns/{pointer}",
-                f"the feature '{name[:64]}' is missing; send a column of that name, empty where "
-                "it is unknown",
-                "missing",
-            )
-    return None
 
 
 def _outputs(

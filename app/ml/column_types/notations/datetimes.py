@@ -20,6 +20,7 @@ from app.ml.column_types.notations.notation import (
     Notation,
     Recognised,
     Undecided,
+    times_of_format,
 )
 from app.ml.column_types.notations.numbers import named
 
@@ -100,7 +101,7 @@ _US = 1_000_000
 def recognise(cells: pa.Array, known: Cells, asked: bool = False) -> Recognised | Undecided | None:
     """Return distinct ``cells`` as dates; None where one is none. ``asked``: whether they are to be
     dates, so that numbers like 20210301 and seconds since 1970 are taken too."""
-    if known.options.date_format:
+    if known.options.date_format and (asked or not times_of_format(known.options.date_format)):
         by_format = _by_format(cells, known.options.date_format)
         if by_format is not None or asked:
             return by_format

@@ -1,12 +1,20 @@
 """Times of day and durations as seconds: ``14:55``, ``1:02:03.5``, ``1 days 02:03:04``,
-``PT1H30M``, ``1h 30m``."""
+``PT1H30M``, ``1h 30m``.
+
+``3:45`` has hours and minutes, as a clock and a spreadsheet have it, unless a client says that it
+has minutes and seconds, or ``59:30`` stands beside ``1:02:03``.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from app.ml.column_types.arrays import matches
 from app.ml.column_types.notations.datetimes import Parts, matching
+from app.ml.column_types.notations.notation import TimesOf
 
 _SIGN = "(?P<sign>-?)"
 _FRACTION = "(?:[.,](?P<fraction>[0-9]{1,9}))"
@@ -23,25 +31,62 @@ _FAMILIES = (
     rf"(?:(?P<second>[0-9]{{1,9}}){_FRACTION}?\s*s(?:ec(?:ond)?s?)?)?$",
 )
 """All of a column's cells belong to one."""
+_OF_MINUTES = (
+    rf"^{_SIGN}(?:(?P<hour>[0-9]{{1,3}}):)?(?P<minute>[0-9]{{1,3}}):(?P<second>[0-5][0-9])"
+    rf"{_FRACTION}?$"
+)
+_TWO_PARTS = "^-?[0-9]+:[0-9]+$"
+_WORD = "[0-9] *(?:min|hour|hr|day|sec)"
 _UNITS = {"day": 86_400, "hour": 3_600, "minute": 60, "second": 1}
 
 
-def recognise(cells: pa.Array, *, alone: bool = False) -> pa.Array | None:
+class Seen(NamedTuple):
+    """What the cells of a column like 3:45 seem to be made of."""
+
+    made_of: TimesOf
+    beyond_doubt: bool
+    example: str
+
+
+def parts_of(cells: pa.Array) -> Seen | None:
+    """Return what ``cells`` like 3:45 are made of; None where none is like this."""
+    plain = pc.utf8_trim_whitespace(cells)
+    short = plain.filter(matches(plain, _TWO_PARTS).fill_null(False))
+    if not len(short):
+        return None
+    head = pc.replace_substring_regex(short, "^-|:.*$", "")
+    largest = pc.max(pc.cast(head, pa.int64())).as_py()
+    example = short[0].as_py()
+    if pc.any(matches(plain, ":.*:")).as_py():  # 59:30 beside 1:02:03
+        made_of: TimesOf = "%M:%S" if largest > 23 else "%H:%M:%S"
+        return Seen(made_of, largest > 23, example)
+    padded = pc.all(matches(head, "^[0-9]{2}$")).as_py() and largest <= 23
+    return Seen("%H:%M:%S", 12 < largest <= 23 or padded, example)
+
+
+def recognise(
+    cells: pa.Array, *, alone: bool = False, made_of: TimesOf = "%H:%M:%S"
+) -> pa.Array | None:
     """Return distinct ``cells`` as seconds float64 ``(cells,)``; None where one is none. ``alone``:
-    whether they are known to be durations, so that ``90m`` is one."""
+    whether they are known to be durations, so that ``90m`` is one; ``made_of``: what ``3:45``
+    is."""
     plain = pc.utf8_lower(pc.utf8_trim_whitespace(cells))
-    for pattern in _FAMILIES:
+    for pattern in (_OF_MINUTES,) * (made_of == "%M:%S") + _FAMILIES:
         if (found := matching(plain, pattern)) is not None:
-            return _seconds(Parts(found), alone)
+            worded = pc.any(matches(plain, _WORD)).as_py() is True
+            return _seconds(Parts(found), alone, worded)
     return None
 
 
-def _seconds(parts: Parts, alone: bool) -> pa.Array | None:
+def _seconds(parts: Parts, alone: bool, worded: bool) -> pa.Array | None:
     counts = {name: parts.number(name) for name in _UNITS}
     there = parts.present
     said = np.sum([values >= 0 for values in counts.values()], axis=0)[there]
-    if (said < 1).any() or (not alone and (said < 2).all()):
-        return None  # "P" alone; 5M and 3M may be names
+    if (said < 1).any():
+        return None  # "P" alone
+    several = np.sum([(values[there] >= 0).any() for values in counts.values()]) > 1
+    if not alone and (said < 2).all() and not (several and worded):
+        return None  # 5M and 3M may be names; 5 min and 1 h are not
     counts["hour"] = _of_half_days(parts, counts["hour"])
     if (counts["hour"] < -1).any():
         return None

@@ -1,8 +1,9 @@
 """What is known of how a column's cells are written, and what a client may say of it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 import pyarrow as pa
@@ -20,8 +21,17 @@ from pydantic_core import PydanticCustomError
 Decimal = Literal[".", ","]
 Thousands = Literal[",", ".", "'", " ", "_"]
 DateOrder = Literal["dmy", "mdy", "ymd"]
-_MOMENTS = datetime(2022, 3, 4, 5, 6, 7), datetime(1999, 12, 31, 23, 58, 59)
+TimesOf = Literal["%H:%M:%S", "%M:%S"]
+"""What times of day and durations are made of."""
+_MOMENTS = datetime(2022, 3, 4, 5, 6, 7, tzinfo=UTC), datetime(1999, 12, 31, 23, 58, 59, tzinfo=UTC)
 """They differ in every part."""
+
+
+def times_of_format(form: str | None) -> TimesOf | None:
+    """Return what times are made of by a format of ``strptime``; None where it has a date too."""
+    if form is None or re.search("%[^HIMSfp%]", form):
+        return None
+    return "%H:%M:%S" if re.search("%[HI]", form) else "%M:%S"
 
 
 def _says_when(form: str) -> str:

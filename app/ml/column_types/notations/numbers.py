@@ -31,7 +31,11 @@ _CURRENCIES = (
     "USD|EUR|GBP|JPY|CNY|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|RON|BRL|MXN|ZAR|TRY|RUB|KRW|SGD|"
     "HKD|ILS|THB"
 )
-_SUFFIX = f"{_CURRENCIES}|[%\u2030°]|[A-Za-zµμΩ°\"'][A-Za-zµμΩ°²³/.\u00b7^*0-9-]*"
+_PER = "/ ?[A-Za-z][A-Za-z²³.]*"
+"""What a price is paid for, as in $12/hr."""
+_SUFFIX = (
+    f"(?:{_CURRENCIES})(?:{_PER})?|{_PER}|[%\u2030°]|[A-Za-zµμΩ°\"'][A-Za-zµμΩ°²³/.\u00b7^*0-9-]*"
+)
 _AROUND = (
     rf"^(?P<open>\(?)[{_BLANKS}]*(?P<sign>[+-]?)[{_BLANKS}]*(?P<before>(?:{_CURRENCIES})?)"
     rf"[{_BLANKS}]*(?P<inner>[+-]?)[{_BLANKS}]*"
@@ -111,18 +115,22 @@ def named(parts: pa.StructArray) -> dict[str, pa.Array]:
 def _unit(part: dict[str, pa.Array]) -> str | Literal[False]:
     """Return the one unit that stands beside numbers, "" for none, False where they differ."""
     before, gap, after = (part[name].drop_null() for name in ("before", "gap", "after"))
-    found = {*pc.unique(before).to_pylist(), *pc.unique(after).to_pylist()} - {""}
+    per = pc.starts_with(after, "/")
     both = pc.and_(pc.not_equal(before, ""), pc.not_equal(after, ""))
-    if len({unit.lower() for unit in found}) > 1 or pc.any(both).as_py():
+    if not pc.all(pc.equal(both, per), min_count=0).as_py():
         return False
-    unit: str = min(found, default="")
+    around = pc.binary_join_element_wise(before, pc.replace_substring(after, " ", ""), "")
+    found = {*pc.unique(around).to_pylist()} - {""}
+    if len({_singular(unit) for unit in found}) > 1:
+        return False
+    unit: str = max(found, key=lambda around: (len(around), around), default="")
     if unit in ("%", "\u2030"):  # 0.5 beside 10% may be 50%
         bare = pc.filter(part["body"], pc.equal(part["after"], ""))
         if pc.any(matches(bare, "[1-9]")).as_py():
             return False
     if re.search("[0-9]{2}", unit) or unit.lower().rstrip(".") in MAGNITUDES:
         return False  # 1Q21 is a quarter
-    if re.fullmatch(f"{_CURRENCIES}|[%\u2030°]", unit) or not unit:
+    if re.fullmatch(f"(?:{_CURRENCIES})(?:{_PER})?|[%\u2030°]", unit) or not unit:
         return unit
     beside = pc.filter(gap, pc.not_equal(after, ""))
     touches = pc.any(pc.equal(beside, "")).as_py()
@@ -225,7 +233,13 @@ def read(cells: pa.Array, notation: Notation) -> pa.Array | None:
 
 
 def _same(unit: str, other: str) -> bool:
-    return unit.lower() == other.lower()
+    return _singular(unit) == _singular(other)
+
+
+def _singular(unit: str) -> str:
+    """Return ``day`` for ``Days``."""
+    lower = unit.lower()
+    return lower[:-1] if len(lower) > 2 and lower.endswith("s") else lower
 
 
 def _read(split: Split, notation: Notation) -> pa.Array | None:

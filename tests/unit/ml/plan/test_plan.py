@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from app import names
 from app.errors import FitserveError, InvalidData, InvalidRequest
-from app.ml import plan
 from app.ml.column_types.categories import ONE_HOT_LIMIT
 from app.ml.data.preparation import prepare
 from app.ml.nn import modules
@@ -196,8 +196,8 @@ def test_an_unknown_column_is_refused_with_a_guess() -> None:
 
 
 def test_a_guess_is_never_long() -> None:
-    assert len(plan.unknown_name("column", "x" * 1000, ["x" * 1001])) < 300
-    assert len(plan.unknown_name("column", "q" * 1000, [str(i) * 500 for i in range(500)])) < 2000
+    assert len(names.unknown("column", "x" * 1000, ["x" * 1001])) < 300
+    assert len(names.unknown("column", "q" * 1000, [str(i) * 500 for i in range(500)])) < 2000
 
 
 def test_the_target_is_no_feature() -> None:

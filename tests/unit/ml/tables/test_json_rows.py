@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidData, InvalidJSON, TooLarge
+from app.ml.column_types.notations.notation import CellOptions
 from app.ml.tables import json_files, json_rows
+from app.ml.tables.json_values import Types
 from tests.support.files import as_ndjson, ingested, pointers, refusal
 
 BLOCK = 100
@@ -71,6 +73,37 @@ def test_mixed_types_are_refused_at_the_first_that_differs(
         json_rows.from_rows(rows)
     assert pointers(caught.value) == [pointer]
     assert got in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "missing_as"),
+    [
+        ([1, "N/A", 3], [1, None, 3], {"N/A": 1}),
+        ([1.037, "-", "2.5"], [1.037, None, 2.5], {"-": 1}),
+        ([1.037, "n/a", "2,5"], [1.037, None, 2.5], {"n/a": 1}),
+        ([1, "2", None], [1, 2, None], {}),
+        ([True, "N/A", False], [True, None, False], {"N/A": 1}),
+    ],
+)
+def test_strings_beside_values_are_read_where_all_of_them_can_be(
+    values: list[Any], expected: list[Any], missing_as: dict[str, int]
+) -> None:
+    """Whatever their marks, JSON's own numbers are what they are."""
+    typed = json_rows.from_columns({"a": values})
+    assert typed.table["a"].to_pylist() == expected
+    assert (typed.cells["a"].missing_as if "a" in typed.cells else {}) == missing_as
+    assert any("taken as missing" in note for note in typed.notes) == bool(missing_as)
+
+
+def test_options_hold_for_strings_beside_numbers() -> None:
+    values = {"a": [1.037, "gone", "2.500,5", 7]}
+    with pytest.raises(InvalidData, match="on_error=missing") as caught:
+        json_rows.from_columns(values)
+    assert pointers(caught.value) == ["/source/columns/a/1"]
+    for options in (CellOptions(na_values=("gone",)), CellOptions(on_error="missing")):
+        types: Types = {} if options.na_values else {"a": "number"}
+        typed = json_rows.from_columns(values, types, options)
+        assert typed.table["a"].to_pylist() == [1.037, None, 2500.5, 7]
 
 
 def test_mixed_types_in_columns_are_refused_with_a_pointer() -> None:

@@ -75,6 +75,9 @@ def table(delimiter: str = ";", **columns: list[str]) -> TypedTable:
         (["60 bhp", "70.5 bhp"], [60, 70.5], "bhp"),
         (["7kg", "8kg"], [7, 8], "kg"),
         (["5 km/h", "6 km/h"], [5, 6], "km/h"),
+        (["5 days", "1 day", "2 Days"], [5, 1, 2], "days"),
+        (["$12/hr", "$ 7.50 / hr"], [12, 7.5], "$/hr"),
+        (["12 €/m²", "7,50 €/m²"], [12, 7.5], "€/m²"),
         (["20 °C", "-3 °C"], [20, -3], "°C"),
         (["1,5e3", "2"], [1500, 2], None),
         (["14:55", "3:05"], [53700, 11100], "s"),
@@ -99,6 +102,9 @@ def test_numbers_in_other_notations(
         ["12a", "12"],
         ["3M", "4M"],
         ["$5", "€6"],
+        ["$5/hr", "$6/day"],
+        ["$5/hr", "$6"],
+        ["5/hr", "6/day"],
         ["5 kg", "6 lb"],
         ["18-25", "26-35"],
         ["1st", "2nd"],
@@ -231,6 +237,8 @@ def test_letters_that_may_be_units_or_names_multiply_nothing(cells: list[str]) -
         (["-1 days +23:00:00", "1 day, 0:00:00"], [-3600, 86400]),
         (["PT1H30M", "P1DT2S", "-PT5M"], [5400, 86402, -300]),
         (["1h 30m", "45 min", "2 hours, 5 sec"], [5400, 2700, 7205]),
+        (["5 min", "1 h", "2 days"], [300, 3600, 172800]),
+        (["59:30", "1:02:03", "4:05"], [3570, 3723, 245]),
     ],
 )
 def test_times_of_day_and_durations_are_seconds(cells: list[str], seconds: list[float]) -> None:
@@ -241,7 +249,48 @@ def test_times_of_day_and_durations_are_seconds(cells: list[str], seconds: list[
 
 
 @pytest.mark.parametrize(
-    "cells", [["2d", "3d"], ["P", "PT"], ["25:61", "1:02"], ["13:00 pm", "1:00 am"]]
+    ("cells", "as_hours", "as_minutes", "told"),
+    [
+        (["3:45", "4:12"], [13500, 15120], [225, 252], True),
+        (["52:31", "38:30"], [189060, 138600], [3151, 2310], True),
+        (["4:59", "1:02:03"], [17940, 3723], [299, 3723], True),
+        (["9:30", "14:55"], [34200, 53700], [570, 895], False),
+        (["03:45", "04:12"], [13500, 15120], [225, 252], False),
+    ],
+)
+def test_what_may_be_minutes_and_seconds_says_so(
+    cells: list[str], as_hours: list[float], as_minutes: list[float], told: bool
+) -> None:
+    column = typed(cells)
+    assert column.values.to_pylist() == as_hours
+    assert ("date_format=%M:%S" in str(column.note)) == told
+    said = typed(cells, date_format="%M:%S")
+    assert (said.values.to_pylist(), said.note) == (as_minutes, None)
+    learnt = typed(cells, wanted="number", notation=said.notation)
+    assert learnt.values.to_pylist() == as_minutes
+    hours = typed(cells, date_format="%H:%M")
+    assert (hours.values.to_pylist(), hours.note) == (as_hours, None)
+
+
+def test_a_format_with_a_zone() -> None:
+    said = CellOptions(date_format="%d/%m/%Y %H:%M %z")
+    column = typed(
+        ["01/02/2023 10:00 +0200", "02/02/2023 10:00 +0100"], date_format=said.date_format
+    )
+    moments = [moment.isoformat() for moment in column.values.to_pylist()]
+    assert moments == ["2023-02-01T08:00:00+00:00", "2023-02-02T09:00:00+00:00"]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["5M", "3S"],
+        ["5m", "3s"],
+        ["2d", "3d"],
+        ["P", "PT"],
+        ["25:61", "1:02"],
+        ["13:00 pm", "1:00 am"],
+    ],
 )
 def test_what_is_no_duration(cells: list[str]) -> None:
     assert typed(cells).type == "category"
