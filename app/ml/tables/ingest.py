@@ -35,6 +35,8 @@ from app.ml.tables.typed import TypedTable, Wanted, too_much
 from app.storage import require_room
 
 _CHUNK_BYTES = 1024 * 1024
+_WORTH_A_THREAD_BYTES = 1024 * 1024
+"""Of a table: a thread takes half a millisecond to start."""
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -136,7 +138,7 @@ def store(table: TypedTable, folder: Path, limits: Limits) -> Summary:
         check = lambda: require_room(folder, limits.free_disk_bytes)  # noqa: E731
         parquet.write(table.table, folder / parquet.FILE, check)
 
-    if limits.threads == 1:
+    if limits.threads == 1 or table.table.nbytes < _WORTH_A_THREAD_BYTES:
         write()
         columns = profile.profile(table)
     else:
