@@ -152,6 +152,10 @@ SHAPES: dict[str, Callable[[list[str], str], str]] = {
         f"{'' if i == 0 else i}{mark}{row}\n" for i, row in enumerate(rows)
     ),
     "notes": lambda rows, mark: "\n".join(rows) + "\n\nSource: the books\n",
+    "facts": lambda rows, mark: f"Shop{mark}Oslo\nYear{mark}2023\n\n" + "\n".join(rows) + "\n",
+    "padded facts": lambda rows, mark: f"Shop{mark}Oslo{mark * 2}\n" + "\n".join(rows) + "\n",
+    "units": lambda rows, mark: "\n".join([rows[0], f"EUR{mark}{mark}-{mark}", *rows[1:]]) + "\n",
+    "header again": lambda rows, mark: "\n".join([*rows[:9], rows[0], *rows[9:]]) + "\n",
     "blank line": lambda rows, mark: "\n".join([*rows[:9], "", *rows[9:]]) + "\n",
 }
 

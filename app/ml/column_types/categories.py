@@ -93,7 +93,8 @@ class CategoryFeature(FittedPart):
 
 
 def _folded(labels: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    return pc.utf8_lower(pc.utf8_trim_whitespace(pc.cast(labels, pa.string())))
+    plain = pc.utf8_trim_whitespace(pc.cast(labels, pa.string()))
+    return pc.utf8_lower(pc.utf8_normalize(plain, form="NFC"))
 
 
 class Category(ColumnType):

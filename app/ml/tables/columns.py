@@ -26,7 +26,7 @@ from app.ml.column_types.registry import COLUMN_TYPES
 from app.ml.column_types.text_parsing import first_misfit
 from app.ml.tables import notes, strings
 from app.ml.tables.labels import Place, label_or_text
-from app.ml.tables.mixtures import described, is_mixture, parts
+from app.ml.tables.mixtures import is_mixture, parts, several_types
 
 MAX_CELL_BYTES = 8 * 1024 * 1024
 """Bytes of one text cell."""
@@ -272,7 +272,7 @@ def _of_mixture(
     if requested is None:
         found = strings.recognised(written, cells, has_types=False)
         if not isinstance(found, Found) or found.kind != kind:
-            raise _several_types(name, texts, numbers, place)
+            raise several_types(name, texts, numbers, place)
         read = _of_found(name, found, written, place, cells)
     else:
         read = _parsed(name, written, kind, place, cells)
@@ -280,28 +280,6 @@ def _of_mixture(
         return read
     values = pc.coalesce(numbers, pc.cast(read.values, pa.float64(), safe=False))
     return replace(read, values=_canonical_number(name, values, place, lenient=True))
-
-
-def _several_types(
-    name: str, texts: pa.ChunkedArray, numbers: pa.ChunkedArray, place: Place
-) -> InvalidData:
-    """Return the error of a mixture, at the first value of another type than the first."""
-    numeric = numbers.is_valid()
-    if numbers.null_count == len(numbers):
-        numeric = pc.is_in(texts, value_set=pa.array(["true", "false"]))
-    first = pc.index(texts.is_valid(), True).as_py()
-    others = pc.and_(texts.is_valid(), pc.not_equal(numeric, numeric[first]))
-    row = pc.index(others, True).as_py()
-    (kind, _), (_, got) = (described(texts[i].as_py(), numbers[i].is_valid) for i in (first, row))
-    where, pointer = place(name, row)
-    short = name[:64]
-    return InvalidData.at(
-        pointer,
-        f"column '{short}' wants a {kind}, got {got} in {where}; "
-        f'send types={{"{short}":"category"}} to have labels, or types={{"{short}":"number"}} and '
-        "on_error=missing to take what is no number as missing",
-        "wrong_type",
-    )
 
 
 def _inferred(
@@ -325,16 +303,13 @@ def _of_found(
     name: str, found: Found, column: pa.ChunkedArray, place: Place, cells: Cells | None = None
 ) -> TypedColumn:
     """``cells``: what was known of them where nothing was asked for."""
-    told = [notes.taken_as_missing(name, found, column, place)]
+    note = notes.taken_as_missing(name, found, column, place)
     if cells is not None:
-        lost = notes.lost_digits(name, found.values, column)
-        usual = notes.read_by_default(name, found, cells)
-        minutes = notes.may_be_minutes(name, found, column, cells)
-        told = [lost, *told, usual, minutes, notes.may_be_dates(name, found)]
+        note = "; ".join(filter(None, [note, *notes.of_inferred(name, found, column, cells)]))
     return TypedColumn(
         found.values,
         found.kind,
-        "; ".join(filter(None, told)) or None,
+        note or None,
         found.notation,
         found.missing_as,
         found.decimal,

@@ -9,8 +9,6 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -19,11 +17,14 @@ import pyarrow.csv as pacsv
 
 from app.errors import FieldError, InvalidData, escape
 from app.ml.column_types.canonical import MAX_COLUMNS
-from app.ml.column_types.notations.notation import CellOptions
+from app.ml.column_types.notations.notation import CellOptions, Notation
 from app.ml.tables.columns import typed_column
-from app.ml.tables.csv_shape import DELIMITERS, CSVOptions, shape_of, split_at_blanks
+from app.ml.tables.csv_cells import empty_at_end, repeated_headers, unwrapped, without_rows
+from app.ml.tables.csv_lines import DELIMITERS, is_rule, not_utf8, with_tabs
+from app.ml.tables.csv_shape import CSVOptions, shape_of
 from app.ml.tables.labels import QUICKLY_PLACED
 from app.ml.tables.typed import (
+    CellFacts,
     TypedTable,
     Wanted,
     assemble,
@@ -31,7 +32,6 @@ from app.ml.tables.typed import (
     no_row,
     too_wide,
 )
-from app.storage import explain_os_errors
 
 MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "null", "NULL"]
 """Cells that stand for a missing value."""
@@ -39,8 +39,6 @@ MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "null", "NULL"]
 _RAGGED = re.compile(r"Expected ([0-9]+) columns, got")
 _BLOCK_BYTES = 8 * 1024 * 1024
 _TAIL_BYTES = 4096
-_MOST_EMPTY = 10_000
-"""Rows at the end of a file that are looked at."""
 
 csv.field_size_limit(_BLOCK_BYTES)
 
@@ -61,6 +59,8 @@ def read_csv(path: Path, options: CSVOptions, wanted: Wanted, threads: int = 1) 
     column is one of strings; else it is missing. Raises InvalidData naming the line or column and
     the remedy.
     """
+    if wanted.only_typed:
+        options = replace(options, expected=frozenset(wanted.types))
     file = _File(path, options, wanted.options)
     columns = file.columns(threads)
     if file.means_quotes:
@@ -69,8 +69,23 @@ def read_csv(path: Path, options: CSVOptions, wanted: Wanted, threads: int = 1) 
     typed = assemble(
         columns, wanted, file.place, has_types=False, threads=threads, delimiter=file.delimiter
     )
-    warnings = [*file.shape.warnings, *file.empty_rows(typed.table)]
-    return replace(typed, notes=[*warnings, *typed.notes], reading=file.shape.told | typed.reading)
+    return replace(
+        typed,
+        notes=[*file.warnings(typed.table), *typed.notes],
+        reading=file.shape.told | typed.reading,
+        cells=typed.cells | _with_units(typed, file.shape.units),
+    )
+
+
+def _with_units(typed: TypedTable, units: dict[str, str]) -> dict[str, CellFacts]:
+    """Return what is known of the cells of numbers whose unit stands below the header."""
+    found = {}
+    for name, unit in units.items():
+        known = typed.cells.get(name, CellFacts())
+        notation = known.notation or Notation()
+        if typed.types.get(name) == "number" and notation.unit is None:
+            found[name] = replace(known, notation=notation.model_copy(update={"unit": unit}))
+    return found
 
 
 def _with_quoted(
@@ -92,13 +107,16 @@ class _File:
 
     def __init__(self, path: Path, options: CSVOptions, cells: CellOptions) -> None:
         self.shape = shape_of(path, options)
-        self._unspaced = _unspaced(path) if self.shape.spaces else None
+        self._unspaced = with_tabs(path) if self.shape.spaces else None
         self.path = Path(self._unspaced.name) if self._unspaced else path
         kept = {*cells.keep_na}
         self.missing = [mark for mark in MISSING if mark not in kept] + [*cells.na_values]
         self.header = self.shape.header
-        self._asked_to_skip = options.skip_rows
+        self._lines_above = self.header + self.shape.lines_below_header
+        self._asked_to_skip, self._comment = options.skip_rows, options.comment
         self._lines: list[int] | None = None
+        self._headers: list[int] = []
+        """Rows that repeat the header, and are none."""
         first = self._first_line()
         self.delimiter = "\t" if self.shape.spaces else self.shape.delimiter
         self.guessed = self.shape.guessed
@@ -155,22 +173,25 @@ class _File:
         if table.num_rows == 0:
             raise no_row()
         self._require_closed_quotes(table)
+        if self.header:
+            self._headers = repeated_headers(table, self.shape.nameless).tolist()
+            table = without_rows(table, np.array(self._headers, np.int64))
         return {
-            name: pc.utf8_trim_whitespace(column) if self.shape.padded else column
+            name: unwrapped(pc.utf8_trim_whitespace(column) if self.shape.padded else column)
             for name, column in zip(names, table.columns, strict=True)
             if name not in self.shape.nameless or column.null_count < len(column)
         }
 
-    def empty_rows(self, table: pa.Table) -> list[str]:
-        """A warning of rows of nothing at the end, as spreadsheets leave them."""
-        last = table.slice(max(0, table.num_rows - _MOST_EMPTY))
-        filled = np.zeros(last.num_rows, bool)
-        for column in last.columns:
-            filled |= column.is_valid().to_numpy()
-        count = last.num_rows - (int(np.flatnonzero(filled)[-1]) + 1 if filled.any() else 0)
-        if not count or table.num_columns < 2:
-            return []
-        return [f"the last {count} rows hold nothing; leave them out of the file"]
+    def warnings(self, table: pa.Table) -> list[str]:
+        """Return warnings of lines that are no rows, or hold nothing."""
+        found = [*self.shape.warnings]
+        if headers := len(self._headers):
+            first = self._line(self._headers[0] + self._lines_above)
+            lines = "1 line repeats" if headers == 1 else f"{headers} lines repeat"
+            found.append(f"{lines} the header and left no row, the first is line {first}")
+        if table.num_columns > 1 and (count := empty_at_end(table)):
+            found.append(f"the last {count} rows hold nothing; leave them out of the file")
+        return found
 
     def _names(self) -> list[str]:
         """Arrow needs the names before it can be told that all columns are text."""
@@ -190,7 +211,7 @@ class _File:
 
     def _read(self, names: list[str], threads: int) -> pa.Table:
         # a handler cannot be given what is not UTF-8, so there is none where it would do nothing
-        loose = self.shape.notes or self.shape.has_blank_lines
+        loose = self.shape.notes or self.shape.has_odd_lines
         try:
             return pacsv.read_csv(
                 self.path,
@@ -214,16 +235,17 @@ class _File:
             raise self._explained(error) from error
 
     def _skip_or_fail(self, row: pacsv.InvalidRow) -> str:
-        """Lines of blanks, and notes below the table, are no rows."""
-        text = row.text.strip()
-        return "skip" if not text or text in self.shape.notes else "error"
+        """Lines of blanks, rules, comments and notes below the table are no rows."""
+        text, mark = row.text.strip(), self._comment
+        passed = not text or text in self.shape.notes or is_rule(text)
+        return "skip" if passed or (mark is not None and text.startswith(mark)) else "error"
 
     def _read_options(self, names: list[str], threads: int) -> pacsv.ReadOptions:
         shaped = self.shape.names is not None
         return pacsv.ReadOptions(
             skip_rows=self.shape.skip_lines,
             column_names=names if shaped else None,
-            skip_rows_after_names=1 if shaped and self.header else 0,
+            skip_rows_after_names=self._lines_above if shaped else 0,
             autogenerate_column_names=not shaped and not self.header,
             # no larger than the file: a block's memory is touched whole
             block_size=min(_BLOCK_BYTES, self.path.stat().st_size + 1),
@@ -234,17 +256,20 @@ class _File:
 
     def place(self, name: str, row: int) -> tuple[str, str]:
         """The line of a cell; the file is read once more, since quoted cells may span lines."""
-        record = row + self.header
+        for header in self._headers:
+            row += header <= row
+        line = self._line(row + self._lines_above)
+        return f"line {line}", f"/line/{line}/{escape(name)}"
+
+    def _line(self, record: int) -> int:
         if record < QUICKLY_PLACED and self._lines is None:
             self._lines = self._first_lines()
         if self._lines is not None and record < len(self._lines):
-            line = self._lines[record]
-            return f"line {line}", f"/line/{line}/{escape(name)}"
+            return self._lines[record]
         try:
-            line = next(line for i, (line, _) in enumerate(self._records()) if i == record)
+            return next(line for i, (line, _) in enumerate(self._records()) if i == record)
         except _BadRecord as bad:  # too long for Python's reader: it is that one
-            line = bad.line
-        return f"line {line}", f"/line/{line}/{escape(name)}"
+            return bad.line
 
     def _first_lines(self) -> list[int]:
         """The lines of the first records, up to one that cannot be read."""
@@ -352,37 +377,9 @@ class _File:
         )
 
 
-def _unspaced(path: Path) -> IO[str]:
-    """Return a copy of a file with tabs in place of runs of blanks; it goes when it is closed."""
-    copy = NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file, explain_os_errors():
-        writer = csv.writer(copy, delimiter="\t", lineterminator="\n")
-        for line in file:  # an empty one stays one, so that lines keep their numbers
-            writer.writerow(cells) if (cells := split_at_blanks(line)) else copy.write("\n")
-        copy.flush()
-    return copy
-
-
 class _BadRecord(Exception):
     """Raised at a record that Python's reader cannot read; ``line`` is where it begins."""
 
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(reason)
         self.line, self.reason = line, reason
-
-
-def not_utf8(path: Path) -> InvalidData:
-    """Return the error that names the first line that is no UTF-8."""
-    line = 1
-    with path.open("rb") as file:
-        for text in file:
-            try:
-                text.decode()
-            except UnicodeDecodeError:
-                break
-            line += 1
-    return InvalidData.at(
-        f"/line/{line}",
-        f"line {line} is not UTF-8; name the file's encoding, for example ?encoding=cp1252",
-        "encoding",
-    )

@@ -5,7 +5,6 @@ of row numbers without a name, delimiters at the ends of lines, notes below. Dec
 the file; what is left out of the table is told.
 """
 
-import codecs
 import csv
 import re
 from collections import Counter
@@ -15,27 +14,26 @@ from pathlib import Path
 from typing import Any
 
 from app.ml.column_types.canonical import MAX_COLUMNS
+from app.ml.tables.csv_header import clean, has_header, names_of
+from app.ml.tables.csv_lines import (
+    DELIMITERS,
+    NUMBER,
+    head,
+    is_comment,
+    is_rule,
+    notes_below,
+    split_at_blanks,
+    tail,
+    total_below,
+    units_below,
+)
 
-DELIMITERS = ",;\t|"
-"""The delimiters that are looked for where none was named."""
-_HEAD_BYTES = 256 * 1024
-_TAIL_BYTES = 16 * 1024
 _MOST_ROWS = 500
+_INVENTED = re.compile("f[0-9]+")
+"""Names of columns in files without a header."""
+_MOST_FACTS = 30
+"""Rows above a table that are looked through for its header."""
 _SEP = re.compile(r'\ufeff?"?sep=(.)"?', re.IGNORECASE)
-_NUMBER = re.compile(r"\s*[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?\s*")
-_YEAR = re.compile(r"(19|20)\d\d")
-_VALUES = (
-    re.compile(r"\s*[-+(]?[€$£]?\s?\d[\d.,]*([eE][-+]?\d+)?\s?%?\)?\s*"),
-    re.compile(r"\s*(\d{4}-\d\d-\d\d([T ].*)?|\d{1,2}[./-]\d{1,2}[./-](\d\d|\d{4}))\s*"),
-)
-"""What cells of numbers and of dates look like."""
-_TOTAL = re.compile(
-    r"\s*(grand )?(total|totals|sum|subtotal|summe|gesamt|insgesamt|average|mean|durchschnitt|"
-    r"somme|suma|totale|moyenne)\s*:?\s*",
-    re.IGNORECASE,
-)
-_MOST_NOTES = 50
-"""Lines below a table that are taken for notes."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,9 @@ class CSVOptions:
     skip_rows: int | None = None
     """Lines before the header."""
     comment: str | None = None
-    """Lines that begin so are no rows, at the head of the file."""
+    """Lines that begin so are no rows."""
+    expected: frozenset[str] = frozenset()
+    """Columns that a model needs of rows to predict."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,14 @@ class Shape:
     r"""Whether a quote in a cell is written ``\"``."""
     spaces: bool = False
     """Whether runs of blanks separate cells."""
+    units: dict[str, str] = field(default_factory=dict)
+    """What a line below the header says the numbers of a column are in."""
+    lines_below_header: int = 0
+    """Lines between the header and the first row: rules and units."""
     notes: frozenset[str] = frozenset()
     """Lines below the table that are no rows."""
-    has_blank_lines: bool = False
-    """Whether there are lines of nothing but blanks."""
+    has_odd_lines: bool = False
+    """Whether there are lines of nothing but blanks, rules or comments among the rows."""
     told: dict[str, Any] = field(default_factory=dict)
     """What the dataset says of it."""
     warnings: list[str] = field(default_factory=list)
@@ -82,7 +86,7 @@ class Shape:
 
 def shape_of(path: Path, options: CSVOptions) -> Shape:
     """Return the shape of a UTF-8 text file; a plain one where it cannot be made out."""
-    lines = _head(path)
+    lines = head(path)
     skipped = options.skip_rows or 0
     delimiter = options.delimiter
     if delimiter == "\t" and not any("\t" in line for line in lines):
@@ -92,11 +96,11 @@ def shape_of(path: Path, options: CSVOptions) -> Shape:
     while (
         options.skip_rows is None
         and skipped < len(lines)
-        and _is_comment(lines[skipped], options.comment)
+        and is_comment(lines[skipped], options.comment)
     ):
         skipped += 1
     try:
-        return _Finder(lines[skipped:], skipped, delimiter, options, _tail(path)).shape()
+        return _Finder(lines[skipped:], skipped, delimiter, options, tail(path)).shape()
     except csv.Error:  # too long a cell, an open quote: the reader says where
         return Shape(
             _first_guess(lines[skipped:], delimiter),
@@ -104,32 +108,6 @@ def shape_of(path: Path, options: CSVOptions) -> Shape:
             options.header is not False,
             skipped,
         )
-
-
-def _head(path: Path) -> list[str]:
-    """Return the first lines, whole ones."""
-    with path.open("rb") as file:
-        content = file.read(_HEAD_BYTES)
-        whole = not file.read(1)
-    text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
-    lines = text.splitlines()
-    return lines if whole or len(lines) < 2 else lines[:-1]
-
-
-def _tail(path: Path) -> list[str]:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(max(0, size - _TAIL_BYTES))
-        lines = file.read().decode("utf-8", "surrogateescape").splitlines()
-    return lines if size <= _TAIL_BYTES else lines[1:]
-
-
-def _is_comment(line: str, mark: str | None) -> bool:
-    """Whether a line at the head is a comment; one that holds a table's names (``# x y``) is not
-    told from one, so only lines of words are, unless the client names the mark."""
-    if mark is not None:
-        return line.startswith(mark)
-    return line.startswith("#") and not any(d in line for d in DELIMITERS)
 
 
 def _first_guess(lines: Sequence[str], named: str | None) -> str:
@@ -174,15 +152,18 @@ class _Finder:
         # empty lines are passed over by Arrow; those of delimiters alone would be rows
         lines_before = self._skipped + (start if first or any(self._lines[:start]) else 0)
         has_header = self._has_header(header, body)
+        between = self._lines_below(body, width) if has_header else ({}, 0)
+        body = body[between[1] :]
         padded = _padded(header, body)
-        named = [name.strip() if padded or not name.strip() else name for name in header]
-        names, nameless = self._names(named if has_header else [], body, width)
-        notes = self._notes(width)
-        self._warn_of_total(body, width)
+        named = [clean(name, padded) for name in header]
+        names, nameless = names_of(named if has_header else [], body, width, self._warnings)
+        units = {names[place]: unit for place, unit in between[0].items() if place < len(names)}
+        notes = self._notes(width) if body else frozenset()
         told = {
             "delimiter": "space" if self._spaces else self._delimiter,
             "header_row": lines_before + 1 if has_header else None,
             **({"skipped": above} if (above := self._lines_before(lines_before)) else {}),
+            **({"units": units} if units else {}),
             **({"notes": sorted(notes)} if notes else {}),
         }
         if self._lines_before(lines_before):
@@ -190,7 +171,7 @@ class _Finder:
                 f"the table begins in line {lines_before + 1}; what stands above was left out "
                 "(skip_rows=0 reads it)"
             )
-        changed = (has_header and names != header) or nameless or not has_header
+        changed = (has_header and names != header) or nameless or not has_header or between[1]
         return Shape(
             self._delimiter,
             not self._named,
@@ -201,8 +182,10 @@ class _Finder:
             padded,
             self._escapes,
             self._spaces,
+            units,
+            between[1],
             notes,
-            any(line and not line.strip() for line in (*self._lines, *self._tail)),
+            any(map(self._is_odd, (*self._lines, *self._tail))),
             told,
             self._warnings,
         )
@@ -217,6 +200,28 @@ class _Finder:
             self._skipped,
             escapes=self._escapes,
             told=told,
+        )
+
+    def _notes(self, width: int) -> frozenset[str]:
+        """Lines below the table that are no rows; a total, which may be one, is warned of."""
+        found = [] if self._spaces else notes_below(self._tail, width, self._delimiter)
+        if found:
+            self._warnings.append(
+                f"{len(found)} lines below the table were left out, the first: '{found[-1][:64]}'"
+            )
+        if (total := total_below(self._tail, width, self._delimiter)) is not None:
+            self._warnings.append(
+                f"the last row looks like a total ('{total[:64]}'); leave it out of the file if "
+                "it is one"
+            )
+        return frozenset(line.strip() for line in found)
+
+    def _is_odd(self, line: str) -> bool:
+        mark = self._options.comment
+        return (
+            bool(line and not line.strip())
+            or is_rule(line)
+            or (mark is not None and line.startswith(mark))
         )
 
     # ------------------------------------------------------------ rows
@@ -246,14 +251,15 @@ class _Finder:
         if self._named:
             return rows
         widths = {len(cells) for _, cells in rows[1:]}
+        if expected := self._options.expected:
+            invented = all(map(_INVENTED.fullmatch, expected))
+            return rows if rows and (invented or expected & {*rows[0][1]}) else None
         if len(rows) < 3 or len(widths) > 1 or max(widths) < 2:
             return None
         if len(rows[0][1]) not in (max(widths), max(widths) - 1):  # R names no row numbers
             return None
         columns = zip(*(cells for _, cells in rows[1:]), strict=True)
-        return (
-            rows if any(all(_NUMBER.fullmatch(c) for c in column) for column in columns) else None
-        )
+        return rows if any(all(NUMBER.fullmatch(c) for c in column) for column in columns) else None
 
     def _best_delimiter(self) -> str:
         """The one by which most rows are equally wide; of equals the most frequent in the first."""
@@ -284,168 +290,66 @@ class _Finder:
             is_title = filled <= 1 and place + 1 < len(rows)
             if is_title and width == 2:  # or a header that leaves out the name of row numbers
                 is_title = _are_names(rows[place + 1][1])
-            if len(cells) >= width - 1 and not is_title:
-                return place
+            if len(cells) < width - 1 or is_title or self._stands_above(rows, place, width):
+                continue
+            return place
         return 0
 
-    def _lines_before(self, count: int) -> list[str]:
-        return [line[:200] for line in self._lines[: max(0, count - self._skipped)] if line.strip()]
-
-    # ------------------------------------------------------------ header
+    def _stands_above(self, rows: list[tuple[int, list[str]]], place: int, width: int) -> bool:
+        """Whether a row is one of facts, such as ``Station,Oslo``, above a table: only such rows
+        come before a row of names with values below; an empty line, too, where it has two
+        columns."""
+        if not _is_fact(rows[place][1], width):
+            return False
+        for after in range(place + 1, min(len(rows) - 1, _MOST_FACTS)):
+            start, cells = rows[after]
+            if len(cells) == width and _are_names(cells) and not _are_names(rows[after + 1][1]):
+                return width > 2 or not self._lines[start - 1].strip()
+            if not _is_fact(cells, width):
+                return False
+        return False
 
     def _has_header(self, header: list[str], body: list[list[str]]) -> bool:
         if self._options.header is not None:
             return self._options.header
-        cells = [cell for cell in header if cell.strip()]
-        if body and self._holds_measurements(cells):
-            return False
-        if not body or not cells:
-            return True
-        if not all(_NUMBER.fullmatch(cell) for cell in cells):
-            return not self._holds_a_row(header, body)
-        if not all(_NUMBER.fullmatch(c) for row in body for c in row if c.strip()):
-            return True
-        whole = [cell.strip() for cell in cells if cell.strip().isdigit()]
-        if len(whole) == len(cells) and len({*whole}) == len(whole):
-            self._warnings.append(
-                "all names of columns are numbers; send header=false if the first line is a row"
-            )
-            return True
+        if expected := self._options.expected:  # a single row says nothing by itself
+            named = any(clean(name, True) in expected for name in header)
+            return named or not all(map(_INVENTED.fullmatch, expected))
+        return has_header(header, body, self._warnings)
+
+    def _lines_before(self, count: int) -> list[str]:
+        above = self._lines[: max(0, count - self._skipped)]
+        return [line[:200] for line in above if line.strip() and not is_rule(line)]
+
+    def _lines_below(self, body: list[list[str]], width: int) -> tuple[dict[int, str], int]:
+        """Units of columns by their place, and the lines of rules and units below the header."""
+        ruled = 1 if body and is_rule(self._delimiter.join(body[0])) else 0
+        units = units_below(body[ruled:], width) if len(body) > ruled else None
+        if units is None:
+            return {}, ruled
+        told = ", ".join(unit for unit in units.values())
         self._warnings.append(
-            "the first line holds numbers, as all others do, and was read as a row; send "
-            "header=true if it names the columns"
+            f"the line below the header was read as units ({told[:64]}), not as a row; header= and "
+            "skip_rows= say where a table begins that has none"
         )
-        return False
-
-    def _holds_a_row(self, header: list[str], body: list[list[str]]) -> bool:
-        """Whether a number or date stands above every column of such; years and 1, 2, 3 are not."""
-        heads = []
-        for place, head in enumerate(header):
-            cells = [row[place] for row in body if len(row) > place and row[place].strip()]
-            kind = next((kind for kind in _VALUES if all(map(kind.fullmatch, cells))), None)
-            if cells and kind is not None and head.strip():
-                heads.append((head.strip(), kind))
-        if not heads or not all(kind.fullmatch(head) for head, kind in heads):
-            return False
-        whole = [int(head) for head, _ in heads if head.isdigit()]
-        if any(_YEAR.fullmatch(head) for head, _ in heads) or (
-            1 < len(whole) == len(heads) and whole == [*range(whole[0], whole[0] + len(whole))]
-        ):
-            return False
-        self._warnings.append(
-            "the first line holds values, as the others do, and was read as a row; send "
-            "header=true if it names the columns"
-        )
-        return True
-
-    def _holds_measurements(self, cells: list[str]) -> bool:
-        """Whether a first line of numbers with fractions, beside a few words, is a row."""
-        numbers = [cell for cell in cells if _NUMBER.fullmatch(cell)]
-        if len(numbers) == len(cells) or 2 * len(numbers) < len(cells):
-            return False
-        if not any("." in number for number in numbers):
-            return False  # names may be years
-        self._warnings.append(
-            "the first line holds numbers with fractions and was read as a row; send header=true "
-            "if it names the columns"
-        )
-        return True
-
-    def _names(
-        self, names: list[str], body: list[list[str]], width: int
-    ) -> tuple[list[str], frozenset[str]]:
-        """The names of all columns, and those that the file left empty."""
-        if not names:
-            return [f"f{i}" for i in range(width)], frozenset()
-        inner = [row for row in body if len(row) == width]
-        nameless = []
-        if len(names) == width - 1 and inner:
-            last_is_empty = not any(row[-1].strip() for row in inner)
-            names = [*names, ""] if last_is_empty else ["", *names]
-            if not last_is_empty and not all(row[0].strip().isdigit() for row in inner):
-                self._warnings.append(
-                    "rows have one cell more than the header has names; the first was taken for "
-                    "the name of a row ('index'); quote cells that hold the delimiter, if it is not"
-                )
-        for place, name in enumerate(names):
-            if not name:
-                filled = any(len(row) > place and row[place].strip() for row in inner or body)
-                names[place] = "index" if place == 0 and filled else f"column_{place + 1}"
-                nameless.append(place)
-                if filled and place:
-                    self._warnings.append(
-                        f"column {place + 1} has no name, and is called '{names[place]}' here"
-                    )
-        self._rename_repeated(names)
-        return names, frozenset(names[place] for place in nameless)
-
-    def _rename_repeated(self, names: list[str]) -> None:
-        """Number names that come again; what is told are the first few."""
-        taken, counts = set(names), Counter[str]()
-        renamed = []
-        for place, name in enumerate(names):
-            counts[name] += 1
-            if counts[name] == 1:
-                continue
-            while (new := f"{name}_{counts[name]}") in taken:
-                counts[name] += 1
-            taken.add(new)
-            names[place] = new
-            renamed.append(f"the second '{name[:64]}' is '{new[:64]}' here")
-        if renamed:
-            more = f" and {len(renamed) - 3} more" if len(renamed) > 3 else ""
-            told = ", ".join(renamed[:3])
-            self._warnings.append(f"names of columns stand twice: {told}{more}")
-
-    # ------------------------------------------------------------ below
-
-    def _notes(self, width: int) -> frozenset[str]:
-        """Lines at the end of the file of one cell, where rows have three or more."""
-        if width < 3 or self._spaces:
-            return frozenset()
-        found = []
-        for line in reversed(self._tail):
-            cells = next(csv.reader([line], delimiter=self._delimiter), [])
-            filled = [cell for cell in cells if cell.strip()]
-            if filled and (len(filled) > 1 or len(cells) == width):
-                break
-            if filled and len(cells) < width:
-                found.append(line)
-            if len(found) > _MOST_NOTES:
-                return frozenset()
-        if found:
-            self._warnings.append(
-                f"{len(found)} lines below the table were left out, the first: '{found[-1][:64]}'"
-            )
-        return frozenset(found)
-
-    def _warn_of_total(self, body: list[list[str]], width: int) -> None:
-        last = next(
-            (line for line in reversed(self._tail) if line.strip(self._delimiter + " ")), ""
-        )
-        cells = next(csv.reader([last], delimiter=self._delimiter), [])
-        if body and len(cells) == width and any(_TOTAL.fullmatch(cell) for cell in cells[:2]):
-            self._warnings.append(
-                f"the last row looks like a total ('{cells[0][:64]}'); leave it out of the file if "
-                "it is one"
-            )
+        return units, ruled + 1
 
 
-def split_at_blanks(line: str) -> list[str]:
-    """Return the cells of a line between runs of blanks, some of them in quotes."""
-    plain = line.replace("\t", " ").strip()
-    return next(csv.reader([plain], delimiter=" ", skipinitialspace=True), []) if plain else []
+def _is_fact(cells: list[str], width: int) -> bool:
+    """Whether a row has a name and a value, and nothing else, in a table of so many columns."""
+    filled = sum(bool(cell.strip()) for cell in cells)
+    return filled <= 2 and (len(cells) < width or filled == sum(map(bool, cells[:2])))
 
 
 def _are_names(cells: list[str]) -> bool:
-    return all(cell.strip() and not _NUMBER.fullmatch(cell) for cell in cells)
+    return all(cell.strip() and not NUMBER.fullmatch(cell) for cell in cells)
 
 
 def _padded(header: list[str], body: list[list[str]]) -> bool:
     """Whether names and most cells have blanks around them."""
     if not any(name != name.strip() for name in header):
         return False
-    cells = [cell for row in body for cell in row]
+    cells = [cell for row in body for cell in row if cell]
     return 2 * sum(cell != cell.strip() for cell in cells) > len(cells)
 
 

@@ -8,6 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from app.errors import InvalidData
+from app.ml.tables.labels import Place
+
 _TEXT, _NUMBER = "\0text", "\0number"
 """No file has columns of such names."""
 _MIXTURE = pa.struct([(_TEXT, pa.string()), (_NUMBER, pa.float64())])
@@ -42,7 +45,29 @@ def parts(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
     return pc.struct_field(column, _TEXT), pc.struct_field(column, _NUMBER)
 
 
-def described(text: str, is_number: bool) -> tuple[str, str]:
+def several_types(
+    name: str, texts: pa.ChunkedArray, numbers: pa.ChunkedArray, place: Place
+) -> InvalidData:
+    """Return the error of a mixture, at the first value of another type than the first."""
+    numeric = numbers.is_valid()
+    if numbers.null_count == len(numbers):
+        numeric = pc.is_in(texts, value_set=pa.array(["true", "false"]))
+    first = pc.index(texts.is_valid(), True).as_py()
+    others = pc.and_(texts.is_valid(), pc.not_equal(numeric, numeric[first]))
+    row = pc.index(others, True).as_py()
+    (kind, _), (_, got) = (_described(texts[i].as_py(), numbers[i].is_valid) for i in (first, row))
+    where, pointer = place(name, row)
+    short = name[:64]
+    return InvalidData.at(
+        pointer,
+        f"column '{short}' wants a {kind}, got {got} in {where}; "
+        f'send types={{"{short}":"category"}} to have labels, or types={{"{short}":"number"}} and '
+        "on_error=missing to take what is no number as missing",
+        "wrong_type",
+    )
+
+
+def _described(text: str, is_number: bool) -> tuple[str, str]:
     """Return the type of a cell and what it is, for people."""
     if is_number:
         return "number", f"the number {text[:64]}"

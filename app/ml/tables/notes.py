@@ -1,5 +1,7 @@
 """What a person should know of how a column was read: its warnings."""
 
+from datetime import UTC, datetime
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -10,6 +12,8 @@ from app.ml.column_types.notations import durations
 from app.ml.column_types.notations.notation import Cells, Notation, times_of_format
 from app.ml.tables.labels import Place, spot
 
+_YEARS_AHEAD = 10
+"""Up to which dates are plans."""
 _MOST_LISTED = 5
 """Markers of missing values that a warning names."""
 
@@ -59,7 +63,20 @@ def taken_as_missing(name: str, found: Found, column: pa.ChunkedArray, place: Pl
     )
 
 
-def read_by_default(name: str, found: Found, cells: Cells) -> str | None:
+def of_inferred(
+    name: str, found: Found, column: pa.ChunkedArray, known: Cells
+) -> tuple[str | None, ...]:
+    """Return warnings of a column whose type nobody has asked for, None where one does not hold."""
+    return (
+        _lost_digits(name, found.values, column),
+        _read_by_default(name, found, known),
+        _may_be_minutes(name, found, column, known),
+        _may_be_of_last_century(name, found),
+        _may_be_dates(name, found),
+    )
+
+
+def _read_by_default(name: str, found: Found, cells: Cells) -> str | None:
     """A warning of numbers that may be thousands."""
     if found.undecided is None or cells.evidence.delimiter != ";":  # which goes with commas
         return None
@@ -69,7 +86,7 @@ def read_by_default(name: str, found: Found, cells: Cells) -> str | None:
     )
 
 
-def may_be_minutes(name: str, found: Found, column: pa.ChunkedArray, known: Cells) -> str | None:
+def _may_be_minutes(name: str, found: Found, column: pa.ChunkedArray, known: Cells) -> str | None:
     """A warning of times like 3:45, which may be minutes and seconds."""
     hours = Notation(unit="s", date_format="%H:%M:%S")
     if found.notation != hours or times_of_format(known.options.date_format):
@@ -83,7 +100,21 @@ def may_be_minutes(name: str, found: Found, column: pa.ChunkedArray, known: Cell
     )
 
 
-def may_be_dates(name: str, found: Found) -> str | None:
+def _may_be_of_last_century(name: str, found: Found) -> str | None:
+    """A warning of years of two digits of which some lie ahead."""
+    form = found.notation.date_format if found.notation else None
+    if found.kind != "datetime" or form is None or "%y" not in form:
+        return None
+    latest = pc.max(pc.year(found.values)).as_py()
+    if latest is None or latest <= datetime.now(UTC).year + _YEARS_AHEAD:
+        return None
+    return (
+        f"years of two digits in column '{name[:64]}' were read as 1969 to 2068, and reach "
+        f"{latest}; write four digits where the last century is meant"
+    )
+
+
+def _may_be_dates(name: str, found: Found) -> str | None:
     """A warning of few numbers like 20210301, which are dates beyond doubt where there are more."""
     if not pa.types.is_integer(found.values.type) or found.notation is not None:
         return None
@@ -114,7 +145,7 @@ def how_to_decide(name: str, found: Open) -> str:
     )
 
 
-def lost_digits(name: str, values: pa.ChunkedArray, column: pa.ChunkedArray) -> str | None:
+def _lost_digits(name: str, values: pa.ChunkedArray, column: pa.ChunkedArray) -> str | None:
     """A warning where integers of 20 digits became floats."""
     if not pa.types.is_floating(values.type):
         return None

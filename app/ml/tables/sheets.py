@@ -7,7 +7,9 @@ it, unnamed columns and cells that hold text for numbers are the same there.
 import csv
 import re
 import zipfile
+from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
@@ -34,7 +36,7 @@ _CHECKED_ROWS = 10_000
 def write_csv(
     source: Path, sheet: str | None, target: Path, most_bytes: int, free_disk_bytes: int | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """Write a sheet, ``sheet`` or the first that is not empty, as CSV; return what a dataset tells
+    """Write a sheet, ``sheet`` or the first that holds a table, as CSV; return what a dataset tells
     of it, and warnings.
 
     Raises InvalidData where it cannot be read or there is no such sheet, TooLarge, StorageFull.
@@ -103,6 +105,7 @@ def _require_cells_of_sheets(part: str, content: bytes) -> None:
 def _chosen(book: calamine.CalamineWorkbook, sheet: str | None) -> tuple[str, list[list[Any]]]:
     """Return the name and the rows of a sheet. Raises InvalidData."""
     names = book.sheet_names
+    first = None
     if sheet is not None:
         if sheet not in names:
             listed = ", ".join(f"'{name[:64]}'" for name in names[:_MOST_NAMED])
@@ -110,12 +113,36 @@ def _chosen(book: calamine.CalamineWorkbook, sheet: str | None) -> tuple[str, li
             raise InvalidData.at("/sheet", detail, "unknown_value")
         names = [sheet]
     for name in names:
-        rows = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
-        if rows:
+        found = book.get_sheet_by_name(name)
+        rows = found.to_python(skip_empty_area=False)
+        _fill_merged(rows, found.merged_cell_ranges or ())
+        if rows and (sheet is not None or _is_table(rows)):
             return name, rows
+        first = first or ((name, rows) if rows else None)
+    if first is not None:
+        return first
     if sheet is not None:
         raise InvalidData.at("/sheet", f"the sheet '{sheet[:64]}' is empty; name another", "empty")
     raise InvalidData("the spreadsheet is empty; send a header and at least one row")
+
+
+def _is_table(rows: list[list[Any]]) -> bool:
+    """Whether two rows have two cells or more: a sheet of remarks has not."""
+    wide = (row for row in rows if sum(value != "" for value in row) > 1)
+    return len([*islice(wide, 2)]) == 2
+
+
+def _fill_merged(rows: list[list[Any]], ranges: Sequence[tuple[Any, Any]]) -> None:
+    """Have each row of a merged cell that is one column wide hold its value, as who merged them
+    means it; one that is wider is a title."""
+    left = sum(map(len, rows))
+    for (top, column), (bottom, last) in ranges:
+        if column != last:
+            continue
+        for row in rows[top + 1 : bottom + 1]:
+            if column < len(row) and column < len(rows[top]) and left:
+                row[column] = rows[top][column]
+                left -= 1
 
 
 def _first_note(rows: list[list[Any]]) -> int:

@@ -47,8 +47,8 @@ class TypedTable:
 class CellFacts:
     """How a column's cells are written, and which of them were taken as missing, how often."""
 
-    notation: Notation | None
-    missing_as: dict[str, int]
+    notation: Notation | None = None
+    missing_as: dict[str, int] = field(default_factory=dict)
 
     def told(self) -> dict[str, Any]:
         """Return it as a column's profile has it, without what does not apply."""

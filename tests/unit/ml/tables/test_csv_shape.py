@@ -17,10 +17,10 @@ from tests.support.files import csv_of
 CASES = Path(__file__).parents[3] / "fixtures" / "tables"
 
 
-def typed(folder: Path, content: str, **options: Any) -> TypedTable:
+def typed(folder: Path, content: str, wanted: Wanted | None = None, **options: Any) -> TypedTable:
     path = folder / "table.csv"
     path.write_text(content)
-    return read_csv(path, CSVOptions(**options), Wanted())
+    return read_csv(path, CSVOptions(**options), wanted or Wanted())
 
 
 ROWS = "a,b,c\n1,2.5,x\n2,5.0,y\n3,7.5,z\n"
@@ -51,6 +51,24 @@ PLAIN = {"a": [1, 2, 3], "b": [2.5, 5.0, 7.5], "c": ["x", "y", "z"]}
         ("a , b , c\n1 , 2.5 , x \n2 , 5.0 , y \n3 , 7.5 , z \n", {}),
         (ROWS.replace("\n", "\r\n"), {}),
         ("\ufeff" + ROWS, {}),
+        (f"Station,Oslo\nElevation,94\n{ROWS}", {"header_row": 3}),
+        (f"Station,Oslo,\nElevation,94,\n\n{ROWS}", {"header_row": 4}),
+        (f"# made by a program\nStation,Oslo\n\n{ROWS}", {"header_row": 4}),
+        (
+            "| a | b | c |\n|---|---:|:--|\n| 1 | 2.5 | x |\n| 2 | 5.0 | y |\n| 3 | 7.5 | z |\n",
+            {"delimiter": "|", "header_row": 1},
+        ),
+        (
+            " a |  b  | c\n---+-----+---\n 1 | 2.5 | x\n 2 | 5.0 | y\n 3 | 7.5 | z\n(3 rows)\n",
+            {"delimiter": "|", "notes": ["(3 rows)"]},
+        ),
+        (
+            "+---+-----+---+\n| a | b   | c |\n+---+-----+---+\n| 1 | 2.5 | x |\n| 2 | 5.0 | y |\n"
+            "| 3 | 7.5 | z |\n+---+-----+---+\n3 rows in set\n",
+            {"delimiter": "|", "header_row": 2},
+        ),
+        (ROWS.replace("2,5.0", "a,b,c\n2,5.0").replace("3,7.5", "a,b,c\n3,7.5"), {}),
+        (ROWS.replace("b", "b\u200b", 1), {}),
     ],
 )
 def test_the_table_is_found(tmp_path: Path, content: str, reading: dict[str, Any]) -> None:
@@ -92,6 +110,87 @@ def test_a_first_line_of_measurements_and_a_name_is_a_row(tmp_path: Path) -> Non
     assert "header=true" in found.notes[0]
     named = typed(tmp_path, "name,2019,2020\na,1.5,2\nb,2.5,3\n")
     assert named.table.column_names == ["name", "2019", "2020"]
+
+
+def test_facts_above_a_narrow_table_end_with_an_empty_line(tmp_path: Path) -> None:
+    found = typed(tmp_path, "Station,Oslo\nElevation,94\n\nhour,temp\n0,1.5\n1,2.5\n")
+    assert found.table.to_pydict() == {"hour": [0, 1], "temp": [1.5, 2.5]}
+    assert found.reading["skipped"] == ["Station,Oslo", "Elevation,94"]
+    whole = typed(tmp_path, "name,kind\nfoo,bar\nbaz,1\n")
+    assert whole.table.column_names == ["name", "kind"]
+
+
+@pytest.mark.parametrize(
+    ("line", "units"),
+    [
+        ("s,m/s,", {"a": "s", "b": "m/s"}),
+        ("(s),(degC),-", {"a": "s", "b": "degC"}),
+        ("[s],[-],text", {"a": "s"}),
+        ("s,°C,name", {"a": "s", "b": "°C"}),
+    ],
+)
+def test_a_line_of_units_below_the_header_is_no_row(
+    tmp_path: Path, line: str, units: dict[str, str]
+) -> None:
+    content = ROWS.replace("a,b,c\n", f"a,b,c\n{line}\n")
+    found = typed(tmp_path, content)
+    assert found.table.to_pydict() == PLAIN
+    assert found.reading["units"] == units
+    assert {n: f.notation.unit for n, f in found.cells.items() if f.notation} == units
+    assert any("units" in note and "s" in note for note in found.notes)
+    with pytest.raises(InvalidData, match="line 5"):
+        typed(tmp_path, content.replace("3,7.5", "3,x"), Wanted({"b": "number"}))
+
+
+@pytest.mark.parametrize("line", ["x,y,z", "NA,NA,k", "4,,w", "?,-,s", "m,12,s"])
+def test_a_first_row_is_no_line_of_units(tmp_path: Path, line: str) -> None:
+    found = typed(tmp_path, ROWS.replace("a,b,c\n", f"a,b,c\n{line}\n"))
+    assert found.table.num_rows == 4
+    assert "units" not in found.reading
+
+
+def test_lines_that_repeat_the_header_are_told_and_keep_the_others_lines(tmp_path: Path) -> None:
+    content = ROWS + ROWS + "4,x,w\n"
+    with pytest.raises(InvalidData, match="line 9"):
+        typed(tmp_path, content, Wanted({"b": "number"}))
+    found = typed(tmp_path, ROWS + ROWS)
+    assert found.table.num_rows == 6
+    assert "1 line repeats the header and left no row, the first is line 5" in found.notes
+    words = typed(tmp_path, "x\nx\ny\n", header=False)
+    assert words.table.num_rows == 3
+
+
+def test_cells_that_are_wrapped_for_a_spreadsheet(tmp_path: Path) -> None:
+    found = typed(tmp_path, 'id,zip\n1,="00123"\n2,"=""01234"""\n')
+    assert found.table["zip"].to_pylist() == ["00123", "01234"]
+    kept = typed(tmp_path, 'id,f\n1,="001"\n2,=A1\n')
+    assert kept.table["f"].to_pylist() == ['="001"', "=A1"]
+
+
+def test_comments_among_the_rows_where_their_mark_is_said(tmp_path: Path) -> None:
+    content = ROWS.replace("2,5.0", "# a break\n2,5.0")
+    assert typed(tmp_path, content, comment="#").table.to_pydict() == PLAIN
+    with pytest.raises(InvalidData, match="line 3"):
+        typed(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        ("5.1,3.5\n", {"f0": [5.1], "f1": [3.5]}),
+        ("5.1,3.5\n4.9,3\n", {"f0": [5.1, 4.9], "f1": [3.5, 3]}),
+        ("5.1   3.5\n", {"f0": [5.1], "f1": [3.5]}),
+        ("a b\n1 2\n", {"a": [1], "b": [2]}),
+        ("b  a\n1  2\n", {"b": [1], "a": [2]}),
+        ("f1,f0\n5.1,3.5\n", {"f1": [5.1], "f0": [3.5]}),
+    ],
+)
+def test_one_row_to_predict_is_read_by_the_names_that_a_model_knows(
+    tmp_path: Path, content: str, wanted: dict[str, list[float]]
+) -> None:
+    wants = Wanted(dict.fromkeys(sorted(wanted), "number"), only_typed=True)
+    found = typed(tmp_path, content, wants)
+    assert found.table.to_pydict() == wanted
 
 
 def test_what_separates_cells_is_decided_by_all_rows(tmp_path: Path) -> None:

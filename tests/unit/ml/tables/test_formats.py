@@ -167,6 +167,27 @@ def test_a_sheet_is_read_like_text(tmp_path: Path) -> None:
     assert any("the table begins in line 3" in warning for warning in found.warnings)
 
 
+def test_a_sheet_of_remarks_is_not_the_table(tmp_path: Path) -> None:
+    remarks: list[list[Any]] = [["About this file"], ["Made in May", "by hand"], ["see Data"]]
+    found = read(tmp_path, workbook(About=remarks, Data=ROWS), "spreadsheet")
+    assert (found.rows, found.reading["sheet"]) == (12, "Data")
+    assert any("others: 'About'" in warning for warning in found.warnings)
+    alone = read(tmp_path, workbook(About=[["x"], [1], [2]]), "spreadsheet")
+    assert alone.rows == 2
+
+
+def test_merged_cells_hold_their_value_in_every_row(tmp_path: Path) -> None:
+    rows: list[list[Any]] = [["Sales", None, None], ["region", "shop", "sold"]]
+    rows += [[("north", None, "south", None)[i], f"s{i}", i] for i in range(4)]
+    book = openpyxl.load_workbook(io.BytesIO(workbook(Data=rows)))
+    for merged in ("A1:C1", "A3:A4", "A5:A6"):
+        book["Data"].merge_cells(merged)
+    sink = io.BytesIO()
+    book.save(sink)
+    read(tmp_path, sink.getvalue(), "spreadsheet")
+    assert table(tmp_path)["region"].to_pylist() == ["north", "north", "south", "south"]
+
+
 def test_notes_below_a_sheets_table_are_no_rows(tmp_path: Path) -> None:
     below: list[list[Any]] = [[], ["Source: the books"], [], ["By hand"]]
     found = read(tmp_path, workbook(Data=[*ROWS, *below]), "spreadsheet")

@@ -272,6 +272,13 @@ def test_what_may_be_minutes_and_seconds_says_so(
     assert (hours.values.to_pylist(), hours.note) == (as_hours, None)
 
 
+def test_years_of_two_digits_that_lie_ahead_are_told() -> None:
+    born = typed(["24.12.45", "13.01.71", "05.05.03"])
+    assert [value.year for value in born.values.to_pylist()] == [2045, 1971, 2003]
+    assert "1969 to 2068" in str(born.note)
+    assert typed(["24.12.21", "13.01.71"]).note is None
+
+
 def test_a_format_with_a_zone() -> None:
     said = CellOptions(date_format="%d/%m/%Y %H:%M %z")
     column = typed(

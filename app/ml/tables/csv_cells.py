@@ -1,0 +1,58 @@
+"""Cells of a table as a text file has them, each a string or missing, and what of it is no row."""
+
+from collections.abc import Collection
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from app.ml.column_types.arrays import matches
+from app.ml.column_types.text_parsing import first_present
+
+_MOST_EMPTY = 10_000
+"""Rows at the end of a file that are looked at."""
+_WRAPPED = '^="(?P<cell>[^"]*)"$'
+
+
+def unwrapped(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return ``001`` for ``="001"``, as programs write it so that Excel keeps the zeros, where all
+    cells are written so."""
+    if not (first_present(column) or "").startswith('="'):
+        return column
+    if not pc.all(matches(column, _WRAPPED)).as_py():
+        return column
+    return pc.replace_substring_regex(column, _WRAPPED, r"\1")
+
+
+def repeated_headers(table: pa.Table, unnamed: Collection[str]) -> NDArray[np.int64]:
+    """Return the rows that say the names of the columns again, as files put together do;
+    ``unnamed`` are columns whose name the file does not have."""
+    again = None
+    for name in table.column_names:
+        if name in unnamed:
+            continue
+        same = pc.equal(pc.utf8_trim_whitespace(table[name]), name).fill_null(False)
+        again = same if again is None else pc.and_(again, same)
+        if not pc.any(again).as_py():
+            return np.empty(0, np.int64)
+    return np.empty(0, np.int64) if again is None else np.flatnonzero(again.to_numpy())
+
+
+def without_rows(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
+    """Return the table without these rows."""
+    if not len(rows):
+        return table
+    kept = np.ones(table.num_rows, bool)
+    kept[rows] = False
+    return table.filter(pa.array(kept))
+
+
+def empty_at_end(table: pa.Table) -> int:
+    """Return how many rows at the end hold nothing, as spreadsheets leave them."""
+    last = table.slice(max(0, table.num_rows - _MOST_EMPTY))
+    filled = np.zeros(last.num_rows, bool)
+    for column in last.columns:
+        filled |= column.is_valid().to_numpy()
+    used = int(np.flatnonzero(filled)[-1]) + 1 if filled.any() else 0
+    return int(last.num_rows) - used

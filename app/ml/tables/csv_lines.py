@@ -1,0 +1,168 @@
+"""Lines of a text file that are no rows of its table: comments and titles above, rules and units
+below the header, notes and totals at the end."""
+
+import codecs
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO
+
+from app.errors import InvalidData
+from app.storage import explain_os_errors
+
+DELIMITERS = ",;\t|"
+"""The delimiters that are looked for where none was named."""
+NUMBER = re.compile(r"\s*[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?\s*")
+VALUES = (
+    re.compile(r"\s*[-+(]?[€$£]?\s?\d[\d.,]*([eE][-+]?\d+)?\s?%?\)?\s*"),
+    re.compile(r"\s*(\d{4}-\d\d-\d\d([T ].*)?|\d{1,2}[./-]\d{1,2}[./-](\d\d|\d{4}))\s*"),
+)
+"""What cells of numbers and of dates look like."""
+_GROUPED = re.compile(r"\s*[-+(]?[€$£]?\s?\d[\d.,'\u2019_\s]*([eE][-+]?\d+)?\s?%?\)?\s*")
+"""A number whose thousands may stand apart."""
+_HEAD_BYTES = 256 * 1024
+_TAIL_BYTES = 16 * 1024
+_RULE = re.compile(r"[\s|+:=_\u2500-\u257f-]*[=_\u2500-\u257f-]{2}[\s|+:=_\u2500-\u257f-]*")
+_COUNT = re.compile(r"\(\d+ rows?( affected)?\)")
+_TOTAL = re.compile(
+    r"\s*(grand )?(total|totals|sum|subtotal|summe|gesamt|insgesamt|average|mean|durchschnitt|"
+    r"somme|suma|totale|moyenne)\s*:?\s*",
+    re.IGNORECASE,
+)
+_MOST_NOTES = 50
+"""Lines below a table that are taken for notes."""
+_UNIT = re.compile(r"[^\d\s.,][^\s,]{0,11}( ?[^\s\d,]{1,8})?")
+_BRACKETED = re.compile(r"\[[^\]]{1,16}\]|\([^)]{1,16}\)")
+_UNITS = re.compile(
+    "s|sec|min|h|hrs?|[mun]s|d|days?|yr|years?|[cmknuµ]?m|in|inch|ft|mi|[mk]?g|t|lbs?|oz|m?l|"
+    "[cmk]?m[23²³]|[mk]m?/[sh]|mph|kn|kt|[kmg]?hz|m?v|m?a|[mk]?wh?|k?j|k?cal|n|[kmh]?pa|m?bar|psi|"
+    "[°˚]?[kcf]|deg ?[cf]?|%|pct|percent|pp[mb]|m?mol(/l)?|[mgµ]g?/[dm]?l|[µmk]g/m[3³]|dbm?|lx|"
+    "usd|eur|gbp|[$€£]|rad|(m|deg)/s[2²]?|w/m[2²]|l/min|rpm",
+    re.IGNORECASE,
+)
+"""Those that are known without brackets."""
+_NOTHING = {"", "-", "--", "n/a", "na", "none", "1", "[-]", "(-)", "[]", "()"}
+"""What stands in place of a unit where there is none."""
+
+
+def head(path: Path) -> list[str]:
+    """Return the first lines, whole ones."""
+    with path.open("rb") as file:
+        content = file.read(_HEAD_BYTES)
+        whole = not file.read(1)
+    text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    lines = text.splitlines()
+    return lines if whole or len(lines) < 2 else lines[:-1]
+
+
+def tail(path: Path) -> list[str]:
+    """Return the last lines, whole ones."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - _TAIL_BYTES))
+        lines = file.read().decode("utf-8", "surrogateescape").splitlines()
+    return lines if size <= _TAIL_BYTES else lines[1:]
+
+
+def is_comment(line: str, mark: str | None) -> bool:
+    """Whether a line at the head is a comment; one that holds a table's names (``# x y``) is not
+    told from one, so only lines of words are, unless the client names the mark."""
+    if mark is not None:
+        return line.startswith(mark)
+    return line.startswith("#") and not any(d in line for d in DELIMITERS)
+
+
+def is_rule(line: str) -> bool:
+    """Whether a line is drawn between the lines of a table, as ``|---|---|`` and ``+----+``."""
+    return _RULE.fullmatch(line) is not None
+
+
+def notes_below(last: Sequence[str], width: int, delimiter: str) -> list[str]:
+    """Return the lines at the end of a file that hold one cell, where rows have three or more, and
+    counts of rows as databases print them; the last one first."""
+    found: list[str] = []
+    for line in reversed(last):
+        cells = next(csv.reader([line], delimiter=delimiter), [])
+        filled = [cell for cell in cells if cell.strip()]
+        is_row = len(filled) > 1 or len(cells) == width or width < 3
+        if filled and is_row and not is_rule(line) and not _COUNT.fullmatch(line.strip()):
+            break
+        if filled and len(cells) < width and not is_rule(line):
+            found.append(line)
+        if len(found) > _MOST_NOTES:
+            return []
+    return found
+
+
+def total_below(last: Sequence[str], width: int, delimiter: str) -> str | None:
+    """Return the first cell of a last row that looks like a total; None where there is none."""
+    line = next((line for line in reversed(last) if line.strip(delimiter + " ")), "")
+    cells = next(csv.reader([line], delimiter=delimiter), [])
+    looks = len(cells) == width and any(_TOTAL.fullmatch(cell) for cell in cells[:2])
+    return cells[0] if looks else None
+
+
+def units_below(rows: Sequence[Sequence[str]], width: int) -> dict[int, str] | None:
+    """Return the units in the first of ``rows``, by the place of their column, where it holds units
+    of the numbers below it; None where it is a row like the others."""
+    first, others = rows[0], rows[1:]
+    if len(first) != width or not others or any(NUMBER.fullmatch(c) for c in first if c != "1"):
+        return None
+    units = {place: cell.strip() for place, cell in enumerate(first) if not _is_nothing(cell)}
+    numeric = [place for place in range(width) if _are_numbers(others, place)]
+    of_numbers = {place: unit for place, unit in units.items() if place in numeric}
+    if not of_numbers or not all(_UNIT.fullmatch(unit) for unit in units.values()):
+        return None
+    if not any(_BRACKETED.fullmatch(u) or _UNITS.fullmatch(u) for u in of_numbers.values()):
+        return None
+    return {
+        place: unit[1:-1] if _BRACKETED.fullmatch(unit) else unit
+        for place, unit in of_numbers.items()
+    }
+
+
+def _is_nothing(cell: str) -> bool:
+    return cell.strip().lower() in _NOTHING
+
+
+def _are_numbers(rows: Sequence[Sequence[str]], place: int) -> bool:
+    """Whether most cells of a column are; others may mark a gap."""
+    cells = [row[place] for row in rows if len(row) > place and row[place].strip()]
+    numbers = sum(_GROUPED.fullmatch(cell) is not None for cell in cells)
+    return bool(cells) and 4 * numbers >= 3 * len(cells)
+
+
+def split_at_blanks(line: str) -> list[str]:
+    """Return the cells of a line between runs of blanks, some of them in quotes."""
+    plain = line.replace("\t", " ").strip()
+    return next(csv.reader([plain], delimiter=" ", skipinitialspace=True), []) if plain else []
+
+
+def with_tabs(path: Path) -> IO[str]:
+    """Return a copy of a file with tabs in place of runs of blanks; it goes when it is closed."""
+    copy = NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file, explain_os_errors():
+        writer = csv.writer(copy, delimiter="\t", lineterminator="\n")
+        for line in file:  # an empty one stays one, so that lines keep their numbers
+            writer.writerow(cells) if (cells := split_at_blanks(line)) else copy.write("\n")
+        copy.flush()
+    return copy
+
+
+def not_utf8(path: Path) -> InvalidData:
+    """Return the error that names the first line that is no UTF-8."""
+    line = 1
+    with path.open("rb") as file:
+        for text in file:
+            try:
+                text.decode()
+            except UnicodeDecodeError:
+                break
+            line += 1
+    return InvalidData.at(
+        f"/line/{line}",
+        f"line {line} is not UTF-8; name the file's encoding, for example ?encoding=cp1252",
+        "encoding",
+    )
