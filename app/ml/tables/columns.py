@@ -32,6 +32,9 @@ MAX_CELL_BYTES = 8 * 1024 * 1024
 """Bytes of one text cell."""
 
 
+_OF_JSON = "make every value a {kind}, or null where it is unknown"
+
+
 @dataclass(frozen=True)
 class TypedColumn:
     """A canonical column, and what a person should know of how its type was found."""
@@ -275,7 +278,7 @@ def _of_mixture(
             raise several_types(name, texts, numbers, place)
         read = _of_found(name, found, written, place, cells)
     else:
-        read = _parsed(name, written, kind, place, cells)
+        read = _parsed(name, written, kind, place, cells, _OF_JSON.format(kind=kind))
     if kind == "boolean":
         return read
     values = pc.coalesce(numbers, pc.cast(read.values, pa.float64(), safe=False))
@@ -318,7 +321,12 @@ def _of_found(
 
 
 def _parsed(
-    name: str, column: pa.ChunkedArray, requested: TypeName, place: Place, cells: Cells
+    name: str,
+    column: pa.ChunkedArray,
+    requested: TypeName,
+    place: Place,
+    cells: Cells,
+    remedy: str = "a {kind} is {written}",
 ) -> TypedColumn:
     """Strings as the type that was requested. Raises InvalidData naming the first that is not."""
     if requested in ("category", "text"):
@@ -339,8 +347,8 @@ def _parsed(
     cell = column[row].as_py()
     raise InvalidData(
         detail := f"column '{name[:64]}' holds '{cell[:64]}' in {where}, which is no {requested}; "
-        f"a {requested} is {COLUMN_TYPES[requested].written}; on_error=missing takes such cells as "
-        "missing",
+        f"{remedy.format(kind=requested, written=COLUMN_TYPES[requested].written)}; "
+        "on_error=missing takes such cells as missing",
         [FieldError(pointer, detail, "wrong_type")],
     )
 
