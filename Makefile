@@ -45,9 +45,10 @@ SOAK := $(patsubst %,tests/integration/test_%.py,kill soak endings survival work
 soak: setup  ## the tests of what jobs survive, a hundred times as often; an hour or more
 	FITSERVE_SOAK=1 $(BIN)/python -m pytest -s $(SOAK)
 
-check: setup  ## everything that CI runs; what keeps one core busy goes beside the rest of it
-	@$(MAKE) --output-sync=target -j 2 bench-tiny types lint layers schema
-	@$(MAKE) test
+check: setup  ## everything that CI runs; the benchmarks' tiny round goes beside the rest of it
+	@said=$$(mktemp); $(MAKE) bench-tiny >$$said 2>&1 & bench=$$!; \
+	  $(MAKE) types lint layers schema && $(MAKE) test; code=$$?; \
+	  wait $$bench || code=1; cat $$said; rm -f $$said; exit $$code
 
 lint: setup
 	$(BIN)/ruff format --check .

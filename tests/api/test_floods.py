@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.server import PATIENCE, QUICK_JOB, Json, Server, problem
 
-MANY = 300_000
+MANY = 200_000
 
 
 def inline(rows: list[Any]) -> Json:
@@ -24,17 +24,17 @@ def job(**fields: Any) -> tuple[str, Json]:
 
 FLOODS: dict[str, Callable[[], tuple[str, Any]]] = {
     "unknown fields": lambda: ("/v1/jobs", {f"k{i}": 1 for i in range(MANY)}),
-    "features": lambda: job(features=[1] * 1_000_000),
-    "targets": lambda: job(target=[1] * 1_000_000),
+    "features": lambda: job(features=[1] * 500_000),
+    "targets": lambda: job(target=[1] * 500_000),
     "metadata": lambda: job(metadata={str(i): i for i in range(MANY)}),
-    "hidden": lambda: job(model={"kind": "mlp", "hidden": ["x"] * 1_000_000}),
-    "rows": lambda: ("/v1/datasets", inline([[]] * 3_000_000)),
+    "hidden": lambda: job(model={"kind": "mlp", "hidden": ["x"] * 500_000}),
+    "rows": lambda: ("/v1/datasets", inline([[]] * 1_500_000)),
     "a key a row": lambda: ("/v1/datasets", inline([{f"k{i}": 1} for i in range(20_000)])),
     "sparse": lambda: (
         "/v1/datasets",
         inline([{f"k{i}": 1 for i in range(9_999)}, *[{}] * 50_000]),
     ),
-    "instances": lambda: ("/v1/models/flood/predict", {"instances": [[]] * 3_000_000}),
+    "instances": lambda: ("/v1/models/flood/predict", {"instances": [[]] * 1_500_000}),
     "types": lambda: (
         "/v1/datasets",
         {**inline([{"a": 1}]), "types": {f"k{i}": "q" for i in range(MANY)}},

@@ -17,7 +17,7 @@ def promote(server: Server, version: int) -> None:
 
 
 def test_an_alias_that_moves_and_versions_that_are_trained_meanwhile(server: Server) -> None:
-    answers = rounds(640, 10_000)
+    answers = rounds(240, 10_000)
     versions = [train(server, NAME, seed=number) for number in range(VERSIONS)]
     expected = {version: predictions(server, NAME, version) for version in versions}
     promote(server, versions[0])

@@ -8,7 +8,7 @@ NAME = "busy"
 
 
 def test_versions_that_are_trained_meanwhile(server: Server) -> None:
-    answers = rounds(640, 10_000)
+    answers = rounds(240, 10_000)
     busy = server.start_long_job(register_as="other")
     meaning = Meaning(train(server, NAME, seed=0))
     expected = {meaning.last: predictions(server, NAME, meaning.last)}

@@ -82,7 +82,7 @@ def check_the_end(server: Server, job_id: str) -> str:
 
 def test_cancel_racing_completion(server: Server) -> None:
     ends: Counter[str] = Counter()
-    for job_id, answered in race(server, "cancel", rounds(12, 1000)):
+    for job_id, answered in race(server, "cancel", rounds(8, 1000)):
         status = check_the_end(server, job_id)
         assert status == ("cancelled" if answered == 202 else "succeeded")
         ends[status] += 1
@@ -92,7 +92,7 @@ def test_cancel_racing_completion(server: Server) -> None:
 
 def test_pause_racing_completion(server: Server) -> None:
     rested = 0
-    asked = race(server, "pause", rounds(10, 200))
+    asked = race(server, "pause", rounds(6, 200))
     for job_id, answered in asked:
         job = server.until(job_id, lambda job: job["status"] in ("paused", "succeeded"))
         if job["status"] == "paused":

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from app.ml.column_types.canonical import as_strings
+from app.ml.features.encoder import ROWS_AT_ONCE
 from tests.support.files import as_arrow, as_csv, as_parquet, rows_of
 from tests.support.server import PATIENCE, Server, problem
 from tests.support.shop import (
@@ -232,14 +233,13 @@ def test_large_files_get_the_answers_that_json_gets(server: Server) -> None:
         table = table.set_column(
             table.column_names.index(name), name, pa.array(values[name], mask=mask)
         )
-    expected: list[float] = []
-    for start in range(0, LARGE, 40_960):
-        piece = table.slice(start, 40_960)
-        part: Lists = piece.set_column(3, "sold", as_strings(piece["sold"])).to_pydict()
-        expected += server.ok("POST", "/v1/models/files/predict", json={"columns": part})[
-            "predictions"
-        ]
-    assert len(expected) == LARGE
+    step = ROWS_AT_ONCE  # whole ones: torch rounds by how many rows there are
+    compared = np.r_[2 * step : 3 * step, 8 * step : 9 * step, LARGE // step * step : LARGE]
+    piece = table.take(pa.array(compared))
+    part: Lists = piece.set_column(3, "sold", as_strings(piece["sold"])).to_pydict()
+    expected = np.array(
+        server.ok("POST", "/v1/models/files/predict", json={"columns": part})["predictions"]
+    )
     text = io.BytesIO()
     pacsv.write_csv(table, text)
     dictionary = table.set_column(1, "color", table["color"].dictionary_encode())
@@ -252,10 +252,11 @@ def test_large_files_get_the_answers_that_json_gets(server: Server) -> None:
     ):
         response = sent(server, content, kind, accept=accept)
         if accept == JSON:
-            found = told(response)["predictions"]
+            found = np.array(told(response)["predictions"])
         else:
-            found = columns_of(response, accept)["prediction"]
-        assert found == expected if accept != CSV else np.allclose(found, expected, 1e-12, 0)
+            found = np.array(columns_of(response, accept)["prediction"])
+        assert len(found) == LARGE
+        assert np.allclose(found[compared], expected, 1e-12 if accept == CSV else 0, 0)
         size = int(response.headers["content-length"])
         print(f"\n{kind}: {len(content)} bytes in, {size} bytes of {accept} out")
 

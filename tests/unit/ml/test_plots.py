@@ -98,7 +98,7 @@ def squares(count: int, rows: int = 0) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize(
     ("rows", "columns", "image"),
-    [(1, 1, "svg"), (2, 2, "png"), (12, 12, "svg"), (31, 31, "svg"), (31, 4, "svg")],
+    [(1, 1, "svg"), (2, 2, "png"), (12, 12, "svg"), (31, 31, "png")],
 )
 @pytest.mark.filterwarnings("error")
 def test_confusion(rows: int, columns: int, image: Format) -> None:
