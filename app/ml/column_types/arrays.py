@@ -59,14 +59,28 @@ def matches(cells: pa.Array | pa.ChunkedArray, pattern: str) -> pa.Array | pa.Ch
     hundred cells; Python remembers it. It means the same to both: ``\\s`` is ASCII's, and what ends
     in a line break, before which Python's ``$`` matches, is left to Arrow.
     """
-    if len(cells) > _FEW:
-        return pc.match_substring_regex(cells, pattern)
-    texts = cells.to_pylist()
-    if any(text is not None and text.endswith("\n") for text in texts):
+    if (texts := _few(cells)) is None:
         return pc.match_substring_regex(cells, pattern)
     search = _compiled(pattern).search
     found = [None if text is None else search(text) is not None for text in texts]
     return pa.array(found, pa.bool_())
+
+
+def hits(cells: pa.Array | pa.ChunkedArray, pattern: str) -> NDArray[np.bool_]:
+    """Return the same as an array, false where a string is null."""
+    if (texts := _few(cells)) is None:
+        found = pc.match_substring_regex(cells, pattern).fill_null(False)
+        return np.asarray(found, bool)
+    search = _compiled(pattern).search
+    return np.array([text is not None and search(text) is not None for text in texts], bool)
+
+
+def _few(cells: pa.Array | pa.ChunkedArray) -> list[str | None] | None:
+    """Return cells that are few enough for Python, and mean the same to it; None for others."""
+    if len(cells) > _FEW:
+        return None
+    texts: list[str | None] = cells.to_pylist()
+    return None if any(text is not None and text.endswith("\n") for text in texts) else texts
 
 
 @lru_cache(256)

@@ -18,6 +18,8 @@ EMBEDDING_LIMIT = 100_000
 """Categories with a place of their own, most frequent first; the rest share that of unseen ones."""
 UNKNOWN_CODE, MISSING_CODE, FIRST_CODE = 0, 1, 2  # of an embedding
 _TOP_VALUES = 10
+_FEW = 500
+"""Labels that Python puts in order sooner than Arrow."""
 _LONGEST_TOP = 256  # characters of a frequent value
 
 
@@ -145,9 +147,12 @@ def embedding_size(encoding: str, categories: int) -> int | None:
 
 def frequencies(column: pa.ChunkedArray) -> dict[str, Any]:
     """Return how many different strings there are, and the 10 most frequent with their counts."""
-    counted = pa.Table.from_struct_array(column.drop_null().value_counts())
-    order = [("counts", "descending"), ("values", "ascending")]
-    best = pc.select_k_unstable(counted, k=min(_TOP_VALUES, counted.num_rows), sort_keys=order)
-    top = counted.take(best).to_pylist()
-    listed = [[item["values"][:_LONGEST_TOP], item["counts"]] for item in top]
-    return {"distinct": counted.num_rows, "top": listed}
+    counted = column.drop_null().value_counts()
+    distinct = len(counted)
+    if distinct > _FEW:
+        table = pa.Table.from_struct_array(counted)
+        order = [("counts", "descending"), ("values", "ascending")]
+        counted = table.take(pc.select_k_unstable(table, k=_TOP_VALUES, sort_keys=order))
+    found = sorted(counted.to_pylist(), key=lambda item: (-item["counts"], item["values"]))
+    listed = [[item["values"][:_LONGEST_TOP], item["counts"]] for item in found[:_TOP_VALUES]]
+    return {"distinct": distinct, "top": listed}

@@ -270,7 +270,7 @@ def _durations(distinct: Distinct, known: Cells, _asked: bool) -> Found | None:
     alone = known.notation is not None and known.notation.unit == "s"
     learnt = known.notation.date_format if known.notation else None
     said = times_of_format(known.options.date_format) or times_of_format(learnt)
-    seen = durations.parts_of(apart[0])
+    seen = durations.parts_of(apart[0]) if _holds(apart[0], ":") else None
     made_of = said or (seen.made_of if seen else "%H:%M:%S")
     values = durations.recognise(apart[0], alone=alone, made_of=made_of)
     if values is None:

@@ -32,7 +32,7 @@ def repeated_headers(table: pa.Table, unnamed: Collection[str]) -> NDArray[np.in
     for name in table.column_names:
         if name in unnamed:
             continue
-        same = pc.equal(pc.utf8_trim_whitespace(table[name]), name).fill_null(False)
+        same = pc.equal(table[name], name).fill_null(False)
         again = same if again is None else pc.and_(again, same)
         if not pc.any(again).as_py():
             return np.empty(0, np.int64)

@@ -173,11 +173,13 @@ class _File:
         if table.num_rows == 0:
             raise no_row()
         self._require_closed_quotes(table)
+        if self.shape.padded:
+            table = pa.table([pc.utf8_trim_whitespace(column) for column in table.columns], names)
         if self.header:
             self._headers = repeated_headers(table, self.shape.nameless).tolist()
             table = without_rows(table, np.array(self._headers, np.int64))
         return {
-            name: unwrapped(pc.utf8_trim_whitespace(column) if self.shape.padded else column)
+            name: unwrapped(column)
             for name, column in zip(names, table.columns, strict=True)
             if name not in self.shape.nameless or column.null_count < len(column)
         }

@@ -6,12 +6,10 @@ from collections import Counter
 from app.ml.tables.csv_lines import NUMBER, VALUES
 
 _YEAR = re.compile(r"(19|20)\d\d")
-_UNSEEN = re.compile("[\u200b-\u200f\u2060\ufeff]")
 
 
 def clean(name: str, padded: bool) -> str:
-    """Return a name without characters that nobody sees, and without what pads it."""
-    name = _UNSEEN.sub("", name)
+    """Return a name without what pads it; one of blanks is none."""
     return name.strip() if padded or not name.strip() else name
 
 

@@ -20,11 +20,11 @@ VALUES = (
     re.compile(r"\s*(\d{4}-\d\d-\d\d([T ].*)?|\d{1,2}[./-]\d{1,2}[./-](\d\d|\d{4}))\s*"),
 )
 """What cells of numbers and of dates look like."""
-_GROUPED = re.compile(r"\s*[-+(]?[€$£]?\s?\d[\d.,'\u2019_\s]*([eE][-+]?\d+)?\s?%?\)?\s*")
+_GROUPED = re.compile(r"[-+(]?[€$£]?\s?\d[\d.,'\u2019_\s]*([eE][-+]?\d+)?\s?%?\)?")
 """A number whose thousands may stand apart."""
 _HEAD_BYTES = 256 * 1024
 _TAIL_BYTES = 16 * 1024
-_RULE = re.compile(r"[\s|+:=_\u2500-\u257f-]*[=_\u2500-\u257f-]{2}[\s|+:=_\u2500-\u257f-]*")
+_RULES = "-=_" + "".join(map(chr, range(0x2500, 0x2580)))
 _COUNT = re.compile(r"\(\d+ rows?( affected)?\)")
 _TOTAL = re.compile(
     r"\s*(grand )?(total|totals|sum|subtotal|summe|gesamt|insgesamt|average|mean|durchschnitt|"
@@ -76,7 +76,7 @@ def is_comment(line: str, mark: str | None) -> bool:
 
 def is_rule(line: str) -> bool:
     """Whether a line is drawn between the lines of a table, as ``|---|---|`` and ``+----+``."""
-    return _RULE.fullmatch(line) is not None
+    return not line.strip(f" \t|+:{_RULES}") and any(mark * 2 in line for mark in _RULES)
 
 
 def notes_below(last: Sequence[str], width: int, delimiter: str) -> list[str]:
@@ -111,16 +111,19 @@ def units_below(rows: Sequence[Sequence[str]], width: int) -> dict[int, str] | N
     if len(first) != width or not others or any(NUMBER.fullmatch(c) for c in first if c != "1"):
         return None
     units = {place: cell.strip() for place, cell in enumerate(first) if not _is_nothing(cell)}
-    numeric = [place for place in range(width) if _are_numbers(others, place)]
-    of_numbers = {place: unit for place, unit in units.items() if place in numeric}
-    if not of_numbers or not all(_UNIT.fullmatch(unit) for unit in units.values()):
+    if not any(map(_is_known, units.values())) or not all(map(_UNIT.fullmatch, units.values())):
         return None
-    if not any(_BRACKETED.fullmatch(u) or _UNITS.fullmatch(u) for u in of_numbers.values()):
+    of_numbers = {place: unit for place, unit in units.items() if _are_numbers(others, place)}
+    if not any(map(_is_known, of_numbers.values())):
         return None
     return {
         place: unit[1:-1] if _BRACKETED.fullmatch(unit) else unit
         for place, unit in of_numbers.items()
     }
+
+
+def _is_known(unit: str) -> bool:
+    return bool(_BRACKETED.fullmatch(unit) or _UNITS.fullmatch(unit))
 
 
 def _is_nothing(cell: str) -> bool:
@@ -130,7 +133,7 @@ def _is_nothing(cell: str) -> bool:
 def _are_numbers(rows: Sequence[Sequence[str]], place: int) -> bool:
     """Whether most cells of a column are; others may mark a gap."""
     cells = [row[place] for row in rows if len(row) > place and row[place].strip()]
-    numbers = sum(_GROUPED.fullmatch(cell) is not None for cell in cells)
+    numbers = sum(_GROUPED.fullmatch(cell.strip()) is not None for cell in cells)
     return bool(cells) and 4 * numbers >= 3 * len(cells)
 
 

@@ -329,8 +329,7 @@ class _Finder:
             return {}, ruled
         told = ", ".join(unit for unit in units.values())
         self._warnings.append(
-            f"the line below the header was read as units ({told[:64]}), not as a row; header= and "
-            "skip_rows= say where a table begins that has none"
+            f"the line below the header was read as units ({told[:64]}), not as a row"
         )
         return units, ruled + 1
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.ml.column_types import text_parsing
-from app.ml.column_types.arrays import matches
+from app.ml.column_types.arrays import hits, matches
 from app.ml.column_types.canonical import TypeName
 from app.ml.column_types.registry import COLUMN_TYPES
 from app.ml.column_types.text_parsing import first_misfit
@@ -75,8 +75,7 @@ def label_or_text(name: str, column: pa.ChunkedArray, place: Place, has_types: b
     present = counts[values.is_valid().to_numpy(zero_copy_only=False)].sum()
 
     def fits(pattern: str) -> bool:
-        mask = pc.fill_null(matches(values, pattern), False)
-        return bool(2 * counts[mask.to_numpy(zero_copy_only=False)].sum() > present)
+        return bool(2 * counts[hits(values, pattern)].sum() > present)
 
     kinds: tuple[TypeName, ...] = ("number", "datetime")
     for kind in kinds:

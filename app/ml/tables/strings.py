@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from app.ml.column_types.arrays import matches
+from app.ml.column_types.arrays import hits, matches
 from app.ml.column_types.canonical import TypeName
 from app.ml.column_types.cells import Distinct, Found, Open, Read
 from app.ml.column_types.notations import missing
@@ -64,7 +64,7 @@ def recognised(column: pa.ChunkedArray, known: Cells, *, has_types: bool) -> Fou
     readers = [
         read
         for kind in kinds
-        if kind.name != "boolean" and pc.any(matches(heads, kind.begins)).as_py()
+        if kind.name != "boolean" and hits(heads, kind.begins).any()
         for read in kind.readers
     ]
     readers = [read for read in readers if read(distinct, known, False) is not None]
@@ -87,8 +87,7 @@ def _booleans(
 ) -> Found | Open | None:
     """Return true and false beside markers of missing values."""
     boolean = COLUMN_TYPES["boolean"]
-    trues = pc.sum(matches(sample, boolean.plain)).as_py() or 0
-    if 2 * trues <= len(sample):
+    if 2 * hits(sample, boolean.plain).sum() <= len(sample):
         return None
     return _first_found(boolean.readers, Distinct(column), known, asked=False)
 
@@ -104,16 +103,13 @@ def _sample(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _mostly_digits(sample: pa.ChunkedArray, known: Cells) -> bool:
     """Whether most of the cells that mark no missing value hold a digit."""
-    digits = matches(sample, _DIGIT)
-    marks = pc.or_(
-        missing.is_marker(sample, missing.markers("number", known.options.na_values)),
-        missing.is_marker(sample, missing.markers("datetime")),
-    )
-    some, none = (
-        pc.sum(pc.cast(mask, pa.int64())).as_py() or 0
-        for mask in (digits, pc.and_not(marks, digits))
-    )
-    return bool(some and 2 * some > len(sample) - none)
+    digits = hits(sample, _DIGIT)
+    some = int(digits.sum())
+    if not some or 2 * some > len(sample):
+        return some > 0
+    marks = missing.is_marker(sample, missing.markers("either", known.options.na_values))
+    none = int((np.asarray(marks.fill_null(False), bool) & ~digits).sum())
+    return 2 * some > len(sample) - none
 
 
 # ---------------------------------------------------------------- it is asked for

@@ -24,12 +24,18 @@ _AMONG_NUMBERS = (
     *("\u221e", "-\u221e"),
 )
 _AMONG_DATES = ("0000-00-00", "0000-00-00 00:00:00", "00/00/0000", "00.00.0000", "0")
+_AMONG = {
+    "number": _AMONG_NUMBERS,
+    "datetime": _AMONG_DATES,
+    "boolean": (),
+    "either": _AMONG_NUMBERS + _AMONG_DATES,
+}
 
 
 @lru_cache(16)
 def markers(among: str, na_values: tuple[str, ...] = (), keep_na: tuple[str, ...] = ()) -> pa.Array:
-    """Return the markers among ``"number"`` or ``"datetime"``, in lower case."""
-    usual = _WORDS + (_AMONG_NUMBERS if among == "number" else _AMONG_DATES)
+    """Return the markers among ``"number"``, ``"datetime"`` or ``"either"``, in lower case."""
+    usual = _WORDS + _AMONG[among]
     kept = {value.lower() for value in keep_na}
     found = [word for word in usual if word not in kept]
     return pa.array([*found, *(value.strip().lower() for value in na_values)])
