@@ -29,9 +29,8 @@ def repeated_headers(table: pa.Table, unnamed: Collection[str]) -> NDArray[np.in
     """Return the rows that say the names of the columns again, as files put together do;
     ``unnamed`` are columns whose name the file does not have."""
     again = None
-    for name in table.column_names:
-        if name in unnamed:
-            continue
+    named = [name for name in table.column_names if name not in unnamed]
+    for name in named if len(named) > 1 else ():  # a label may be called as its column
         same = pc.equal(table[name], name).fill_null(False)
         again = same if again is None else pc.and_(again, same)
         if not pc.any(again).as_py():

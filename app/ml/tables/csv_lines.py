@@ -36,11 +36,10 @@ _MOST_NOTES = 50
 _UNIT = re.compile(r"[^\d\s.,][^\s,]{0,11}( ?[^\s\d,]{1,8})?")
 _BRACKETED = re.compile(r"\[[^\]]{1,16}\]|\([^)]{1,16}\)")
 _UNITS = re.compile(
-    "s|sec|min|h|hrs?|[mun]s|d|days?|yr|years?|[cmknuµ]?m|in|inch|ft|mi|[mk]?g|t|lbs?|oz|m?l|"
-    "[cmk]?m[23²³]|[mk]m?/[sh]|mph|kn|kt|[kmg]?hz|m?v|m?a|[mk]?wh?|k?j|k?cal|n|[kmh]?pa|m?bar|psi|"
-    "[°˚]?[kcf]|deg ?[cf]?|%|pct|percent|pp[mb]|m?mol(/l)?|[mgµ]g?/[dm]?l|[µmk]g/m[3³]|dbm?|lx|"
-    "usd|eur|gbp|[$€£]|rad|(m|deg)/s[2²]?|w/m[2²]|l/min|rpm",
-    re.IGNORECASE,
+    "[smhgldtVAWKCFNJ%$€£]|(?i:sec|min|hrs?|[mun]s|days?|yr|years?|[cmknuµ]m|in|inch|ft|mi|[mk]g|"
+    "lbs?|oz|ml|[cmk]?m[23²³]|[mk]m?/[sh]|mph|kn|kt|[kmg]?hz|m[va]|[mk]w|[mk]?wh|kj|k?cal|[kmh]?pa|"
+    "m?bar|psi|[°˚][kcf]|deg ?[cf]?|pct|percent|pp[mb]|m?mol(/l)?|[mgµ]g?/[dm]?l|[µmk]g/m[3³]|dbm?|"
+    "lx|usd|eur|gbp|rad|(m|deg)/s[2²]?|w/m[2²]|l/min|rpm)"
 )
 """Those that are known without brackets."""
 _NOTHING = {"", "-", "--", "n/a", "na", "none", "1", "[-]", "(-)", "[]", "()"}
