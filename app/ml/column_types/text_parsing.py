@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from app.ml.column_types.arrays import hits
 from app.ml.column_types.canonical import (
     MOMENT,
     WHOLE_BELOW,
@@ -18,6 +19,8 @@ from app.ml.column_types.canonical import (
     whole_as_integers,
 )
 
+_FEW = 400
+"""Cells that Python looks at sooner than Arrow."""
 _HAS_ZONE = r"[T ][0-9:.]+(Z|[+-][0-9:]+)\s*$"
 _TRUE, _FALSE = ["true", "t", "yes", "y", "1"], ["false", "f", "no", "n", "0"]
 
@@ -113,6 +116,9 @@ def _in_utc(cells: pa.Array) -> pa.Array | None:
 
 def first_present(column: pa.ChunkedArray) -> str | None:
     """Return the first cell that is not missing; ``None`` where all are."""
+    if len(column) and column[0].is_valid:  # as it is most of the time
+        first: str = column[0].as_py()
+        return first
     for chunk in column.chunks:
         if chunk.null_count < len(chunk):
             found: str = chunk[pc.index(chunk.is_valid(), True).as_py()].as_py()
@@ -134,7 +140,10 @@ def first_misfit(column: pa.ChunkedArray, read: Reader) -> int:
 
 
 def _has_leading_zeros(column: pa.ChunkedArray) -> bool:
-    """Whether a cell of digits begins like ``001`` or ``-01``; read from Arrow's own buffers."""
+    """Whether a cell of digits begins like ``001`` or ``-01``; read from Arrow's own buffers where
+    there are many."""
+    if len(column) <= _FEW:
+        return bool(hits(column, "^[-+]?0[0-9]").any())
     for chunk in column.chunks:
         _, places, content = chunk.buffers()
         if content is None or not content.size:

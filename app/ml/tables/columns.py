@@ -360,6 +360,8 @@ def cell_too_long(where: str, pointer: str) -> InvalidData:
 
 
 def _refuse_long(name: str, column: pa.ChunkedArray, place: Place) -> None:
+    if column.nbytes <= MAX_CELL_BYTES:
+        return
     lengths = pc.binary_length(column)
     if (pc.max(lengths).as_py() or 0) > MAX_CELL_BYTES:
         row = pc.index(pc.greater(lengths, MAX_CELL_BYTES), True).as_py()

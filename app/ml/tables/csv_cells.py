@@ -31,6 +31,8 @@ def repeated_headers(table: pa.Table, unnamed: Collection[str]) -> NDArray[np.in
     again = None
     named = [name for name in table.column_names if name not in unnamed]
     for name in named if len(named) > 1 else ():  # a label may be called as its column
+        if again is None and pc.index(table[name], name).as_py() < 0:
+            break
         same = pc.equal(table[name], name).fill_null(False)
         again = same if again is None else pc.and_(again, same)
         if not pc.any(again).as_py():
@@ -49,6 +51,8 @@ def without_rows(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
 
 def empty_at_end(table: pa.Table) -> int:
     """Return how many rows at the end hold nothing, as spreadsheets leave them."""
+    if any(column[-1].is_valid for column in table.columns):
+        return 0
     last = table.slice(max(0, table.num_rows - _MOST_EMPTY))
     filled = np.zeros(last.num_rows, bool)
     for column in last.columns:

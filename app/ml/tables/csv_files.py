@@ -179,7 +179,7 @@ class _File:
             self._headers = repeated_headers(table, self.shape.nameless).tolist()
             table = without_rows(table, np.array(self._headers, np.int64))
         return {
-            name: unwrapped(column)
+            name: unwrapped(column) if self.shape.wraps else column
             for name, column in zip(names, table.columns, strict=True)
             if name not in self.shape.nameless or column.null_count < len(column)
         }

@@ -79,6 +79,8 @@ class Shape:
     """Lines below the table that are no rows."""
     has_odd_lines: bool = False
     """Whether there are lines of nothing but blanks, rules or comments among the rows."""
+    wraps: bool = True
+    """Whether cells may be written ``="001"``."""
     told: dict[str, Any] = field(default_factory=dict)
     """What the dataset says of it."""
     warnings: list[str] = field(default_factory=list)
@@ -186,6 +188,7 @@ class _Finder:
             between[1],
             notes,
             any(map(self._is_odd, (*self._lines, *self._tail))),
+            any('="' in line for line in self._lines),
             told,
             self._warnings,
         )

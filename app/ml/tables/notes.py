@@ -149,9 +149,10 @@ def _lost_digits(name: str, values: pa.ChunkedArray, column: pa.ChunkedArray) ->
     """A warning where integers of 20 digits became floats."""
     if not pa.types.is_floating(values.type):
         return None
-    large = pc.greater_equal(pc.abs(values), WHOLE_BELOW)
-    if not pc.any(large).as_py():
+    ends = pc.min_max(values)
+    if max(-(ends["min"].as_py() or 0), ends["max"].as_py() or 0) < WHOLE_BELOW:
         return None
+    large = pc.greater_equal(pc.abs(values), WHOLE_BELOW)
     cells = pc.filter(column, large)
     if not pc.any(matches(cells, r"^\s*[+-]?[0-9]+\s*$")).as_py():
         return None
