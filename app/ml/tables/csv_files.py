@@ -107,7 +107,7 @@ class _File:
 
     def __init__(self, path: Path, options: CSVOptions, cells: CellOptions) -> None:
         self.shape = shape_of(path, options)
-        self._unspaced = with_tabs(path) if self.shape.spaces else None
+        self._unspaced = with_tabs(path, self.shape.spaces) if self.shape.spaces else None
         self.path = Path(self._unspaced.name) if self._unspaced else path
         kept = {*cells.keep_na}
         self.missing = [mark for mark in MISSING if mark not in kept] + [*cells.na_values]

@@ -136,19 +136,22 @@ def _are_numbers(rows: Sequence[Sequence[str]], place: int) -> bool:
     return bool(cells) and 4 * numbers >= 3 * len(cells)
 
 
-def split_at_blanks(line: str) -> list[str]:
-    """Return the cells of a line between runs of blanks, some of them in quotes."""
+def split_at_blanks(line: str, least: int = 1) -> list[str]:
+    """Return the cells of a line between runs of blanks, ``least`` of them or more; some cells are
+    in quotes where one blank is enough."""
     plain = line.replace("\t", " ").strip()
+    if least > 1:
+        return re.split(f" {{{least},}}", plain) if plain else []
     return next(csv.reader([plain], delimiter=" ", skipinitialspace=True), []) if plain else []
 
 
-def with_tabs(path: Path) -> IO[str]:
+def with_tabs(path: Path, least: int) -> IO[str]:
     """Return a copy of a file with tabs in place of runs of blanks; it goes when it is closed."""
     copy = NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file, explain_os_errors():
         writer = csv.writer(copy, delimiter="\t", lineterminator="\n")
         for line in file:  # an empty one stays one, so that lines keep their numbers
-            writer.writerow(cells) if (cells := split_at_blanks(line)) else copy.write("\n")
+            writer.writerow(cells) if (cells := split_at_blanks(line, least)) else copy.write("\n")
         copy.flush()
     return copy
 

@@ -69,8 +69,8 @@ class Shape:
     """Whether blanks make cells equally wide, and are no part of them."""
     escapes: bool = False
     r"""Whether a quote in a cell is written ``\"``."""
-    spaces: bool = False
-    """Whether runs of blanks separate cells."""
+    spaces: int = 0
+    """How many blanks, or more, separate cells; 0: something else does."""
     units: dict[str, str] = field(default_factory=dict)
     """What a line below the header says the numbers of a column are in."""
     lines_below_header: int = 0
@@ -135,7 +135,7 @@ class _Finder:
         self._tail = tail
         self._escapes = _escapes(lines)
         self._named = delimiter is not None
-        self._spaces = delimiter in ("space", " ")
+        self._spaces = int(delimiter in ("space", " "))
         self._delimiter = " " if self._spaces else delimiter or self._best_delimiter()
         self._warnings: list[str] = []
 
@@ -143,7 +143,8 @@ class _Finder:
         rows = self._rows(self._delimiter)
         widths = Counter(len(cells) for _, cells in rows)
         if max(widths, default=1) == 1 and not self._named and (spaced := self._spaced()):
-            self._spaces, self._delimiter, rows = True, " ", spaced
+            self._spaces, rows = spaced
+            self._delimiter = " "
             widths = Counter(len(cells) for _, cells in rows)
         if not rows or not 1 < max(widths) <= MAX_COLUMNS:
             return self._plain()
@@ -232,7 +233,7 @@ class _Finder:
     def _rows(self, delimiter: str) -> list[tuple[int, list[str]]]:
         """The line before which each row begins, and its cells; rows of nothing are left out."""
         if self._spaces or delimiter == " ":
-            return self._spaced() or []
+            return self._between_blanks(self._spaces or 1)
         reader = csv.reader(
             [f"{line}\n" for line in self._lines],
             delimiter=delimiter,
@@ -247,22 +248,33 @@ class _Finder:
                 break
         return rows
 
-    def _spaced(self) -> list[tuple[int, list[str]]] | None:
-        """Rows of cells between runs of blanks, None where that is no table of numbers."""
-        split = enumerate(map(split_at_blanks, self._lines[:_MOST_ROWS]))
-        rows = [(i, cells) for i, cells in split if cells]
-        if self._named:
-            return rows
-        widths = {len(cells) for _, cells in rows[1:]}
+    def _between_blanks(self, least: int) -> list[tuple[int, list[str]]]:
+        lines = enumerate(self._lines[:_MOST_ROWS])
+        split = ((place, split_at_blanks(line, least)) for place, line in lines)
+        return [(place, cells) for place, cells in split if cells]
+
+    def _spaced(self) -> tuple[int, list[tuple[int, list[str]]]] | None:
+        """How many blanks separate cells, and the rows; None where that gives no table of numbers.
+        Two do where cells hold blanks and all stand one below the other."""
+        for least in (1, 2):
+            rows = self._between_blanks(least)
+            if self._is_table([cells for _, cells in rows]):
+                return least, rows
+        return None
+
+    def _is_table(self, rows: list[list[str]]) -> bool:
+        widths = {len(cells) for cells in rows[1:]}
         if expected := self._options.expected:
-            invented = all(map(_INVENTED.fullmatch, expected))
-            return rows if rows and (invented or expected & {*rows[0][1]}) else None
+            named = bool(rows) and not expected.isdisjoint(rows[0])
+            return (named and widths <= {len(rows[0]), len(rows[0]) + 1}) or (
+                bool(rows) and all(map(_INVENTED.fullmatch, expected))
+            )
         if len(rows) < 3 or len(widths) > 1 or max(widths) < 2:
-            return None
-        if len(rows[0][1]) not in (max(widths), max(widths) - 1):  # R names no row numbers
-            return None
-        columns = zip(*(cells for _, cells in rows[1:]), strict=True)
-        return rows if any(all(NUMBER.fullmatch(c) for c in column) for column in columns) else None
+            return False
+        if len(rows[0]) not in (max(widths), max(widths) - 1):  # R names no row numbers
+            return False
+        columns = zip(*rows[1:], strict=True)
+        return any(all(NUMBER.fullmatch(cell) for cell in column) for column in columns)
 
     def _best_delimiter(self) -> str:
         """The one by which most rows are equally wide; of equals the most frequent in the first."""

@@ -173,6 +173,25 @@ def test_a_long_line_is_looked_at_once(tmp_path: Path, odd: str) -> None:
     assert found.table.num_rows == 3
 
 
+def test_cells_with_blanks_stand_one_below_the_other(tmp_path: Path) -> None:
+    content = (
+        "    id        school   years   div\n"
+        "     9   12-15 years  10.546    No\n"
+        "    11    < 12 years   4.943    No\n"
+        "    13     16+ years   2.834   Yes\n"
+    )
+    found = typed(tmp_path, content)
+    assert found.table.to_pydict() == {
+        "id": [9, 11, 13],
+        "school": ["12-15 years", "< 12 years", "16+ years"],
+        "years": [10.546, 4.943, 2.834],
+        "div": ["No", "No", "Yes"],
+    }
+    one = "".join(content.splitlines(keepends=True)[:2])
+    asked = typed(tmp_path, one, Wanted({"school": "category"}, only_typed=True))
+    assert asked.table["school"].to_pylist() == ["12-15 years"]
+
+
 def test_comments_among_the_rows_where_their_mark_is_said(tmp_path: Path) -> None:
     content = ROWS.replace("2,5.0", "# a break\n2,5.0")
     assert typed(tmp_path, content, comment="#").table.to_pydict() == PLAIN
