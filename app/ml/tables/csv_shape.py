@@ -256,22 +256,20 @@ class _Finder:
     def _spaced(self) -> tuple[int, list[tuple[int, list[str]]]] | None:
         """How many blanks separate cells, and the rows; None where that gives no table of numbers.
         Two do where cells hold blanks and all stand one below the other."""
-        for least in (1, 2):
+        for unnamed, least in ((0, 1), (0, 2), (1, 1), (1, 2)):  # R names no row numbers
             rows = self._between_blanks(least)
-            if self._is_table([cells for _, cells in rows]):
+            if self._is_table([cells for _, cells in rows], unnamed):
                 return least, rows
         return None
 
-    def _is_table(self, rows: list[list[str]]) -> bool:
-        widths = {len(cells) for cells in rows[1:]}
-        if expected := self._options.expected:
-            named = bool(rows) and not expected.isdisjoint(rows[0])
-            return (named and widths <= {len(rows[0]), len(rows[0]) + 1}) or (
-                bool(rows) and all(map(_INVENTED.fullmatch, expected))
-            )
-        if len(rows) < 3 or len(widths) > 1 or max(widths) < 2:
+    def _is_table(self, rows: list[list[str]], unnamed: int) -> bool:
+        """Whether the first row names all but so many ``unnamed`` columns of the others."""
+        expected, widths = self._options.expected, {len(cells) for cells in rows[1:]}
+        if not rows or not widths <= {len(rows[0]) + unnamed}:
             return False
-        if len(rows[0]) not in (max(widths), max(widths) - 1):  # R names no row numbers
+        if expected:
+            return not expected.isdisjoint(rows[0]) or all(map(_INVENTED.fullmatch, expected))
+        if len(rows) < 3 or max(widths) < 2:
             return False
         columns = zip(*rows[1:], strict=True)
         return any(all(NUMBER.fullmatch(cell) for cell in column) for column in columns)
