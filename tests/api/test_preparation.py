@@ -137,6 +137,16 @@ def test_a_column_can_tell_the_split(server: Server, rents: str) -> None:
     assert parts_of(server, again) == rows, "a spec that was told can be sent again"
 
 
+def test_the_oldest_rows_train_and_the_newest_test(server: Server, rents: str) -> None:
+    job = train(server, rents, split={"strategy": "time", "column": "seen"}, epochs=2)
+    rows = parts_of(server, job)
+    days = table()["seen"]
+    oldest, middle, newest = ([days[row] for row in rows[part]] for part in rows)
+    assert max(oldest) <= min(middle) <= max(middle) <= min(newest)
+    assert [len(rows[part]) for part in rows] == [320, 40, 40]
+    assert "seen" in job["spec"]["features"], "a time is no less a feature"
+
+
 def test_a_group_stays_on_one_side(server: Server, rents: str) -> None:
     split = {"train": 0.7, "validation": 0.1, "test": 0.2, "strategy": "group", "column": "house"}
     job = train(server, rents, split=split, epochs=2)
@@ -162,6 +172,9 @@ def test_a_group_stays_on_one_side(server: Server, rents: str) -> None:
             "/features/0",
         ),
         ({"split": {"strategy": "group", "column": "let"}}, "/split/column"),
+        ({"split": {"strategy": "time", "column": "kind"}}, "/split/column"),
+        ({"split": {"strategy": "time", "column": "rent"}}, "/split/column"),
+        ({"split": {"strategy": "time"}}, "/split"),
         ({"target": "day"}, "/target"),
         ({"target": "words"}, "/target"),
         ({"preprocessing": {"numbers": "minmax"}}, "/preprocessing/numbers"),

@@ -1,5 +1,7 @@
 """Categories: a place for each label, one-hot or in an embedding."""
 
+import unicodedata
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -47,8 +49,9 @@ class CategoryFeature(FittedPart):
     def encode(self, column: pa.ChunkedArray, out: Matrix) -> None:
         """Fill ``out`` (rows, width), which holds zeros, from strings or dictionaries of them."""
         found = codes(column, pa.array(self.categories, pa.string()))
-        if self.folded:
-            alike = codes(_folded(column), _folded(pa.array(self.categories, pa.string())))
+        if ((found < 0) & ~mask(pc.is_null(column))).any():  # written otherwise, perhaps
+            plain = _folded if self.folded else _plain
+            alike = codes(plain(column), plain(pa.array(self.categories, pa.string())))
             found = np.where(found < 0, alike, found)
         if self.embedding:
             out[:, 0] = np.where(found >= 0, found + FIRST_CODE, UNKNOWN_CODE)
@@ -63,6 +66,7 @@ class CategoryFeature(FittedPart):
         """Return what encodes one value of JSON into a row, from column ``at`` on, bit for bit as
         ``encode`` does."""
         places = {name: place for place, name in enumerate(self.categories)}
+        is_unknown = _stranger(self.categories, self.folded)
         last = at + self.width - 1
 
         def one_hot(value: Any, out: list[float]) -> bool:
@@ -76,7 +80,7 @@ class CategoryFeature(FittedPart):
             if place is not None:
                 out[at + place] = 1.0
                 return True
-            return "\0" not in value and not self.folded
+            return is_unknown(value)
 
         def embedded(value: Any, out: list[float]) -> bool:
             if value is None:
@@ -89,14 +93,29 @@ class CategoryFeature(FittedPart):
                 out[at] = place + FIRST_CODE
                 return True
             out[at] = UNKNOWN_CODE
-            return "\0" not in value and not self.folded
+            return is_unknown(value)
 
         return embedded if self.embedding else one_hot
 
 
+def _plain(labels: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Return labels without blanks around them, accents composed."""
+    return pc.utf8_normalize(pc.utf8_trim_whitespace(pc.cast(labels, pa.string())), form="NFC")
+
+
 def _folded(labels: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    plain = pc.utf8_trim_whitespace(pc.cast(labels, pa.string()))
-    return pc.utf8_lower(pc.utf8_normalize(plain, form="NFC"))
+    return pc.utf8_lower(_plain(labels))
+
+
+def _stranger(labels: Sequence[str], folded: bool) -> Callable[[str], bool]:
+    """Return what says whether a string is surely none of ``labels``, however it is written; the
+    table is asked of the others."""
+    spelt = {*map(_spelt, labels)}
+    return lambda value: not folded and "\0" not in value and _spelt(value) not in spelt
+
+
+def _spelt(label: str) -> str:
+    return unicodedata.normalize("NFC", label.strip())
 
 
 class Category(ColumnType):

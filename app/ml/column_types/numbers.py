@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.ml.column_types import text_parsing
-from app.ml.column_types.arrays import Floats, floats, matches
+from app.ml.column_types.arrays import Floats, floats, hits, matches
 from app.ml.column_types.base import ColumnType, Put, Width
 from app.ml.column_types.canonical import whole_as_integers
 from app.ml.column_types.cells import Distinct, Found, Open, set_apart
@@ -248,7 +248,8 @@ def _numbers(distinct: Distinct, known: Cells, asked: bool) -> Found | Open | No
     if found is None:
         return None
     if isinstance(found, Undecided):
-        return Open("decimal", rest.drop_null()[0].as_py()[:64])
+        marked = rest.filter(pa.array(hits(rest, "[.,]")))
+        return Open("decimal", marked[0].as_py()[:64])
     column = whole_as_integers(distinct.rows(found.values))
     notation = None if found.notation == Notation() else found.notation
     decimal = found.notation.decimal if numbers.shows_marks(rest) else None

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from app.errors import InvalidData
-from app.ml.column_types.arrays import as_dictionary, codes, floats, mask
+from app.ml.column_types.arrays import as_dictionary, codes, floats, mask, microseconds
 from app.ml.column_types.fitted import Matrix
 from app.ml.data import leaks, row_weights
 from app.ml.data.splits import PARTS, Indices, Split, split_rows
@@ -68,9 +68,19 @@ def split_of(spec: JobSpec, table: pa.Table) -> Split:
             labels = preprocessing.class_codes(table[spec.targets[0]])[rows]
         case "group":
             labels = _numbered(table[spec.split.column])[rows].astype(np.int64)
+        case "time":
+            labels = _in_order(table[spec.split.column])[rows]
         case "column":
             labels = _parts(table[spec.split.column], rows)
     return split_rows(spec.split, rows, labels)
+
+
+def _in_order(column: pa.ChunkedArray) -> Indices:
+    """Return ``(rows,)`` the place of each moment among the different ones, 0 for the oldest."""
+    is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    moments = floats(column) if is_number else microseconds(column)
+    places: Indices = np.unique(moments, return_inverse=True)[1].astype(np.int64)
+    return places
 
 
 def _parts(column: pa.ChunkedArray, rows: Indices) -> Indices:

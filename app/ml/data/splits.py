@@ -59,8 +59,9 @@ def part_sizes(spec: SplitSpec, rows: int) -> tuple[int, int, int]:
 def split_rows(spec: SplitSpec, rows: Indices, labels: Indices | None = None) -> Split:
     """Share out ``rows`` ``(rows,)``, row numbers of a table.
 
-    ``labels`` ``(rows,)`` is each row's class (``stratified``), group (``group``), or the number
-    of its part in ``PARTS`` (``column``).
+    ``labels`` ``(rows,)`` is each row's class (``stratified``), group (``group``), the number
+    of its part in ``PARTS`` (``column``), or the place of its moment (``time``): of equal ones
+    the first rows are the oldest.
     """
     if labels is not None and spec.strategy == "column":
         return Split(*(rows[labels == part] for part in range(len(PARTS))))
@@ -91,6 +92,8 @@ def _order(spec: SplitSpec, count: int, classes: Indices | None) -> Indices:
     """Return the order ``(count,)`` in which rows are shared out."""
     if spec.strategy == "sequential":
         return np.arange(count, dtype=np.int64)
+    if spec.strategy == "time" and classes is not None:
+        return np.argsort(classes, kind="stable")
     keys = np.random.PCG64(spec.seed).random_raw(count)
     shuffled = np.argsort(keys, kind="stable")
     if spec.strategy == "random" or classes is None:

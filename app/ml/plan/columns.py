@@ -67,8 +67,28 @@ def _require_weight_column(request: JobRequest, known: dict[str, Column]) -> Non
         raise InvalidRequest.at("/sample_weight", problem)
 
 
+def _not_learnt(request: JobRequest) -> set[str | None]:
+    """Return the columns that say something of rows rather than of what is predicted; when a row
+    was seen says both."""
+    told = None if request.split.strategy == "time" else request.split.column
+    return {told, request.sample_weight}
+
+
+def _require_times(name: str, column: Column) -> None:
+    """Raise InvalidRequest unless a split by time has a moment in every row."""
+    problem = None
+    if column["type"] not in ("number", "datetime"):
+        problem = f"times are datetimes or numbers, and '{name[:64]}' is a {column['type']}"
+    elif column["missing"]:
+        rows = column["missing"]
+        problem = f"'{name[:64]}' is missing in {rows} rows; a split by time needs it in every row"
+    if problem is not None:
+        raise InvalidRequest.at("/split/column", problem)
+
+
 def _require_split_column(request: JobRequest, known: dict[str, Column]) -> None:
-    """Raise InvalidRequest unless a split by column or group has a column that can serve for it."""
+    """Raise InvalidRequest unless a split by column, group or time has a column that can serve for
+    it."""
     split = request.split
     if split.column is None:
         return
@@ -76,6 +96,8 @@ def _require_split_column(request: JobRequest, known: dict[str, Column]) -> None
     short = split.column[:64]
     if split.column in request.targets:
         raise InvalidRequest.at("/split/column", f"'{short}' is the target; name another column")
+    if split.strategy == "time":
+        _require_times(split.column, known[split.column])
     if split.strategy == "column" and known[split.column]["type"] != "category":
         kind = known[split.column]["type"]
         raise InvalidRequest.at(
@@ -101,7 +123,7 @@ def features_of(
         return _named_features(request, known), []
     features, warnings = [], []
     for name, column in known.items():
-        if name in request.targets or name in (request.split.column, request.sample_weight):
+        if name in request.targets or name in _not_learnt(request):
             continue
         role = roles.role_of(column, rows)
         if role in ("feature", "text"):

@@ -135,7 +135,7 @@ def _lacks(spec: JobSpec, part: str, value: Any, rows: int) -> InvalidRequest:
             f"the {part} part would lack the {name}, which has only {rows} rows; add rows of it, "
             "merge it with another class, or set the share of that part to 0"
         )
-    elif spec.split.strategy in ("random", "sequential"):
+    elif spec.split.strategy in ("random", "sequential", "time"):
         detail = f'the {part} part would lack the {name}; use the strategy "stratified"'
     else:
         detail = (

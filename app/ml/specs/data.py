@@ -15,12 +15,13 @@ class SplitSpec(Spec):
     train: float = Field(0.8, gt=0, le=1)
     validation: float = Field(0.1, ge=0, lt=1)
     test: float = Field(0.1, ge=0, lt=1)
-    strategy: Literal["random", "stratified", "sequential", "column", "group"] = "random"
+    strategy: Literal["random", "stratified", "sequential", "column", "group", "time"] = "random"
     seed: Seed = 0
     column: ColumnName | None = Field(
         None,
         description="column: holds train, validation or test for each row; "
-        "group: rows with the same value stay on one side",
+        "group: rows with the same value stay on one side; "
+        "time: numbers or datetimes, of which the oldest train and the newest test",
     )
 
     @model_validator(mode="before")
@@ -45,10 +46,10 @@ class SplitSpec(Spec):
 
     @model_validator(mode="after")
     def _has_a_column_where_it_needs_one(self) -> "SplitSpec":
-        if (self.strategy in ("column", "group")) != (self.column is not None):
+        if (self.strategy in ("column", "group", "time")) != (self.column is not None):
             raise PydanticCustomError(
                 "column",
-                "a split by 'column' or 'group' wants the column's name in split.column, "
+                "a split by 'column', 'group' or 'time' wants the column's name in split.column, "
                 "and the others want none",
             )
         return self

@@ -40,7 +40,7 @@ _PLACES: dict[str, tuple[str, ...]] = {
 }
 _VALUES = {"gpu": "cuda", "multi_class": "multiclass", "classification": "multiclass"}
 _VALUES |= {"multi_label": "multilabel", "float16": "bfloat16", "bf16": "bfloat16"}
-_VALUES |= {"time": "sequential", "ordered": "sequential", "stratify": "stratified"}
+_VALUES |= {"ordered": "sequential", "stratify": "stratified"}
 """What a value is called here, by what others call it."""
 
 _BY_NAME = {name: example for example, names in _PLACES.items() for name in names}

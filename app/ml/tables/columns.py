@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from app.errors import FieldError, InvalidData, escape
 from app.ml.column_types.canonical import (
+    WHOLE_BELOW,
     TypeName,
     as_strings,
     canonical_datetime,
@@ -267,6 +268,11 @@ def _of_mixture(
     texts, numbers = parts(column)
     _refuse_long(name, texts, place)
     kind: TypeName = "boolean" if numbers.null_count == len(numbers) else "number"
+    ends = pc.min_max(numbers)
+    if max(-(ends["min"].as_py() or 0), ends["max"].as_py() or 0) >= WHOLE_BELOW:
+        if requested is None:  # floats cannot tell such integers apart
+            return _inferred(name, texts, place, False, cells)
+        return _parsed(name, texts, requested, place, cells)
     if requested not in (None, kind):
         return _parsed(name, texts, requested, place, cells)
     written = texts
@@ -274,7 +280,10 @@ def _of_mixture(
         written = pc.if_else(numbers.is_valid(), pa.scalar("0"), texts)
     if requested is None:
         found = strings.recognised(written, cells, has_types=False)
-        if not isinstance(found, Found) or found.kind != kind:
+        share = (
+            isinstance(found, Found) and found.notation and found.notation.unit in ("%", "\u2030")
+        )
+        if not isinstance(found, Found) or found.kind != kind or share:  # 0.1 may be 10%
             raise several_types(name, texts, numbers, place)
         read = _of_found(name, found, written, place, cells)
     else:

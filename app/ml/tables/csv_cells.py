@@ -1,5 +1,6 @@
 """Cells of a table as a text file has them, each a string or missing, and what of it is no row."""
 
+import re
 from collections.abc import Collection
 
 import numpy as np
@@ -7,9 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from app.ml.column_types.arrays import matches
+from app.ml.column_types.arrays import hits, matches
 from app.ml.column_types.text_parsing import first_present
 
+_MOST_TRIED = 400
+"""Cells of a column that tell whether it holds numbers or dates."""
+_NUMBER = re.compile(r"\s*[-+]?[0-9.,]+\s*")
+_BEGINS = r"^[^A-Za-z]{0,3}[0-9]"
 _MOST_EMPTY = 10_000
 """Rows at the end of a file that are looked at."""
 _WRAPPED = '^="(?P<cell>[^"]*)"$'
@@ -27,17 +32,29 @@ def unwrapped(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def repeated_headers(table: pa.Table, unnamed: Collection[str]) -> NDArray[np.int64]:
     """Return the rows that say the names of the columns again, as files put together do;
-    ``unnamed`` are columns whose name the file does not have."""
+    ``unnamed`` are columns whose name the file does not have.
+
+    Only beside numbers: labels may be called as their columns are.
+    """
     again = None
     named = [name for name in table.column_names if name not in unnamed]
-    for name in named if len(named) > 1 else ():  # a label may be called as its column
+    if any(map(_NUMBER.fullmatch, named)):
+        return np.empty(0, np.int64)
+    for name in named:
         if again is None and pc.index(table[name], name).as_py() < 0:
             break
         same = pc.equal(table[name], name).fill_null(False)
         again = same if again is None else pc.and_(again, same)
         if not pc.any(again).as_py():
             return np.empty(0, np.int64)
-    return np.empty(0, np.int64) if again is None else np.flatnonzero(again.to_numpy())
+    rows = np.empty(0, np.int64) if again is None else np.flatnonzero(again.to_numpy())
+    others = without_rows(table, rows).slice(0, _MOST_TRIED) if len(rows) else table
+    return rows if len(rows) and any(map(_holds_numbers, others.columns)) else rows[:0]
+
+
+def _holds_numbers(column: pa.ChunkedArray) -> bool:
+    """Whether most cells are numbers; others may mark a gap."""
+    return bool(4 * hits(column, _BEGINS).sum() >= 3 * (len(column) - column.null_count) > 0)
 
 
 def without_rows(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:

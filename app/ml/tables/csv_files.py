@@ -60,7 +60,8 @@ def read_csv(path: Path, options: CSVOptions, wanted: Wanted, threads: int = 1) 
     the remedy.
     """
     if wanted.only_typed:
-        options = replace(options, expected=frozenset(wanted.types))
+        units = {n: kept.unit for n, kept in wanted.notations.items() if kept.unit is not None}
+        options = replace(options, expected=tuple(wanted.types), units=units)
     file = _File(path, options, wanted.options)
     columns = file.columns(threads)
     if file.means_quotes:
@@ -112,8 +113,8 @@ class _File:
         kept = {*cells.keep_na}
         self.missing = [mark for mark in MISSING if mark not in kept] + [*cells.na_values]
         self.header = self.shape.header
-        self._lines_above = self.header + self.shape.lines_below_header
-        self._asked_to_skip, self._comment = options.skip_rows, options.comment
+        self._records_above = self.header + self.shape.records_below_header
+        self._options = options
         self._lines: list[int] | None = None
         self._headers: list[int] = []
         """Rows that repeat the header, and are none."""
@@ -129,8 +130,8 @@ class _File:
     def _first_line(self) -> str:
         """The first line that is not empty, without what stands in quotes."""
         head = self._head()
-        if not head and self._asked_to_skip:
-            detail = f"skip_rows={self._asked_to_skip} leaves no line of the file; skip fewer"
+        if not head and self._options.skip_rows:
+            detail = f"skip_rows={self._options.skip_rows} leaves no line of the file; skip fewer"
             raise InvalidData.at("/skip_rows", detail)
         if not head:
             raise InvalidData("the file is empty; send a header line and at least one row")
@@ -174,8 +175,8 @@ class _File:
             raise no_row()
         self._require_closed_quotes(table)
         if self.shape.padded:
-            table = pa.table([pc.utf8_trim_whitespace(column) for column in table.columns], names)
-        if self.header:
+            table = pa.table([_unpadded(column) for column in table.columns], names)
+        if self.header and self._options.header is None and not self._options.expected:
             self._headers = repeated_headers(table, self.shape.nameless).tolist()
             table = without_rows(table, np.array(self._headers, np.int64))
         return {
@@ -188,9 +189,12 @@ class _File:
         """Return warnings of lines that are no rows, or hold nothing."""
         found = [*self.shape.warnings]
         if headers := len(self._headers):
-            first = self._line(self._headers[0] + self._lines_above)
+            first = self._line(self._headers[0] + self._records_above)
             lines = "1 line repeats" if headers == 1 else f"{headers} lines repeat"
-            found.append(f"{lines} the header and left no row, the first is line {first}")
+            found.append(
+                f"{lines} the header and left no row, the first is line {first}; send header=true "
+                "to keep them"
+            )
         if table.num_columns > 1 and (count := empty_at_end(table)):
             found.append(f"the last {count} rows hold nothing; leave them out of the file")
         return found
@@ -238,7 +242,7 @@ class _File:
 
     def _skip_or_fail(self, row: pacsv.InvalidRow) -> str:
         """Lines of blanks, rules, comments and notes below the table are no rows."""
-        text, mark = row.text.strip(), self._comment
+        text, mark = row.text.strip(), self._options.comment
         passed = not text or text in self.shape.notes or is_rule(text)
         return "skip" if passed or (mark is not None and text.startswith(mark)) else "error"
 
@@ -247,7 +251,7 @@ class _File:
         return pacsv.ReadOptions(
             skip_rows=self.shape.skip_lines,
             column_names=names if shaped else None,
-            skip_rows_after_names=self._lines_above if shaped else 0,
+            skip_rows_after_names=self.header + self.shape.lines_below_header if shaped else 0,
             autogenerate_column_names=not shaped and not self.header,
             # no larger than the file: a block's memory is touched whole
             block_size=min(_BLOCK_BYTES, self.path.stat().st_size + 1),
@@ -260,7 +264,7 @@ class _File:
         """The line of a cell; the file is read once more, since quoted cells may span lines."""
         for header in self._headers:
             row += header <= row
-        line = self._line(row + self._lines_above)
+        line = self._line(row + self._records_above)
         return f"line {line}", f"/line/{line}/{escape(name)}"
 
     def _line(self, record: int) -> int:
@@ -338,7 +342,9 @@ class _File:
         line, found = self._first_of_other_width(expected)
         fields = "1 field" if found == 1 else f"{found} fields"
         detail = f"line {line} has {fields}, expected {expected}"
-        if self.guessed:
+        if found == 1 and self._text_of(line).startswith("#"):
+            detail += "; comment=# leaves out lines that begin so"
+        elif self.guessed:
             mark = "a tab" if self.delimiter == "\t" else f"'{self.delimiter}'"
             detail += f" between {mark}; if another character separates them, name it as delimiter"
         else:
@@ -346,6 +352,10 @@ class _File:
         return InvalidData(
             f"the CSV is ragged: {detail}", [FieldError(f"/line/{line}", detail, "ragged")]
         )
+
+    def _text_of(self, line: int) -> str:
+        with self.path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+            return next(islice(file, line - 1, line), "")
 
     def _first_of_other_width(self, expected: int) -> tuple[int, int]:
         with suppress(_BadRecord):
@@ -377,6 +387,12 @@ class _File:
             "or close the quote that it opens",
             "too_long",
         )
+
+
+def _unpadded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return cells without what pads them; one of blanks alone is missing."""
+    trimmed = pc.utf8_trim_whitespace(column)
+    return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
 
 
 class _BadRecord(Exception):

@@ -1,11 +1,64 @@
-"""The first line of a table in a text file: whether it names the columns, and the names of all."""
+"""The first line of a table in a text file: which it is, whether it names the columns, and the
+names of all."""
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 
-from app.ml.tables.csv_lines import NUMBER, VALUES
+from app.ml.tables.csv_lines import NUMBER, VALUES, units_below
 
 _YEAR = re.compile(r"(19|20)\d\d")
+
+_MOST_FACTS = 30
+"""Rows above a table that are looked through for its header."""
+Rows = Sequence[tuple[int, list[str]]]
+"""The line before which each row begins, and its cells."""
+
+
+def first_row(rows: Rows, width: int, lines: Sequence[str]) -> int:
+    """Return which row is the header of a table: the first that is as wide, or by one narrower, and
+    neither a title nor a fact about it. ``lines`` are those of the file."""
+    for place, (_, cells) in enumerate(rows):
+        filled = sum(bool(cell.strip()) for cell in cells)
+        is_title = filled <= 1 and place + 1 < len(rows)
+        if is_title and width == 2:  # or a header that leaves out the name of row numbers
+            is_title = _are_names(rows[place + 1][1])
+        if len(cells) < width - 1 or is_title or _stands_above(rows, place, width, lines):
+            continue
+        return place
+    return 0
+
+
+def _stands_above(rows: Rows, place: int, width: int, lines: Sequence[str]) -> bool:
+    """Whether a row is one of facts, such as ``Station,Oslo``, above a table: only such rows come
+    before a row of names with values below; an empty line, too, where it has two columns."""
+    if not _is_fact(rows[place][1], width):
+        return False
+    for after in range(place + 1, min(len(rows) - 1, _MOST_FACTS)):
+        start, cells = rows[after]
+        if _begins_table(cells, [row for _, row in rows[after + 1 :]], width):
+            return width > 2 or not lines[start - 1].strip()
+        if not _is_fact(cells, width):
+            return False
+    return False
+
+
+def _begins_table(cells: list[str], below: list[list[str]], width: int) -> bool:
+    """Whether a row holds names, and the rows below it values or units."""
+    filled = [cell for cell in cells if cell.strip()]
+    if len(cells) != width or len(filled) < min(width, 3) or not _are_names(filled):
+        return False
+    return not _are_names(below[0]) or units_below(below, width) is not None
+
+
+def _is_fact(cells: list[str], width: int) -> bool:
+    """Whether a row has a name and a value, and nothing else, in a table of so many columns."""
+    filled = sum(bool(cell.strip()) for cell in cells)
+    return filled <= 2 and (len(cells) < width or filled == sum(map(bool, cells[:2])))
+
+
+def _are_names(cells: list[str]) -> bool:
+    return all(cell.strip() and not NUMBER.fullmatch(cell) for cell in cells)
 
 
 def clean(name: str, padded: bool) -> str:

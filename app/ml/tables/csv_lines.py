@@ -36,13 +36,14 @@ _MOST_NOTES = 50
 _UNIT = re.compile(r"[^\d\s.,][^\s,]{0,11}( ?[^\s\d,]{1,8})?")
 _BRACKETED = re.compile(r"\[[^\]]{1,16}\]|\([^)]{1,16}\)")
 _UNITS = re.compile(
-    "[smhgldtVAWKCFNJ%$€£]|(?i:sec|min|hrs?|[mun]s|days?|yr|years?|[cmknuµ]m|in|inch|ft|mi|[mk]g|"
+    "[smhgldt%$€£]|(?i:sec|min|hrs?|[mun]s|days?|yr|years?|[cmknuµ]m|in|inch|ft|mi|[mk]g|"
     "lbs?|oz|ml|[cmk]?m[23²³]|[mk]m?/[sh]|mph|kn|kt|[kmg]?hz|m[va]|[mk]w|[mk]?wh|kj|k?cal|[kmh]?pa|"
     "m?bar|psi|[°˚][kcf]|deg ?[cf]?|pct|percent|pp[mb]|m?mol(/l)?|[mgµ]g?/[dm]?l|[µmk]g/m[3³]|dbm?|"
     "lx|usd|eur|gbp|rad|(m|deg)/s[2²]?|w/m[2²]|l/min|rpm)"
 )
 """Those that are known without brackets."""
-_NOTHING = {"", "-", "--", "n/a", "na", "none", "1", "[-]", "(-)", "[]", "()"}
+_OF_WORDS = {"text", "string", "str", "name", "label", "code", "date", "time", "utc", "datetime"}
+_NOTHING = {"", "-", "--", "n/a", "na", "none", "nan", "null", "1"}
 """What stands in place of a unit where there is none."""
 
 
@@ -73,25 +74,40 @@ def is_comment(line: str, mark: str | None) -> bool:
     return line.startswith("#") and not any(d in line for d in DELIMITERS)
 
 
+def names_columns(line: str, below: str) -> bool:
+    """Whether a comment holds the names of the numbers between blanks ``below`` it, as numpy writes
+    them."""
+    names, cells = split_at_blanks(line.removeprefix("#")), split_at_blanks(below)
+    return (
+        1 < len(names) == len(cells)
+        and all(map(NUMBER.fullmatch, cells))
+        and not any(map(NUMBER.fullmatch, names))
+    )
+
+
 def is_rule(line: str) -> bool:
     """Whether a line is drawn between the lines of a table, as ``|---|---|`` and ``+----+``."""
-    return not line.strip(f" \t|+:{_RULES}") and any(mark * 2 in line for mark in _RULES)
+    return not line.strip(f" \t\r\n|+:{_RULES}") and any(mark * 2 in line for mark in _RULES)
 
 
 def notes_below(last: Sequence[str], width: int, delimiter: str) -> list[str]:
-    """Return the lines at the end of a file that hold one cell, where rows have three or more, and
-    counts of rows as databases print them; the last one first."""
+    """Return the lines at the end of a file that hold one cell, behind an empty line where rows
+    have two, and counts of rows as databases print them; the last one first."""
     found: list[str] = []
+    apart = False
     for line in reversed(last):
         cells = next(csv.reader([line], delimiter=delimiter), [])
         filled = [cell for cell in cells if cell.strip()]
-        is_row = len(filled) > 1 or len(cells) == width or width < 3
-        if filled and is_row and not is_rule(line) and not _COUNT.fullmatch(line.strip()):
+        is_row = len(filled) > 1 or len(cells) == width
+        if filled and is_row and not is_rule(line):
             break
         if filled and len(cells) < width and not is_rule(line):
             found.append(line)
+        apart = not filled  # whether an empty line is above the first of them
         if len(found) > _MOST_NOTES:
             return []
+    if width < 3:  # a row may have lost a cell
+        return [line for line in found if _COUNT.fullmatch(line.strip()) or (apart and " " in line)]
     return found
 
 
@@ -113,7 +129,8 @@ def units_below(rows: Sequence[Sequence[str]], width: int) -> dict[int, str] | N
     if not any(map(_is_known, units.values())) or not all(map(_UNIT.fullmatch, units.values())):
         return None
     of_numbers = {place: unit for place, unit in units.items() if _are_numbers(others, place)}
-    if not any(map(_is_known, of_numbers.values())):
+    words = [unit for place, unit in units.items() if place not in of_numbers]
+    if not any(map(_is_known, of_numbers.values())) or not all(map(_says_no_unit, words)):
         return None
     return {
         place: unit[1:-1] if _BRACKETED.fullmatch(unit) else unit
@@ -125,8 +142,14 @@ def _is_known(unit: str) -> bool:
     return bool(_BRACKETED.fullmatch(unit) or _UNITS.fullmatch(unit))
 
 
+def _says_no_unit(cell: str) -> bool:
+    """Whether it may stand in a line of units above a column of words."""
+    return cell.lower() in _OF_WORDS or (len(cell) > 1 and _is_known(cell))
+
+
 def _is_nothing(cell: str) -> bool:
-    return cell.strip().lower() in _NOTHING
+    cell = cell.strip().lower()
+    return (cell[1:-1] if _BRACKETED.fullmatch(cell) else cell) in _NOTHING
 
 
 def _are_numbers(rows: Sequence[Sequence[str]], place: int) -> bool:
@@ -151,7 +174,8 @@ def with_tabs(path: Path, least: int) -> IO[str]:
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file, explain_os_errors():
         writer = csv.writer(copy, delimiter="\t", lineterminator="\n")
         for line in file:  # an empty one stays one, so that lines keep their numbers
-            writer.writerow(cells) if (cells := split_at_blanks(line, least)) else copy.write("\n")
+            cells = [] if is_rule(line) else split_at_blanks(line, least)
+            writer.writerow(cells) if cells else copy.write("\n")
         copy.flush()
     return copy
 

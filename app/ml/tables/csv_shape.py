@@ -8,19 +8,20 @@ the file; what is left out of the table is told.
 import csv
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from app.ml.column_types.canonical import MAX_COLUMNS
-from app.ml.tables.csv_header import clean, has_header, names_of
+from app.ml.tables.csv_header import clean, first_row, has_header, names_of
 from app.ml.tables.csv_lines import (
     DELIMITERS,
     NUMBER,
     head,
     is_comment,
     is_rule,
+    names_columns,
     notes_below,
     split_at_blanks,
     tail,
@@ -31,8 +32,6 @@ from app.ml.tables.csv_lines import (
 _MOST_ROWS = 500
 _INVENTED = re.compile("f[0-9]+")
 """Names of columns in files without a header."""
-_MOST_FACTS = 30
-"""Rows above a table that are looked through for its header."""
 _SEP = re.compile(r'\ufeff?"?sep=(.)"?', re.IGNORECASE)
 
 
@@ -47,8 +46,10 @@ class CSVOptions:
     """Lines before the header."""
     comment: str | None = None
     """Lines that begin so are no rows."""
-    expected: frozenset[str] = frozenset()
-    """Columns that a model needs of rows to predict."""
+    expected: tuple[str, ...] = ()
+    """Columns that a model needs of rows to predict, in its order."""
+    units: Mapping[str, str] = field(default_factory=dict)
+    """In what they were when it was trained, by name."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,10 @@ class Shape:
     """How many blanks, or more, separate cells; 0: something else does."""
     units: dict[str, str] = field(default_factory=dict)
     """What a line below the header says the numbers of a column are in."""
+    records_below_header: int = 0
+    """Rules and units between the header and the first row."""
     lines_below_header: int = 0
-    """Lines between the header and the first row: rules and units."""
+    """The same with empty lines."""
     notes: frozenset[str] = frozenset()
     """Lines below the table that are no rows."""
     has_odd_lines: bool = False
@@ -99,6 +102,7 @@ def shape_of(path: Path, options: CSVOptions) -> Shape:
         options.skip_rows is None
         and skipped < len(lines)
         and is_comment(lines[skipped], options.comment)
+        and not names_columns(lines[skipped], "".join(lines[skipped + 1 : skipped + 2]))
     ):
         skipped += 1
     try:
@@ -149,17 +153,24 @@ class _Finder:
         if not rows or not 1 < max(widths) <= MAX_COLUMNS:
             return self._plain()
         width = _modal(widths)
-        first = self._first_row(rows, width)
+        first = 0
+        if self._options.skip_rows is None and width > 1:
+            first = first_row(rows, width, self._lines)
         start, header = rows[first]
         body = [cells for _, cells in rows[first + 1 :]]
-        # empty lines are passed over by Arrow; those of delimiters alone would be rows
-        lines_before = self._skipped + (start if first or any(self._lines[:start]) else 0)
         has_header = self._has_header(header, body)
-        between = self._lines_below(body, width) if has_header else ({}, 0)
+        between = self._lines_below(header, body, width) if has_header else ({}, 0)
+        below = self._lines_until(rows, first, between[1]) if has_header else 0
+        # Arrow passes empty lines over, unless it is told how many lines to leave out
+        counts = first or below or any(self._lines[:start])
+        lines_before = self._skipped + (start if counts else 0)
         body = body[between[1] :]
         padded = _padded(header, body)
         named = [clean(name, padded) for name in header]
-        names, nameless = names_of(named if has_header else [], body, width, self._warnings)
+        if not has_header:  # of a model's features, in their order
+            expected = [*self._options.expected] if self._options.header is False else []
+            named = expected if len(expected) == width else []
+        names, nameless = names_of(named, body, width, self._warnings)
         units = {names[place]: unit for place, unit in between[0].items() if place < len(names)}
         notes = self._notes(width) if body else frozenset()
         told = {
@@ -174,19 +185,21 @@ class _Finder:
                 f"the table begins in line {lines_before + 1}; what stands above was left out "
                 "(skip_rows=0 reads it)"
             )
-        changed = (has_header and names != header) or nameless or not has_header or between[1]
+        is_marked = bool(self._spaces and has_header and self._lines[start].startswith("#"))
+        changed = (has_header and names != header) or nameless or not has_header or below
         return Shape(
             self._delimiter,
             not self._named,
             has_header,
             lines_before,
-            names if changed else None,
+            names if changed or is_marked else None,
             nameless,
             padded,
             self._escapes,
             self._spaces,
             units,
             between[1],
+            below,
             notes,
             any(map(self._is_odd, (*self._lines, *self._tail))),
             any('="' in line for line in self._lines),
@@ -211,7 +224,8 @@ class _Finder:
         found = [] if self._spaces else notes_below(self._tail, width, self._delimiter)
         if found:
             self._warnings.append(
-                f"{len(found)} lines below the table were left out, the first: '{found[-1][:64]}'"
+                f"{len(found)} line{'s' * (len(found) > 1)} below the table left no row, "
+                f"the first: '{found[-1][:64]}'"
             )
         if (total := total_below(self._tail, width, self._delimiter)) is not None:
             self._warnings.append(
@@ -250,7 +264,9 @@ class _Finder:
 
     def _between_blanks(self, least: int) -> list[tuple[int, list[str]]]:
         lines = enumerate(self._lines[:_MOST_ROWS])
-        split = ((place, split_at_blanks(line, least)) for place, line in lines)
+        drawn = ((place, line) for place, line in lines if not is_rule(line))
+        marked = ((place, line if place else line.removeprefix("#")) for place, line in drawn)
+        split = ((place, split_at_blanks(line, least)) for place, line in marked)
         return [(place, cells) for place, cells in split if cells]
 
     def _spaced(self) -> tuple[int, list[tuple[int, list[str]]]] | None:
@@ -268,10 +284,11 @@ class _Finder:
         if not rows or not widths <= {len(rows[0]) + unnamed}:
             return False
         if expected:
-            return not expected.isdisjoint(rows[0]) or all(map(_INVENTED.fullmatch, expected))
+            return bool({*expected} & {*rows[0]}) or all(map(_INVENTED.fullmatch, expected))
         if len(rows) < 3 or max(widths) < 2:
             return False
-        columns = zip(*rows[1:], strict=True)
+        has_units = units_below(rows[1:], max(widths)) is not None
+        columns = zip(*rows[1 + has_units :], strict=True)
         return any(all(NUMBER.fullmatch(cell) for cell in column) for column in columns)
 
     def _best_delimiter(self) -> str:
@@ -294,34 +311,6 @@ class _Finder:
             return ";"
         return best
 
-    def _first_row(self, rows: list[tuple[int, list[str]]], width: int) -> int:
-        """Which row is the header: the first that is as wide as the table, or by one narrower."""
-        if self._options.skip_rows is not None or width < 2:
-            return 0
-        for place, (_, cells) in enumerate(rows):
-            filled = sum(bool(cell.strip()) for cell in cells)
-            is_title = filled <= 1 and place + 1 < len(rows)
-            if is_title and width == 2:  # or a header that leaves out the name of row numbers
-                is_title = _are_names(rows[place + 1][1])
-            if len(cells) < width - 1 or is_title or self._stands_above(rows, place, width):
-                continue
-            return place
-        return 0
-
-    def _stands_above(self, rows: list[tuple[int, list[str]]], place: int, width: int) -> bool:
-        """Whether a row is one of facts, such as ``Station,Oslo``, above a table: only such rows
-        come before a row of names with values below; an empty line, too, where it has two
-        columns."""
-        if not _is_fact(rows[place][1], width):
-            return False
-        for after in range(place + 1, min(len(rows) - 1, _MOST_FACTS)):
-            start, cells = rows[after]
-            if len(cells) == width and _are_names(cells) and not _are_names(rows[after + 1][1]):
-                return width > 2 or not self._lines[start - 1].strip()
-            if not _is_fact(cells, width):
-                return False
-        return False
-
     def _has_header(self, header: list[str], body: list[list[str]]) -> bool:
         if self._options.header is not None:
             return self._options.header
@@ -334,27 +323,38 @@ class _Finder:
         above = self._lines[: max(0, count - self._skipped)]
         return [line[:200] for line in above if line.strip() and not is_rule(line)]
 
-    def _lines_below(self, body: list[list[str]], width: int) -> tuple[dict[int, str], int]:
+    def _lines_below(
+        self, header: list[str], body: list[list[str]], width: int
+    ) -> tuple[dict[int, str], int]:
         """Units of columns by their place, and the lines of rules and units below the header."""
         ruled = 1 if body and is_rule(self._delimiter.join(body[0])) else 0
         units = units_below(body[ruled:], width) if len(body) > ruled else None
-        if units is None:
+        if units is None or self._options.header is True or not self._are_learnt(header, units):
             return {}, ruled
         told = ", ".join(unit for unit in units.values())
         self._warnings.append(
-            f"the line below the header was read as units ({told[:64]}), not as a row"
+            f"the line below the header was read as units ({told[:64]}), not as a row; send "
+            "header=true to keep it as one"
         )
         return units, ruled + 1
 
+    def _are_learnt(self, header: list[str], units: dict[int, str]) -> bool:
+        """Whether these are the units that a model has learnt, where rows are to be predicted: a
+        row must not be lost, nor another unit be taken for its own."""
+        if not self._options.expected:
+            return True
+        said = {header[place].strip(): unit for place, unit in units.items() if place < len(header)}
+        of_features = {name: said[name] for name in self._options.expected if name in said}
+        learnt = {name: self._options.units.get(name) for name in of_features}
+        return bool(of_features) and of_features == learnt
 
-def _is_fact(cells: list[str], width: int) -> bool:
-    """Whether a row has a name and a value, and nothing else, in a table of so many columns."""
-    filled = sum(bool(cell.strip()) for cell in cells)
-    return filled <= 2 and (len(cells) < width or filled == sum(map(bool, cells[:2])))
-
-
-def _are_names(cells: list[str]) -> bool:
-    return all(cell.strip() and not NUMBER.fullmatch(cell) for cell in cells)
+    def _lines_until(self, rows: list[tuple[int, list[str]]], first: int, records: int) -> int:
+        """Return how many lines stand between the header and the first row, by so many records."""
+        place = first + 1 + records
+        if place >= len(rows):
+            return records
+        between = self._lines[rows[first][0] + 1 : rows[place][0]]
+        return records + sum(not line.strip() for line in between)
 
 
 def _padded(header: list[str], body: list[list[str]]) -> bool:

@@ -1,17 +1,19 @@
 """What a person should know of how a column was read: its warnings."""
 
+import re
 from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from app.ml.column_types.arrays import matches
+from app.ml.column_types.arrays import hits, matches
 from app.ml.column_types.canonical import WHOLE_BELOW
 from app.ml.column_types.cells import Found, Open
 from app.ml.column_types.notations import durations
 from app.ml.column_types.notations.notation import Cells, Notation, times_of_format
 from app.ml.tables.labels import Place, spot
 
+_LOOKED_AT = 100
 _YEARS_AHEAD = 10
 """Up to which dates are plans."""
 _MOST_LISTED = 5
@@ -71,7 +73,7 @@ def of_inferred(
         _lost_digits(name, found.values, column),
         _read_by_default(name, found, known),
         _may_be_minutes(name, found, column, known),
-        _may_be_of_last_century(name, found),
+        _may_be_of_last_century(name, found, column),
         _may_be_dates(name, found),
     )
 
@@ -100,10 +102,11 @@ def _may_be_minutes(name: str, found: Found, column: pa.ChunkedArray, known: Cel
     )
 
 
-def _may_be_of_last_century(name: str, found: Found) -> str | None:
+def _may_be_of_last_century(name: str, found: Found, column: pa.ChunkedArray) -> str | None:
     """A warning of years of two digits of which some lie ahead."""
-    form = found.notation.date_format if found.notation else None
-    if found.kind != "datetime" or form is None or "%y" not in form:
+    if found.kind != "datetime" or found.notation is None:
+        return None
+    if hits(column.slice(0, _LOOKED_AT), "[0-9]{4}").any():
         return None
     latest = pc.max(pc.year(found.values)).as_py()
     if latest is None or latest <= datetime.now(UTC).year + _YEARS_AHEAD:
@@ -135,9 +138,11 @@ def how_to_decide(name: str, found: Open) -> str:
     """Why a column of numbers or dates is a category, and what would make it one of them."""
     short, example = name[:64], found.example
     if found.undecided == "date_order":
+        short_year = not re.search("[0-9]{4}", example)
         return (
             f"column '{short}' is a category: nothing says whether '{example}' begins with the day "
             "or the month; send date_order=dmy or date_order=mdy"
+            f"{', or date_order=ymd where it begins with the year' if short_year else ''}"
         )
     return (
         f"column '{short}' is a category: nothing says whether the mark in '{example}' is a "

@@ -54,6 +54,7 @@ def write_csv(
         ) from error
     with target.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
+        rows = _from_first_column(rows)
         notes = _first_note(rows)
         for number, row in enumerate(rows):
             if any(value != "" for value in row):
@@ -124,6 +125,13 @@ def _chosen(book: calamine.CalamineWorkbook, sheet: str | None) -> tuple[str, li
     if sheet is not None:
         raise InvalidData.at("/sheet", f"the sheet '{sheet[:64]}' is empty; name another", "empty")
     raise InvalidData("the spreadsheet is empty; send a header and at least one row")
+
+
+def _from_first_column(rows: list[list[Any]]) -> list[list[Any]]:
+    """Return rows without the empty columns before a table that begins further right."""
+    used = (next((i for i, value in enumerate(row) if value != ""), None) for row in rows)
+    first = min((place for place in used if place is not None), default=0)
+    return [row[first:] for row in rows] if first else rows
 
 
 def _is_table(rows: list[list[Any]]) -> bool:

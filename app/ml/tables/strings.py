@@ -18,7 +18,7 @@ from app.ml.column_types.arrays import hits, matches
 from app.ml.column_types.canonical import TypeName
 from app.ml.column_types.cells import Distinct, Found, Open, Read
 from app.ml.column_types.notations import missing
-from app.ml.column_types.notations.notation import Cells
+from app.ml.column_types.notations.notation import Cells, times_of_format
 from app.ml.column_types.numbers import means_commas
 from app.ml.column_types.registry import COLUMN_TYPES, READ_FROM_STRINGS
 from app.ml.column_types.text_parsing import first_present
@@ -45,6 +45,7 @@ def recognised(column: pa.ChunkedArray, known: Cells, *, has_types: bool) -> Fou
         return dates
     first = first_present(column) or ""
     said = known.options.decimal is not None or known.options.thousands is not None
+    said = said or times_of_format(known.options.date_format) is not None
     names = READ_FROM_STRINGS
     if has_types:
         names = ("number", "datetime") if said else ("datetime",)
@@ -127,9 +128,26 @@ def read_as(column: pa.ChunkedArray, kind: TypeName, known: Cells) -> Found | Op
         return found
     if commas and (values := plainly(column)) is not None:
         return Found(kind, values)
+    if found is None and (nothing := _all_missing(distinct, kind, known)) is not None:
+        return nothing
     if found is None and known.options.on_error == "missing":
         return _without_misfits(distinct, kind, known)
     return found
+
+
+def _all_missing(distinct: Distinct, name: TypeName, known: Cells) -> Found | None:
+    """Return a column that holds nothing but markers of missing values, which says no more of its
+    type than one without cells."""
+    among = name if name in ("number", "datetime", "boolean") else "either"
+    options = known.options
+    marks = missing.markers(among, options.na_values, options.keep_na)
+    marked = missing.is_marker(distinct.cells, marks).fill_null(True)
+    if not pc.all(marked, min_count=0).as_py():
+        return None
+    gone = distinct.counted(np.asarray(distinct.cells.is_valid(), bool))
+    return Found(
+        name, distinct.rows(pa.nulls(len(distinct.cells), COLUMN_TYPES[name].arrow)), None, gone
+    )
 
 
 def _without_misfits(distinct: Distinct, name: TypeName, known: Cells) -> Found | Open | None:

@@ -239,7 +239,7 @@ def _day_or_month_first(
     if not found:
         return _ordered(parts, "ymd", marks)
     if len(found) == 1:
-        return found[0]
+        return _year_last(parts, found[0], marks)
     if found[0].values.equals(found[1].values):  # which says nothing of other columns
         return Recognised(found[0].values, Notation())
     usual = "dmy" if marks == ["."] else known.evidence.date_order  # nobody writes 12.31.2023
@@ -247,6 +247,18 @@ def _day_or_month_first(
         if dates.notation.date_order == usual:
             return dates
     return Undecided()
+
+
+def _year_last(parts: Parts, found: Recognised, marks: list[str]) -> Recognised | Undecided:
+    """Return dates that end with a year, unless 21-03-04 may begin with it: what takes many values
+    is the day then, what takes few the year."""
+    other = _ordered(parts, "ymd", marks) if marks == ["-"] else None
+    if other is None or other.values.equals(found.values):
+        return found
+    first, last = (len(np.unique(parts.number(name))) for name in ("first", "last"))
+    if first > 2 * last:
+        return found
+    return other if last > 2 * first else Undecided()
 
 
 def _ordered(parts: Parts, order: DateOrder, marks: list[str]) -> Recognised | None:

@@ -3,6 +3,7 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from app.ml.column_types.arrays import hits
 from app.ml.column_types.notations import numbers
 from app.ml.column_types.notations.notation import Cells, Recognised, Undecided
 
@@ -31,9 +32,21 @@ def recognise(cells: pa.Array, known: Cells) -> Recognised | None:
     read = numbers.recognise(pc.coalesce(bare, plain), known, codes=False)
     if read is None or isinstance(read, Undecided):
         return None
-    plainly_short = kinds - _OTHERWISE and numbers.shows_marks(plain)
-    if len(kinds) == 1 and not read.notation.unit and not plainly_short:
+    if not _multiply(kinds, read.notation.unit, plain):
         return None
     factors = [1.0 if word is None else _FACTORS[word] for word in words.to_pylist()]
     values = pc.multiply(read.values, pa.array(factors))
     return Recognised(values, read.notation.model_copy(update={"short": True}))
+
+
+def _multiply(kinds: set[str], unit: str | None, cells: pa.Array) -> bool:
+    """Whether words behind numbers multiply them; letters beside another unit are one themselves,
+    as in 5 m and 3 km, and by themselves they may be names, as 5K and 3B."""
+    if kinds <= numbers.MAGNITUDES.keys() or (unit and numbers.is_currency(unit)):
+        return True
+    if unit:
+        return False
+    shows = numbers.shows_marks(cells)
+    if len(kinds) == 1:
+        return bool(kinds - _OTHERWISE) and shows
+    return shows or bool(hits(cells, r"^[-+]?[0-9]+$").any())

@@ -232,6 +232,11 @@ def read(cells: pa.Array, notation: Notation) -> pa.Array | None:
     return None if split is None else _read(split, notation)
 
 
+def is_currency(unit: str) -> bool:
+    """Return whether a unit is money."""
+    return re.fullmatch(_CURRENCIES, unit) is not None
+
+
 def _same(unit: str, other: str) -> bool:
     return _singular(unit) == _singular(other)
 

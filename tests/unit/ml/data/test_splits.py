@@ -227,3 +227,12 @@ def test_the_fractions_that_an_error_names_are_taken(given: dict[str, float]) ->
         (first, *_) = error.errors()
         if first["type"] == "fractions":
             SplitSpec.model_validate(json.loads(first["ctx"]["example"]))
+
+
+@pytest.mark.parametrize("moments", [[5, 1, 3, 3, 0, 3, 9, 2, 3, 4]])
+def test_the_oldest_train_and_of_equal_moments_the_first_rows(moments: list[int]) -> None:
+    by_time = spec(0.5, 0.2, 0.3, strategy="time", column="t")
+    split = split_rows(by_time, np.arange(10), np.array(moments))
+    assert split.train.tolist() == [4, 1, 7, 2, 3]
+    assert split.validation.tolist() == [5, 8]
+    assert split.test.tolist() == [9, 0, 6]

@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidData
+from app.ml.column_types.notations.notation import Notation
 from app.ml.tables.csv_files import read_csv
 from app.ml.tables.csv_shape import CSVOptions
 from app.ml.tables.ingest import Limits, Options, ingest
+from app.ml.tables.json_values import Types
 from app.ml.tables.typed import TypedTable, Wanted
 from tests.support.files import csv_of
 
@@ -154,7 +156,8 @@ def test_lines_that_repeat_the_header_are_told_and_keep_the_others_lines(tmp_pat
         typed(tmp_path, content, Wanted({"b": "number"}))
     found = typed(tmp_path, ROWS + ROWS)
     assert found.table.num_rows == 6
-    assert "1 line repeats the header and left no row, the first is line 5" in found.notes
+    assert any("the first is line 5; send header=true" in note for note in found.notes)
+    assert typed(tmp_path, ROWS + ROWS, header=True).table.num_rows == 7
     words = typed(tmp_path, "word\nword\nother\n")
     assert words.table["word"].to_pylist() == ["word", "other"]
 
@@ -190,6 +193,101 @@ def test_cells_with_blanks_stand_one_below_the_other(tmp_path: Path) -> None:
     one = "".join(content.splitlines(keepends=True)[:2])
     asked = typed(tmp_path, one, Wanted({"school": "category"}, only_typed=True))
     assert asked.table["school"].to_pylist() == ["12-15 years"]
+
+
+YES = "yes,no\nno,yes\nyes,no\nno,no\n"
+NUMBERS: Types = {"grade": "category", "h": "number"}
+
+
+def test_rows_to_predict_are_all_there(tmp_path: Path) -> None:
+    """What looks like a header or a line of units may be a row, and each row wants an answer."""
+    rows = typed(tmp_path, YES, Wanted({"yes": "category", "no": "category"}, only_typed=True))
+    assert rows.table["yes"].to_pylist() == ["no", "yes", "no"]
+    with pytest.raises(InvalidData, match="'m' in line 2"):
+        typed(tmp_path, "grade,h\nA,m\nB,5\n", Wanted(NUMBERS, only_typed=True))
+    learnt = Wanted(NUMBERS, only_typed=True, notations={"h": Notation(unit="m")})
+    found = typed(tmp_path, "grade,h\n,m\nB,5\n", learnt)
+    assert found.table["h"].to_pylist() == [5]
+    with pytest.raises(InvalidData, match="'ft' in line 2"):
+        typed(tmp_path, "grade,h\n,ft\nB,5\n", learnt)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        YES,
+        "true,false\ntrue,true\ntrue,false\nfalse,false\n",
+        "1,2\n3,4\n1,2\n",
+        "player,pts\nAnn,A\nBob,35\nCy,36\n",
+        "station,tmpf\nOSL,M\nOSL,40\n",
+        "a,b\n(none),(none)\n1,2\n",
+        "x,y\nN,N\n1,2\n",
+    ],
+)
+def test_no_row_is_taken_for_something_else(tmp_path: Path, content: str) -> None:
+    assert typed(tmp_path, content).table.num_rows == content.count("\n") - 1
+
+
+def test_a_line_of_units_stays_a_row_where_that_is_said(tmp_path: Path) -> None:
+    content = ROWS.replace("a,b,c\n", "a,b,c\ns,m/s,\n")
+    assert any("header=true" in note for note in typed(tmp_path, content).notes)
+    assert typed(tmp_path, content, header=True).table.num_rows == 4
+
+
+@pytest.mark.parametrize("above", ["", "\n", "\n\n", "Sales\n\n"])
+@pytest.mark.parametrize("below", ["", "\n"])
+def test_empty_lines_around_a_header_change_nothing(tmp_path: Path, above: str, below: str) -> None:
+    head = f"{above}a,b,c\n{below}s,m/s,\n{below}"
+    found = typed(tmp_path, ROWS.replace("a,b,c\n", head))
+    assert found.table.to_pydict() == PLAIN
+    assert found.reading["units"] == {"a": "s", "b": "m/s"}
+    assert not any("repeats" in note for note in found.notes)
+    drawn = "| a | b | c |\n|---|---|---|\n| 1 | 2.5 | x |\n| 2 | 5.0 | y |\n| 3 | 7.5 | z |\n"
+    assert typed(tmp_path, above + drawn).table.to_pydict() == PLAIN
+    with pytest.raises(InvalidData) as error:
+        typed(tmp_path, (head + ROWS[6:]).replace("7.5", "z"), Wanted({"b": "number"}))
+    lines = (head + ROWS[6:]).splitlines()
+    assert error.value.errors[0].pointer == f"/line/{lines.index('3,7.5,z') + 1}/b"
+
+
+def test_blank_cells_of_printed_tables_are_missing(tmp_path: Path) -> None:
+    found = typed(tmp_path, " a | b \n---+---\n x |   \n y | q \n z | q \n")
+    assert found.table["b"].to_pylist() == [None, "q", "q"]
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ("Station,Oslo,,\nHeight,12,,\nt,T,P,v\n(s),(C),(hPa),(V)\n1,2,3,4\n2,3,4,5\n", "tTPv"),
+        ("Station,Oslo,\nt,T,P\ns,C,hPa\n1,2,3\n2,3,4\n", "tTP"),
+        ("# t T P\n0 1 2\n1 2 3\n2 3 5\n", "tTP"),
+        ("t     s\n----  ----\n0.0   Oslo\n0.5   Roma\n", "ts"),
+        ("t T P\n(s) (degC) (hPa)\n0 1 2\n1 2 3\n", "tTP"),
+    ],
+)
+def test_tables_of_instruments_and_databases(tmp_path: Path, content: str, names: str) -> None:
+    found = typed(tmp_path, content)
+    assert found.table.column_names == [*names]
+    assert found.types[names[0]] == "number"
+    assert found.table.num_rows == sum(line[0].isdigit() for line in content.splitlines())
+
+
+def test_notes_below_two_columns_stand_behind_an_empty_line(tmp_path: Path) -> None:
+    found = typed(tmp_path, "a,b\nx,1\ny,2\n\nNote: by hand\n")
+    assert found.reading["notes"] == ["Note: by hand"]
+    with pytest.raises(InvalidData, match="ragged"):
+        typed(tmp_path, "a,b\nx,1\ny,2\nby hand\n")
+
+
+def test_a_comment_among_rows_names_its_option(tmp_path: Path) -> None:
+    with pytest.raises(InvalidData, match="comment=#"):
+        typed(tmp_path, "a,b\nx,1\n# a note\ny,2\n")
+
+
+def test_rows_without_names_are_of_the_features_in_their_order(tmp_path: Path) -> None:
+    wanted = Wanted({"h": "number", "grade": "category"}, only_typed=True)
+    found = typed(tmp_path, "5,A\n6,B\n", wanted, header=False)
+    assert found.table.to_pydict() == {"h": [5, 6], "grade": ["A", "B"]}
 
 
 def test_comments_among_the_rows_where_their_mark_is_said(tmp_path: Path) -> None:

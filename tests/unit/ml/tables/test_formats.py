@@ -176,6 +176,17 @@ def test_a_sheet_of_remarks_is_not_the_table(tmp_path: Path) -> None:
     assert alone.rows == 2
 
 
+def test_a_table_need_not_begin_in_the_first_cell(tmp_path: Path) -> None:
+    inner: list[list[Any]] = [["t", "site", "m"], ["s", None, "kg"]]
+    inner += [[i, "ab"[i % 2], i + 0.5] for i in range(4)]
+    rows = [[], *([None, *row] for row in [*inner, [], ["Note: by hand"]])]
+    found = read(tmp_path, workbook(Data=rows), "spreadsheet")
+    assert (found.rows, [c["name"] for c in found.columns]) == (4, ["t", "site", "m"])
+    assert found.reading["units"] == {"t": "s", "m": "kg"}
+    assert found.reading["notes"] == ["Note: by hand"]
+    assert not any("repeat" in warning for warning in found.warnings)
+
+
 def test_merged_cells_hold_their_value_in_every_row(tmp_path: Path) -> None:
     rows: list[list[Any]] = [["Sales", None, None], ["region", "shop", "sold"]]
     rows += [[("north", None, "south", None)[i], f"s{i}", i] for i in range(4)]

@@ -106,6 +106,21 @@ def test_options_hold_for_strings_beside_numbers() -> None:
         assert typed.table["a"].to_pylist() == [1.037, None, 2500.5, 7]
 
 
+def test_what_a_string_may_change_is_not_changed() -> None:
+    """0.1 may be 10%, and floats do not tell large integers apart."""
+    with pytest.raises(InvalidData):
+        json_rows.from_columns({"a": [0.12, "12%", 0.2]})
+    large = json_rows.from_columns({"a": [2**60, "N/A", 2**60 + 3]})
+    assert large.table["a"].to_pylist() == [2**60, None, 2**60 + 3]
+    marked = json_rows.from_columns({"a": ["?", None]}, {"a": "number"})
+    assert marked.table["a"].to_pylist() == [None, None]
+    assert marked.cells["a"].missing_as == {"?": 1}
+    with pytest.raises(InvalidData, match="'1,037'"):
+        json_rows.from_columns({"a": [1500, "1,037"]}, {"a": "number"})
+    said = CellOptions(date_format="%M:%S")
+    assert json_rows.from_columns({"a": ["3:45"]}, {}, said).table["a"].to_pylist() == [225]
+
+
 def test_mixed_types_in_columns_are_refused_with_a_pointer() -> None:
     with pytest.raises(InvalidData) as caught:
         json_rows.from_columns({"a": [1, 2, "x"]})

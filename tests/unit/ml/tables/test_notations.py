@@ -218,7 +218,12 @@ def test_what_may_mean_two_things_is_a_category_that_says_what_to_do(
 
 
 @pytest.mark.parametrize(
-    "cells", [["5M", "3M"], ["1.5m", "2.3m"], ["1.5t", "2t"], ["300K", "400K"]]
+    "cells",
+    [
+        *(["5 m", "3 km"], ["5 mm", "3 m"], ["6 m", "2 y"], ["5 t", "3 kg"], ["300 K", "27 C"]),
+        *(["12 M", "10 F"], ["6M", "2T"], ["5K", "3B"], ["5 m", "1 h", "90 m"], ["5 B", "2 KB"]),
+        *(["5M", "3M"], ["1.5m", "2.3m"], ["1.5t", "2t"], ["300K", "400K"]),
+    ],
 )
 def test_letters_that_may_be_units_or_names_multiply_nothing(cells: list[str]) -> None:
     column = typed(cells)
@@ -277,6 +282,19 @@ def test_years_of_two_digits_that_lie_ahead_are_told() -> None:
     assert [value.year for value in born.values.to_pylist()] == [2045, 1971, 2003]
     assert "1969 to 2068" in str(born.note)
     assert typed(["24.12.21", "13.01.71"]).note is None
+    assert "1969 to 2068" in str(typed(["01-Jan-30", "05-Mar-75", "17-Dec-52"]).note)
+
+
+def test_years_of_two_digits_come_first_or_last() -> None:
+    by_day = [f"{day:02}-03-{year}" for day in range(1, 20) for year in (21, 22)]
+    assert typed(by_day).values[0].as_py() == date(2021, 3, 1)
+    by_year = [f"{year}-03-{day:02}" for day in range(1, 20) for year in (21, 22)]
+    assert typed(by_year).values[0].as_py() == date(2021, 3, 1)
+    open_ = typed(["21-03-04", "21-03-31", "20-12-28"])
+    assert open_.type == "category"
+    assert "date_order=ymd" in str(open_.note)
+    assert typed(["21-03-31"], date_order="ymd").values[0].as_py() == date(2021, 3, 31)
+    assert typed(["21.03.31"]).values[0].as_py() == date(2031, 3, 21)
 
 
 def test_a_format_with_a_zone() -> None:
