@@ -48,7 +48,7 @@ class JobRun:
         self._pace = Pace()
         self._recorder = Recorder(context, claim, self._pace)
         self._stop = Stop(context, claim, handle)
-        self._overtime = Overtime(claim.spec.max_seconds, self._pace, handle)
+        self._overtime = Overtime(claim.spec, self._pace, handle)
 
     @classmethod
     def begin(cls, context: Context, executor: Executor, claim: Claim) -> "JobRun":

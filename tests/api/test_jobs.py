@@ -150,6 +150,17 @@ def test_cancel_while_queued_and_queue_order(data_dir: Path) -> None:
         server.ok("POST", "/v1/jobs", json=QUICK)
 
 
+def test_what_the_limit_ends_may_become_a_model(server: Server) -> None:
+    body = {**LONG_JOB, "max_seconds": 1, "at_limit": "best"}
+    job = server.ended(str(server.ok("POST", "/v1/jobs", json=body)["id"]))
+    assert job["status"] == "succeeded", job["error"]
+    assert 0 < job["progress"]["epoch"] < job["spec"]["epochs"]
+    assert any("max_seconds ended" in warning for warning in job["warnings"])
+    assert job["metrics"]["best"]["epoch"] < job["progress"]["epoch"]
+    told = server.ok("GET", f"/v1/models/{job['model']['ref']}")
+    assert told["metrics"]["test"] == job["metrics"]["test"]
+
+
 def test_max_seconds(server: Server) -> None:
     body = {**LONG_JOB, "max_seconds": 0.5}
     job = server.ok("POST", "/v1/jobs", json=body, headers={"Prefer": "wait=60"})

@@ -100,6 +100,10 @@ class _JobFields(Spec):
     )
     threads: int = Field(1, ge=1, le=256, description="intra-op threads of the training process")
     max_seconds: Positive | None = None
+    at_limit: Literal["fail", "best"] = Field(
+        "fail",
+        description="best: what max_seconds ends becomes a model with the best weights so far",
+    )
     priority: int = Field(0, ge=-1000, le=1000, description="higher goes first")
     metadata: Metadata = {}
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from app import ids
-from app.errors import ArtifactCorrupt, InvalidData
+from app.errors import ArtifactCorrupt, InvalidData, TimeLimit
 from app.ml.data import batches, preparation
 from app.ml.data.batches import Rows
 from app.ml.data.splits import Split
@@ -93,7 +93,7 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
     model = state.ema.module
     if state.best.state is not None:
         model.load_state_dict(state.best.state)
-    ended = _ended(model, card, prepared, state.best)
+    ended = _ended(model, card, prepared, state)
     yield saver.begin()
     saved = saver.save()
     try:
@@ -132,7 +132,9 @@ def _epochs(
             if saver.is_due():
                 yield saver.begin()
                 yield saver.save()
-                saver.refuse_overtime()
+                if saver.overtime is not None:
+                    state.finished = _may_end(spec, saver.overtime)
+                    return
             with precision:
                 loss = objective(model(x), y, weight)
             optimizer.zero_grad()
@@ -265,24 +267,36 @@ def _refuse_nonfinite(epoch: int, values: dict[str, float], losses: list[Tensor]
         raise diverged(f"epoch {epoch}, step {step}: {wrong[0]} is {values[wrong[0]]}")
 
 
+def _may_end(spec: JobSpec, overtime: str) -> bool:
+    """Return True where the job is content with the best weights so far. Raises TimeLimit."""
+    if spec.at_limit == "fail":
+        raise TimeLimit(overtime)
+    return True
+
+
 def _ended(
-    model: nn.Module, card: Card, prepared: preparation.Prepared, best: BestWeights
+    model: nn.Module, card: Card, prepared: preparation.Prepared, state: TrainState
 ) -> TrainEnded:
     """Score the finished model, and a constant prediction, on the test part."""
-    target, test = prepared.preprocessing.target, prepared.test
+    target, test, best = prepared.preprocessing.target, prepared.test, state.best
     scores = baseline = None
     warnings: list[str] = []
+    if state.epoch < card.spec.epochs and not best.exhausted:
+        warnings.append(
+            f"max_seconds ended the training in epoch {state.epoch} of {card.spec.epochs}; the "
+            "model has the best weights so far"
+        )
     if len(test) and card.baseline is not None:
         scores = metrics.score(target, test.table, forward.outputs_of(model, test.x))
         baseline = metrics.baseline_scores(target, card.baseline, test.table)
         beaten = metrics.baseline_warnings(target, scores, baseline)
-        warnings = [f"on the test part the model is {warning}" for warning in beaten]
+        warnings += [f"on the test part the model is {warning}" for warning in beaten]
     types = card.preprocessing.features.types
     return TrainEnded(
         features=[{"name": name, "type": types[name]} for name in card.spec.features],
         parameters=sum(weight.numel() for weight in model.parameters()),
         best=Best(epoch=best.epoch, by=best.watch or "last", values=best.values)
-        if card.spec.epochs
+        if best.values
         else None,
         test=scores,
         baseline=baseline,

@@ -5,7 +5,7 @@ import time
 
 import torch
 
-from app.errors import Diverged, TimeLimit
+from app.errors import Diverged
 from app.ids import new_id
 from app.ml.inference import model_files
 from app.ml.inference.card import WEIGHTS, Card
@@ -55,11 +55,12 @@ class CheckpointSaver:
             checkpoint_id=checkpoint_id, epoch=epoch, size_bytes=size, sha256=sha256
         )
 
-    def refuse_overtime(self) -> None:
-        """Raise TimeLimit where ``max_seconds`` are over, all attempts together."""
-        if time.monotonic() >= self._deadline:
-            limit = self._card.spec.max_seconds
-            raise TimeLimit(f"stopped after {limit:g} s, in epoch {self._state.epoch}")
+    @property
+    def overtime(self) -> str | None:
+        """What is said where ``max_seconds`` are over, all attempts together."""
+        if time.monotonic() < self._deadline:
+            return None
+        return f"stopped after {self._card.spec.max_seconds:g} s, in epoch {self._state.epoch}"
 
     def publish(self, model_id: str) -> None:
         """Publish the finished model."""

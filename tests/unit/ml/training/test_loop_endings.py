@@ -204,6 +204,24 @@ def test_the_time_limit_leaves_a_checkpoint_and_no_model(workbench: Workbench) -
     assert workbench.artifacts("models") == []
 
 
+def test_what_the_time_limit_ends_may_be_content_with_the_best_weights(
+    workbench: Workbench,
+) -> None:
+    early = workbench.train(wave(), epochs=1000, max_seconds=1e-6, at_limit="best")
+    assert early.ended.best is None, "no epoch had ended"
+    assert early.ended.test is not None
+    steady: Any = {"early_stopping": None}
+    run = workbench.train(wave(), epochs=100_000, max_seconds=0.5, at_limit="best", **steady)
+    epochs = run.series("validation_loss")
+    assert 0 < len(epochs) < 100_000
+    assert run.ended.best is not None
+    assert run.ended.best.values["validation_loss"] == min(epochs)
+    for ended in (early.ended, run.ended):
+        assert any("max_seconds ended" in warning for warning in ended.warnings)
+    whole = workbench.train(wave(), epochs=run.ended.best.epoch + 1, **steady)
+    assert whole.weights_sha256 == run.weights_sha256, "the weights are those of that epoch"
+
+
 def test_checkpoints_are_published_and_tell_what_they_are(workbench: Workbench) -> None:
     run = workbench.train(wave(), epochs=4, batch_size=None, checkpoint={"every_seconds": 1e-9})
     saved = [event for event in run.events if isinstance(event, CheckpointSaved)]
