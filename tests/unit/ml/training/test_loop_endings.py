@@ -210,7 +210,7 @@ def test_what_the_time_limit_ends_may_be_content_with_the_best_weights(
     early = workbench.train(wave(), epochs=1000, max_seconds=1e-6, at_limit="best")
     assert early.ended.best is None, "no epoch had ended"
     assert early.ended.test is not None
-    steady: Any = {"early_stopping": None}
+    steady: Any = {"early_stopping": None, "model": "linear", "optimizer": "sgd"}
     run = workbench.train(wave(), epochs=100_000, max_seconds=0.5, at_limit="best", **steady)
     epochs = run.series("validation_loss")
     assert 0 < len(epochs) < 100_000
