@@ -51,7 +51,8 @@ class CategoryFeature(FittedPart):
         found = codes(column, pa.array(self.categories, pa.string()))
         if ((found < 0) & ~mask(pc.is_null(column))).any():  # written otherwise, perhaps
             plain = _folded if self.folded else _plain
-            alike = codes(plain(column), plain(pa.array(self.categories, pa.string())))
+            known = plain(pa.array(self.categories, pa.string()))
+            alike = codes(_written(column, plain), known)
             found = np.where(found < 0, alike, found)
         if self.embedding:
             out[:, 0] = np.where(found >= 0, found + FIRST_CODE, UNKNOWN_CODE)
@@ -100,11 +101,22 @@ class CategoryFeature(FittedPart):
 
 def _plain(labels: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """Return labels without blanks around them, accents composed."""
-    return pc.utf8_normalize(pc.utf8_trim_whitespace(pc.cast(labels, pa.string())), form="NFC")
+    return pc.utf8_normalize(pc.utf8_trim_whitespace(labels), form="NFC")
 
 
 def _folded(labels: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     return pc.utf8_lower(_plain(labels))
+
+
+def _written(column: pa.ChunkedArray, plain: Callable[[Any], Any]) -> pa.ChunkedArray:
+    """Return strings, or dictionaries of them, in another way of writing them."""
+    if not pa.types.is_dictionary(column.type):
+        return plain(column)
+    chunks = [
+        pa.DictionaryArray.from_arrays(chunk.indices, plain(chunk.dictionary))
+        for chunk in column.chunks
+    ]
+    return pa.chunked_array(chunks, column.type)
 
 
 def _stranger(labels: Sequence[str], folded: bool) -> Callable[[str], bool]:
