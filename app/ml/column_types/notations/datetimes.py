@@ -110,7 +110,7 @@ def recognise(cells: pa.Array, known: Cells, asked: bool = False) -> Recognised 
         by_format = _by_format(cells, learnt.date_format)  # what a client said of the training data
         if by_format is not None:
             return by_format
-    plain = pc.utf8_lower(pc.utf8_trim_whitespace(cells))
+    plain = pc.utf8_lower(pc.utf8_normalize(pc.utf8_trim_whitespace(cells), form="NFC"))
     if (parts := matching(plain, _NUMERIC)) is not None:
         return _numeric(Parts(parts), known)
     for form, pattern in _FAMILIES.items():

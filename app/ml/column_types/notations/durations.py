@@ -19,14 +19,15 @@ from app.ml.column_types.notations.notation import TimesOf
 _SIGN = "(?P<sign>-?)"
 _FRACTION = "(?:[.,](?P<fraction>[0-9]{1,9}))"
 _FAMILIES = (
-    r"^(?P<sign>-?)(?P<hour>[0-9]{1,3}):(?P<minute>[0-5][0-9])"
+    r"^(?P<sign>-?)(?P<hour>[0-9]{1,3})[:h](?P<minute>[0-5][0-9])"
     rf"(?::(?P<second>[0-5][0-9]){_FRACTION}?)?(?:\s*(?P<half>[ap])\.?m\.?)?$",
     rf"^{_SIGN}(?P<minute>[0-9]{{1,3}}):(?P<second>[0-5][0-9]){_FRACTION}$",
-    r"^(?P<before>-?)(?P<day>[0-9]{1,6}) days?,? \+?(?P<hour>[0-9]{1,2}):(?P<minute>[0-5][0-9])"
-    rf":(?P<second>[0-5][0-9]){_FRACTION}?$",
+    r"^(?P<before>-?)(?P<day>[0-9]{1,6}) days?(?:,? \+?(?P<hour>[0-9]{1,2}):(?P<minute>[0-5][0-9])"
+    rf":(?P<second>[0-5][0-9]){_FRACTION}?)?$",
     rf"^{_SIGN}p(?:(?P<day>[0-9]{{1,6}})d)?(?:t(?:(?P<hour>[0-9]{{1,6}})h)?"
     rf"(?:(?P<minute>[0-9]{{1,6}})m)?(?:(?P<second>[0-9]{{1,9}}){_FRACTION}?s)?)?$",
-    rf"^{_SIGN}(?:(?P<day>[0-9]{{1,6}})\s*d(?:ays?)?,?\s*)?"
+    rf"^{_SIGN}(?:(?P<week>[0-9]{{1,6}})\s*w(?:eeks?)?,?\s*)?"
+    r"(?:(?P<day>[0-9]{1,6})\s*d(?:ays?)?,?\s*)?"
     r"(?:(?P<hour>[0-9]{1,6})\s*h(?:(?:ou)?rs?)?,?\s*)?(?:(?P<minute>[0-9]{1,6})\s*m(?:in(?:ute)?s?)?,?\s*)?"
     rf"(?:(?P<second>[0-9]{{1,9}}){_FRACTION}?\s*s(?:ec(?:ond)?s?)?)?$",
 )
@@ -36,8 +37,8 @@ _OF_MINUTES = (
     rf"{_FRACTION}?$"
 )
 _TWO_PARTS = "^-?[0-9]+:[0-9]+$"
-_WORD = "[0-9] *(?:min|hour|hr|day|sec)"
-_UNITS = {"day": 86_400, "hour": 3_600, "minute": 60, "second": 1}
+_WORD = "[0-9] *(?:min|hour|hr|day|week|sec)"
+_UNITS = {"week": 604_800, "day": 86_400, "hour": 3_600, "minute": 60, "second": 1}
 
 
 class Seen(NamedTuple):

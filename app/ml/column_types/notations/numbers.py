@@ -31,7 +31,7 @@ _CURRENCIES = (
     "USD|EUR|GBP|JPY|CNY|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|RON|BRL|MXN|ZAR|TRY|RUB|KRW|SGD|"
     "HKD|ILS|THB"
 )
-_PER = "/ ?[A-Za-z][A-Za-z²³.]*"
+_PER = "(?:/ ?|per )[A-Za-z][A-Za-z²³.]*"
 """What a price is paid for, as in $12/hr."""
 _SUFFIX = (
     f"(?:{_CURRENCIES})(?:{_PER})?|{_PER}|[%\u2030°]|[A-Za-zµμΩ°\"'][A-Za-zµμΩ°²³/.\u00b7^*0-9-]*"
@@ -115,11 +115,12 @@ def named(parts: pa.StructArray) -> dict[str, pa.Array]:
 def _unit(part: dict[str, pa.Array]) -> str | Literal[False]:
     """Return the one unit that stands beside numbers, "" for none, False where they differ."""
     before, gap, after = (part[name].drop_null() for name in ("before", "gap", "after"))
+    after = pc.replace_substring_regex(after, "^(?:/ ?|per )", "/")
     per = pc.starts_with(after, "/")
     both = pc.and_(pc.not_equal(before, ""), pc.not_equal(after, ""))
     if not pc.all(pc.equal(both, per), min_count=0).as_py():
         return False
-    around = pc.binary_join_element_wise(before, pc.replace_substring(after, " ", ""), "")
+    around = pc.binary_join_element_wise(before, after, "")
     found = {*pc.unique(around).to_pylist()} - {""}
     if len({_singular(unit) for unit in found}) > 1:
         return False

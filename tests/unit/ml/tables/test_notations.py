@@ -77,6 +77,7 @@ def table(delimiter: str = ";", **columns: list[str]) -> TypedTable:
         (["5 km/h", "6 km/h"], [5, 6], "km/h"),
         (["5 days", "1 day", "2 Days"], [5, 1, 2], "days"),
         (["$12/hr", "$ 7.50 / hr"], [12, 7.5], "$/hr"),
+        (["$12 per hour", "$7 per hour"], [12, 7], "$/hour"),
         (["12 €/m²", "7,50 €/m²"], [12, 7.5], "€/m²"),
         (["20 °C", "-3 °C"], [20, -3], "°C"),
         (["1,5e3", "2"], [1500, 2], None),
@@ -243,6 +244,9 @@ def test_letters_that_may_be_units_or_names_multiply_nothing(cells: list[str]) -
         (["PT1H30M", "P1DT2S", "-PT5M"], [5400, 86402, -300]),
         (["1h 30m", "45 min", "2 hours, 5 sec"], [5400, 2700, 7205]),
         (["5 min", "1 h", "2 days"], [300, 3600, 172800]),
+        (["3 weeks", "2 days"], [1814400, 172800]),
+        (["5 days", "1 day 02:00:00"], [432000, 93600]),
+        (["14h05", "3h20"], [50700, 12000]),
         (["59:30", "1:02:03", "4:05"], [3570, 3723, 245]),
     ],
 )
@@ -282,6 +286,7 @@ def test_years_of_two_digits_that_lie_ahead_are_told() -> None:
     assert [value.year for value in born.values.to_pylist()] == [2045, 1971, 2003]
     assert "1969 to 2068" in str(born.note)
     assert typed(["24.12.21", "13.01.71"]).note is None
+    assert typed(["1. Ma\u0308rz 2021"]).type == "datetime", "accents may be composed"
     assert "1969 to 2068" in str(typed(["01-Jan-30", "05-Mar-75", "17-Dec-52"]).note)
 
 
