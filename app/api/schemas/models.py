@@ -69,6 +69,10 @@ class SplitCounts(BaseModel):
     test: int
 
 
+_FIELDS_SINCE = {"at_limit": JobSpec.model_fields["at_limit"].default}
+"""What the spec of an older version does not say, and means."""
+
+
 class Lineage(BaseModel):
     """What a version was made from; null is what an older fitserve did not keep."""
 
@@ -87,6 +91,7 @@ class Lineage(BaseModel):
     def of(cls, row: ModelVersion) -> "Lineage":
         """Return the lineage of a stored version."""
         spec = row.lineage["spec"]
+        spec = spec and {**_FIELDS_SINCE, **spec}
         return cls(
             job=row.job_id,
             dataset=ModelDataset.of(row),

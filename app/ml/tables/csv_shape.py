@@ -159,53 +159,56 @@ class _Finder:
         start, header = rows[first]
         body = [cells for _, cells in rows[first + 1 :]]
         has_header = self._has_header(header, body)
-        between = self._lines_below(header, body, width) if has_header else ({}, 0)
-        below = self._lines_until(rows, first, between[1]) if has_header else 0
+        placed, records = self._lines_below(header, body, width) if has_header else ({}, 0)
+        below = self._lines_until(rows, first, records) if has_header else 0
         # Arrow passes empty lines over, unless it is told how many lines to leave out
         counts = first or below or any(self._lines[:start])
-        lines_before = self._skipped + (start if counts else 0)
-        body = body[between[1] :]
+        skip_lines = self._skipped + (start if counts else 0)
+        body = body[records:]
         padded = _padded(header, body)
-        named = [clean(name, padded) for name in header]
-        if not has_header:  # of a model's features, in their order
-            expected = [*self._options.expected] if self._options.header is False else []
-            named = expected if len(expected) == width else []
+        named = [clean(name, padded) for name in header] if has_header else self._in_order(width)
         names, nameless = names_of(named, body, width, self._warnings)
-        units = {names[place]: unit for place, unit in between[0].items() if place < len(names)}
+        units = {names[place]: unit for place, unit in placed.items() if place < len(names)}
         notes = self._notes(width) if body else frozenset()
-        told = {
-            "delimiter": "space" if self._spaces else self._delimiter,
-            "header_row": lines_before + 1 if has_header else None,
-            **({"skipped": above} if (above := self._lines_before(lines_before)) else {}),
-            **({"units": units} if units else {}),
-            **({"notes": sorted(notes)} if notes else {}),
-        }
-        if self._lines_before(lines_before):
+        above = self._lines_before(skip_lines)
+        if above:
             self._warnings.append(
-                f"the table begins in line {lines_before + 1}; what stands above was left out "
+                f"the table begins in line {skip_lines + 1}; what stands above was left out "
                 "(skip_rows=0 reads it)"
             )
-        is_marked = bool(self._spaces and has_header and self._lines[start].startswith("#"))
-        changed = (has_header and names != header) or nameless or not has_header or below
+        # as Arrow would read the header
+        same = has_header and not below and not nameless and names == header
         return Shape(
             self._delimiter,
             not self._named,
             has_header,
-            lines_before,
-            names if changed or is_marked else None,
-            nameless,
-            padded,
-            self._escapes,
-            self._spaces,
-            units,
-            between[1],
-            below,
-            notes,
-            any(map(self._is_odd, (*self._lines, *self._tail))),
-            any('="' in line for line in self._lines),
-            told,
-            self._warnings,
+            skip_lines,
+            names=None if same and not self._lines[start].startswith("#") else names,
+            nameless=nameless,
+            padded=padded,
+            escapes=self._escapes,
+            spaces=self._spaces,
+            units=units,
+            records_below_header=records,
+            lines_below_header=below,
+            notes=notes,
+            has_odd_lines=any(map(self._is_odd, (*self._lines, *self._tail))),
+            wraps=any('="' in line for line in self._lines),
+            told={
+                "delimiter": "space" if self._spaces else self._delimiter,
+                "header_row": skip_lines + 1 if has_header else None,
+                **({"skipped": above} if above else {}),
+                **({"units": units} if units else {}),
+                **({"notes": sorted(notes)} if notes else {}),
+            },
+            warnings=self._warnings,
         )
+
+    def _in_order(self, width: int) -> list[str]:
+        """Return the names of a model's features, in their order, where a client says that the rows
+        to predict have none and there are as many; else none."""
+        expected = [*self._options.expected] if self._options.header is False else []
+        return expected if len(expected) == width else []
 
     def _plain(self) -> Shape:
         header = self._options.header is not False
