@@ -86,8 +86,9 @@ def names_columns(line: str, below: str) -> bool:
 
 
 def is_rule(line: str) -> bool:
-    """Whether a line is drawn between the lines of a table, as ``|---|---|`` and ``+----+``."""
-    return not line.strip(f" \t\r\n|+:{_RULES}") and any(mark * 2 in line for mark in _RULES)
+    """Whether a line is drawn between the lines of a table, as ``|---|---|`` and ``+----+``; ``--``
+    marks missing values."""
+    return not line.strip(f" \t\r\n|+:{_RULES}") and any(mark * 3 in line for mark in _RULES)
 
 
 def notes_below(last: Sequence[str], width: int, delimiter: str) -> list[str]:

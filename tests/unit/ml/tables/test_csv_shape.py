@@ -222,6 +222,8 @@ def test_rows_to_predict_are_all_there(tmp_path: Path) -> None:
         "station,tmpf\nOSL,M\nOSL,40\n",
         "a,b\n(none),(none)\n1,2\n",
         "x,y\nN,N\n1,2\n",
+        "x y\n-- --\n1 2\n3 4\n",
+        "x\ty\n--\t--\n1\t2\n3\t4\n",
     ],
 )
 def test_no_row_is_taken_for_something_else(tmp_path: Path, content: str) -> None:
