@@ -160,7 +160,7 @@ class _Finder:
         body = [cells for _, cells in rows[first + 1 :]]
         has_header = self._has_header(header, body)
         placed, records = self._lines_below(header, body, width) if has_header else ({}, 0)
-        below = self._lines_until(rows, first, records) if has_header else 0
+        below = self._lines_until_rows(start, records) if has_header else 0
         # Arrow passes empty lines over, unless it is told how many lines to leave out
         counts = first or below or any(self._lines[:start])
         skip_lines = self._skipped + (start if counts else 0)
@@ -351,13 +351,17 @@ class _Finder:
         learnt = {name: self._options.units.get(name) for name in of_features}
         return bool(of_features) and of_features == learnt
 
-    def _lines_until(self, rows: list[tuple[int, list[str]]], first: int, records: int) -> int:
-        """Return how many lines stand between the header and the first row, by so many records."""
-        place = first + 1 + records
-        if place >= len(rows):
-            return records
-        between = self._lines[rows[first][0] + 1 : rows[place][0]]
-        return records + sum(not line.strip() for line in between)
+    def _lines_until_rows(self, header: int, records: int) -> int:
+        """Return how many lines, so many records and empty ones, stand between the header in line
+        ``header`` and the first row; one of delimiters alone is a row."""
+        found = 0
+        for line in self._lines[header + 1 :]:
+            is_empty = not line.strip() and (self._spaces or self._delimiter not in line)
+            if not is_empty and not records:
+                return found
+            records -= not is_empty
+            found += 1
+        return found
 
 
 def _padded(header: list[str], body: list[list[str]]) -> bool:

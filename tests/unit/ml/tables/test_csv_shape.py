@@ -236,6 +236,14 @@ def test_a_line_of_units_stays_a_row_where_that_is_said(tmp_path: Path) -> None:
     assert typed(tmp_path, content, header=True).table.num_rows == 4
 
 
+@pytest.mark.parametrize("mark", ["\t", ",", ";"])
+@pytest.mark.parametrize("before", ["", "\n"])
+def test_a_row_of_delimiters_alone_is_a_row(tmp_path: Path, mark: str, before: str) -> None:
+    content = f"a{mark}b\n{before}{mark}\n1{mark}2\n\n3{mark}4\n"
+    found = typed(tmp_path, content)
+    assert found.table.to_pydict() == {"a": [None, 1, 3], "b": [None, 2, 4]}
+
+
 @pytest.mark.parametrize("above", ["", "\n", "\n\n", "Sales\n\n"])
 @pytest.mark.parametrize("below", ["", "\n"])
 def test_empty_lines_around_a_header_change_nothing(tmp_path: Path, above: str, below: str) -> None:
