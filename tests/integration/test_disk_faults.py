@@ -93,15 +93,20 @@ def test_a_disk_that_must_not_be_written_refuses_what_writes_and_nothing_else(
         server.train(**LINE_JOB)
         for number in range(rounds(1, 10)):
             forbids = forbidden(data_dir / "tmp")
-            _refused_and_recovered(server, forbids, "Permission denied", f"forbidden{number}")
+            _refused_and_recovered(server, forbids, _FORBIDDEN, f"forbidden{number}")
             mounted = read_only(data_dir)
-            _refused_and_recovered(server, mounted, "Read-only file system", f"mounted{number}")
+            _refused_and_recovered(server, mounted, _MOUNTED, f"mounted{number}")
         settled(server)
 
 
+_FORBIDDEN = "Permission denied", "chmod u+w"
+_MOUNTED = "Read-only file system", "mount it for writing"
+
+
 def _refused_and_recovered(
-    server: Server, fault: AbstractContextManager[None], why: str, name: str
+    server: Server, fault: AbstractContextManager[None], why: tuple[str, str], name: str
 ) -> None:
+    """``why``: what the system says, and what readiness says to do."""
     gone = upload(server, "gone").json()["id"]
     rows = {"rows": [{"x": 0.5}]}
     before = server.ok("POST", "/v1/models/line/predict", json=rows)
@@ -109,10 +114,10 @@ def _refused_and_recovered(
     with fault:
         failed = server.ended(job_id)
         assert (failed["status"], failed["error"]["code"]) == ("failed", "storage_full")
-        assert why in failed["error"]["message"]
+        assert why[0] in failed["error"]["message"]
         ready = server.client.get("/readyz")
         assert ready.status_code == 503
-        assert why in ready.json()["checks"]["storage"]
+        assert why[1] in ready.json()["checks"]["storage"]
         problem(upload(server, "no"), 503, "unavailable")
         form = {"file": ("a.csv", "a,y\n" + "1,2\n" * 600_000)}  # larger than what stays in memory
         problem(server.client.post("/v1/datasets", files=form), 503, "unavailable")
@@ -127,7 +132,7 @@ def _refused_and_recovered(
     if queued.status_code == 202:
         server.ended(queued.json()["id"])
     works(server, name)
-    print(f"{why}: 3 uploads refused, {kept} checkpoints of the failed job read")
+    print(f"{why[0]}: 3 uploads refused, {kept} checkpoints of the failed job read")
 
 
 # ---------------------------------------------------------------- fsync, rename, write
