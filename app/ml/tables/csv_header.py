@@ -48,7 +48,8 @@ def _begins_table(cells: list[str], below: list[list[str]], width: int) -> bool:
     filled = [cell for cell in cells if cell.strip()]
     if len(cells) != width or len(filled) < min(width, 3) or not _are_names(filled):
         return False
-    return not _are_names(below[0]) or units_below(below, width) is not None
+    values = any(kind.fullmatch(cell) for cell in below[0] for kind in VALUES)
+    return values or units_below(below, width) is not None
 
 
 def _is_fact(cells: list[str], width: int) -> bool:

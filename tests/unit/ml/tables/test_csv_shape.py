@@ -222,6 +222,7 @@ def test_rows_to_predict_are_all_there(tmp_path: Path) -> None:
         "station,tmpf\nOSL,M\nOSL,40\n",
         "a,b\n(none),(none)\n1,2\n",
         "x,y\nN,N\n1,2\n",
+        "c0\tc1\nred\tred\n\t\nred\tred\nred\t\n\tred\n",
         "x y\n-- --\n1 2\n3 4\n",
         "x\ty\n--\t--\n1\t2\n3\t4\n",
     ],
