@@ -50,7 +50,7 @@ class CategoryFeature(FittedPart):
         """Fill ``out`` (rows, width), which holds zeros, from strings or dictionaries of them."""
         found = codes(column, pa.array(self.categories, pa.string()))
         if ((found < 0) & ~mask(pc.is_null(column))).any():  # written otherwise, perhaps
-            plain = _folded if self.folded else _plain
+            plain = folded_labels if self.folded else plain_labels
             known = plain(pa.array(self.categories, pa.string()))
             alike = codes(_written(column, plain), known)
             found = np.where(found < 0, alike, found)
@@ -99,13 +99,14 @@ class CategoryFeature(FittedPart):
         return embedded if self.embedding else one_hot
 
 
-def _plain(labels: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+def plain_labels(labels: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """Return labels without blanks around them, accents composed."""
     return pc.utf8_normalize(pc.utf8_trim_whitespace(labels), form="NFC")
 
 
-def _folded(labels: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    return pc.utf8_lower(_plain(labels))
+def folded_labels(labels: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Return them in lower case, too."""
+    return pc.utf8_lower(plain_labels(labels))
 
 
 def _written(column: pa.ChunkedArray, plain: Callable[[Any], Any]) -> pa.ChunkedArray:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from app.ml.column_types import text_parsing
 from app.ml.column_types.arrays import hits, matches
 from app.ml.column_types.canonical import TypeName
+from app.ml.column_types.categories import folded_labels, plain_labels
 from app.ml.column_types.registry import COLUMN_TYPES
 from app.ml.column_types.text_parsing import first_misfit
 
@@ -89,7 +90,7 @@ def label_or_text(name: str, column: pa.ChunkedArray, place: Place, has_types: b
         return Labels("text", column)
     if len(values) > _MOST_COMPARED:
         return Labels("category", column)
-    lower = pc.utf8_lower(pc.utf8_normalize(pc.utf8_trim_whitespace(values), form="NFC"))
+    lower = folded_labels(values)
     alike = pc.count_distinct(lower).as_py()
     if alike == pc.count_distinct(values).as_py():
         return Labels("category", column)
@@ -105,7 +106,7 @@ def _folded(
     """Labels that differ in blanks or in how an accent is composed only, or in case where that says
     nothing, as the most frequent of their spellings; None where there are none."""
     values, counts = counted.field(0), counted.field(1).to_numpy()
-    trimmed = pc.utf8_normalize(pc.utf8_trim_whitespace(values), form="NFC")
+    trimmed = plain_labels(values)
     lower = pc.utf8_lower(trimmed)
     words = lower.filter(pc.match_substring_regex(lower, _WORD).fill_null(False))
     spelt = pc.count_distinct(trimmed.filter(pc.is_in(lower, value_set=words))).as_py()
