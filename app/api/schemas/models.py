@@ -69,7 +69,9 @@ class SplitCounts(BaseModel):
     test: int
 
 
-_FIELDS_SINCE = {"at_limit": JobSpec.model_fields["at_limit"].default}
+_DEFAULTS = {
+    name: field.default for name, field in JobSpec.model_fields.items() if not field.is_required()
+}
 """What the spec of an older version does not say, and means."""
 
 
@@ -91,7 +93,7 @@ class Lineage(BaseModel):
     def of(cls, row: ModelVersion) -> "Lineage":
         """Return the lineage of a stored version."""
         spec = row.lineage["spec"]
-        spec = spec and {**_FIELDS_SINCE, **spec}
+        spec = spec and {**_DEFAULTS, **spec}
         return cls(
             job=row.job_id,
             dataset=ModelDataset.of(row),

@@ -1,6 +1,8 @@
 """The rows of one part as tensors, and slices of them in a new order every epoch."""
 
+import math
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +40,18 @@ def bounds(rows: int, batch_size: int | None) -> list[tuple[int, int]]:
     if 1 < size < rows and rows - starts[-1] == 1:  # batch norm cannot learn from one row
         starts.pop()
     return list(zip(starts, [*starts[1:], rows], strict=True))
+
+
+def steps_per_epoch(rows: int, spec: JobSpec) -> int:
+    """Return how often the optimizer steps in an epoch over so many rows."""
+    return math.ceil(len(bounds(rows, spec.batch_size)) / spec.gradient_accumulation)
+
+
+def steps(rows: Rows, spec: JobSpec, epoch: int, skip: int = 0) -> Iterator[list[Rows]]:
+    """Yield the batches of each step of an epoch, but the first ``skip`` batches."""
+    each = batches(rows, spec, epoch, skip)
+    while step := [*islice(each, spec.gradient_accumulation)]:
+        yield step
 
 
 def batches(rows: Rows, spec: JobSpec, epoch: int, skip: int = 0) -> Iterator[Rows]:

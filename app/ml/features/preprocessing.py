@@ -24,6 +24,10 @@ from app.ml.specs import JobSpec, Task
 # ---------------------------------------------------------------- targets
 
 
+_LARGEST_LOG = 88.0
+"""Its exponential is the last whole number below float32's largest."""
+
+
 class NumberTargets(FittedPart):
     """One or more numbers, each ``(value - center) / scale``."""
 
@@ -31,6 +35,8 @@ class NumberTargets(FittedPart):
     names: list[str]
     center: list[float]
     scale: list[float]
+    link: Literal["identity", "log"] = "identity"
+    """``log``: the module's outputs are logarithms of what is predicted, in these units."""
 
     @property
     def outputs(self) -> int:
@@ -39,7 +45,11 @@ class NumberTargets(FittedPart):
 
     def like(self, other: "TargetEncoder") -> bool:
         """Return whether ``other`` is of the same columns; their scales may differ."""
-        return isinstance(other, NumberTargets) and other.names == self.names
+        return (
+            isinstance(other, NumberTargets)
+            and other.names == self.names
+            and other.link == self.link
+        )
 
     def encode(self, table: pa.Table) -> Matrix:
         """Return the targets ``(rows, targets)`` of a table in training units.
@@ -55,7 +65,10 @@ class NumberTargets(FittedPart):
 
     def decode(self, outputs: Matrix) -> Floats:
         """Return outputs ``(rows, targets)`` in the target's own units."""
-        decoded: Floats = outputs.astype(np.float64) * self.scale + self.center
+        units = outputs.astype(np.float64)
+        if self.link == "log":
+            units = np.exp(np.minimum(units, _LARGEST_LOG))
+        decoded: Floats = units * self.scale + self.center
         return decoded
 
 
@@ -139,8 +152,14 @@ def fit_target(spec: JobSpec, train: pa.Table, classes: Sequence[Any]) -> Target
         return ClassTarget(names=names, classes=list(classes), outputs=outputs)
     if spec.task == "multilabel":
         return LabelTargets(names=names)
+    columns = [floats(train[name]) for name in names]
+    if spec.loss.kind == "poisson_nll":  # expected values are above 0, so nothing is subtracted
+        scaled = spec.preprocessing.target == "standard"
+        means = [float(column.mean()) if scaled else 1.0 for column in columns]
+        scale = [mean if mean > 0 else 1.0 for mean in means]
+        return NumberTargets(names=names, center=[0.0] * len(names), scale=scale, link="log")
     scaler = SCALERS[spec.preprocessing.target or "none"]
-    pairs = [scaler(floats(train[name])) for name in names]
+    pairs = [scaler(column) for column in columns]
     return NumberTargets(names=names, center=[c for c, _ in pairs], scale=[s for _, s in pairs])
 
 

@@ -107,7 +107,9 @@ class Predictor:
         object by name.
         """
         match self.target:
-            case NumberTargets(names=[_], center=[center], scale=[scale]) if len(outputs) == 1:
+            case NumberTargets(names=[_], center=[center], scale=[scale], link="identity") if (
+                len(outputs) == 1
+            ):
                 return [outputs.item() * scale + center]  # as ``decode``, without its arrays
             case NumberTargets(names=[_]):
                 return list(self.target.decode(outputs)[:, 0].tolist())

@@ -1,8 +1,28 @@
-"""Losses of ``torch.nn``, for rows that count differently and for ensembles."""
+"""Losses of ``torch.nn`` and one of our own, for rows that count differently and for ensembles."""
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 from app.ml.specs import CrossEntropySpec, LossSpec
+
+
+class QuantileLoss(nn.Module):
+    """The pinball loss of ``q``, as scikit-learn's ``mean_pinball_loss``; torch has none."""
+
+    def __init__(self, q: float, reduction: str = "mean") -> None:
+        super().__init__()
+        self.q, self.reduction = q, reduction
+
+    def forward(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """Return the mean, or with the reduction ``none`` each element's, ``(rows, outputs)``."""
+        errors = y - prediction
+        losses = torch.maximum(self.q * errors, (self.q - 1) * errors)
+        return losses.mean() if self.reduction == "mean" else losses
+
+
+_OWN = {"QuantileLoss": QuantileLoss}
 
 
 def by_row(spec: LossSpec, outputs: Tensor, y: Tensor) -> Tensor:
@@ -26,7 +46,8 @@ class Objective:
     def __init__(self, spec: LossSpec, smoothing: float = 0.0) -> None:
         """``smoothing`` draws the targets of class losses that far, from 0 to 1, towards all
         classes alike (label smoothing, Szegedy et al., 2016), unless the spec has its own."""
-        build, options = getattr(nn, spec.torch_class), spec.torch_options()
+        build: Any = _OWN.get(spec.torch_class) or getattr(nn, spec.torch_class)
+        options = spec.torch_options()
         self._binary_smoothing = smoothing if spec.kind == "bce_with_logits" else 0.0
         if spec.kind == "cross_entropy":
             options["label_smoothing"] = options["label_smoothing"] or smoothing

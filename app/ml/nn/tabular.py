@@ -86,7 +86,8 @@ class Tabular(nn.Module):
 
     The columns ``numbers`` of ``inputs`` are standardised numbers, the others are taken as they
     are. ``fit`` sets the buffers from the training part once, before the first step. ``loss`` says
-    how the members' outputs are averaged: as probabilities where they are logits.
+    how the members' outputs are averaged: as probabilities where they are logits, as expected
+    values where they are logarithms of them.
     """
 
     heads = ("head", "offset", "direct.")
@@ -139,5 +140,7 @@ class Tabular(nn.Module):
                 )
             case "cross_entropy":
                 return functional.log_softmax(y, -1).logsumexp(1) - math.log(y.shape[1])
+            case "poisson_nll":  # logarithms of expected values
+                return y.logsumexp(1) - math.log(y.shape[1])
             case _:
                 return y.mean(1)

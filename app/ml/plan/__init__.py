@@ -82,6 +82,7 @@ def plan(
     warnings += job_columns.maybe_classes(request, task, known)
     spec = _complete(request, task, features)
     ranges.require_float32(spec, known)
+    ranges.require_not_negative(spec, known)
     classes = preprocessing.classes_of(table[spec.targets[0]]) if spec.classifies else []
     training.require_class_weights(spec, classes)
     if "split" not in request.model_fields_set:

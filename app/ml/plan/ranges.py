@@ -56,6 +56,19 @@ def require_float32(spec: JobSpec, known: Mapping[str, Column]) -> None:
                 raise _beyond(pointer, column)
 
 
+def require_not_negative(spec: JobSpec, known: Mapping[str, Column]) -> None:
+    """Raise InvalidRequest where a loss for counts meets a target below 0."""
+    if spec.loss.kind != "poisson_nll":
+        return
+    for column in (known[name] for name in spec.targets):
+        if float(column["min"] or 0.0) < 0:
+            raise InvalidRequest.at(
+                "/loss",
+                f"'poisson_nll' is for counts and other numbers from 0, and "
+                f"'{column['name'][:64]}' holds {column['min']:g}; use another loss, such as mse",
+            )
+
+
 def require_scaled(
     spec: JobSpec,
     known: Mapping[str, Column],

@@ -83,7 +83,21 @@ def complete(request: JobRequest, spec: JobSpec, train: int) -> JobSpec:
     if isinstance(spec.model, TabularSpec):
         spec = spec.model_copy(update=_tabular_fields(request, spec.model, train, batch_size))
     _require_few_cycles(spec, train)
+    _require_turns(spec)
     return spec
+
+
+def _require_turns(spec: JobSpec) -> None:
+    """Raise InvalidRequest where a scheduler of several would never have its turn."""
+    if not isinstance(spec.scheduler, list) or not spec.epochs:
+        return
+    before = sum(scheduler.duration or 0 for scheduler in spec.scheduler[:-1])
+    if before >= spec.epochs:
+        raise InvalidRequest.at(
+            "/scheduler",
+            f"the schedulers before the last take {before} epochs and the job has {spec.epochs}; "
+            "give them fewer, or the job more",
+        )
 
 
 def _require_few_cycles(spec: JobSpec, train: int) -> None:
@@ -92,7 +106,8 @@ def _require_few_cycles(spec: JobSpec, train: int) -> None:
     rates = spec.scheduler
     if not isinstance(rates, CyclicSpec) or rates.mode != "triangular2":
         return
-    steps = spec.epochs * math.ceil(train / (spec.batch_size or train))
+    batches = math.ceil(train / (spec.batch_size or train))
+    steps = spec.epochs * math.ceil(batches / spec.gradient_accumulation)
     length = rates.step_size_up + (rates.step_size_down or rates.step_size_up)
     if steps / length > _MOST_CYCLES:
         raise InvalidRequest.at(

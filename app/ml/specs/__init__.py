@@ -49,6 +49,7 @@ from app.ml.specs.schedulers import (
     OneCycleSpec,
     ReduceOnPlateauSpec,
     SchedulerSpec,
+    SchedulerSpecs,
 )
 
 __all__ = [
@@ -87,6 +88,7 @@ __all__ = [
     "ReduceOnPlateauSpec",
     "SGDSpec",
     "SchedulerSpec",
+    "SchedulerSpecs",
     "Seed",
     "SequentialSpec",
     "Size",

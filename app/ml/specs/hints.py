@@ -29,6 +29,14 @@ _PLACES: dict[str, tuple[str, ...]] = {
     '{"epochs": 100}': ("max_epochs", "n_epochs", "num_epochs", "max_iter", "iterations", "epoch"),
     '{"batch_size": 64}': ("batch", "bs", "minibatch_size"),
     '{"loss": "mse"}': ("loss_fn", "loss_function", "criterion", "objective"),
+    '{"gradient_accumulation": 4}': (
+        *("accumulate_grad_batches", "gradient_accumulation_steps", "grad_accum"),
+        *("accumulation_steps", "iter_size"),
+    ),
+    '{"scheduler": [{"kind": "linear", "total_iters": 5}, "cosine"]}': (
+        *("warmup", "warm_up", "warmup_epochs", "warmup_steps", "warmup_ratio"),
+    ),
+    '{"loss": {"kind": "quantile", "q": 0.9}}': ("q", "quantile", "alpha"),
     '{"scheduler": "cosine"}': ("lr_scheduler", "schedule", "lr_schedule"),
     '{"gradient_clip_norm": 1.0}': ("clip", "grad_clip", "clip_norm", "max_grad_norm"),
     '{"target": "y"}': ("label", "labels", "y", "target_column", "outcome"),

@@ -20,7 +20,7 @@ from app.ml.specs.data import PreprocessingSpec, SplitSpec
 from app.ml.specs.losses import LossSpec
 from app.ml.specs.models import ModelSpec
 from app.ml.specs.optimizers import OptimizerSpec
-from app.ml.specs.schedulers import SchedulerSpec
+from app.ml.specs.schedulers import SchedulerSpecs
 
 LossUnit = Literal["standardised", "target"]
 
@@ -79,7 +79,10 @@ class _JobFields(Spec):
         description="tabular takes fewer on large tables if left out; 0: an untrained model",
     )
     seed: Seed = 0
-    scheduler: SchedulerSpec | None = None
+    scheduler: SchedulerSpecs | None = None
+    gradient_accumulation: int = Field(
+        1, ge=1, le=100_000, description="batches whose gradients make one step"
+    )
     class_weight: ClassWeight = Field(
         None,
         description='"balanced", or a number for each class: how much its rows count; '

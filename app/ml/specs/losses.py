@@ -56,6 +56,26 @@ class HuberSpec(Loss):
     delta: Positive = 1.0
 
 
+class QuantileSpec(Loss):
+    """The pinball loss, which the ``q`` quantile of the target minimises (Koenker and Bassett,
+    1978): ``max(q * error, (q - 1) * error)``. 0.5 is half the absolute error."""
+
+    torch_class = "QuantileLoss"
+    tasks = ("regression",)
+    kind: Literal["quantile"] = "quantile"
+    q: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
+class PoissonNLLSpec(Loss):
+    """``torch.nn.PoissonNLLLoss`` for counts and other numbers from 0: outputs are logarithms of
+    the expected value, and predictions the expected value."""
+
+    torch_class = "PoissonNLLLoss"
+    tasks = ("regression",)
+    kind: Literal["poisson_nll"] = "poisson_nll"
+    full: bool = Field(False, description="with Stirling's term for the target's factorial")
+
+
 class CrossEntropySpec(Loss):
     """``torch.nn.CrossEntropyLoss``; for its ``weight`` see the job's ``class_weight``."""
 
@@ -90,6 +110,8 @@ _AnyLoss = (
     | MSESpec
     | SmoothL1Spec
     | HuberSpec
+    | QuantileSpec
+    | PoissonNLLSpec
     | CrossEntropySpec
     | MultiMarginSpec
     | BCEWithLogitsSpec
@@ -105,5 +127,9 @@ def _losses_for(task: Task) -> tuple[str, ...]:
 LOSSES_FOR_TASK: dict[Task, tuple[str, ...]] = {task: _losses_for(task) for task in get_args(Task)}
 """The losses that suit each task, by name. The first is what a job gets that names none."""
 
-LossSpec = Annotated[_AnyLoss, Field(discriminator="kind"), by_name(_AnyLoss, {"mae": "l1"})]
+LossSpec = Annotated[
+    _AnyLoss,
+    Field(discriminator="kind"),
+    by_name(_AnyLoss, {"mae": "l1", "pinball": "quantile", "poisson": "poisson_nll"}),
+]
 """Any of the losses, by its name or as an object with its parameters."""

@@ -1,13 +1,13 @@
 """Schedulers by the names of ``torch.optim.lr_scheduler`` in snake case, without "LR".
 
-They step after each epoch, but ``one_cycle`` and ``cyclic``, which step after each batch. One more
-scheduler is a class here, and its name in the union below.
+They step after each epoch, but ``one_cycle`` and ``cyclic``, which step after each step of the
+optimizer. One more scheduler is a class here, and its name in the union below.
 """
 
 from collections.abc import Container
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.ml.specs.base import NotNegative, Positive, Share, Spec, by_name
@@ -25,6 +25,11 @@ class Scheduler(Spec):
     """Whether it steps after each batch, not after each epoch."""
     watches_loss: ClassVar[bool] = False
     """Whether its step takes the loss of the epoch."""
+
+    @property
+    def duration(self) -> int | None:
+        """The epochs after which the next of a list takes over; ``None`` where it has no end."""
+        return None
 
     def options_for(self, epochs: int, batches: int, group: dict[str, Any]) -> dict[str, Any]:
         """Return the keyword arguments of the torch class, complete for one job.
@@ -80,6 +85,10 @@ class ConstantSpec(Scheduler):
     factor: Factor = 1 / 3
     total_iters: Count = 5
 
+    @property
+    def duration(self) -> int:
+        return self.total_iters
+
 
 class LinearRateSpec(Scheduler):
     """``LinearLR``: from ``start_factor`` to ``end_factor`` in ``total_iters`` epochs."""
@@ -90,6 +99,10 @@ class LinearRateSpec(Scheduler):
     end_factor: Annotated[float, Field(ge=0, le=1)] = 1.0
     total_iters: Count = 5
 
+    @property
+    def duration(self) -> int:
+        return self.total_iters
+
 
 class PolynomialSpec(Scheduler):
     """``PolynomialLR``: to 0 in ``total_iters`` epochs (left out: all of them)."""
@@ -98,6 +111,10 @@ class PolynomialSpec(Scheduler):
     kind: Literal["polynomial"] = "polynomial"
     total_iters: Count | None = None
     power: Positive = 1.0
+
+    @property
+    def duration(self) -> int | None:
+        return self.total_iters
 
     def options_for(self, epochs: int, batches: int, group: dict[str, Any]) -> dict[str, Any]:
         return {**self.torch_options(), "total_iters": self.total_iters or epochs}
@@ -111,6 +128,10 @@ class CosineSpec(Scheduler):
     T_max: Count | None = None
     eta_min: NotNegative = 0.0
 
+    @property
+    def duration(self) -> int | None:
+        return self.T_max
+
     def options_for(self, epochs: int, batches: int, group: dict[str, Any]) -> dict[str, Any]:
         return {**self.torch_options(), "T_max": self.T_max or epochs}
 
@@ -123,6 +144,10 @@ class CosineWarmRestartsSpec(Scheduler):
     T_0: Count
     T_mult: Count = 1
     eta_min: NotNegative = 0.0
+
+    @property
+    def duration(self) -> int:
+        return self.T_0
 
 
 class OneCycleSpec(Scheduler):
@@ -208,3 +233,36 @@ _AnyScheduler = (
 )
 SchedulerSpec = Annotated[_AnyScheduler, Field(discriminator="kind"), by_name(_AnyScheduler)]
 """Any of the schedulers, by its name or as an object with its parameters."""
+
+
+def _one_after_another(schedulers: list[_AnyScheduler]) -> list[_AnyScheduler]:
+    """Refuse what torch's ``SequentialLR`` cannot run, and what would never end."""
+    for number, scheduler in enumerate(schedulers):
+        if scheduler.by_batch or scheduler.watches_loss:
+            raise PydanticCustomError(
+                "alone",
+                "'{kind}' cannot follow another scheduler or be followed; give it alone",
+                {"kind": scheduler.kind},
+            )
+        if scheduler.duration is None and number < len(schedulers) - 1:
+            length = next((n for n in ("total_iters", "T_max") if hasattr(scheduler, n)), None)
+            remedy = f"give its '{length}', or put it last" if length else "put it last"
+            raise PydanticCustomError(
+                "endless",
+                "'{kind}' has no end, so what follows would never begin; {remedy}",
+                {"kind": scheduler.kind, "remedy": remedy},
+            )
+    return schedulers
+
+
+_Several = Annotated[
+    list[SchedulerSpec],
+    Field(min_length=1, max_length=8, description="one after another, such as linear, then cosine"),
+    AfterValidator(_one_after_another),
+]
+SchedulerSpecs = Annotated[
+    Annotated[SchedulerSpec, Tag("one")] | Annotated[_Several, Tag("several")],
+    Discriminator(lambda value: "several" if isinstance(value, list) else "one"),
+]
+"""A scheduler, or some that run one after another: ``total_iters``, ``T_max`` or ``T_0`` epochs
+each, the last those that are left."""

@@ -123,14 +123,16 @@ def _restore(optimizer: Optimizer, tensors: StateDict, options: dict[str, Any]) 
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    """Return what changes in a scheduler, numbers and lists of them; its spec gives the rest."""
+    """Return what changes in a scheduler, numbers and lists of them, and in those that follow each
+    other; its spec gives the rest."""
 
     def fits(value: Any) -> bool:
         return isinstance(value, _PLAIN) or (
             isinstance(value, list) and all(isinstance(item, _PLAIN) for item in value)
         )
 
-    return {name: value for name, value in state.items() if fits(value)}
+    several = {"_schedulers": [_plain(each) for each in state.get("_schedulers", [])]}
+    return {name: value for name, value in state.items() if fits(value)} | several
 
 
 def _random_state(model: nn.Module) -> StateDict:

@@ -1,4 +1,4 @@
-"""The training loop: forward, loss, zero_grad, backward, step.
+"""The training loop: zero_grad, forward, loss, backward, step.
 
 ``train`` is a generator over plain torch. It tells what happened as events, publishes checkpoints
 and the finished model to storage, and never touches a database, so it serves as a library too::
@@ -116,13 +116,14 @@ def _epochs(
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     objective = Objective(spec.loss, modules.smoothing(spec.model))
     bounds = batches.bounds(len(rows.x), spec.batch_size)
+    steps = batches.steps_per_epoch(len(rows.x), spec)
     mixed = spec.precision == "bfloat16"
     precision = torch.autocast(rows.x.device.type, torch.bfloat16) if mixed else nullcontext()
 
     while not state.finished:
         epoch = state.epoch
         modules.training_mode(model)
-        for x, y, weight in batches.batches(rows, spec, epoch, skip=state.step):
+        for step in batches.steps(rows, spec, epoch, skip=state.step):
             if reason := should_stop():
                 if reason != "cancel":
                     yield saver.begin()
@@ -135,18 +136,19 @@ def _epochs(
                 if saver.overtime is not None:
                     state.finished = _may_end(spec, saver.overtime)
                     return
-            with precision:
-                loss = objective(model(x), y, weight)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            for x, y, weight in step:
+                with precision:
+                    loss = objective(model(x), y, weight)
+                (loss if len(step) == 1 else loss / len(step)).backward()  # type: ignore[no-untyped-call]
+                state.losses.append(loss.detach())
             if spec.gradient_clip_norm is not None:
                 nn.utils.clip_grad_norm_(trained, spec.gradient_clip_norm)
             optimizer.step()
             rate = optimizer.param_groups[0]["lr"]
-            scheduler.after_batch()
-            state.losses.append(loss.detach())
-            state.step += 1
-            ema.update(epoch * len(bounds) + state.step)
+            scheduler.after_step()
+            state.step += len(step)
+            ema.update(epoch * steps + math.ceil(state.step / spec.gradient_accumulation))
 
         ema.copy_buffers()
         values = {"train_loss": _mean(state.losses, bounds), **validator.measure(ema.module)}
@@ -227,7 +229,7 @@ def _state(spec: JobSpec, model: nn.Module, rows: Rows) -> TrainState:
     """Return the state of a training that begins."""
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = optimizers.build(spec.optimizer, trained)
-    steps = len(batches.bounds(len(rows.x), spec.batch_size))
+    steps = batches.steps_per_epoch(len(rows.x), spec)
     scheduler = optimizers.Scheduler(spec, optimizer, steps)
     return TrainState(model, EMA(model, spec.ema_decay), optimizer, scheduler, BestWeights.of(spec))
 

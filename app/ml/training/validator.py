@@ -46,6 +46,8 @@ def _metric(target: TargetEncoder, outputs: Tensor, y: Tensor) -> tuple[str, Ten
     ``outputs`` are ``(rows, outputs)``; ``y`` is as in ``Rows``.
     """
     if isinstance(target, NumberTargets):
+        if target.link == "log":
+            outputs = outputs.exp()
         errors = (outputs - y).double().square().mean(0).sqrt()
         return "rmse", (errors * torch.tensor(target.scale).to(errors)).mean()
     if isinstance(target, ClassTarget) and target.outputs > 1:

@@ -312,3 +312,30 @@ def test_triangular2_is_refused_where_nothing_would_be_left_of_it() -> None:
         planned(table, scheduler=short, batch_size=8, epochs=300)
     assert caught.value.errors[0].pointer == "/scheduler/step_size_up"
     assert planned(table, scheduler={**short, "mode": "triangular"}, batch_size=8, epochs=300)
+
+
+def test_a_loss_for_counts_refuses_what_is_below_0() -> None:
+    table = table_of({"x": [1.0, 2.0] * 20, "y": [3, -2] * 20})
+    told = refused("/loss", table, features=["x"], loss="poisson_nll")
+    assert told.startswith("'poisson_nll' is for counts and other numbers from 0, and 'y' holds -2")
+
+
+def test_a_scheduler_that_would_never_begin_is_told() -> None:
+    told = refused("/scheduler", scheduler=["linear", "cosine"], epochs=5)
+    assert told.startswith("the schedulers before the last take 5 epochs and the job has 5")
+    assert planned(TABLE, features=["x"], scheduler=["linear", "cosine"], epochs=6)
+    assert planned(TABLE, features=["x"], scheduler=["linear", "cosine"], epochs=0)
+
+
+@pytest.mark.parametrize(
+    ("schedulers", "detail"),
+    [
+        (["cosine", "linear"], "'cosine' has no end, .* give its 'T_max', or put it last"),
+        ([{"kind": "step", "step_size": 1}, "cosine"], "'step' has no end, .*; put it last"),
+        (["one_cycle", "cosine"], "'one_cycle' cannot follow another"),
+        (["linear", "reduce_on_plateau"], "'reduce_on_plateau' cannot follow another"),
+    ],
+)
+def test_schedulers_that_cannot_follow_each_other(schedulers: list[Any], detail: str) -> None:
+    with pytest.raises(ValidationError, match=detail):
+        request(scheduler=schedulers)

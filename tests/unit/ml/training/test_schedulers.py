@@ -129,6 +129,43 @@ def test_without_a_scheduler_the_rate_stays(workbench: Workbench) -> None:
     assert run.series("learning_rate") == [RATE] * EPOCHS
 
 
+# ---------------------------------------------------------------- one after another
+
+
+def test_a_warm_up_then_a_cosine_over_the_epochs_that_are_left(workbench: Workbench) -> None:
+    schedulers = [{"kind": "linear", "total_iters": 3}, "cosine"]
+    run = trained(workbench, optimizer={"kind": "sgd", "lr": RATE}, scheduler=schedulers)
+    optimizer = torch.optim.SGD(parameter(), lr=RATE)
+    warm_up = lr_scheduler.LinearLR(optimizer, total_iters=3)
+    cosine = lr_scheduler.CosineAnnealingLR(optimizer, T_max=EPOCHS - 3)
+    rates = lr_scheduler.SequentialLR(optimizer, [warm_up, cosine], [3])
+    expected = by_hand(optimizer, rates, by_batch=False)
+    assert run.series("learning_rate") == expected
+    assert expected[0] == pytest.approx(RATE / 3)
+    assert expected[3] == RATE
+    assert expected[-1] < RATE / 2
+
+
+def test_three_schedulers_each_have_their_turn(workbench: Workbench) -> None:
+    schedulers = [
+        {"kind": "constant", "factor": 0.5, "total_iters": 2},
+        {"kind": "cosine_warm_restarts", "T_0": 2},
+        {"kind": "exponential", "gamma": 0.5},
+    ]
+    run = trained(workbench, optimizer={"kind": "sgd", "lr": RATE}, scheduler=schedulers)
+    halves = [RATE, RATE / 2, RATE / 4]
+    assert run.series("learning_rate") == pytest.approx(
+        [RATE / 2, RATE / 2, RATE, RATE / 2, *halves]
+    )
+
+
+def test_a_list_of_one_is_that_one(workbench: Workbench) -> None:
+    optimizer = {"kind": "sgd", "lr": RATE}
+    alone = trained(workbench, optimizer=optimizer, scheduler="cosine")
+    listed = trained(workbench, optimizer=optimizer, scheduler=["cosine"])
+    assert listed.series("learning_rate") == alone.series("learning_rate")
+
+
 # ---------------------------------------------------------------- by batch
 
 ONE_CYCLES: list[Options] = [
@@ -178,6 +215,24 @@ def test_cyclic_is_torchs_by_batch(workbench: Workbench, kind: str, asked: Optio
     optimizer = torch.optim.SGD(parameter(), lr=RATE, momentum=0.5)
     rates = lr_scheduler.CyclicLR(optimizer, **bounds, **asked)
     assert run.series("learning_rate") == by_hand(optimizer, rates, by_batch=True)
+
+
+@pytest.mark.parametrize(("gathered", "steps"), [(1, 4), (3, 2), (4, 1), (100, 1)])
+def test_one_cycle_counts_steps_of_gathered_batches(
+    workbench: Workbench, gathered: int, steps: int
+) -> None:
+    run = trained(workbench, scheduler="one_cycle", optimizer="sgd", gradient_accumulation=gathered)
+    optimizer = torch.optim.SGD(parameter(), lr=1e-3)
+    rates = lr_scheduler.OneCycleLR(
+        optimizer, 1e-3, total_steps=EPOCHS * steps, cycle_momentum=False
+    )
+    expected = []
+    for step in range(EPOCHS * steps):
+        optimizer.step()
+        expected.append(optimizer.param_groups[0]["lr"])
+        if step + 1 < EPOCHS * steps:
+            rates.step()
+    assert run.series("learning_rate") == expected[steps - 1 :: steps]
 
 
 def names(union: Any) -> list[str]:
@@ -331,3 +386,40 @@ def test_weights_are_those_of_a_loop_by_hand(
     found = load_file(run.folder / "weights.safetensors")
     torch.testing.assert_close(found["weight"], model.weight.detach(), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(found["bias"], model.bias.detach(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("gathered", [2, 3, 100])
+def test_gathered_gradients_are_those_of_a_loop_by_hand(
+    workbench: Workbench, gathered: int
+) -> None:
+    """The last step of an epoch has the batches that are left, and means over them."""
+    split = {"train": 0.8, "validation": 0.0, "test": 0.2, "strategy": "sequential"}
+    run = trained(workbench, optimizer="adam", split=split, gradient_accumulation=gathered)
+    torch.manual_seed(0)
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.Adam(model.parameters())
+    rows = Rows(torch.tensor(X[:32]).float(), torch.tensor(Y[:32]).float()[:, None])
+    for epoch in range(EPOCHS):
+        parts = list(batches(rows, run.task.spec, epoch))
+        seen = []
+        for start in range(0, len(parts), gathered):
+            step = parts[start : start + gathered]
+            optimizer.zero_grad()
+            for x, y, _ in step:
+                loss = ((model(x) - y) ** 2).mean()
+                (loss / len(step)).backward()
+                seen.append(loss.item())
+            optimizer.step()
+        assert run.series("train_loss")[epoch] == pytest.approx(sum(seen) / len(seen), rel=1e-5)
+    found = load_file(run.folder / "weights.safetensors")
+    torch.testing.assert_close(found["weight"], model.weight.detach(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found["bias"], model.bias.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_equal_batches_gathered_into_one_step_learn_what_all_rows_in_one_step_do(
+    workbench: Workbench,
+) -> None:
+    split = {"train": 0.8, "validation": 0.0, "test": 0.2, "strategy": "sequential"}
+    gathered = trained(workbench, split=split, gradient_accumulation=4)
+    whole = trained(workbench, split=split, batch_size=None)
+    assert gathered.series("train_loss") == pytest.approx(whole.series("train_loss"), rel=1e-5)
