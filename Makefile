@@ -40,7 +40,8 @@ test: setup  ## run the tests, two files at a time: most of them wait for proces
 SOAK := $(patsubst %,tests/integration/test_%.py,kill soak endings survival workers backup migrations \
 	disk_faults storage_faults predict_faults command_line) tests/conformance/test_versions_meanwhile.py \
 	tests/conformance/test_aliases_meanwhile.py tests/conformance/test_queue.py \
-	tests/unit/ml/tables/test_relatives.py tests/compat/test_schemathesis.py
+	tests/unit/ml/tables/test_relatives.py tests/unit/ml/features/test_row_encoder.py \
+	tests/api/files/test_out.py tests/compat/test_schemathesis.py
 
 soak: setup  ## the tests of what jobs survive, a hundred times as often; an hour or more
 	FITSERVE_SOAK=1 $(BIN)/python -m pytest -s $(SOAK)

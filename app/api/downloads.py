@@ -2,8 +2,11 @@
 
 import os
 import time
+from contextlib import AsyncExitStack
 from email.utils import formatdate
-from typing import Any, Literal
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any, Literal
 
 from fastapi import Request, Response
 from fastapi.responses import FileResponse
@@ -11,9 +14,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.api.http import problems
 from app.api.http.conditions import has_already
+from app.db.models import ModelVersion
 from app.runtime.artifacts import unless_deleted
 from app.runtime.context import Context
-from app.storage import Kind
+from app.services.models import bundles
+from app.storage import Kind, explain_os_errors
 
 ImageFormat = Literal["png", "svg"]
 
@@ -90,6 +95,34 @@ def safetensors_response(
     media_type = "application/octet-stream"
     return Download(
         path, media_type=media_type, filename=filename, headers=headers, stat_result=found
+    )
+
+
+BUNDLE = "application/zip"
+
+
+def bundle_response(
+    request: Request, context: Context, held: AsyncExitStack, row: ModelVersion
+) -> Response:
+    """Return a version as a bundle, made in a file without a name that goes when ``held`` does.
+
+    The ETag changes with what is in it; 304 where ``If-None-Match`` has it, and ranges are
+    answered: the same version gives the same bytes. Raises ArtifactCorrupt, NotFound or
+    StorageFull.
+    """
+    found = bundles.of_version(context, row)
+    headers = {"ETag": f'"{found.digest}"'}
+    if has_already(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    context.require_room()
+    with explain_os_errors(), unless_deleted(context, "models", row.id):
+        file: IO[bytes] = held.enter_context(TemporaryFile(dir=context.storage.scratch))  # noqa: SIM115
+        found.write(file)
+        file.flush()
+    path = Path(f"/proc/self/fd/{file.fileno()}")
+    name = f"{row.name}-{row.version}.zip"
+    return Download(
+        path, media_type=BUNDLE, filename=name, headers=headers, stat_result=path.stat()
     )
 
 

@@ -12,7 +12,7 @@ from fastapi import Request, Response
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
-from app.api.http.bodies import GZIP, UNCOMPRESSED, limited
+from app.api.http.bodies import GZIP, UNCOMPRESSED, Codings, limited
 from app.api.http.idempotency import IdempotentRequest, canonical_json
 from app.api.http.media_types import charset, is_json, media_type, without_parameters
 from app.api.http.responses import json_response
@@ -86,7 +86,7 @@ class Uploads:
         kind = _format_of_body(media)
         delimiter = "\t" if media == _TABS else None
         reading = options.ingest_options(kind, delimiter, charset(request))
-        async with self.saved(request, kind) as path:
+        async with self.saved(request, codings_of(kind)) as path:
             await self._create(path, reading, idempotent, options)
 
     async def create_from_form(
@@ -162,16 +162,19 @@ class Uploads:
             limiter=self._reading,
         )
 
+    async def run(self, work: Callable[[], Any]) -> Any:
+        """Return ``work()``, which reads an upload, when it is its turn."""
+        return await to_thread.run_sync(work, limiter=self._reading)
+
     async def previewed(self, read: Callable[[], creation.Preview]) -> Response:
         """Return the response that shows what ``read`` understands; raises what it raises."""
-        preview = await to_thread.run_sync(read, limiter=self._reading)
-        return json_response(DatasetPreview.of(preview), 200)
+        return json_response(DatasetPreview.of(await self.run(read)), 200)
 
     async def keep_body(self, request: Request, idempotent: IdempotentRequest) -> None:
         """Keep a body that is a file for a day. Raises what ``create_from_body`` raises."""
         media = media_type(request)
         kind = "ndjson" if is_json(media) else _format_of_body(media)
-        async with self.saved(request, kind) as path:
+        async with self.saved(request, codings_of(kind)) as path:
             await self._keep(path, kind, idempotent, tabbed=media == _TABS)
 
     async def keep_form(self, request: Request, idempotent: IdempotentRequest) -> None:
@@ -195,13 +198,13 @@ class Uploads:
     # ------------------------------------------------------------ to disk
 
     @asynccontextmanager
-    async def saved(self, request: Request, kind: Format) -> AsyncIterator[Path]:
-        """Give the body as a file that is gone afterwards.
+    async def saved(self, request: Request, codings: Codings = UNCOMPRESSED) -> AsyncIterator[Path]:
+        """Give the body, packed as ``codings`` allow, as a file that is gone afterwards.
 
         Raises TooLarge, UnsupportedMediaType or StorageFull.
         """
         async with self._file() as path:
-            await self._save(request, path, kind)
+            await self._save(request, path, codings)
             yield path
 
     @asynccontextmanager
@@ -217,10 +220,10 @@ class Uploads:
             with suppress(OSError):  # never made, or the disk has turned read-only
                 path.unlink()
 
-    async def _save(self, request: Request, path: Path, kind: Format) -> None:
+    async def _save(self, request: Request, path: Path, codings: Codings) -> None:
         """Stream the body to ``path``, counted, while the disk has room left."""
         max_bytes = self._context.settings.max_upload_bytes
-        body = limited(request, max_bytes, GZIP if kind in TEXT else UNCOMPRESSED)
+        body = limited(request, max_bytes, codings)
         with explain_os_errors(), path.open("wb", buffering=0) as file:
             buffer = bytearray()
             async for chunk in body.stream():
@@ -233,6 +236,11 @@ class Uploads:
     def _write(self, file: BinaryIO, content: bytearray) -> None:
         self._context.require_room()
         _write(file, content)
+
+
+def codings_of(kind: Format) -> Codings:
+    """Return the codings in which a format is taken."""
+    return GZIP if kind in TEXT else UNCOMPRESSED
 
 
 def _format_of_body(media: str) -> Format:

@@ -227,7 +227,7 @@ class ModelName(Base):
 class ModelVersion(Base):
     """A trained model; its bytes are the artifact ``models/<id>``.
 
-    A job's success makes one, and so does every promotion of one of its checkpoints.
+    A job's success makes one, and so do every promotion of one of its checkpoints, and an import.
     """
 
     __tablename__ = "models"
@@ -237,7 +237,7 @@ class ModelVersion(Base):
     name: Mapped[str] = mapped_column(ForeignKey("model_names.name"))
     version: Mapped[int]
     # no foreign keys: a model outlives its job, its checkpoint and its dataset
-    job_id: Mapped[str] = mapped_column(String(32), index=True)
+    job_id: Mapped[str] = mapped_column(String(32), index=True)  # empty: another server's
     checkpoint_id: Mapped[str | None] = mapped_column(String(32))  # null: the job's own result
     dataset_id: Mapped[str] = mapped_column(String(32))
     dataset_sha256: Mapped[str] = mapped_column(String(64))

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from app import hashes
 from app.db.models import TERMINAL, Checkpoint, Dataset, Job, ModelVersion
-from app.errors import ArtifactCorrupt, NotFound
+from app.errors import ArtifactCorrupt, NotFound, Unavailable
 from app.ml.inference.card import CARD, WEIGHTS
 from app.ml.tables.parquet import FILE
 from app.runtime.context import Context
@@ -108,6 +108,23 @@ def unless_deleted(context: Context, kind: Kind, artifact_id: str) -> Iterator[N
         with context.database.read() as session:
             if session.get(row, artifact_id) is None:
                 raise NotFound(f"the {what} has just been deleted") from error
+        raise
+
+
+@contextmanager
+def recorded(context: Context, kind: Kind, artifact_id: str) -> Iterator[Session]:
+    """Give the transaction that makes the row of an artifact, which has been published.
+
+    Where it fails the artifact is removed, unless its row may yet come to light.
+    """
+    begun = False
+    try:
+        with context.database.write() as session:
+            begun = True
+            yield session
+    except BaseException as error:
+        if not (begun and isinstance(error, Unavailable)):
+            context.storage.remove(kind, artifact_id)
         raise
 
 

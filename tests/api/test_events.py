@@ -30,7 +30,7 @@ def test_a_last_event_id_that_is_none(server: Server, number: str) -> None:
 
 def test_many_follow_one_job(server: Server) -> None:
     """All get all of it."""
-    job_id = server.start_long_job(epochs=1000)
+    job_id = server.start_long_job(epochs=300)
     counts: list[int] = []
 
     def follow() -> None:
@@ -46,14 +46,14 @@ def test_many_follow_one_job(server: Server) -> None:
     for thread in threads:
         thread.join()
     print(f"{len(counts)} followers, {sum(counts)} epochs told")
-    assert counts == [1000] * 20
+    assert counts == [300] * 20
 
 
 def test_progress_is_honest_about_the_time(server: Server) -> None:
     waiting = server.ok("POST", "/v1/jobs", json={**QUICK_JOB, "priority": -5})
     assert waiting["progress"]["eta_seconds"] is None
     job_id = server.start_long_job(epochs=1_000_000)
-    job = server.until(job_id, lambda job: job["progress"]["epoch"] > 500)  # beyond its start
+    job = server.until(job_id, lambda job: job["progress"]["epoch"] > 100)  # beyond its start
     server.ok("POST", f"/v1/jobs/{job_id}/cancel")
     left = 1_000_000 - job["progress"]["epoch"]
     assert 1e-5 < job["progress"]["eta_seconds"] / left < 0.1

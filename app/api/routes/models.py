@@ -2,20 +2,41 @@
 
 from typing import Annotated, Any, Literal
 
+from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 
-from app.api.deps import AscendingDep, ContextDep, NamedDep, PredictorsDep, VersionsDep
-from app.api.downloads import DOWNLOAD, safetensors_response
+from app.api.deps import (
+    AscendingDep,
+    ContextDep,
+    NamedDep,
+    PredictorsDep,
+    UploadsDep,
+    VersionsDep,
+)
+from app.api.downloads import BINARY, DOWNLOAD, bundle_response, safetensors_response
+from app.api.http.idempotency import IdempotentRequestDep
 from app.api.http.json_route import StrictJSONRoute
 from app.api.http.lanes import HeldDep, LanesDep
+from app.api.http.media_types import media_type
+from app.api.http.responses import json_response
 from app.api.schemas.models import Layer, ModelList, ModelOut, Parameter, ParametersOut, SummaryOut
 from app.db.models import ModelVersion
+from app.errors import UnsupportedMediaType
+from app.hashes import sha256_of
+from app.ml.specs import Name
 from app.runtime.context import Context
 from app.runtime.pagination import Page, page_of
-from app.services.models import aliases, versions
+from app.services.models import aliases, bundles, versions
 from app.services.predictions.resolver import load_version
 
+_BUNDLES = ("application/zip", "application/x-zip-compressed", "application/octet-stream")
+
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=StrictJSONRoute)
+
+
+def version_response(_session: Any, version: ModelVersion) -> Response:
+    """Return the answer that tells of a new version."""
+    return json_response(ModelOut.of(version, []), 201, {"Location": f"/v1/models/{version.id}"})
 
 
 def _find(context: Context, ref: str) -> ModelVersion:
@@ -39,6 +60,38 @@ def list_models(
     with context.database.read() as session:
         page = versions.newest(session, paging, named=named)
         return _model_list(session, page)
+
+
+@router.post(
+    "",
+    status_code=201,
+    openapi_extra={
+        "requestBody": {"required": True, "content": dict.fromkeys(_BUNDLES, BINARY)},
+    },
+    responses={201: {"model": ModelOut}},
+    response_model=None,
+)
+async def import_model(
+    request: Request,
+    context: ContextDep,
+    uploads: UploadsDep,
+    idempotent: IdempotentRequestDep,
+    name: Annotated[Name | None, Query(description="left out: the name it had")] = None,
+) -> Response:
+    """A bundle, from this server or another, as the next version of a model."""
+    media = media_type(request)
+    if media not in _BUNDLES:
+        raise UnsupportedMediaType(
+            f"cannot read '{media[:64]}'; send as application/zip what "
+            "GET /v1/models/NAME/download?format=bundle gives"
+        )
+    async with uploads.saved(request) as path:
+        if idempotent.has_key:
+            digest = await to_thread.run_sync(sha256_of, path)
+            await idempotent.replay((name or "").encode(), digest.encode())
+        record = idempotent.recorder(version_response)
+        await uploads.run(lambda: bundles.add(context, path, name, record))
+    return idempotent.response
 
 
 @router.get("/{ref}")
@@ -95,10 +148,13 @@ def download_model(
     context: ContextDep,
     lanes: LanesDep,
     held: HeldDep,
-    format: Literal["safetensors"] = "safetensors",  # noqa: A002
+    format: Literal["safetensors", "bundle"] = "safetensors",  # noqa: A002
 ) -> Response:
-    """The weights, with an ETag and ranges."""
+    """The weights, or with ``bundle`` all that predicting takes as a zip; with an ETag and
+    ranges."""
     held.enter_context(lanes.downloads.place())
     row = _find(context, ref)
+    if format == "bundle":
+        return bundle_response(request, context, held, row)
     name = f"{row.name}-{row.version}.{format}"
     return safetensors_response(request, context, "models", row.id, name)

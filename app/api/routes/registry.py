@@ -1,7 +1,5 @@
 """Which version is which: aliases of models, and checkpoints promoted to versions."""
 
-from typing import Any
-
 from anyio import to_thread
 from fastapi import APIRouter, Response
 
@@ -9,6 +7,7 @@ from app.api.deps import AscendingDep, ConditionDep, ContextDep
 from app.api.http.idempotency import IdempotentRequestDep, canonical_json
 from app.api.http.json_route import StrictJSONRoute
 from app.api.http.responses import json_response
+from app.api.routes.models import version_response
 from app.api.schemas.models import (
     AliasList,
     AliasName,
@@ -17,7 +16,7 @@ from app.api.schemas.models import (
     ModelOut,
     PromoteRequest,
 )
-from app.db.models import Alias, ModelVersion
+from app.db.models import Alias
 from app.services.jobs import promotions
 from app.services.models import aliases
 
@@ -92,10 +91,6 @@ async def promote_checkpoint(
         job_id,
         checkpoint_id,
         name,
-        idempotent.recorder(_version_response),
+        idempotent.recorder(version_response),
     )
     return idempotent.response
-
-
-def _version_response(_session: Any, version: ModelVersion) -> Response:
-    return json_response(ModelOut.of(version, []), 201, {"Location": f"/v1/models/{version.id}"})

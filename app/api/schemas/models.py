@@ -78,7 +78,7 @@ _DEFAULTS = {
 class Lineage(BaseModel):
     """What a version was made from; null is what an older fitserve did not keep."""
 
-    job: str
+    job: str | None = Field(description="null where it came as a bundle")
     dataset: ModelDataset
     spec: Annotated[
         JobSpec | None, *AS_STORED, Field(description="the job's, every field filled in")
@@ -95,7 +95,7 @@ class Lineage(BaseModel):
         spec = row.lineage["spec"]
         spec = spec and {**_DEFAULTS, **spec}
         return cls(
-            job=row.job_id,
+            job=row.job_id or None,
             dataset=ModelDataset.of(row),
             spec=spec,
             split=row.lineage["split"],
@@ -119,7 +119,7 @@ class ModelOut(BaseModel):
     features: list[Feature]
     target: str | list[str]
     metrics: dict[str, Any]
-    job: str
+    job: str | None = Field(description="null where it came as a bundle")
     dataset: ModelDataset
     parameters: int
     lineage: Lineage
@@ -139,7 +139,7 @@ class ModelOut(BaseModel):
             features=row.features,
             target=row.target[0] if len(row.target) == 1 else row.target,
             metrics=row.metrics,
-            job=row.job_id,
+            job=row.job_id or None,
             dataset=ModelDataset.of(row),
             parameters=row.parameters,
             lineage=Lineage.of(row),

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from app.api.http.media_types import charset
 from app.api.schemas.uploads import UploadOptions
 from app.api.serving.asgi_io import ASGIRequest, ASGIResponse
-from app.api.uploads import FORMATS, Uploads
+from app.api.uploads import FORMATS, Uploads, codings_of
 from app.errors import InvalidRequest
 from app.ml.specs.mistakes import checked
 from app.runtime.context import Context
@@ -92,7 +92,7 @@ class Engine:
         options = said.ingest_options(kind, "\t" if tabbed else None, charset(upload)).model_copy(
             update={"notations": card.notations, "cells": card.cells.model_copy(update=asked)}
         )
-        async with self._uploads.saved(upload, kind) as path:
+        async with self._uploads.saved(upload, codings_of(kind)) as path:
             predictions = await self.in_thread(
                 partial(
                     files.predict_file,

@@ -49,6 +49,12 @@ class Card(BaseModel):
     """The prediction that knows no features (``metrics.constant_prediction``); older models call it
     ``guess``, still older ones have none."""
 
+    @property
+    def described_features(self) -> list[dict[str, str]]:
+        """Name and type of each feature, in order."""
+        types = self.preprocessing.features.types
+        return [{"name": name, "type": types[name]} for name in self.spec.features]
+
 
 @contextmanager
 def explained(folder: Path) -> Iterator[None]:

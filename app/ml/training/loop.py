@@ -293,9 +293,8 @@ def _ended(
         baseline = metrics.baseline_scores(target, card.baseline, test.table)
         beaten = metrics.baseline_warnings(target, scores, baseline)
         warnings += [f"on the test part the model is {warning}" for warning in beaten]
-    types = card.preprocessing.features.types
     return TrainEnded(
-        features=[{"name": name, "type": types[name]} for name in card.spec.features],
+        features=card.described_features,
         parameters=sum(weight.numel() for weight in model.parameters()),
         best=Best(epoch=best.epoch, by=best.watch or "last", values=best.values)
         if best.values

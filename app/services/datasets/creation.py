@@ -12,10 +12,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.db.models import Dataset
-from app.errors import NameTaken, Unavailable
+from app.errors import NameTaken
 from app.ids import new_id, refuse_id_as_name
 from app.ml.tables import ingest, parquet
 from app.ml.tables.typed import TypedTable
+from app.runtime import artifacts
 from app.runtime.context import Context
 from app.storage import explain_os_errors
 
@@ -139,10 +140,8 @@ def _create(
         sha256=sha256,
         metadata_=naming.metadata,
     )
-    begun = False
     try:
-        with context.database.write() as session:
-            begun = True
+        with artifacts.recorded(context, "datasets", dataset_id) as session:
             if naming.replace and naming.name is not None:
                 session.execute(
                     update(Dataset).where(Dataset.name == naming.name).values(name=None)
@@ -150,12 +149,8 @@ def _create(
             session.add(dataset)
             session.flush()
             on_create(session, dataset)
-    except BaseException as error:
-        if not (begun and isinstance(error, Unavailable)):  # a crash may yet bring such a row back
-            context.storage.remove("datasets", dataset_id)
-        if isinstance(error, IntegrityError):
-            raise _taken(naming.name or "") from error
-        raise
+    except IntegrityError as error:
+        raise _taken(naming.name or "") from error
     return dataset
 
 

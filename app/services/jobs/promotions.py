@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.db.models import Checkpoint, Job, ModelVersion
-from app.errors import ArtifactCorrupt, Unavailable
+from app.errors import ArtifactCorrupt
 from app.ids import new_id, refuse_id_as_name
 from app.ml.finite import finite_values
 from app.ml.inference import card as cards
@@ -17,7 +17,7 @@ from app.runtime import artifacts
 from app.runtime.context import Context
 from app.services.jobs import checkpoints, history, jobs
 from app.services.models import versions
-from app.services.models.versions import Result
+from app.services.models.versions import Origin, Result
 
 OnCreate = Callable[[Session, ModelVersion], None]
 """Called with a new version, in the transaction that makes it."""
@@ -38,31 +38,24 @@ def promote(
         checkpoint = checkpoints.find(session, job_id, checkpoint_id)
     context.require_room()
     model_id = new_id("mdl")
-    _copy(context, job, checkpoint, model_id)
-    begun = False
-    try:
-        folder = context.storage.path("models", model_id)
-        card = cards.read(folder)
-        parameters = cards.parameters(folder, card)
-        with context.signals.models_changing(), context.database.write() as session:
-            begun = True
-            job = jobs.find(session, job_id)
-            checkpoints.find(session, job_id, checkpoint_id)  # else it has just been deleted
-            result = Result(
-                id=model_id,
-                features=_features(card),
-                metrics=_metrics(context, session, checkpoint, model_id),
-                parameters=parameters,
-                versions=card.versions,
-                checkpoint_id=checkpoint_id,
-            )
-            name = name or job.spec.register_as or job.id
-            version = versions.register(session, job, name, result)
-            on_create(session, version)
-    except BaseException as error:
-        if not (begun and isinstance(error, Unavailable)):  # a crash may yet bring such a row back
-            context.storage.remove("models", model_id)
-        raise
+    card, parameters = _copy(context, job, checkpoint, model_id)
+    with (
+        context.signals.models_changing(),
+        artifacts.recorded(context, "models", model_id) as session,
+    ):
+        job = jobs.find(session, job_id)
+        checkpoints.find(session, job_id, checkpoint_id)  # else it has just been deleted
+        result = Result(
+            id=model_id,
+            features=card.described_features,
+            metrics=_metrics(context, session, checkpoint, model_id),
+            parameters=parameters,
+            versions=card.versions,
+            checkpoint_id=checkpoint_id,
+        )
+        name = name or job.spec.register_as or job.id
+        version = versions.register(session, Origin.of(job), name, result)
+        on_create(session, version)
     return version
 
 
@@ -84,8 +77,9 @@ def _metrics(
     return {"best": best, "test": None, "baseline": None}
 
 
-def _copy(context: Context, job: Job, checkpoint: Checkpoint, model_id: str) -> None:
-    """Publish the checkpoint's card and weights as a model's artifact.
+def _copy(context: Context, job: Job, checkpoint: Checkpoint, model_id: str) -> tuple[Card, int]:
+    """Publish the checkpoint's card and weights as a model's artifact; return the card and the
+    number of parameters.
 
     Raises ArtifactCorrupt, or NotFound where the checkpoint was deleted meanwhile.
     """
@@ -93,14 +87,12 @@ def _copy(context: Context, job: Job, checkpoint: Checkpoint, model_id: str) -> 
     with artifacts.unless_deleted(context, "checkpoints", checkpoint.id):
         try:
             artifacts.copy_as_model(context.storage, artifact, model_id)
+            folder = context.storage.path("models", model_id)
+            card = cards.read(folder)
+            return card, cards.parameters(folder, card)
         except ArtifactCorrupt as error:
+            context.storage.remove("models", model_id)
             raise ArtifactCorrupt(
                 f"{artifact.name} is missing or damaged on disk ({error.detail}); promote another "
                 "checkpoint, or restore this one from a backup"
             ) from error
-
-
-def _features(card: Card) -> list[dict[str, str]]:
-    """Return name and type of each feature, in order."""
-    types = card.preprocessing.features.types
-    return [{"name": name, "type": types[name]} for name in card.spec.features]

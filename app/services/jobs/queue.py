@@ -234,7 +234,9 @@ def succeed(session: Session, claim: Claim, model_id: str, ended: TrainEnded) ->
     metrics = {"best": best, "test": ended.test, "baseline": ended.baseline}
     result = versions.Result(model_id, ended.features, metrics, ended.parameters, ended.versions)
     job = session.get_one(Job, claim.job_id)
-    version = versions.register(session, job, claim.spec.register_as or claim.job_id, result)
+    version = versions.register(
+        session, versions.Origin.of(job), claim.spec.register_as or claim.job_id, result
+    )
     _update_claimed(
         session,
         claim,

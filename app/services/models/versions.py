@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, aliased
 
 from app.db.models import Alias, Job, ModelName, ModelVersion
 from app.errors import NotFound
+from app.ml.specs import JobSpec
 from app.names import nearest
 from app.runtime.context import Context
 from app.runtime.pagination import Page, Paging, page
@@ -43,27 +44,47 @@ class Result:
     """The checkpoint that was promoted; ``None`` for what the job ended with."""
 
 
-def register(session: Session, job: Job, name: str, result: Result) -> ModelVersion:
-    """Return a new row: the next version of the model ``name``, from a job's weights."""
+@dataclass(frozen=True)
+class Origin:
+    """The job that made a version, as far as it is known where it came from."""
+
+    spec: JobSpec
+    dataset_id: str
+    dataset_sha256: str
+    split: dict[str, int] | None
+    metadata: dict[str, str]
+    job_id: str | None = None
+    """``None`` where the job was another server's."""
+
+    @classmethod
+    def of(cls, job: Job) -> "Origin":
+        """Return a job of this server as an origin."""
+        spec = job.spec
+        return cls(spec, job.dataset_id, job.dataset_sha256, job.split, spec.metadata, job.id)
+
+
+def register(session: Session, origin: Origin, name: str, result: Result) -> ModelVersion:
+    """Return a new row: the next version of the model ``name``, of these weights."""
+    spec = origin.spec
     version = ModelVersion(
         id=result.id,
         name=name,
         version=_next_version(session, name),
-        job_id=job.id,
+        job_id=origin.job_id or "",
         checkpoint_id=result.checkpoint_id,
-        dataset_id=job.dataset_id,
-        dataset_sha256=job.dataset_sha256,
-        task=job.spec.task,
+        dataset_id=origin.dataset_id,
+        dataset_sha256=origin.dataset_sha256,
+        task=spec.task,
         features=result.features,
-        target=job.spec.targets,
+        target=spec.targets,
         metrics=result.metrics,
         lineage={
-            "spec": job.spec.model_dump(mode="json"),
-            "split": job.split,
+            "spec": spec.model_dump(mode="json"),
+            "split": origin.split,
             "versions": result.versions,
         },
         parameters=result.parameters,
-        metadata_=job.spec.metadata,
+        metadata_=origin.metadata,
     )
     session.add(version)
     session.flush()

@@ -41,7 +41,9 @@ def context(database: Database, tmp_path: Path) -> Context:
         queue.enqueue(session, job)
         for _ in range(VERSIONS):
             best = {"best": {"epoch": 0}}
-            versions.register(session, job, "m", Result(new_id("mdl"), [], best, 2, {}))
+            versions.register(
+                session, versions.Origin.of(job), "m", Result(new_id("mdl"), [], best, 2, {})
+            )
     parsers = Parsers(settings.parse_memory_bytes, settings.parse_seconds)
     return Context(settings, storage, database, parsers)
 

@@ -20,6 +20,7 @@ from app.ml.features.preprocessing import NumberTargets
 from app.ml.features.row_encoder import RowEncoder
 from app.ml.inference.predictor import Predictor
 from app.ml.specs import PreprocessingSpec
+from tests.support.soak import rounds
 from tests.support.workbench import Workbench, table_of
 
 # ---------------------------------------------------------------- features, fitted to anything
@@ -106,7 +107,7 @@ def test_one_row_is_the_table_of_one_row_bit_for_bit() -> None:
     outcomes: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
 
-    @settings(max_examples=150, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=rounds(60, 1500), deadline=None, derandomize=True, database=None)
     @given(encoders_and_rows())
     def agree(case: tuple[FeatureEncoder, list[Any]]) -> None:
         encoder, row = case

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import date, datetime, time
 from pathlib import Path
@@ -92,15 +93,11 @@ def test_what_is_cut_off_or_damaged_is_refused(tmp_path: Path, packing: str) -> 
     assert not (tmp_path / "into" / "unpacked").exists()
 
 
-@pytest.mark.parametrize(
-    "bomb",
-    [
-        bz2.compress(b"1\n" * 10_000_000),
-        zstd(b"1\n" * 10_000_000),
-        zipped(("t.csv", b"1\n" * 10**7)),
-    ],
-)
-def test_bombs_are_refused_before_they_are_unpacked(tmp_path: Path, bomb: bytes) -> None:
+@pytest.mark.parametrize("pack", [bz2.compress, zstd, lambda content: zipped(("t.csv", content))])
+def test_bombs_are_refused_before_they_are_unpacked(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    bomb = pack(b"1\n" * 2_000_000)
     assert len(bomb) < 100_000
     with pytest.raises(TooLarge, match="decodes to more"):
         read(tmp_path, bomb, "csv", most=1_000_000)

@@ -19,7 +19,7 @@ from app.runtime.context import Context
 from app.services.jobs import queue
 from app.services.models import aliases, versions
 from app.services.models.aliases import Condition
-from app.services.models.versions import Result
+from app.services.models.versions import Origin, Result
 from app.services.predictions.predictors import Predictors
 from app.services.predictions.resolver import LoadedModel, ModelResolver
 from app.settings import load_settings
@@ -57,7 +57,7 @@ class House:
         """Another version, as somebody makes it of whom no signal comes."""
         model_id = self.publish()
         with self.context.database.write() as session:
-            versions.register(session, self._job, name, Result(model_id, [], {}, 2, {}))
+            versions.register(session, Origin.of(self._job), name, Result(model_id, [], {}, 2, {}))
         return model_id
 
     def live(self, limit: int = ROOMY) -> ModelResolver:
@@ -137,7 +137,9 @@ def test_nobody_is_told_what_is_older_than_a_commit_that_was_seen(house: House) 
             for model_id in made:
                 signals, database = house.context.signals, house.context.database
                 with signals.models_changing(), database.write() as session:
-                    versions.register(session, house._job, "m", Result(model_id, [], {}, 2, {}))
+                    versions.register(
+                        session, Origin.of(house._job), "m", Result(model_id, [], {}, 2, {})
+                    )
                 time.sleep(0.01)
         finally:
             over.set()
