@@ -36,6 +36,12 @@ DOWNLOAD: dict[int | str, dict[str, Any]] = {
     },
     304: {"description": "If-None-Match has its ETag"},
 }
+MODEL_DOWNLOAD: dict[int | str, dict[str, Any]] = {
+    status: {**answer, "content": {**answer["content"], "application/zip": BINARY}}
+    if "content" in answer
+    else answer
+    for status, answer in DOWNLOAD.items()
+}
 _OLDEST_DATE_SECONDS = 5.0
 _WEIGHTS = "weights.safetensors"
 

@@ -293,19 +293,27 @@ class Model:
 
     def probabilities(self, rows: list[Json]) -> Tensor:
         """Return ``(rows, classes)``, or ``(rows, labels)`` of several booleans."""
-        y = self.outputs(rows)
+        y: Tensor = self.outputs(rows) / self.target["temperature"]
         if self.target["kind"] == "labels":
             return y.sigmoid()
         if self.target["outputs"] == 1:
             y = torch.cat([torch.zeros_like(y), y], 1)
         return y.softmax(1)
 
+    def chosen(self, probabilities: Tensor) -> list[int]:
+        """Return the number of each row's class: of two, the positive one from a threshold on."""
+        classes, threshold = self.target["classes"], self.target["threshold"]
+        if len(classes) != 2 or threshold == 0.5:
+            return [int(place) for place in probabilities.argmax(1)]
+        yes = next((i for i, value in enumerate(classes) if value in (1, "1")), 1)
+        return [yes if share >= threshold else 1 - yes for share in probabilities[:, yes].tolist()]
+
     def predict(self, rows: list[Json]) -> list[Any]:
         """Return one prediction a row: numbers, classes, or booleans; of several targets objects
         by name."""
         names = self.target["names"]
         if self.target["kind"] == "classes":
-            return [self.target["classes"][i] for i in self.probabilities(rows).argmax(1).tolist()]
+            return [self.target["classes"][i] for i in self.chosen(self.probabilities(rows))]
         if self.target["kind"] == "labels":
             return [
                 dict(zip(names, r, strict=True)) for r in (self.probabilities(rows) > 0.5).tolist()

@@ -13,7 +13,7 @@ from app.api.deps import (
     UploadsDep,
     VersionsDep,
 )
-from app.api.downloads import BINARY, DOWNLOAD, bundle_response, safetensors_response
+from app.api.downloads import BINARY, MODEL_DOWNLOAD, bundle_response, safetensors_response
 from app.api.http.idempotency import IdempotentRequestDep
 from app.api.http.json_route import StrictJSONRoute
 from app.api.http.lanes import HeldDep, LanesDep
@@ -141,7 +141,7 @@ def get_model_summary(ref: str, context: ContextDep, predictors: PredictorsDep) 
     )
 
 
-@router.get("/{ref}/download", response_class=Response, responses=DOWNLOAD)
+@router.get("/{ref}/download", response_class=Response, responses=MODEL_DOWNLOAD)
 def download_model(
     ref: str,
     request: Request,

@@ -106,6 +106,12 @@ class Lineage(BaseModel):
         )
 
 
+class Calibration(BaseModel):
+    """What makes probabilities as sure as they are right."""
+
+    temperature: float = Field(description="by which the module's logits are divided")
+
+
 class ModelOut(BaseModel):
     """A version of a trained model."""
 
@@ -122,6 +128,13 @@ class ModelOut(BaseModel):
     job: str | None = Field(description="null where it came as a bundle")
     dataset: ModelDataset
     parameters: int
+    calibration: Calibration | None = Field(description="null where nothing was fitted")
+    threshold: float | None = Field(
+        description="from which probability on a row is of the positive class, of two"
+    )
+    positive: bool | int | float | str | None = Field(
+        description="that class; null where there are more, or an older fitserve trained it"
+    )
     lineage: Lineage
     created_at: Time
     metadata: dict[str, str]
@@ -129,6 +142,8 @@ class ModelOut(BaseModel):
     @classmethod
     def of(cls, row: ModelVersion, aliases: Sequence[str]) -> "ModelOut":
         """Return a stored version as the API shows it, with its aliases."""
+        decision = row.lineage.get("decision") or {}
+        temperature = decision.get("temperature", 1.0)
         return cls(
             id=row.id,
             name=row.name,
@@ -142,6 +157,9 @@ class ModelOut(BaseModel):
             job=row.job_id or None,
             dataset=ModelDataset.of(row),
             parameters=row.parameters,
+            calibration=None if temperature == 1.0 else Calibration(temperature=temperature),
+            threshold=decision.get("threshold"),
+            positive=decision.get("positive"),
             lineage=Lineage.of(row),
             created_at=row.created_at,
             metadata=row.metadata_,

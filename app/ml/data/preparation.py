@@ -16,7 +16,7 @@ from app.ml.data import leaks, row_weights
 from app.ml.data.splits import PARTS, Indices, Split, split_rows
 from app.ml.features import preprocessing
 from app.ml.features.fitting import fit_features
-from app.ml.features.preprocessing import Preprocessing
+from app.ml.features.preprocessing import NumberTargets, Preprocessing
 from app.ml.inference.card import Card
 from app.ml.specs import JobSpec
 
@@ -132,8 +132,9 @@ def prepare(
         features = fit_features(spec.features, spec.preprocessing, rows["train"], texts, folded)
     else:
         features = source.preprocessing.features
-        if source.preprocessing.target.like(target):
-            target = source.preprocessing.target
+        learnt = source.preprocessing.target
+        if isinstance(learnt, NumberTargets) and learnt.like(target):
+            target = learnt  # in whose scale the last layer answers
     weigh = row_weights.of(spec, target, rows["train"])
     parts = {
         part: Part(

@@ -256,8 +256,8 @@ def _confusion(predictor: Predictor, rows: pa.Table, outputs: Matrix) -> dict[st
         case NumberTargets():
             return None
         case LabelTargets(names=names):
-            true, chosen = target.encode(rows), target.probabilities(outputs) > 0.5
-            found = metrics.multilabel_confusion(true, chosen)
+            said = target.probabilities(outputs) > 0.5
+            found = metrics.multilabel_confusion(target.encode(rows), said)
             return {"labels": names, "matrix": found.tolist()}
         case ClassTarget(classes=classes):
             if len(classes) > MOST_CLASSES:
@@ -267,7 +267,7 @@ def _confusion(predictor: Predictor, rows: pa.Table, outputs: Matrix) -> dict[st
             if (codes < 0).any():
                 codes[codes < 0] = len(labels)
                 labels.append(None)
-            chosen = target.probabilities(outputs).argmax(axis=1)
+            chosen = target.chosen(target.probabilities(outputs))
             found = confusion_matrix(codes, chosen, labels=range(len(labels)))
             return {"labels": labels, "matrix": found.tolist()}
 

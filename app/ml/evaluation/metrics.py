@@ -4,8 +4,8 @@ The baseline is a constant prediction that knows no features, as that of scikit-
 ``DummyRegressor`` and of its ``DummyClassifier`` with the strategy ``prior``.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,14 +17,13 @@ from app.ml.column_types.fitted import Matrix
 from app.ml.features import preprocessing
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets, TargetEncoder
 from app.ml.finite import Metrics, finite_values
+from app.ml.specs.metrics import METRICS
 
-_NAMES = {
-    "numbers": ("mae", "rmse", "r2"),
-    "classes": ("accuracy", "f1_macro", "auc", "log_loss"),
-    "labels": ("accuracy", "f1_macro", "auc", "log_loss"),
-}
-_ERRORS = ("mae", "rmse", "log_loss")
-"""Metrics that are better the less they are; the others are better the more they are."""
+_JUDGED = ("mae", "rmse", "accuracy", "f1_macro", "auc", "log_loss")
+"""Metrics by which a model is held against the baseline: R² says what RMSE says, and the others are
+of one class, or of how sure a model is."""
+_BINS = 15
+"""Of the expected calibration error, as Guo et al. (2017) have it."""
 _BASELINES = {
     "numbers": "always answering the mean of the training part",
     "classes": "always answering the shares of the classes in the training part",
@@ -32,21 +31,54 @@ _BASELINES = {
 }
 
 
-def score(target: TargetEncoder, table: pa.Table, outputs: Matrix) -> Metrics:
-    """Return the task metrics of a module's ``outputs`` against the targets in ``table``.
+def score(
+    target: TargetEncoder, table: pa.Table, outputs: Matrix, only: Collection[str] | None = None
+) -> Metrics:
+    """Return the task metrics of a module's ``outputs`` against the targets in ``table``, by name;
+    ``only`` these of them, where some are named.
 
     Where an output is not finite (it can overflow on a row that no loss has seen) all are ``None``.
     """
     if not np.isfinite(outputs).all():
-        return dict.fromkeys(_NAMES[target.kind])
+        return dict.fromkeys(_wanted(target, only))
     match target:
         case NumberTargets():
-            found = regression(preprocessing.numbers(table, target.names), target.decode(outputs))
+            return measured(target, table, target.decode(outputs), only)
+        case _:
+            return measured(target, table, target.probabilities(outputs), only)
+
+
+def _wanted(target: TargetEncoder, only: Collection[str] | None) -> dict[str, Callable[..., Any]]:
+    """Return the metrics of a target by name."""
+    match target:
+        case NumberTargets():
+            table: dict[str, Callable[..., Any]] = {**_OF_NUMBERS}
+            if target.quantile is None:
+                del table["pinball"]
         case ClassTarget():
-            found = classification(_true_classes(target, table), target.probabilities(outputs))
+            two = len(target.classes) == 2
+            table = {n: metric for n, metric in _OF_CLASSES.items() if two or n not in _OF_TWO}
         case LabelTargets():
-            found = multilabel(target.encode(table).astype(float), target.probabilities(outputs))
-    return finite_values(found)
+            table = {**_OF_LABELS}
+    return table if only is None else {name: table[name] for name in only if name in table}
+
+
+def measured(
+    target: TargetEncoder, table: pa.Table, answers: Floats, only: Collection[str] | None = None
+) -> Metrics:
+    """Return the metrics of ``answers``: numbers ``(rows, targets)`` in their own units, or
+    probabilities ``(rows, classes or labels)``."""
+    match target:
+        case NumberTargets():
+            case: Any = Numbers(
+                preprocessing.numbers(table, target.names), answers, target.quantile or 0.5
+            )
+        case ClassTarget():
+            true = _true_classes(target, table)
+            case = Classes(true, answers, target.chosen(answers), target.positive)
+        case LabelTargets():
+            case = Labels(target.encode(table).astype(np.int64), answers)
+    return finite_values({name: found(case) for name, found in _wanted(target, only).items()})
 
 
 def constant_prediction(target: TargetEncoder, train: pa.Table) -> list[float]:
@@ -67,14 +99,7 @@ def constant_prediction(target: TargetEncoder, train: pa.Table) -> list[float]:
 def baseline_scores(target: TargetEncoder, prediction: Sequence[float], table: pa.Table) -> Metrics:
     """Return the metrics of ``score`` for one ``prediction`` on all rows of ``table``."""
     constant = np.tile(np.array(prediction, dtype=np.float64), (table.num_rows, 1))
-    match target:
-        case NumberTargets():
-            found = regression(preprocessing.numbers(table, target.names), constant)
-        case ClassTarget():
-            found = classification(_true_classes(target, table), constant)
-        case LabelTargets():
-            found = multilabel(target.encode(table).astype(float), constant)
-    return finite_values(found)
+    return measured(target, table, constant)
 
 
 def better(scores: Metrics, baseline: Metrics) -> dict[str, bool]:
@@ -83,16 +108,13 @@ def better(scores: Metrics, baseline: Metrics) -> dict[str, bool]:
     for name, score in scores.items():
         other = baseline.get(name)
         if score is not None and other is not None:
-            found[name] = score < other if name in _ERRORS else score > other
+            found[name] = score < other if METRICS[name].falls else score > other
     return found
 
 
 def baseline_warnings(target: TargetEncoder, scores: Metrics, baseline: Metrics) -> list[str]:
-    """Return at most one warning: which metrics do not beat the baseline's, with the numbers.
-
-    R² is left out: it says what RMSE says.
-    """
-    verdict = {name: won for name, won in better(scores, baseline).items() if name != "r2"}
+    """Return at most one warning: which metrics do not beat the baseline's, with the numbers."""
+    verdict = {name: won for name, won in better(scores, baseline).items() if name in _JUDGED}
     beaten = [name for name, won in verdict.items() if not won]
     if not beaten:
         return []
@@ -102,34 +124,169 @@ def baseline_warnings(target: TargetEncoder, scores: Metrics, baseline: Metrics)
     return [f"no better than guessing{by}: {pairs} of {_BASELINES[target.kind]}{better_by}"]
 
 
-def regression(true: Floats, predicted: Floats) -> Metrics:
-    """Return MAE, RMSE and R² of ``(rows, targets)``, averaged over targets."""
-    return {
-        "mae": float(sk.mean_absolute_error(true, predicted)),
-        "rmse": float(sk.root_mean_squared_error(true, predicted)),
-        "r2": float(sk.r2_score(true, predicted)) if len(true) > 1 else None,
-    }
+# ---------------------------------------------------------------- how each is computed
 
 
-def classification(true: NDArray[np.int64], probabilities: Floats) -> Metrics:
-    """Return accuracy, macro F1, AUC (one against rest) and log loss of ``(rows, classes)``.
+class Numbers(NamedTuple):
+    """Numbers ``(rows, targets)``, true and predicted, in their own units; metrics are means over
+    targets."""
 
-    ``true`` is ``(rows,)`` class numbers; those below 0 are classes that the model does not know,
-    where whatever is predicted is wrong. F1 is the mean over the classes that occur in either, as
-    in scikit-learn; AUC and log loss, which ask for its probability, are those of the other rows.
+    true: Floats
+    predicted: Floats
+    quantile: float = 0.5
+
+
+class Classes(NamedTuple):
+    """Class numbers ``(rows,)`` and probabilities ``(rows, classes)``.
+
+    A ``true`` number below 0 is a class that the model does not know, where whatever is predicted
+    is wrong; what asks for a class's probability leaves such rows out.
     """
+
+    true: NDArray[np.int64]
+    probabilities: Floats
+    predicted: NDArray[np.int64]
+    positive: int | None = None
+    """The class that a yes means, of two."""
+
+    def known(self) -> tuple[NDArray[np.int64], Floats]:
+        """Return numbers and probabilities of the rows whose class is known."""
+        known = self.true >= 0
+        return self.true[known], self.probabilities[known]
+
+    def answers(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return ``(rows,)`` which rows are of the positive class, and which are said to be."""
+        return self.true == self.positive, self.predicted == self.positive
+
+
+class Labels(NamedTuple):
+    """Independent labels ``(rows, labels)`` of 0 and 1, and their probabilities; metrics are means
+    over labels."""
+
+    true: NDArray[np.int64]
+    probabilities: Floats
+
+
+_OF_NUMBERS: dict[str, Callable[[Numbers], float | None]] = {
+    "mae": lambda n: float(sk.mean_absolute_error(n.true, n.predicted)),
+    "rmse": lambda n: float(sk.root_mean_squared_error(n.true, n.predicted)),
+    "r2": lambda n: float(sk.r2_score(n.true, n.predicted)) if len(n.true) > 1 else None,
+    "median_absolute_error": lambda n: float(sk.median_absolute_error(n.true, n.predicted)),
+    "mape": lambda n: _mape(n),
+    "pinball": lambda n: float(sk.mean_pinball_loss(n.true, n.predicted, alpha=n.quantile)),
+}
+
+
+def _mape(numbers: Numbers) -> float | None:
+    """The mean absolute error as a share of the true value; ``None`` where one is 0."""
+    if not numbers.true.all():
+        return None
+    return float(sk.mean_absolute_percentage_error(numbers.true, numbers.predicted))
+
+
+_OF_TWO = ("precision", "recall", "f1")
+_OF_CLASSES: dict[str, Callable[[Classes], float | None]] = {
+    "accuracy": lambda c: float((c.true == c.predicted).mean()),
+    "f1_macro": lambda c: float(sk.f1_score(c.true, c.predicted, average="macro", zero_division=0)),
+    "auc": lambda c: _auc(*c.known()),
+    "log_loss": lambda c: _log_loss(*c.known()),
+    "balanced_accuracy": lambda c: float(
+        np.mean([(c.predicted[c.true == code] == code).mean() for code in np.unique(c.true)])
+    ),
+    "precision": lambda c: float(sk.precision_score(*c.answers(), zero_division=0)),
+    "recall": lambda c: float(sk.recall_score(*c.answers(), zero_division=0)),
+    "f1": lambda c: float(sk.f1_score(*c.answers(), zero_division=0)),
+    "mcc": lambda c: _mcc(c),
+    "average_precision": lambda c: _average_precision(*c.known(), c.positive),
+    "brier": lambda c: _brier(*c.known()),
+    "ece": lambda c: _calibration_error(*c.known()),
+}
+"""F1 is the mean over the classes that occur in truth or answers, as in scikit-learn."""
+
+_OF_LABELS: dict[str, Callable[[Labels], float | None]] = {
+    "accuracy": lambda m: float(((m.probabilities > 0.5) == m.true).mean()),
+    "f1_macro": lambda m: _mean(
+        sk.f1_score(true, shares > 0.5, zero_division=0) for true, shares in _columns(m)
+    ),
+    "auc": lambda m: _mean(_auc(true, _of_two(shares)) for true, shares in _columns(m)),
+    "log_loss": lambda m: _mean(_log_loss(true, _of_two(shares)) for true, shares in _columns(m)),
+    "average_precision": lambda m: _mean(
+        _average_precision(true, _of_two(shares), 1) for true, shares in _columns(m)
+    ),
+    "brier": lambda m: float(((m.probabilities - m.true) ** 2).mean()),
+}
+
+
+def _columns(labels: Labels) -> Iterator[tuple[NDArray[np.int64], Floats]]:
+    return zip(labels.true.T, labels.probabilities.T, strict=True)
+
+
+def _of_two(shares: Floats) -> Floats:
+    """Return probabilities of yes ``(rows,)`` as those of no and yes ``(rows, 2)``."""
+    return np.column_stack([1 - shares, shares])
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of those that are known."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _auc(true: NDArray[np.int64], probabilities: Floats) -> float | None:
+    """The area under the ROC curve, of more than two classes the mean of one against the rest;
+    ``None`` where a class is missing."""
     labels = np.arange(probabilities.shape[1])
-    predicted = probabilities.argmax(axis=1)
-    known = true >= 0
-    true_known, probabilities = true[known], probabilities[known]
-    return {
-        "accuracy": float(sk.accuracy_score(true, predicted)),
-        "f1_macro": float(sk.f1_score(true, predicted, average="macro", zero_division=0)),
-        "auc": _auc(true_known, probabilities, labels),
-        "log_loss": float(sk.log_loss(true_known, probabilities, labels=labels))
-        if known.any()
-        else None,
-    }
+    if len(np.unique(true)) < len(labels):
+        return None
+    if len(labels) == 2:
+        return float(sk.roc_auc_score(true, probabilities[:, 1]))
+    return float(sk.roc_auc_score(true, probabilities, multi_class="ovr", labels=labels))
+
+
+def _log_loss(true: NDArray[np.int64], probabilities: Floats) -> float | None:
+    if not len(true):
+        return None
+    return float(sk.log_loss(true, probabilities, labels=np.arange(probabilities.shape[1])))
+
+
+def _average_precision(
+    true: NDArray[np.int64], probabilities: Floats, positive: int | None
+) -> float | None:
+    """Of the positive class, or the mean over the classes that occur."""
+    classes = np.unique(true) if positive is None else [positive]
+    return _mean(
+        float(sk.average_precision_score(true == code, probabilities[:, code]))
+        for code in classes
+        if (true == code).any()
+    )
+
+
+def _mcc(classes: Classes) -> float:
+    """Matthews' correlation coefficient; 0 where all is of one class, said or true."""
+    if len(np.unique(np.concatenate([classes.true, classes.predicted]))) < 2:
+        return 0.0
+    return float(sk.matthews_corrcoef(classes.true, classes.predicted))
+
+
+def _brier(true: NDArray[np.int64], probabilities: Floats) -> float | None:
+    """The mean squared error of the probabilities (Brier, 1950): of two classes that of one of
+    them, of more the sum over them, as scikit-learn's ``brier_score_loss``."""
+    if not len(true):
+        return None
+    errors = probabilities - np.eye(probabilities.shape[1])[true]
+    total = float((errors**2).sum(axis=1).mean())
+    return total / 2 if probabilities.shape[1] == 2 else total
+
+
+def _calibration_error(true: NDArray[np.int64], probabilities: Floats) -> float | None:
+    """The expected calibration error (Naeini et al., 2015): how far from how often the likeliest
+    class is right its probability lies, in the mean over bins of equal width."""
+    if not len(true):
+        return None
+    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == true
+    bins = np.minimum((sure * _BINS).astype(np.int64), _BINS - 1)
+    gaps = np.bincount(bins, sure - right, _BINS)
+    return float(np.abs(gaps).sum() / len(true))
 
 
 def _true_classes(target: ClassTarget, table: pa.Table) -> NDArray[np.int64]:
@@ -142,38 +299,6 @@ def _true_classes(target: ClassTarget, table: pa.Table) -> NDArray[np.int64]:
         numbers = {value: -1 - place for place, value in enumerate(dict.fromkeys(values))}
         codes[unknown] = [numbers[value] for value in values]
     return codes
-
-
-def multilabel(true: Floats, probabilities: Floats) -> Metrics:
-    """Return the metrics of ``classification`` over ``(rows, labels)``, averaged over labels."""
-    predicted = probabilities > 0.5
-    clipped = np.clip(probabilities, 1e-15, 1 - 1e-15)
-    losses = true * np.log(clipped) + (1 - true) * np.log(1 - clipped)
-    areas = [
-        _auc(
-            true[:, i].astype(np.int64),
-            np.column_stack([1 - column, column]),
-            np.arange(2),
-        )
-        for i, column in enumerate(probabilities.T)
-    ]
-    known = [area for area in areas if area is not None]
-    pairs = zip(true.T, predicted.T, strict=True)
-    scores = [sk.f1_score(one, other, zero_division=0) for one, other in pairs]
-    return {
-        "accuracy": float((predicted == true).mean()),
-        "f1_macro": float(np.mean(scores)),
-        "auc": float(np.mean(known)) if known else None,
-        "log_loss": float(-losses.mean()),
-    }
-
-
-def _auc(true: NDArray[np.int64], probabilities: Floats, labels: NDArray[np.int64]) -> float | None:
-    if len(np.unique(true)) < len(labels):
-        return None
-    if len(labels) == 2:
-        return float(sk.roc_auc_score(true, probabilities[:, 1]))
-    return float(sk.roc_auc_score(true, probabilities, multi_class="ovr", labels=labels))
 
 
 def _shares(codes: NDArray[np.int64], classes: Sequence[Any]) -> Floats:

@@ -37,6 +37,8 @@ class NumberTargets(FittedPart):
     scale: list[float]
     link: Literal["identity", "log"] = "identity"
     """``log``: the module's outputs are logarithms of what is predicted, in these units."""
+    quantile: float | None = None
+    """Which quantile of the target is predicted; ``None``: its mean, or what the loss makes it."""
 
     @property
     def outputs(self) -> int:
@@ -63,6 +65,11 @@ class NumberTargets(FittedPart):
             raise InvalidData("the target holds numbers too large for float32; divide them")
         return scaled
 
+    @property
+    def decision(self) -> None:
+        """Numbers are not decided on."""
+        return None
+
     def decode(self, outputs: Matrix) -> Floats:
         """Return outputs ``(rows, targets)`` in the target's own units."""
         units = outputs.astype(np.float64)
@@ -72,6 +79,17 @@ class NumberTargets(FittedPart):
         return decoded
 
 
+class Decision(FittedPart):
+    """How the outputs of a classification become answers."""
+
+    temperature: float
+    """By which logits are divided; 1 where nothing was fitted."""
+    threshold: float | None = None
+    """From which probability on, of two classes, a row is of the positive one."""
+    positive: bool | int | float | str | None = None
+    """That class."""
+
+
 class ClassTarget(FittedPart):
     """One of several classes; labels keep the type they had in the data."""
 
@@ -79,11 +97,44 @@ class ClassTarget(FittedPart):
     names: list[str]
     classes: list[bool | int | float | str]
     outputs: int
+    temperature: float = 1.0
+    """By which logits are divided (``ml.evaluation.calibration``)."""
+    threshold: float = 0.5
+    """From which probability on, of two classes, a row is of the positive one."""
 
     def like(self, other: "TargetEncoder") -> bool:
         """Return whether ``other`` is of the same classes, of the same type: 1 is not true."""
-        same = isinstance(other, ClassTarget) and other == self
-        return same and [*map(type, other.classes)] == [*map(type, self.classes)]  # type: ignore[union-attr]
+        if not isinstance(other, ClassTarget) or other.names != self.names:
+            return False
+        mine, others = ([(type(c), c) for c in target.classes] for target in (self, other))
+        return mine == others and other.outputs == self.outputs
+
+    @property
+    def positive(self) -> int | None:
+        """The number of the class that a yes means, of two: ``true``, 1, else the last; ``None``
+        for more than two."""
+        if len(self.classes) != 2:
+            return None
+        yes = [i for i, value in enumerate(self.classes) if value == 1 or value == "1"]
+        return yes[0] if yes else 1
+
+    @property
+    def decision(self) -> Decision:
+        """How outputs become answers."""
+        if (yes := self.positive) is None:
+            return Decision(temperature=self.temperature)
+        return Decision(
+            temperature=self.temperature, threshold=self.threshold, positive=self.classes[yes]
+        )
+
+    def chosen(self, probabilities: Floats) -> NDArray[np.int64]:
+        """Return the number of the class that each row of ``(rows, classes)`` is given."""
+        positive = self.positive
+        if positive is None or self.threshold == 0.5:
+            likeliest: NDArray[np.int64] = probabilities.argmax(axis=1)
+            return likeliest
+        yes = probabilities[:, positive] >= self.threshold
+        return np.where(yes, np.int64(positive), np.int64(1 - positive))
 
     def encode(self, table: pa.Table) -> NDArray[Any]:
         """Return ``(rows,)`` int64 class numbers, or ``(rows, 1)`` float32 for a single logit."""
@@ -102,7 +153,7 @@ class ClassTarget(FittedPart):
 
     def probabilities(self, outputs: Matrix) -> Floats:
         """Return probabilities ``(rows, classes)`` of logits ``(rows, outputs)``."""
-        logits = outputs.astype(np.float64)
+        logits = outputs.astype(np.float64) / self.temperature
         if self.outputs == 1:
             logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -115,6 +166,8 @@ class LabelTargets(FittedPart):
 
     kind: Literal["labels"] = "labels"
     names: list[str]
+    temperature: float = 1.0
+    """By which logits are divided (``ml.evaluation.calibration``)."""
 
     @property
     def outputs(self) -> int:
@@ -123,7 +176,12 @@ class LabelTargets(FittedPart):
 
     def like(self, other: "TargetEncoder") -> bool:
         """Return whether ``other`` is of the same columns."""
-        return other == self
+        return isinstance(other, LabelTargets) and other.names == self.names
+
+    @property
+    def decision(self) -> Decision:
+        """How outputs become answers; each label is so from half on."""
+        return Decision(temperature=self.temperature)
 
     def encode(self, table: pa.Table) -> Matrix:
         """Return ``(rows, labels)`` of 0 and 1."""
@@ -134,7 +192,7 @@ class LabelTargets(FittedPart):
     def probabilities(self, outputs: Matrix) -> Floats:
         """Return probabilities ``(rows, labels)`` of logits of that shape."""
         with np.errstate(over="ignore"):  # far below zero the quotient is 0, which is right
-            shares: Floats = 1 / (1 + np.exp(-outputs.astype(np.float64)))
+            shares: Floats = 1 / (1 + np.exp(-outputs.astype(np.float64) / self.temperature))
         return shares
 
 
@@ -160,7 +218,12 @@ def fit_target(spec: JobSpec, train: pa.Table, classes: Sequence[Any]) -> Target
         return NumberTargets(names=names, center=[0.0] * len(names), scale=scale, link="log")
     scaler = SCALERS[spec.preprocessing.target or "none"]
     pairs = [scaler(column) for column in columns]
-    return NumberTargets(names=names, center=[c for c, _ in pairs], scale=[s for _, s in pairs])
+    return NumberTargets(
+        names=names,
+        center=[c for c, _ in pairs],
+        scale=[s for _, s in pairs],
+        quantile=getattr(spec.loss, "q", None),
+    )
 
 
 def label(value: Any) -> str:

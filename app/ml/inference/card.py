@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from app.errors import ArtifactCorrupt
 from app.ml.column_types.notations.notation import AS_FOUND, CellOptions, Notation
-from app.ml.features.preprocessing import Preprocessing
+from app.ml.features.preprocessing import Decision, Preprocessing
 from app.ml.specs import JobSpec
 
 CARD = "model.json"
@@ -48,6 +48,11 @@ class Card(BaseModel):
     baseline: list[float] | None = Field(None, validation_alias=AliasChoices("baseline", "guess"))
     """The prediction that knows no features (``metrics.constant_prediction``); older models call it
     ``guess``, still older ones have none."""
+
+    @property
+    def decision(self) -> Decision | None:
+        """How the outputs of a classification become answers."""
+        return self.preprocessing.target.decision
 
     @property
     def described_features(self) -> list[dict[str, str]]:

@@ -117,7 +117,7 @@ class Predictor:
                 rows = self.target.decode(outputs).tolist()
                 return [dict(zip(names, row, strict=True)) for row in rows]
             case ClassTarget(classes=classes):
-                chosen = self.target.probabilities(outputs).argmax(axis=1)
+                chosen = self.target.chosen(self.target.probabilities(outputs))
                 return [classes[number] for number in chosen.tolist()]
             case LabelTargets(names=names):
                 rows = (self.target.probabilities(outputs) > 0.5).tolist()
@@ -155,7 +155,7 @@ class Predictor:
         """
         match self.target:
             case ClassTarget(classes=classes):
-                chosen = pa.array(self.target.probabilities(outputs).argmax(axis=1))
+                chosen = pa.array(self.target.chosen(self.target.probabilities(outputs)))
                 columns = {"prediction": pa.array(classes).take(chosen)}
             case LabelTargets(names=names):
                 columns = _named(names, self.target.probabilities(outputs) > 0.5)

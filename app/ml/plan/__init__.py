@@ -13,7 +13,7 @@ from app.errors import InvalidRequest
 from app.ml.data.splits import Split
 from app.ml.features import preprocessing
 from app.ml.plan import columns as job_columns
-from app.ml.plan import parts, pretrained, ranges, training
+from app.ml.plan import decisions, parts, pretrained, ranges, training
 from app.ml.plan.columns import Column
 from app.ml.plan.pretrained import Pretrained
 from app.ml.specs import (
@@ -96,6 +96,8 @@ def plan(
     warnings += parts.require_classes(spec, classes, table, rows_of_parts)
     ranges.require_scaled(spec, known, table, rows_of_parts, source)
     spec = training.complete(request, spec, split["train"])
+    spec, rare = decisions.complete(request, spec, classes, table, rows_of_parts)
+    warnings += rare
     inputs = pretrained.inputs(source) if source else job_columns.inputs_of(spec, known)
     outputs = _outputs(spec, len(classes))
     if source is not None:
@@ -166,5 +168,7 @@ def _complete(request: JobRequest, task: Task, features: list[str]) -> JobSpec:
             "loss": loss,
             **training.defaults(request),
             "batch_size": None,
+            "calibrate": False,
+            "threshold": 0.5,
         }
     )

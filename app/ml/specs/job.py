@@ -18,6 +18,7 @@ from app.ml.specs.base import (
 )
 from app.ml.specs.data import PreprocessingSpec, SplitSpec
 from app.ml.specs.losses import LossSpec
+from app.ml.specs.metrics import Selection, Threshold
 from app.ml.specs.models import ModelSpec
 from app.ml.specs.optimizers import OptimizerSpec
 from app.ml.specs.schedulers import SchedulerSpecs
@@ -107,6 +108,10 @@ class _JobFields(Spec):
         "fail",
         description="best: what max_seconds ends becomes a model with the best weights so far",
     )
+    select: Selection = Field(
+        "loss",
+        description="what early stopping and the best weights go by, on the validation part",
+    )
     priority: int = Field(0, ge=-1000, le=1000, description="higher goes first")
     metadata: Metadata = {}
 
@@ -143,6 +148,17 @@ class JobRequest(_JobFields):
         None,
         description="left out: patience 10 where there is a validation part; null: off",
     )
+    calibrate: bool | None = Field(
+        None,
+        description="fit one temperature on the validation part, by which logits are divided; "
+        "left out: for tabular",
+    )
+    threshold: Threshold | None = Field(
+        None,
+        description="binary: from which probability on a row is of the positive class: a number, "
+        "the metric that it maximises on the validation part, or the recall that it reaches "
+        "there; left out: 0.5, or f1 where a class has under 10 % of the training rows",
+    )
     register_as: Name | None = Field(None, description="the model's name; left out: the job's id")
 
 
@@ -157,6 +173,8 @@ class JobSpec(_JobFields):
     optimizer: OptimizerSpec
     batch_size: int | None
     early_stopping: EarlyStoppingSpec | None
+    calibrate: bool = False
+    threshold: Threshold = 0.5
     register_as: str | None
 
     @property

@@ -8,17 +8,21 @@ from torch import nn
 
 from app.ml.inference.model_files import StateDict
 from app.ml.specs import JobSpec
+from app.ml.specs.metrics import falls
 
 
 @dataclass
 class BestWeights:
-    """The weights of the lowest validation loss, or the last where nothing is validated."""
+    """The weights of the best value on the validation part, or the last where nothing is
+    validated."""
 
     watch: str | None
-    """The value that is to fall; ``None``: the last epoch is the best."""
+    """The value that is to fall, or to rise; ``None``: the last epoch is the best."""
     patience: int | None
     """Epochs without a fall after which training stops; ``None``: it does not."""
     min_delta: float = 0.0
+    rises: bool = False
+    """Whether more is better: then what is compared is less than 0, its negative."""
     lowest: float = math.inf
     reference: float = math.inf
     """What a fall by ``min_delta`` is counted from."""
@@ -36,9 +40,10 @@ class BestWeights:
         """Make one for the start of a job."""
         stopping = spec.early_stopping
         return cls(
-            watch="validation_loss" if spec.split.validation > 0 else None,
+            watch=f"validation_{spec.select}" if spec.split.validation > 0 else None,
             patience=stopping.patience if stopping else None,
             min_delta=stopping.min_delta if stopping else 0.0,
+            rises=not falls(spec.select),
         )
 
     def update(self, epoch: int, values: dict[str, float], model: nn.Module) -> None:
@@ -46,7 +51,7 @@ class BestWeights:
         if self.watch is None:
             self.epoch, self.values = epoch, values
             return
-        current = values[self.watch]
+        current = -values[self.watch] if self.rises else values[self.watch]
         self.waited += 1
         if current < self.reference - self.min_delta:
             self.reference, self.waited = current, 0

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from app.ml.column_types.notations.notation import AS_FOUND, CellOptions, Notation
+from app.ml.features.preprocessing import Decision
 from app.ml.finite import Metrics
 from app.ml.specs import JobSpec
 
@@ -102,6 +103,8 @@ class TrainEnded(_Message):
     type: Literal["ended"] = "ended"
     features: list[dict[str, str]]
     """Name and type of each, in order."""
+    decision: Decision | None = None
+    """How the model of a classification answers."""
     parameters: int
     """Numbers in the module, frozen ones too."""
     best: Best | None

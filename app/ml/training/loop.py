@@ -23,7 +23,8 @@ from app.errors import ArtifactCorrupt, InvalidData, TimeLimit
 from app.ml.data import batches, preparation
 from app.ml.data.batches import Rows
 from app.ml.data.splits import Split
-from app.ml.evaluation import metrics
+from app.ml.evaluation import calibration, metrics
+from app.ml.features.preprocessing import ClassTarget, NumberTargets
 from app.ml.inference import card as cards
 from app.ml.inference import forward, model_files
 from app.ml.inference.card import Card
@@ -82,7 +83,7 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
     rows = batches.rows_of(prepared.train, device)
     model, card = _model(task, prepared, source, rows.x, names)
     state = _state(spec, model, rows)
-    validator = Validator(prepared, spec.loss, device)
+    validator = Validator(prepared, spec, device)
     yield from _resume(storage, task, state)
     state.finished = state.finished or spec.epochs == 0
     saver = CheckpointSaver(storage, card, state)
@@ -93,6 +94,7 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
     model = state.ema.module
     if state.best.state is not None:
         model.load_state_dict(state.best.state)
+    card = saver.card = _decided(card, prepared, model)
     ended = _ended(model, card, prepared, state)
     yield saver.begin()
     saved = saver.save()
@@ -206,7 +208,7 @@ def _model(
     if source is None:
         modules.fit(model, x)
     if isinstance(spec.model, PretrainedSpec) and source is not None:
-        same = source[0].preprocessing.target == prepared.preprocessing.target
+        same = source[0].preprocessing.target.like(prepared.preprocessing.target)
         modules.start_from(model, source[1], with_head=same)
         modules.freeze(model, spec.model)
     card = Card(
@@ -276,11 +278,30 @@ def _may_end(spec: JobSpec, overtime: str) -> bool:
     return True
 
 
+def _decided(card: Card, prepared: preparation.Prepared, model: nn.Module) -> Card:
+    """Return the card with the temperature and the threshold that the validation part calls for."""
+    spec, target, part = card.spec, card.preprocessing.target, prepared.validation
+    if isinstance(target, NumberTargets):
+        return card
+    outputs = forward.outputs_of(model, part.x)
+    if spec.calibrate and len(part):
+        fitted = calibration.temperature(target, part.table, outputs, part.weight)
+        target = target.model_copy(update={"temperature": fitted})
+    if isinstance(target, ClassTarget) and (yes := target.positive) is not None:
+        at = spec.threshold
+        if not isinstance(at, float):
+            shares = target.probabilities(outputs)[:, yes]
+            at = calibration.threshold(at, target.codes(part.table) == yes, shares)
+        target = target.model_copy(update={"threshold": at})
+    preprocessing = card.preprocessing.model_copy(update={"target": target})
+    return card.model_copy(update={"preprocessing": preprocessing})
+
+
 def _ended(
     model: nn.Module, card: Card, prepared: preparation.Prepared, state: TrainState
 ) -> TrainEnded:
     """Score the finished model, and a constant prediction, on the test part."""
-    target, test, best = prepared.preprocessing.target, prepared.test, state.best
+    target, test, best = card.preprocessing.target, prepared.test, state.best
     scores = baseline = None
     warnings: list[str] = []
     if state.epoch < card.spec.epochs and not best.exhausted:
@@ -295,6 +316,7 @@ def _ended(
         warnings += [f"on the test part the model is {warning}" for warning in beaten]
     return TrainEnded(
         features=card.described_features,
+        decision=card.decision,
         parameters=sum(weight.numel() for weight in model.parameters()),
         best=Best(epoch=best.epoch, by=best.watch or "last", values=best.values)
         if best.values

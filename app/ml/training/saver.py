@@ -22,7 +22,7 @@ class CheckpointSaver:
     """
 
     def __init__(self, storage: Storage, card: Card, state: TrainState) -> None:
-        self._storage, self._card, self._state = storage, card, state
+        self._storage, self.card, self._state = storage, card, state
         self._started = time.monotonic() - state.seconds
         limit = card.spec.max_seconds
         self._deadline = self._started + limit if limit is not None else math.inf
@@ -47,7 +47,7 @@ class CheckpointSaver:
         seconds = time.monotonic() - self._started
         epoch = state.best.epoch if state.finished else max(0, state.epoch - (state.step == 0))
         with self._storage.publish("checkpoints", checkpoint_id) as draft:
-            model_files.save(draft, self._card.model_copy(update={"epoch": epoch}), weights)
+            model_files.save(draft, self.card.model_copy(update={"epoch": epoch}), weights)
             state.save(draft, seconds)
         sha256, size = self._storage.entry("checkpoints", checkpoint_id, WEIGHTS)
         self._due_at = min(time.monotonic() + self._every_seconds, self._deadline)
@@ -60,12 +60,12 @@ class CheckpointSaver:
         """What is said where ``max_seconds`` are over, all attempts together."""
         if time.monotonic() < self._deadline:
             return None
-        return f"stopped after {self._card.spec.max_seconds:g} s, in epoch {self._state.epoch}"
+        return f"stopped after {self.card.spec.max_seconds:g} s, in epoch {self._state.epoch}"
 
     def publish(self, model_id: str) -> None:
         """Publish the finished model."""
         with self._storage.publish("models", model_id) as draft:
-            card = self._card.model_copy(update={"epoch": self._state.best.epoch})
+            card = self.card.model_copy(update={"epoch": self._state.best.epoch})
             model_files.save(draft, card, state_dict_of(self._state.ema.module))
 
 

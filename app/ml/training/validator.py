@@ -1,31 +1,35 @@
 """The rows that training does not learn from, measured after each epoch."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
+from app.errors import InvalidData
 from app.ml.data import batches, preparation
+from app.ml.evaluation import metrics
 from app.ml.features.preprocessing import ClassTarget, NumberTargets, TargetEncoder
 from app.ml.inference import forward
 from app.ml.nn.losses import Objective
-from app.ml.specs import LossSpec
+from app.ml.specs import JobSpec
 
 
 class Validator:
     """Measures a model on the validation part, or on the test part where there is none."""
 
-    def __init__(
-        self, prepared: preparation.Prepared, loss: LossSpec, device: torch.device
-    ) -> None:
+    def __init__(self, prepared: preparation.Prepared, spec: JobSpec, device: torch.device) -> None:
         self._name = "validation" if len(prepared.validation) else "test"
         part = getattr(prepared, self._name)
         self._rows = len(part)
-        self._objective = Objective(loss)
+        self._objective = Objective(spec.loss)
+        self._select, self._table = spec.select, part.table
         self._target = prepared.preprocessing.target
         self._x, self._y, self._weight = batches.rows_of(part, device)
 
     def measure(self, model: nn.Module) -> dict[str, float]:
         """Return ``validation_loss`` in the loss's own units, and one metric of the task in the
-        target's: ``validation_rmse`` or ``validation_accuracy``. Empty where there are no rows.
+        target's: ``validation_rmse`` or ``validation_accuracy``; and the one that the job selects
+        by. Empty where there are no rows.
 
         Their names begin with ``test`` where that part stands in.
         """
@@ -37,7 +41,26 @@ class Validator:
             loss = self._objective(outputs, self._y, self._weight)
             name, metric = _metric(self._target, outputs, self._y)
             values = torch.stack([loss.double(), metric.double()]).tolist()
-        return {f"{self._name}_loss": values[0], f"{self._name}_{name}": values[1]}
+        found = {"loss": values[0], name: values[1]}
+        if self._select not in found:
+            found[self._select] = self._selected(outputs)
+        return {f"{self._name}_{key}": value for key, value in found.items()}
+
+    def _selected(self, outputs: Tensor) -> float:
+        """Return the metric that the job selects by, NaN where an output is not finite.
+
+        Raises InvalidData where it is not defined on this part.
+        """
+        if not bool(outputs.isfinite().all()):
+            return math.nan
+        name = self._select
+        scores = metrics.score(self._target, self._table, outputs.float().cpu().numpy(), [name])
+        if (score := scores[name]) is None:
+            raise InvalidData(
+                f"'{name}', which 'select' names, is not defined on the validation part: it lacks "
+                "a class, or a true value is 0; select by another metric, or by the loss"
+            )
+        return score
 
 
 def _metric(target: TargetEncoder, outputs: Tensor, y: Tensor) -> tuple[str, Tensor]:

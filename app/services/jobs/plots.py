@@ -203,7 +203,7 @@ def _class_counts(job: Job, predictor: "Predictor", table: pa.Table, split: Spli
         labels = [label(value) for value in target.classes]
         size = len(labels)
         true = np.bincount(target.codes(rows), minlength=size)
-        predicted = np.bincount(target.probabilities(outputs).argmax(axis=1), minlength=size)
+        predicted = np.bincount(target.chosen(target.probabilities(outputs)), minlength=size)
     else:
         labels = target.names
         true = target.encode(rows).sum(axis=0)
@@ -252,7 +252,7 @@ def _confusion(context: Context, predictors: Predictors, job: Job, image: Format
     target, outputs = predictor.target, predictor.outputs(rows)
     title = f"{_title(job)}: true and predicted on {rows.num_rows} rows"
     if isinstance(target, ClassTarget):
-        chosen = target.probabilities(outputs).argmax(axis=1)
+        chosen: Any = target.chosen(target.probabilities(outputs))
         labels = [label(value) for value in target.classes]
         labels, counts = _of_frequent(labels, target.codes(rows), chosen)
         with np.errstate(invalid="ignore"):  # a class without a row has no shares

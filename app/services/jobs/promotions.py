@@ -51,6 +51,7 @@ def promote(
             metrics=_metrics(context, session, checkpoint, model_id),
             parameters=parameters,
             versions=card.versions,
+            decision=card.decision,
             checkpoint_id=checkpoint_id,
         )
         name = name or job.spec.register_as or job.id

@@ -232,7 +232,9 @@ def succeed(session: Session, claim: Claim, model_id: str, ended: TrainEnded) ->
     if (found := ended.best) is not None:
         best = {"epoch": found.epoch, "by": found.by, **finite_values(found.values)}
     metrics = {"best": best, "test": ended.test, "baseline": ended.baseline}
-    result = versions.Result(model_id, ended.features, metrics, ended.parameters, ended.versions)
+    result = versions.Result(
+        model_id, ended.features, metrics, ended.parameters, ended.versions, ended.decision
+    )
     job = session.get_one(Job, claim.job_id)
     version = versions.register(
         session, versions.Origin.of(job), claim.spec.register_as or claim.job_id, result

@@ -61,6 +61,7 @@ def add(context: Context, path: Path, name: str | None, on_create: OnCreate) -> 
         metrics=about.metrics.model_dump(mode="json"),
         parameters=parameters,
         versions=card.versions,
+        decision=card.decision,
     )
     dataset, split = about.dataset, about.split.model_dump() if about.split else None
     origin = Origin(card.spec, dataset.id, dataset.sha256, split, about.metadata)

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, aliased
 
 from app.db.models import Alias, Job, ModelName, ModelVersion
 from app.errors import NotFound
+from app.ml.features.preprocessing import Decision
 from app.ml.specs import JobSpec
 from app.names import nearest
 from app.runtime.context import Context
@@ -40,6 +41,8 @@ class Result:
     parameters: int
     versions: dict[str, str]
     """Of the libraries that trained them."""
+    decision: Decision | None = None
+    """How a classification answers."""
     checkpoint_id: str | None = None
     """The checkpoint that was promoted; ``None`` for what the job ended with."""
 
@@ -82,6 +85,7 @@ def register(session: Session, origin: Origin, name: str, result: Result) -> Mod
             "spec": spec.model_dump(mode="json"),
             "split": origin.split,
             "versions": result.versions,
+            "decision": result.decision and result.decision.model_dump(mode="json"),
         },
         parameters=result.parameters,
         metadata_=origin.metadata,

@@ -119,7 +119,7 @@ def test_multi_margin_is_torchs() -> None:
 
 def test_losses_suit_tasks_and_the_first_is_the_default() -> None:
     assert LOSSES_FOR_TASK == {
-        "regression": ("mse", "l1", "smooth_l1", "huber"),
+        "regression": ("mse", "l1", "smooth_l1", "huber", "quantile", "poisson_nll"),
         "binary": ("bce_with_logits", "cross_entropy", "multi_margin"),
         "multiclass": ("cross_entropy", "multi_margin"),
         "multilabel": ("bce_with_logits",),
