@@ -17,7 +17,9 @@ Points = tuple[NDArray[Any], NDArray[Any]]
 
 MAX_POINTS = 5_000
 """Points drawn of one series; more only make a darker blot and a larger file."""
-BLUE, GREEN, RED, GREY = "#1f5fbf", "#2a9d3a", "#d62728", "#9a9a9a"
+BLUE, GREEN, RED, GREY = "#0072b2", "#009e73", "#d55e00", "#8c8c8c"
+"""Colours that the colour-blind tell apart too (Okabe and Ito, 2008)."""
+_COLORS = (RED, BLUE, GREEN, "#cc79a7", "#e69f00", "#56b4e9", GREY)
 
 Kind = Literal[
     "loss_curve",
@@ -25,6 +27,7 @@ Kind = Literal[
     "labelled_scatter",
     "predicted_against_true",
     "residuals",
+    "lines",
     "class_counts",
     "histogram",
     "date_histogram",
@@ -56,7 +59,7 @@ def drawing(kind: Kind, *arguments: Any) -> Drawing:
 
 def color(number: int) -> str:
     """Return a colour for the series of that number, from 0, where all are of one kind."""
-    return (RED, BLUE, GREEN, GREY)[number % 4]
+    return _COLORS[number % len(_COLORS)]
 
 
 # ---------------------------------------------------------------- from process to process

@@ -109,6 +109,37 @@ def predicted_against_true(
     return _render(figure, format)
 
 
+def lines(
+    series: Mapping[str, tuple[Points, str, NDArray[Any] | None]],
+    title: str,
+    x: str,
+    y: str,
+    diagonal: str | None,
+    marked: float | None,
+    format: Format,  # noqa: A002
+) -> bytes:
+    """Draw curves between 0 and 1 by name, each with its colour, and with the rows ``(points,)``
+    that its points stand for, where they do. ``diagonal`` is what the line from 0 to 1 is called,
+    ``marked`` an x with a line of its own."""
+    figure, axes = _figure(title)
+    for name, ((xs, ys), color, rows) in series.items():
+        thin = 1.5 if rows is None else 0.8
+        axes.plot(xs, ys, color=color, label=_label_text(name, 22), linewidth=thin)
+        if rows is not None:
+            areas = 8 + 150 * rows / max(1, rows.max(initial=1))
+            axes.scatter(xs, ys, areas, color=color, alpha=0.7, linewidths=0)
+    if diagonal is not None:
+        axes.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle="--", label=diagonal)
+    if marked is not None:
+        axes.axvline(
+            marked, color="black", linewidth=1, linestyle=":", label=f"threshold {marked:.3g}"
+        )
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    _label_axes(axes, x, y)
+    return _render(figure, format)
+
+
 def residuals(
     clouds: Mapping[str, tuple[Points, str]],
     title: str,

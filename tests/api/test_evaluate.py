@@ -54,7 +54,7 @@ def test_a_jobs_own_test_rows_give_its_own_metrics(server: Server, prices: Json)
     assert (found["model"], found["version"]) == ("prices-evaluated", 1)
     assert found["dataset"] == {"id": again, "name": "held-out"}
     assert (found["rows"], found["skipped"]) == (len(part), 0)
-    assert found["better_than_baseline"].keys() == {"mae", "rmse", "r2"}
+    assert found["better_than_baseline"].keys() >= {"mae", "rmse", "r2"}
     assert found["confusion"] is None
     losses = [row["loss"] for row in found["worst"]]
     assert losses == sorted(losses, reverse=True)
@@ -73,7 +73,10 @@ def test_rows_without_a_target_are_skipped(server: Server, prices: Json) -> None
 def test_worse_than_the_mean_is_said(server: Server, prices: Json) -> None:
     rows = [{**row, "price": 300 - row["price"] / 50} for row in ROWS]
     found = evaluated(server, "prices-evaluated", table(server, rows)).json()
-    assert found["better_than_baseline"] == {"mae": False, "rmse": False, "r2": False}
+    verdict = found["better_than_baseline"]
+    assert {name: verdict[name] for name in ("mae", "rmse", "r2")} == dict.fromkeys(
+        ("mae", "rmse", "r2"), False
+    )
     assert "no better than guessing: mae " in found["warnings"][0]
 
 
@@ -83,9 +86,9 @@ def test_classes_are_counted_and_new_ones_warned_of(server: Server, trees: Json)
     found = evaluated(server, "trees-evaluated", table(server, rows)).json()
     assert found["confusion"]["labels"] == [*sorted(KINDS), None]
     assert [sum(row) for row in found["confusion"]["matrix"]] == [10, 10, 10, 3]
-    assert found["metrics"].keys() == {"accuracy", "f1_macro", "auc", "log_loss"}
+    assert found["metrics"].keys() >= {"accuracy", "f1_macro", "auc", "log_loss"}
     assert found["metrics"]["accuracy"] <= 30 / 33
-    assert found["loss"] == pytest.approx(found["metrics"]["log_loss"], rel=1e-4)
+    assert 0 < found["metrics"]["log_loss"] != found["loss"], "the one is calibrated"
     assert any("3 of 33 rows" in said and "'fir'" in said for said in found["warnings"])
 
 

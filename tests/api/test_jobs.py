@@ -114,7 +114,7 @@ def test_tasks(server: Server) -> None:
         fast = {"kind": "adam", "lr": 0.01}
         job = server.train(dataset=made["id"], target=target, epochs=60, optimizer=fast)
         test, guess = job["metrics"]["test"], job["metrics"]["baseline"]
-        assert test.keys() == {"accuracy", "f1_macro", "auc", "log_loss"}
+        assert test.keys() >= {"accuracy", "f1_macro", "auc", "log_loss"}
         assert test["accuracy"] > 0.9 > guess["accuracy"]
         assert job["spec"]["task"] == task
         assert job["spec"]["split"]["strategy"] == "stratified"

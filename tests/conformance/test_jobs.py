@@ -46,8 +46,8 @@ def test_only_dataset_and_target_are_required(server: Server) -> None:
     assert done["status"] == "succeeded"
     assert done["model"] == {"name": job["id"], "version": 1, "ref": f"{job['id']}@1"}
     assert done["progress"] == {"epoch": 5, "epochs": 5, "fraction": 1.0, "eta_seconds": 0.0}
-    assert done["metrics"]["test"].keys() == {"mae", "rmse", "r2"}
-    assert done["metrics"]["baseline"].keys() == {"mae", "rmse", "r2"}
+    assert done["metrics"]["test"].keys() >= {"mae", "rmse", "r2"}
+    assert done["metrics"]["baseline"].keys() >= {"mae", "rmse", "r2"}
     assert done["metrics"]["last"]["epoch"] == 4
     assert done["started_at"] <= done["finished_at"]
 

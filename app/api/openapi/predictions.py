@@ -79,6 +79,8 @@ _PREDICTIONS = _object(
     version={"type": "integer"},
     predictions={"type": "array", "items": {}},
     probabilities=_ROWS,
+    intervals=_ROWS,
+    sets=_ANY_VALUES,
 )
 _INFER = (
     "inference protocol",
@@ -123,6 +125,12 @@ PATHS: dict[str, Any] = {
         {"application/json": _PREDICTIONS, **_TABLES},
         _path("ref", "name (newest version), name@3, name@alias or id"),
         _query("probabilities", "boolean", "classification: of every class"),
+        _query(
+            "interval",
+            "number",
+            "a level such as 0.9: intervals of a regression, or sets of classes, that hold what is "
+            "true so often",
+        ),
         _query("format", "string", "of the answer, before Accept: json, csv or arrow"),
         _query("delimiter", "string", "CSV; left out: found in the first line"),
         _query("encoding", "string", "CSV and NDJSON; left out: by its BOM, else UTF-8"),

@@ -51,7 +51,7 @@ async def get_job_plot(
     predictors: PredictorsDep,
 ) -> Response:
     """``loss`` while it trains, ``data`` from the start; once it succeeded ``predictions``, and
-    ``residuals`` of a regression or ``confusion`` of a classification."""
+    ``residuals`` of a regression, or of a classification ``confusion`` and its curves."""
     return await pictures.response(
         request, image, lambda: plots.picture(context, predictors, job_id, plot, image)
     )

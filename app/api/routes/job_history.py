@@ -7,15 +7,16 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.api.deps import ContextDep, JobStreamsDep, PagingDep
+from app.api.deps import ContextDep, JobStreamsDep, PagingDep, PredictorsDep
 from app.api.http.json_route import StrictJSONRoute
 from app.api.http.lanes import HeldDep, LanesDep
 from app.api.http.media_types import chosen
+from app.api.schemas.curves import CurveKind, CurveOut
 from app.api.schemas.jobs import EventList, EventOut, MetricsOut, Nonfinite, SeriesOut
 from app.errors import InvalidRequest
 from app.ml.finite import finite
 from app.ml.specs import JobSpec
-from app.services.jobs import events, history, jobs
+from app.services.jobs import curves, events, history, jobs
 from app.services.jobs.history import History, series_of
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictJSONRoute)
@@ -51,6 +52,22 @@ def get_job_metrics(
     if media == "text/csv":
         return Response(_as_csv(found), media_type="text/csv")
     return _as_json(found, spec)
+
+
+@router.get("/{job_id}/curves/{kind}")
+def get_job_curve(
+    job_id: str,
+    kind: CurveKind,
+    context: ContextDep,
+    predictors: PredictorsDep,
+    lanes: LanesDep,
+    held: HeldDep,
+) -> CurveOut:
+    """What a curve of the job's model is drawn from: ``roc``, ``precision_recall``,
+    ``calibration`` and ``threshold`` of a classification, ``residuals`` of a regression."""
+    held.enter_context(lanes.plots.place())
+    found, part = curves.of_job(context, predictors, job_id, kind)
+    return CurveOut.shown(kind, found, part)
 
 
 def _require_series(wanted: set[str] | None, spec: JobSpec) -> None:

@@ -112,6 +112,14 @@ class Calibration(BaseModel):
     temperature: float = Field(description="by which the module's logits are divided")
 
 
+class Interval(BaseModel):
+    """A level that was asked for, and the coverage that it had."""
+
+    level: float
+    coverage: float
+    rows: int = Field(description="of the test part")
+
+
 class ModelOut(BaseModel):
     """A version of a trained model."""
 
@@ -134,6 +142,10 @@ class ModelOut(BaseModel):
     )
     positive: bool | int | float | str | None = Field(
         description="that class; null where there are more, or an older fitserve trained it"
+    )
+    intervals: list[Interval] = Field(
+        description="how often intervals, or sets of classes, held what was true on the test part; "
+        "empty where predictions have none, or nothing was measured"
     )
     lineage: Lineage
     created_at: Time
@@ -160,6 +172,7 @@ class ModelOut(BaseModel):
             calibration=None if temperature == 1.0 else Calibration(temperature=temperature),
             threshold=decision.get("threshold"),
             positive=decision.get("positive"),
+            intervals=[Interval(**item) for item in row.lineage.get("coverage", [])],
             lineage=Lineage.of(row),
             created_at=row.created_at,
             metadata=row.metadata_,

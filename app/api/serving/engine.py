@@ -141,3 +141,18 @@ def parse_flag(value: str | None, name: str) -> bool:
         return _BOOLEAN.validate_python(value)
     except ValidationError as error:
         raise InvalidRequest.at(f"/{name}", f"'{name}' should be true or false") from error
+
+
+def parse_level(value: str | None) -> float | None:
+    """Return the level of intervals; ``None`` where it is empty. Raises InvalidRequest."""
+    if not value:
+        return None
+    try:
+        level = float(value)
+    except ValueError:
+        level = 0.0
+    if not 0 < level < 1:
+        raise InvalidRequest.at(
+            "/interval", f"'interval' is a level between 0 and 1 such as 0.9, not '{value[:64]}'"
+        )
+    return level

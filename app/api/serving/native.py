@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Any
 from app.api.http.media_types import chosen
 from app.api.http.responses import dump_json
 from app.api.serving.asgi_io import ASGIRequest, ASGIResponse
-from app.api.serving.engine import FILE_OPTIONS, INLINE_ROWS, Engine, parse_flag, version_header
+from app.api.serving.engine import (
+    FILE_OPTIONS,
+    INLINE_ROWS,
+    Engine,
+    parse_flag,
+    parse_level,
+    version_header,
+)
 from app.api.uploads import FORMATS
 from app.errors import UnsupportedMediaType
 from app.services.predictions.files import ARROW, CSV, JSON, OutputFormat, OutputType
@@ -32,13 +39,16 @@ async def predict(engine: Engine, request: ASGIRequest, ref: str) -> ASGIRespons
             "application/x-ndjson, application/vnd.apache.parquet or "
             "application/vnd.apache.arrow.stream"
         )
-    query = request.query("probabilities", "format", *(() if request.is_json else FILE_OPTIONS))
+    query = request.query(
+        "probabilities", "interval", "format", *(() if request.is_json else FILE_OPTIONS)
+    )
     output_type: OutputType = JSON
     accept = request.header(b"accept")
     if "format" in query or (accept and accept not in ("*/*", JSON)):
         output_type = chosen(accept, query.get("format"), _FORMATS)
     probabilities = parse_flag(query.get("probabilities"), "probabilities")
-    output_format = OutputFormat(output_type, probabilities)
+    level = parse_level(query.get("interval"))
+    output_format = OutputFormat(output_type, probabilities, level)
     if not request.is_json:
         file_options = {name: query[name] for name in FILE_OPTIONS if name in query}
         return await engine.predict_file(request, model, file_options, output_format)
@@ -52,16 +62,17 @@ async def predict(engine: Engine, request: ASGIRequest, ref: str) -> ASGIRespons
     outputs = await engine.outputs(model, body, read)
     if output_type != JSON or len(outputs) > INLINE_ROWS:
         return await engine.formatted(model, outputs, output_format)
-    return ASGIResponse(_json(model, outputs, probabilities), JSON, version_header(model))
+    return ASGIResponse(_json(model, outputs, output_format), JSON, version_header(model))
 
 
-def _json(model: LoadedModel, outputs: "Matrix", probabilities: bool) -> bytes:
+def _json(model: LoadedModel, outputs: "Matrix", output_format: OutputFormat) -> bytes:
     body: dict[str, Any] = {
         "object": "predictions",
         "model": model.name,
         "version": model.version,
         "predictions": model.predictor.predictions(outputs),
     }
-    if probabilities:
-        body["probabilities"] = model.predictor.probabilities(outputs)
+    if output_format.probabilities or output_format.level is not None:
+        beside = model.predictor.beside(output_format.probabilities, output_format.level)
+        body |= {name: of_rows(outputs) for name, of_rows in beside.items()}
     return dump_json(body)

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from app.errors import ArtifactCorrupt
 from app.ml.column_types.notations.notation import AS_FOUND, CellOptions, Notation
 from app.ml.features.preprocessing import Decision, Preprocessing
+from app.ml.inference.conformal import Conformal, Coverage
 from app.ml.specs import JobSpec
 
 CARD = "model.json"
@@ -48,11 +49,18 @@ class Card(BaseModel):
     baseline: list[float] | None = Field(None, validation_alias=AliasChoices("baseline", "guess"))
     """The prediction that knows no features (``metrics.constant_prediction``); older models call it
     ``guess``, still older ones have none."""
+    conformal: Conformal | None = None
+    """How far off predictions are; ``None`` where no rows were held out for that."""
 
     @property
     def decision(self) -> Decision | None:
         """How the outputs of a classification become answers."""
         return self.preprocessing.target.decision
+
+    @property
+    def coverage(self) -> list[Coverage]:
+        """How often intervals, or sets of classes, held what was true on the test part."""
+        return [] if self.conformal is None else self.conformal.coverage
 
     @property
     def described_features(self) -> list[dict[str, str]]:

@@ -1,11 +1,13 @@
 """A trained model that predicts: rows in, predictions out."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import torch
 
@@ -16,10 +18,13 @@ from app.ml.features.feature_tables import FeatureTables
 from app.ml.features.places import Place
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets, label
 from app.ml.features.row_encoder import RowEncoder
-from app.ml.inference import forward, model_files
+from app.ml.inference import conformal, forward, model_files
 from app.ml.inference.card import CARD, Card
+from app.ml.inference.conformal import Conformal
 from app.ml.nn import modules
 
+Beside = Callable[[Matrix], list[Any]]
+"""Gives one value for each row of outputs ``(rows, outputs)``."""
 _QUICK_SECONDS = 0.0005
 _TRIES = 5  # forward passes whose fastest is taken
 
@@ -146,12 +151,60 @@ class Predictor:
             return [label(value) for value in self.target.classes]
         return self.target.names if isinstance(self.target, LabelTargets) else []
 
-    def answers(self, outputs: Matrix, *, probabilities: bool = False) -> pa.Table:
+    def reach(self, level: float) -> Conformal:
+        """Return what the intervals, or the sets of classes, of a level are made of.
+
+        Raises InvalidRequest where there is nothing that they could be made of.
+        """
+        if isinstance(self.target, LabelTargets):
+            raise InvalidRequest.at("/interval", "several labels have no sets; leave it out")
+        if (found := self.card.conformal) is None:
+            raise InvalidRequest.at(
+                "/interval",
+                "this model has none: no rows were held out for them; train it with a validation "
+                "part (split.validation)",
+            )
+        found.bounds(level)
+        return found
+
+    def intervals(self, outputs: Matrix, level: float) -> list[Any]:
+        """Return the interval of a level for each row, or by the names of several targets; for
+        classes the set of those that may be. Raises InvalidRequest."""
+        reach = self.reach(level)
+        if isinstance(self.target, ClassTarget):
+            classes = self.target.classes
+            held = conformal.sets(reach, self.target, outputs, level).tolist()
+            return [[c for c, within in zip(classes, row, strict=True) if within] for row in held]
+        assert isinstance(self.target, NumberTargets)
+        ends = conformal.ends(reach, self.target, outputs, level)
+        low, high = (end.tolist() for end in ends)
+        rows = [
+            [{"low": a, "high": b} for a, b in zip(*both, strict=True)]
+            for both in zip(low, high, strict=True)
+        ]
+        names = self.target.names
+        return [row[0] if len(names) == 1 else dict(zip(names, row, strict=True)) for row in rows]
+
+    def beside(self, probabilities: bool, level: float | None) -> dict[str, Beside]:
+        """Return what an answer has beside its predictions, by name: functions of outputs
+        ``(rows, outputs)`` that give one value a row. They raise InvalidRequest."""
+        found: dict[str, Beside] = {}
+        if probabilities:
+            found["probabilities"] = self.probabilities
+        if level is not None:
+            name = "sets" if isinstance(self.target, ClassTarget) else "intervals"
+            found[name] = partial(self.intervals, level=level)
+        return found
+
+    def answers(
+        self, outputs: Matrix, *, probabilities: bool = False, level: float | None = None
+    ) -> pa.Table:
         """Return the predictions of ``outputs`` as a table, what is not finite as missing.
 
         There is one column ``prediction``, or one for each of several targets, then with
-        ``probabilities`` one ``probability_<label>`` each. Raises InvalidRequest where a regression
-        is to give probabilities.
+        ``probabilities`` one ``probability_<label>`` each, and with a ``level`` the columns ``low``
+        and ``high`` of intervals (``low_<target>`` of several), or ``set``, the classes of a set in
+        JSON. Raises InvalidRequest where a model has no such thing.
         """
         match self.target:
             case ClassTarget(classes=classes):
@@ -166,7 +219,23 @@ class Predictor:
         if probabilities:
             names = [f"probability_{name}" for name in self.labels]
             columns |= _named(names, self.shares(outputs))
+        if level is not None:
+            columns |= self._reaching(outputs, level)
         return pa.table(columns)
+
+    def _reaching(self, outputs: Matrix, level: float) -> dict[str, pa.Array]:
+        """Return the columns of intervals or sets."""
+        reach = self.reach(level)
+        if isinstance(self.target, ClassTarget):
+            sets = [orjson.dumps(one).decode() for one in self.intervals(outputs, level)]
+            return {"set": pa.array(sets)}
+        assert isinstance(self.target, NumberTargets)
+        names = self.target.names
+        columns: dict[str, pa.Array] = {}
+        ends = conformal.ends(reach, self.target, outputs, level)
+        for side, values in zip(("low", "high"), ends, strict=True):
+            columns |= _named([side] if len(names) == 1 else [f"{side}_{n}" for n in names], values)
+        return columns
 
 
 def _named(names: Sequence[str], values: Any) -> dict[str, pa.Array]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from app.ml.column_types.notations.notation import AS_FOUND, CellOptions, Notation
 from app.ml.features.preprocessing import Decision
 from app.ml.finite import Metrics
+from app.ml.inference.conformal import Coverage
 from app.ml.specs import JobSpec
 
 StopReason = Literal["cancel", "pause", "shutdown"]
@@ -105,6 +106,8 @@ class TrainEnded(_Message):
     """Name and type of each, in order."""
     decision: Decision | None = None
     """How the model of a classification answers."""
+    coverage: list[Coverage] = []
+    """How often intervals, or sets of classes, held what was true on the test part."""
     parameters: int
     """Numbers in the module, frozen ones too."""
     best: Best | None

@@ -20,14 +20,16 @@ from torch import Tensor, nn
 
 from app import ids
 from app.errors import ArtifactCorrupt, InvalidData, TimeLimit
+from app.ml.column_types.fitted import Matrix
 from app.ml.data import batches, preparation
 from app.ml.data.batches import Rows
 from app.ml.data.splits import Split
 from app.ml.evaluation import calibration, metrics
-from app.ml.features.preprocessing import ClassTarget, NumberTargets
+from app.ml.features.preprocessing import ClassTarget, NumberTargets, TargetEncoder
 from app.ml.inference import card as cards
-from app.ml.inference import forward, model_files
+from app.ml.inference import conformal, forward, model_files
 from app.ml.inference.card import Card
+from app.ml.inference.conformal import Conformal
 from app.ml.inference.model_files import StateDict
 from app.ml.nn import devices, modules
 from app.ml.nn.losses import Objective
@@ -279,11 +281,13 @@ def _may_end(spec: JobSpec, overtime: str) -> bool:
 
 
 def _decided(card: Card, prepared: preparation.Prepared, model: nn.Module) -> Card:
-    """Return the card with the temperature and the threshold that the validation part calls for."""
+    """Return the card with what the validation part calls for: temperature and threshold, and how
+    far off predictions may be."""
     spec, target, part = card.spec, card.preprocessing.target, prepared.validation
-    if isinstance(target, NumberTargets):
-        return card
     outputs = forward.outputs_of(model, part.x)
+    if isinstance(target, NumberTargets):
+        reach = _conformal(target, prepared, model, outputs)
+        return card.model_copy(update={"conformal": reach})
     if spec.calibrate and len(part):
         fitted = calibration.temperature(target, part.table, outputs, part.weight)
         target = target.model_copy(update={"temperature": fitted})
@@ -294,7 +298,20 @@ def _decided(card: Card, prepared: preparation.Prepared, model: nn.Module) -> Ca
             at = calibration.threshold(at, target.codes(part.table) == yes, shares)
         target = target.model_copy(update={"threshold": at})
     preprocessing = card.preprocessing.model_copy(update={"target": target})
-    return card.model_copy(update={"preprocessing": preprocessing})
+    reach = _conformal(target, prepared, model, outputs)
+    return card.model_copy(update={"preprocessing": preprocessing, "conformal": reach})
+
+
+def _conformal(
+    target: TargetEncoder, prepared: preparation.Prepared, model: nn.Module, outputs: Matrix
+) -> Conformal | None:
+    """Return how far off the model's ``outputs`` on the validation part are, and how often that
+    holds on the test part."""
+    found = conformal.fit(target, prepared.validation.table, outputs)
+    if found is None:
+        return None
+    test = prepared.test
+    return conformal.measured(found, target, test.table, forward.outputs_of(model, test.x))
 
 
 def _ended(
@@ -317,6 +334,7 @@ def _ended(
     return TrainEnded(
         features=card.described_features,
         decision=card.decision,
+        coverage=card.coverage,
         parameters=sum(weight.numel() for weight in model.parameters()),
         best=Best(epoch=best.epoch, by=best.watch or "last", values=best.values)
         if best.values

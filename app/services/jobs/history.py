@@ -189,7 +189,7 @@ def series_of(spec: JobSpec) -> list[str]:
     """Return the names of the series that a job's history has, or will have."""
     part = "validation" if spec.split.validation else "test"
     metric = "rmse" if spec.task == "regression" else "accuracy"
-    measured = [f"{part}_loss", f"{part}_{metric}"]
+    measured = dict.fromkeys([f"{part}_loss", f"{part}_{metric}", f"{part}_{spec.select}"])
     return ["train_loss", *measured, "learning_rate"]
 
 

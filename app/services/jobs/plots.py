@@ -5,10 +5,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
-from app.db.models import TERMINAL, Job, ModelVersion
+from app.db.models import TERMINAL, Job
 from app.errors import NotApplicable, NotReady
 from app.ml.column_types.arrays import floats
 from app.ml.column_types.canonical import column_type
@@ -19,13 +17,23 @@ from app.ml.features.preprocessing import ClassTarget, NumberTargets, label
 from app.ml.specs import JobSpec, LossUnit
 from app.runtime.context import Context
 from app.services.datasets import datasets
-from app.services.jobs import events, history, jobs, splits
+from app.services.jobs import curves, events, history, jobs, judged
 from app.services.predictions.predictors import Predictors
 
 if TYPE_CHECKING:
     from app.ml.inference.predictor import Predictor
 
-JobPlot = Literal["loss", "data", "predictions", "residuals", "confusion"]
+JobPlot = Literal[
+    "loss",
+    "data",
+    "predictions",
+    "residuals",
+    "confusion",
+    "roc",
+    "precision_recall",
+    "calibration",
+    "threshold",
+]
 
 _LOSSES = ("train_loss", "validation_loss", "test_loss")
 _LOSS_UNITS: dict[LossUnit, str] = {
@@ -48,7 +56,7 @@ def picture(
     """
     with context.database.read() as session:
         job = jobs.find(session, job_id)
-        model_id = _model_id(session, job)
+        model_id = judged.model_id(session, job)
     if plot == "loss":
         identity: tuple[Any, ...] = (job.id, plot, events.last_id(job))
     else:
@@ -68,6 +76,8 @@ def _gather(
         return _predictions(context, predictors, job)
     if plot == "residuals":
         return _residuals(context, predictors, job, image)
+    if plot in _CURVES:
+        return _curve(context, predictors, job, plot)
     return _confusion(context, predictors, job, image)
 
 
@@ -94,7 +104,7 @@ def _loss(context: Context, job: Job) -> Drawing:
 def _data(context: Context, job: Job) -> Drawing:
     spec = job.spec
     x, y = _feature_with_an_axis(context, job, spec), spec.targets[0]
-    table, split = _table_and_split(context, job, spec)
+    table, split = judged.table_and_split(context, job)
     clouds = _training_and_testing(table, split, x, y)
     title = f"{_title(job)}: training and testing data"
     if (labels := _labels(table[y])) is not None:
@@ -121,14 +131,6 @@ def _feature_with_an_axis(context: Context, job: Job, spec: JobSpec) -> str:
     raise NotApplicable("no feature is a number or a date, so there is no axis to draw along")
 
 
-def _table_and_split(context: Context, job: Job, spec: JobSpec) -> tuple[pa.Table, Split]:
-    split = splits.of(context, job)
-    with context.database.read() as session:
-        dataset = datasets.find(session, job.dataset_id)
-    table = datasets.read_columns(context, dataset, [*spec.features, *spec.targets])
-    return table, split
-
-
 def _training_and_testing(
     table: pa.Table, split: Split, x: str, y: str
 ) -> dict[str, tuple[Points, str]]:
@@ -140,9 +142,9 @@ def _training_and_testing(
 
 
 def _predictions(context: Context, predictors: Predictors, job: Job) -> Drawing:
-    predictor = _predictor(context, predictors, job)
+    predictor = judged.model_of(context, predictors, job)
     spec = job.spec
-    table, split = _table_and_split(context, job, spec)
+    table, split = judged.table_and_split(context, job)
     one_feature = (
         len(spec.features) == 1 and table.schema.field(spec.features[0]).type != pa.string()
     )
@@ -154,26 +156,12 @@ def _predictions(context: Context, predictors: Predictors, job: Job) -> Drawing:
     return _class_counts(job, predictor, table, split)
 
 
-def _predictor(context: Context, predictors: Predictors, job: Job) -> "Predictor":
-    with context.database.read() as session:
-        model_id = _model_id(session, job)
-    if model_id is None:
-        kind = NotApplicable if job.status in TERMINAL else NotReady
-        raise kind(f"a job that is {job.status} has no model to predict with")
-    return predictors.get(model_id)
-
-
-def _model_id(session: Session, job: Job) -> str | None:
-    result = ModelVersion.job_id == job.id, ModelVersion.checkpoint_id.is_(None)
-    return session.scalars(select(ModelVersion.id).where(*result)).one_or_none()
-
-
 def _along_feature(
     job: Job, spec: JobSpec, predictor: "Predictor", table: pa.Table, split: Split
 ) -> Drawing:
     x, y = spec.features[0], spec.targets[0]
     clouds = _training_and_testing(table, split, x, y)
-    rows = table.take(_test_rows(split))
+    rows = table.take(judged.rows_of(split)[1])
     values = _column(rows, x)
     untrained = predictor.untrained()
     clouds["untrained model"] = ((values, _decoded(untrained, rows)), GREY)
@@ -182,7 +170,7 @@ def _along_feature(
 
 
 def _against_true(job: Job, predictor: "Predictor", table: pa.Table, split: Split) -> Drawing:
-    rows = table.take(_test_rows(split))
+    rows = table.take(judged.rows_of(split)[1])
     names = predictor.target.names
     true = preprocessing.numbers(rows, names)
     predicted = predictor.target.decode(predictor.outputs(rows))  # type: ignore[union-attr]
@@ -196,7 +184,7 @@ def _against_true(job: Job, predictor: "Predictor", table: pa.Table, split: Spli
 
 
 def _class_counts(job: Job, predictor: "Predictor", table: pa.Table, split: Split) -> Drawing:
-    rows = table.take(_test_rows(split))
+    rows = table.take(judged.rows_of(split)[1])
     target = predictor.target
     outputs = predictor.outputs(rows)
     if isinstance(target, ClassTarget):
@@ -219,20 +207,11 @@ def _class_counts(job: Job, predictor: "Predictor", table: pa.Table, split: Spli
 # ---------------------------------------------------------------- residuals and confusion
 
 
-def _predictor_and_rows(
-    context: Context, predictors: Predictors, job: Job, spec: JobSpec
-) -> "tuple[Predictor, pa.Table]":
-    """Return the job's model, and the rows that it is judged on."""
-    predictor = _predictor(context, predictors, job)
-    table, split = _table_and_split(context, job, spec)
-    return predictor, table.take(_test_rows(split))
-
-
 def _residuals(context: Context, predictors: Predictors, job: Job, image: Format) -> Drawing:
     spec = job.spec
     if spec.task != "regression":
         raise NotApplicable(f"a {spec.task} job has no residuals; look at plots/confusion.{image}")
-    predictor, rows = _predictor_and_rows(context, predictors, job, spec)
+    predictor, rows, _ = judged.of(context, predictors, job)
     names = predictor.target.names
     true = preprocessing.numbers(rows, names)
     predicted = predictor.target.decode(predictor.outputs(rows))  # type: ignore[union-attr]
@@ -248,7 +227,7 @@ def _confusion(context: Context, predictors: Predictors, job: Job, image: Format
     spec = job.spec
     if spec.task == "regression":
         raise NotApplicable(f"a regression job has no classes; look at plots/residuals.{image}")
-    predictor, rows = _predictor_and_rows(context, predictors, job, spec)
+    predictor, rows, _ = judged.of(context, predictors, job)
     target, outputs = predictor.target, predictor.outputs(rows)
     title = f"{_title(job)}: true and predicted on {rows.num_rows} rows"
     if isinstance(target, ClassTarget):
@@ -267,6 +246,31 @@ def _confusion(context: Context, predictors: Predictors, job: Job, image: Format
     columns = ["yes as yes", "yes as no", "no as yes", "no as no"]
     axes = ("label", "true as predicted; shares of the true yes or no")
     return drawing("confusion", cells[0], cells[1], (labels, columns), axes, title)
+
+
+_CURVES: dict[str, tuple[str, str | None]] = {
+    "roc": ("ROC", "a coin"),
+    "precision_recall": ("precision by recall", None),
+    "calibration": ("calibration", "as sure as right"),
+    "threshold": ("by threshold", None),
+}
+"""How each curve is called, and the diagonal that it is held against."""
+_SHORT = {"auc": "AUC", "average_precision": "AP", "ece": "ECE"}
+
+
+def _curve(context: Context, predictors: Predictors, job: Job, plot: JobPlot) -> Drawing:
+    found, part = curves.of(context, predictors, job, plot)  # type: ignore[arg-type]
+    if not found.series:
+        raise NotApplicable(f"the {part} part has rows of one class alone: no curve")
+    name, diagonal = _CURVES[plot]
+    series = enumerate(found.series.items())
+    lines = {key: ((line.x, line.y), color(i), line.count) for i, (key, line) in series}
+    marked = found.summary.get("threshold")
+    title = f"{_title(job)}: {name}, {part} part"
+    if marked is None:
+        measure, value = next(iter(found.summary.items()))
+        title += "" if value is None else f", {_SHORT[measure]} {value:.3g}"
+    return drawing("lines", lines, title, found.x, found.y, diagonal, marked)
 
 
 def _of_frequent(labels: list[str], true: Any, chosen: Any) -> tuple[list[str], Any]:
@@ -307,14 +311,6 @@ def _of_frequent_labels(labels: list[str], true: Any, chosen: Any) -> tuple[list
 
 def _title(job: Job) -> str:
     return f"{job.spec.register_as or job.id} ({job.spec.model.kind})"
-
-
-def _test_rows(split: Split) -> Any:
-    """Return the rows of the test part, or of what stands in for it where there is none."""
-    for part in (split.test, split.validation, split.train):
-        if len(part):
-            return part
-    raise NotApplicable("the split has no rows")
 
 
 def _decoded(predictor: "Predictor", rows: pa.Table) -> Any:

@@ -52,6 +52,7 @@ def promote(
             parameters=parameters,
             versions=card.versions,
             decision=card.decision,
+            coverage=card.coverage,
             checkpoint_id=checkpoint_id,
         )
         name = name or job.spec.register_as or job.id

@@ -233,7 +233,13 @@ def succeed(session: Session, claim: Claim, model_id: str, ended: TrainEnded) ->
         best = {"epoch": found.epoch, "by": found.by, **finite_values(found.values)}
     metrics = {"best": best, "test": ended.test, "baseline": ended.baseline}
     result = versions.Result(
-        model_id, ended.features, metrics, ended.parameters, ended.versions, ended.decision
+        model_id,
+        ended.features,
+        metrics,
+        ended.parameters,
+        ended.versions,
+        ended.decision,
+        ended.coverage,
     )
     job = session.get_one(Job, claim.job_id)
     version = versions.register(

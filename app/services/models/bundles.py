@@ -62,6 +62,7 @@ def add(context: Context, path: Path, name: str | None, on_create: OnCreate) -> 
         parameters=parameters,
         versions=card.versions,
         decision=card.decision,
+        coverage=card.coverage,
     )
     dataset, split = about.dataset, about.split.model_dump() if about.split else None
     origin = Origin(card.spec, dataset.id, dataset.sha256, split, about.metadata)

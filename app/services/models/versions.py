@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, aliased
 from app.db.models import Alias, Job, ModelName, ModelVersion
 from app.errors import NotFound
 from app.ml.features.preprocessing import Decision
+from app.ml.inference.conformal import Coverage
 from app.ml.specs import JobSpec
 from app.names import nearest
 from app.runtime.context import Context
@@ -43,6 +44,8 @@ class Result:
     """Of the libraries that trained them."""
     decision: Decision | None = None
     """How a classification answers."""
+    coverage: Sequence[Coverage] = ()
+    """How often its intervals, or sets of classes, held what was true."""
     checkpoint_id: str | None = None
     """The checkpoint that was promoted; ``None`` for what the job ended with."""
 
@@ -86,6 +89,7 @@ def register(session: Session, origin: Origin, name: str, result: Result) -> Mod
             "split": origin.split,
             "versions": result.versions,
             "decision": result.decision and result.decision.model_dump(mode="json"),
+            "coverage": [item.model_dump(mode="json") for item in result.coverage],
         },
         parameters=result.parameters,
         metadata_=origin.metadata,

@@ -7,7 +7,7 @@ The answer is collected in a file before any of it is sent: a client need not re
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -46,6 +46,8 @@ class OutputFormat:
 
     media_type: OutputType = JSON
     probabilities: bool = False
+    level: float | None = None
+    """Of the intervals, or the sets of classes, that are answered too."""
     bare: bool = False
     """JSON with nothing but the predictions, as MLflow has it."""
 
@@ -179,19 +181,24 @@ def _outputs(
 def _json(
     model: LoadedModel, outputs: Iterator[Matrix], output_format: OutputFormat, file: BinaryIO
 ) -> None:
-    """Write all predictions, then all probabilities, which wait in a file of their own."""
+    """Write all predictions, then what is beside them, which waits in files of its own."""
     head = {"object": "predictions", "model": model.name, "version": model.version}
     start = b"{" if output_format.bare else orjson.dumps(head)[:-1] + b","
     file.write(start + b'"predictions":[')
-    with tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as later:
+    beside = model.predictor.beside(output_format.probabilities, output_format.level)
+    with ExitStack() as stack:
+        waiting = {
+            name: stack.enter_context(tempfile.SpooledTemporaryFile(_MEMORY_BYTES))
+            for name in beside
+        }
         comma = b""
         for part in outputs:
             file.write(comma + orjson.dumps(model.predictor.predictions(part))[1:-1])
-            if output_format.probabilities:
-                later.write(comma + orjson.dumps(model.predictor.probabilities(part))[1:-1])
+            for name, of_rows in beside.items():
+                waiting[name].write(comma + orjson.dumps(of_rows(part))[1:-1])
             comma = b","
-        if output_format.probabilities:
-            file.write(b'],"probabilities":[')
+        for name, later in waiting.items():
+            file.write(b'],"%b":[' % name.encode())
             later.seek(0)
             while piece := later.read(_MEMORY_BYTES):
                 file.write(piece)
@@ -219,7 +226,9 @@ def _tables(
 ) -> None:
     writer = None
     for part in outputs:
-        table = model.predictor.answers(part, probabilities=output_format.probabilities)
+        table = model.predictor.answers(
+            part, probabilities=output_format.probabilities, level=output_format.level
+        )
         writer = writer or start(file, table.schema)
         writer.write_table(table)
     if writer is not None:

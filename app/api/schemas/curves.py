@@ -1,0 +1,57 @@
+"""Curves of a model as the API shows them."""
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, Field
+
+from app.api.schemas.common import Number
+from app.ml.finite import finite
+
+if TYPE_CHECKING:  # it imports scikit-learn
+    from app.ml.evaluation.curves import Curve, Series
+
+CurveKind = Literal["roc", "precision_recall", "calibration", "threshold", "residuals"]
+
+
+class CurveSeries(BaseModel):
+    """One line, or one cloud of points."""
+
+    x: list[float]
+    y: list[float]
+    threshold: list[Number] | None = Field(
+        None, description="from which probability on a row is of the class; null: from none"
+    )
+    count: list[int] | None = Field(None, description="rows that a point stands for")
+
+    @classmethod
+    def of(cls, series: "Series") -> "CurveSeries":
+        """Return a series as JSON has it."""
+        at, count = series.threshold, series.count
+        return cls(
+            x=series.x.tolist(),
+            y=series.y.tolist(),
+            threshold=None if at is None else [finite(value) for value in at.tolist()],
+            count=None if count is None else count.tolist(),
+        )
+
+
+class CurveOut(BaseModel):
+    """What a curve is drawn from."""
+
+    object: Literal["curve"] = "curve"
+    kind: CurveKind
+    of: Literal["test", "validation", "train"] = Field(description="the part of the split")
+    series: dict[str, CurveSeries] = Field(
+        description="by class, label or target; of a threshold by metric"
+    )
+    x: str = Field(description="what the axis says")
+    y: str
+    summary: dict[str, Number]
+
+    @classmethod
+    def shown(
+        cls, kind: CurveKind, curve: "Curve", part: Literal["test", "validation", "train"]
+    ) -> "CurveOut":
+        """Return a curve of a part as the API shows it."""
+        series = {name: CurveSeries.of(found) for name, found in curve.series.items()}
+        return cls(kind=kind, of=part, series=series, x=curve.x, y=curve.y, summary=curve.summary)
