@@ -38,9 +38,10 @@ test: setup  ## run the tests, two files at a time: most of them wait for proces
 	  --no-loadscope-reorder --durations 20; code=$$?; rm -rf $$folder; exit $$code
 
 SOAK := $(patsubst %,tests/integration/test_%.py,kill soak endings survival workers backup migrations \
-	disk_faults storage_faults predict_faults command_line) tests/conformance/test_versions_meanwhile.py \
+	disk_faults storage_faults predict_faults command_line older_house) tests/conformance/test_versions_meanwhile.py \
 	tests/conformance/test_aliases_meanwhile.py tests/conformance/test_queue.py \
 	tests/unit/ml/tables/test_relatives.py tests/unit/ml/features/test_row_encoder.py \
+	tests/unit/ml/test_plots.py tests/unit/ml/nn/test_tabular.py tests/unit/ml/tables/test_csv_files.py \
 	tests/api/files/test_out.py tests/compat/test_schemathesis.py
 
 soak: setup  ## the tests of what jobs survive, a hundred times as often; an hour or more

@@ -175,3 +175,142 @@ def test_what_is_no_level(server: Server, jobs: dict[str, Json], level: str) -> 
     path = f"/v1/models/{jobs['line']['model']['ref']}/predict"
     told = server.client.post(path, json={"instances": [[1.0]]}, params={"interval": level})
     assert problem(told, 422, "invalid_request")["errors"][0]["pointer"] == "/interval"
+
+
+# ---------------------------------------------------------------- why
+
+
+def test_explanations_add_up(server: Server, jobs: dict[str, Json]) -> None:
+    rows = server.ok("GET", "/v1/datasets/curves-two/rows", params={"limit": "3"})["rows"]
+    path = f"/v1/models/{jobs['two']['model']['ref']}/predict"
+    asked = {"explain": "2", "probabilities": "true"}
+    found = server.ok("POST", path, json={"rows": rows}, params=asked)
+    for shares, one in zip(found["probabilities"], found["explanations"], strict=True):
+        assert len(one["contributions"]) == 3
+        assert list(one["contributions"])[-1] == "other"
+        assert len(shares) == 2
+    line = f"/v1/models/{jobs['line']['model']['ref']}/predict"
+    found = server.ok("POST", line, json={"instances": [[0.25]]}, params={"explain": "5"})
+    [one], [value] = found["explanations"], found["predictions"]
+    assert one["base"] + one["contributions"]["x"] == pytest.approx(value, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "code"),
+    [
+        ({"json": {"instances": [[1.0]]}, "params": {"explain": "0"}}, 422, "invalid_request"),
+        ({"json": {"instances": [[1.0]]}, "params": {"explain": "x"}}, 422, "invalid_request"),
+        (
+            {
+                "content": b"x\n1\n",
+                "headers": {"Content-Type": "text/csv"},
+                "params": {"explain": "1"},
+            },
+            422,
+            "invalid_request",
+        ),
+        ({"json": {"instances": [[1.0]] * 1001}, "params": {"explain": "1"}}, 413, "too_large"),
+    ],
+)
+def test_what_is_not_explained(
+    server: Server, jobs: dict[str, Json], request_: Any, status: int, code: str
+) -> None:
+    path = f"/v1/models/{jobs['line']['model']['ref']}/predict"
+    problem(server.client.post(path, **request_), status, code)
+
+
+def test_importance(server: Server, jobs: dict[str, Json]) -> None:
+    for name, metric in (("two", "log_loss"), ("line", "rmse")):
+        found = server.ok("GET", f"/v1/models/{jobs[name]['model']['ref']}/importance")
+        assert (found["object"], found["metric"]) == ("importance", metric)
+        means = [item["mean"] for item in found["features"]]
+        assert means == sorted(means, reverse=True)
+    assert [item["feature"] for item in found["features"]] == ["x"]
+
+
+def test_a_promoted_checkpoint_was_not_measured(server: Server, jobs: dict[str, Json]) -> None:
+    job_id = jobs["line"]["id"]
+    [checkpoint, *_] = server.ok("GET", f"/v1/jobs/{job_id}/checkpoints")["data"]
+    path = f"/v1/jobs/{job_id}/checkpoints/{checkpoint['id']}/promote"
+    made = server.ok("POST", path, json={"register_as": "not-measured"})
+    told = server.client.get(f"/v1/models/{made['id']}/importance")
+    assert "promoted checkpoint" in problem(told, 422, "not_applicable")["detail"]
+
+
+@pytest.fixture(scope="module")
+def flats(server: Server) -> Json:
+    """Columns of every kind; the rent is what it is made of."""
+    rows = [
+        {
+            "size": 20 + i % 80,
+            "district": ["north", "south", "east"][i % 3],
+            "lift": i % 2 == 0,
+            "listed": f"2026-0{1 + i % 9}-15",
+            "about": " ".join(["warm", "quiet", "bright", "old", "new"][: 1 + i % 5]) + f" {i % 7}",
+            "rent": 10 * (20 + i % 80) + 200 * (i % 3),
+        }
+        for i in range(240)
+    ]
+    body = {"name": "effects", "source": {"kind": "inline", "rows": rows}}
+    server.ok("POST", "/v1/datasets", json={**body, "types": {"about": "text"}})
+    job: Json = {"dataset": "effects", "target": "rent", "register_as": "effects", "epochs": 40}
+    return server.train(**job, model={"kind": "mlp", "hidden": [32]})
+
+
+@pytest.mark.parametrize(
+    ("feature", "values"),
+    [
+        ("size", None),
+        ("district", ["east", "north", "south"]),
+        ("lift", [False, True]),
+        ("listed", None),
+    ],
+)
+def test_effects(server: Server, flats: Json, feature: str, values: list[Any] | None) -> None:
+    path = "/v1/models/effects/effects"
+    found = server.ok("GET", path, params={"feature": feature})
+    assert (found["object"], found["feature"], found["of"]) == ("effect", feature, "rent")
+    assert values is None or found["values"] == values
+    assert found["values"] == sorted(found["values"])
+    bands = zip(found["low"], found["mean"], found["high"], strict=True)
+    assert all(low <= mean <= high for low, mean, high in bands)
+    assert found["rows"] == 24
+    if feature == "size":
+        assert found["mean"][-1] - found["mean"][0] > 300
+
+
+def test_effects_on_classes_are_probabilities(server: Server, jobs: dict[str, Json]) -> None:
+    path = f"/v1/models/{jobs['three']['model']['ref']}/effects"
+    each = [server.ok("GET", path, params={"feature": "x0", "of": str(c)}) for c in range(3)]
+    for values in zip(*(one["mean"] for one in each), strict=True):
+        assert sum(values) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("params", "pointer", "code"),
+    [
+        ({}, "/feature", "invalid_request"),
+        ({"feature": "siz"}, "/feature", "invalid_request"),
+        ({"feature": "size", "of": "price"}, "/of", "invalid_request"),
+        ({"feature": "about"}, None, "not_applicable"),
+    ],
+)
+def test_what_has_no_effect(
+    server: Server, flats: Json, params: Json, pointer: str | None, code: str
+) -> None:
+    told = problem(server.client.get("/v1/models/effects/effects", params=params), 422, code)
+    assert pointer is None or told["errors"][0]["pointer"] == pointer
+
+
+def test_what_came_without_its_rows_has_none(server: Server, flats: Json) -> None:
+    content = server.client.get("/v1/models/effects/download", params={"format": "bundle"}).content
+    headers = {"Content-Type": "application/zip"}
+    made = server.ok("POST", "/v1/models", content=content, headers=headers)
+    told = server.client.get(f"/v1/models/{made['id']}/effects", params={"feature": "size"})
+    assert "another server's" in problem(told, 422, "not_applicable")["detail"]
+    importance = [server.ok("GET", f"/v1/models/effects@{n}/importance") for n in (1, 2)]
+    assert importance[0] == importance[1]
+    row = {"size": 50, "district": "north", "lift": True, "listed": "2026-02-15", "about": "warm"}
+    asked: Json = {"json": {"rows": [row]}, "params": {"explain": "3", "interval": "0.8"}}
+    answers = [server.ok("POST", f"/v1/models/effects@{n}/predict", **asked) for n in (1, 2)]
+    assert {**answers[0], "version": 2} == answers[1]

@@ -27,12 +27,14 @@ def gets(job: str, upload: str) -> dict[str, str]:
     """A path that answers for every GET of the document."""
     names = {"job_id": job, "ref": "methods", "name": "methods", "version": "1", "alias": "best"}
     names |= {"plot": "loss", "image": "png", "part": "train", "upload_id": upload}
+    names |= {"kind": "residuals"}
     found = {}
     for path, item in document()["paths"].items():
         here = names | ({"ref": "line", "plot": "histogram"} if "datasets" in path else {})
         if "get" in item and "{checkpoint_id}" not in path:
             filled = path.format(**here)
-            found[path] = filled + ("?x=x" if "histogram" in filled else "")
+            query = {"histogram": "?x=x", "effects": "?feature=x"}
+            found[path] = filled + next((v for k, v in query.items() if k in filled), "")
     return found
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.command_line import forked
 from tests.support.server import Json, Server
+from tests.support.soak import soak_only
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 HOUSES = sorted(FIXTURES.glob("house_*.tar.xz"))
@@ -70,6 +71,7 @@ def test_its_keys_are_remembered(house: Server, expected: Json) -> None:
     assert response.json()["code"] == "idempotency_key_reused"
 
 
+@soak_only
 def test_its_paused_job_reaches_what_nobody_paused(house: Server, expected: Json) -> None:
     house.ok("POST", f"/v1/jobs/{expected['paused']}/resume")
     done = house.ended(expected["paused"])

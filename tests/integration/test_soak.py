@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.faults import sound
 from tests.support.server import QUICK_JOB, Json, Server
-from tests.support.soak import rounds
+from tests.support.soak import rounds, soak_only
 
 POSTERS = 4
 CALLERS = 50
@@ -92,6 +92,7 @@ class Promises:
         return True
 
 
+@soak_only
 def test_kill_the_server_while_clients_post(server: Server) -> None:
     promises, kills, starting = Promises(), rounds(1, 200), 0
     with clients(server, POSTERS, promises.ask):

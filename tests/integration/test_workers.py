@@ -309,6 +309,7 @@ def test_jobs_of_another_process_are_cancelled_paused_and_resumed(
 # ---------------------------------------------------------------- the database goes
 
 
+@soak_only
 def test_training_goes_on_while_the_database_is_away(
     postgres: Postgres, house: House, crew: list[Worker]
 ) -> None:

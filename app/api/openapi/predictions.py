@@ -81,6 +81,7 @@ _PREDICTIONS = _object(
     probabilities=_ROWS,
     intervals=_ROWS,
     sets=_ANY_VALUES,
+    explanations=_ROWS,
 )
 _INFER = (
     "inference protocol",
@@ -130,6 +131,12 @@ PATHS: dict[str, Any] = {
             "number",
             "a level such as 0.9: intervals of a regression, or sets of classes, that hold what is "
             "true so often",
+        ),
+        _query(
+            "explain",
+            "integer",
+            "how many features to name by what they add to the prediction (of classes to the logit "
+            "of the answer); the others are their sum",
         ),
         _query("format", "string", "of the answer, before Accept: json, csv or arrow"),
         _query("delimiter", "string", "CSV; left out: found in the first line"),

@@ -19,13 +19,23 @@ from app.api.http.json_route import StrictJSONRoute
 from app.api.http.lanes import HeldDep, LanesDep
 from app.api.http.media_types import media_type
 from app.api.http.responses import json_response
-from app.api.schemas.models import Layer, ModelList, ModelOut, Parameter, ParametersOut, SummaryOut
+from app.api.schemas.curves import EffectOut
+from app.api.schemas.models import (
+    ImportanceOut,
+    Layer,
+    ModelList,
+    ModelOut,
+    Parameter,
+    ParametersOut,
+    SummaryOut,
+)
 from app.db.models import ModelVersion
-from app.errors import UnsupportedMediaType
+from app.errors import NotApplicable, UnsupportedMediaType
 from app.hashes import sha256_of
 from app.ml.specs import Name
 from app.runtime.context import Context
 from app.runtime.pagination import Page, page_of
+from app.services.jobs import effects
 from app.services.models import aliases, bundles, versions
 from app.services.predictions.resolver import load_version
 
@@ -139,6 +149,37 @@ def get_model_summary(ref: str, context: ContextDep, predictors: PredictorsDep) 
         layers=[Layer(**item) for item in predictor.summary()],
         parameters=row.parameters,
     )
+
+
+@router.get("/{ref}/importance")
+def get_model_importance(ref: str, context: ContextDep) -> ImportanceOut:
+    """How much worse the model is on the test part where a feature's values are shuffled, the
+    most important feature first; measured when its job ended."""
+    row = _find(context, ref)
+    if (found := row.lineage.get("importance")) is None:
+        raise NotApplicable(
+            f"'{row.name}@{row.version}' was not measured: a promoted checkpoint, a version of an "
+            "older fitserve, or one whose errors are not defined; train it again"
+        )
+    return ImportanceOut(**found)
+
+
+@router.get("/{ref}/effects")
+def get_model_effects(
+    ref: str,
+    feature: str,
+    context: ContextDep,
+    predictors: PredictorsDep,
+    lanes: LanesDep,
+    held: HeldDep,
+    of: Annotated[
+        str | None, Query(description="a class or a target; left out the positive one, the first")
+    ] = None,
+) -> EffectOut:
+    """What the model answers where a feature has one value in every row of the test part, the
+    others being as they are: for numbers and dates along their quantiles, for labels one by one."""
+    held.enter_context(lanes.plots.place())
+    return EffectOut.shown(effects.of_version(context, predictors, ref, feature, of))
 
 
 @router.get("/{ref}/download", response_class=Response, responses=MODEL_DOWNLOAD)

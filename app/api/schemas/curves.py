@@ -1,6 +1,6 @@
 """Curves of a model as the API shows them."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -9,6 +9,7 @@ from app.ml.finite import finite
 
 if TYPE_CHECKING:  # it imports scikit-learn
     from app.ml.evaluation.curves import Curve, Series
+    from app.ml.evaluation.effects import Effect
 
 CurveKind = Literal["roc", "precision_recall", "calibration", "threshold", "residuals"]
 
@@ -55,3 +56,33 @@ class CurveOut(BaseModel):
         """Return a curve of a part as the API shows it."""
         series = {name: CurveSeries.of(found) for name, found in curve.series.items()}
         return cls(kind=kind, of=part, series=series, x=curve.x, y=curve.y, summary=curve.summary)
+
+
+class EffectOut(BaseModel):
+    """What a model makes of one feature."""
+
+    object: Literal["effect"] = "effect"
+    feature: str
+    of: str = Field(description="the target, or the class whose probability it is")
+    values: list[Any]
+    mean: list[Number]
+    low: list[Number] = Field(description="below which one of ten rows lies")
+    high: list[Number] = Field(description="above which one of ten rows lies")
+    rows: int
+
+    @classmethod
+    def shown(cls, effect: "Effect") -> "EffectOut":
+        """Return an effect as the API shows it."""
+        mean, low, high = (
+            [finite(value) for value in values.tolist()]
+            for values in (effect.mean, effect.low, effect.high)
+        )
+        return cls(
+            feature=effect.feature,
+            of=effect.of,
+            values=effect.values,
+            mean=mean,
+            low=low,
+            high=high,
+            rows=effect.rows,
+        )

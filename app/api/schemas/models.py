@@ -207,6 +207,21 @@ class SummaryOut(BaseModel):
     parameters: int
 
 
+class Rise(BaseModel):
+    feature: str
+    mean: float = Field(description="of the metric's rise over five shuffles")
+    std: float
+
+
+class ImportanceOut(BaseModel):
+    """How much a model relies on each feature: how much its error rises where it is shuffled."""
+
+    object: Literal["importance"] = "importance"
+    metric: Literal["rmse", "log_loss"]
+    rows: int = Field(description="that it was measured on")
+    features: list[Rise]
+
+
 class ModelList(ListOut):
     data: list[ModelOut]
 

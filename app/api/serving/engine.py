@@ -156,3 +156,14 @@ def parse_level(value: str | None) -> float | None:
             "/interval", f"'interval' is a level between 0 and 1 such as 0.9, not '{value[:64]}'"
         )
     return level
+
+
+def parse_count(value: str | None, name: str) -> int | None:
+    """Return a whole number from 1; ``None`` where it is empty. Raises InvalidRequest."""
+    if not value:
+        return None
+    if not (value.isascii() and value.isdigit() and 0 < len(value) < 9 and int(value)):
+        raise InvalidRequest.at(
+            f"/{name}", f"'{name}' is a whole number from 1 such as 5, not '{value[:64]}'"
+        )
+    return int(value)

@@ -1,5 +1,6 @@
 """``POST /v1/models/{ref}/predict``: JSON or a file in; JSON, CSV or Arrow out."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from app.api.http.media_types import chosen
@@ -9,12 +10,13 @@ from app.api.serving.engine import (
     FILE_OPTIONS,
     INLINE_ROWS,
     Engine,
+    parse_count,
     parse_flag,
     parse_level,
     version_header,
 )
 from app.api.uploads import FORMATS
-from app.errors import UnsupportedMediaType
+from app.errors import InvalidRequest, TooLarge, UnsupportedMediaType
 from app.services.predictions.files import ARROW, CSV, JSON, OutputFormat, OutputType
 from app.services.predictions.requests import layout_of, matrix_of
 from app.services.predictions.resolver import LoadedModel
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from app.ml.column_types.fitted import Matrix
 
 
+_MOST_EXPLAINED = 1_000
+"""Rows of a request whose predictions are explained."""
 _FORMATS: dict[OutputType, str] = {JSON: "json", CSV: "csv", ARROW: "arrow"}
 
 
@@ -39,9 +43,8 @@ async def predict(engine: Engine, request: ASGIRequest, ref: str) -> ASGIRespons
             "application/x-ndjson, application/vnd.apache.parquet or "
             "application/vnd.apache.arrow.stream"
         )
-    query = request.query(
-        "probabilities", "interval", "format", *(() if request.is_json else FILE_OPTIONS)
-    )
+    options = () if request.is_json else FILE_OPTIONS
+    query = request.query("probabilities", "interval", "explain", "format", *options)
     output_type: OutputType = JSON
     accept = request.header(b"accept")
     if "format" in query or (accept and accept not in ("*/*", JSON)):
@@ -49,6 +52,9 @@ async def predict(engine: Engine, request: ASGIRequest, ref: str) -> ASGIRespons
     probabilities = parse_flag(query.get("probabilities"), "probabilities")
     level = parse_level(query.get("interval"))
     output_format = OutputFormat(output_type, probabilities, level)
+    most = parse_count(query.get("explain"), "explain")
+    if most is not None and (output_type != JSON or not request.is_json):
+        raise InvalidRequest.at("/explain", "explanations are of JSON, in JSON; leave it out")
     if not request.is_json:
         file_options = {name: query[name] for name in FILE_OPTIONS if name in query}
         return await engine.predict_file(request, model, file_options, output_format)
@@ -59,13 +65,37 @@ async def predict(engine: Engine, request: ASGIRequest, ref: str) -> ASGIRespons
         layout, value, pointer = layout_of(parse_fast(body))
         return matrix_of(model.predictor, layout, value, max_rows, pointer)
 
+    if most is not None:
+        return await _explained(engine, model, read, output_format, most)
     outputs = await engine.outputs(model, body, read)
     if output_type != JSON or len(outputs) > INLINE_ROWS:
         return await engine.formatted(model, outputs, output_format)
     return ASGIResponse(_json(model, outputs, output_format), JSON, version_header(model))
 
 
-def _json(model: LoadedModel, outputs: "Matrix", output_format: OutputFormat) -> bytes:
+async def _explained(
+    engine: Engine,
+    model: LoadedModel,
+    read: "Callable[[], Matrix]",
+    output_format: OutputFormat,
+    most: int,
+) -> ASGIResponse:
+    """Return predictions with what features add to them. Raises TooLarge for many rows."""
+
+    def work() -> bytes:
+        x = read()
+        if len(x) > _MOST_EXPLAINED:
+            raise TooLarge(
+                f"{len(x):,} rows are more than the {_MOST_EXPLAINED:,} that are explained"
+            )
+        outputs = model.predictor.forward(x)
+        told = model.predictor.explain(x, outputs, most)
+        return _json(model, outputs, output_format, explanations=told)
+
+    return ASGIResponse(await engine.in_thread(work), JSON, version_header(model))
+
+
+def _json(model: LoadedModel, outputs: "Matrix", output_format: OutputFormat, **more: Any) -> bytes:
     body: dict[str, Any] = {
         "object": "predictions",
         "model": model.name,
@@ -75,4 +105,4 @@ def _json(model: LoadedModel, outputs: "Matrix", output_format: OutputFormat) ->
     if output_format.probabilities or output_format.level is not None:
         beside = model.predictor.beside(output_format.probabilities, output_format.level)
         body |= {name: of_rows(outputs) for name, of_rows in beside.items()}
-    return dump_json(body)
+    return dump_json(body | more)

@@ -23,6 +23,7 @@ from app.ml.column_types.registry import COLUMN_TYPES
 from app.ml.finite import Metrics
 from app.ml.inference import card as cards
 from app.ml.inference.card import CARD, WEIGHTS, Card
+from app.ml.inference.explanations import Importance
 from app.ml.specs import LayerMismatch, Name, architecture_of, size_of
 from app.ml.specs.base import Metadata
 
@@ -105,6 +106,7 @@ class About(BaseModel):
     split: SplitCounts | None
     metrics: Measured
     metadata: Metadata
+    importance: Importance | None = None
     files: dict[str, Sha256] = {}
     """Hex SHA-256 of the card and the weights."""
 

@@ -17,6 +17,7 @@ from app.errors import ArtifactCorrupt
 from app.ml.column_types.notations.notation import AS_FOUND, CellOptions, Notation
 from app.ml.features.preprocessing import Decision, Preprocessing
 from app.ml.inference.conformal import Conformal, Coverage
+from app.ml.inference.explanations import Background
 from app.ml.specs import JobSpec
 
 CARD = "model.json"
@@ -51,6 +52,8 @@ class Card(BaseModel):
     ``guess``, still older ones have none."""
     conformal: Conformal | None = None
     """How far off predictions are; ``None`` where no rows were held out for that."""
+    background: Background | None = None
+    """What rows are held against where an answer is explained; an older model has none."""
 
     @property
     def decision(self) -> Decision | None:

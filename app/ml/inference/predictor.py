@@ -18,7 +18,7 @@ from app.ml.features.feature_tables import FeatureTables
 from app.ml.features.places import Place
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets, label
 from app.ml.features.row_encoder import RowEncoder
-from app.ml.inference import conformal, forward, model_files
+from app.ml.inference import conformal, explanations, forward, model_files
 from app.ml.inference.card import CARD, Card
 from app.ml.inference.conformal import Conformal
 from app.ml.nn import modules
@@ -184,6 +184,56 @@ class Predictor:
         ]
         names = self.target.names
         return [row[0] if len(names) == 1 else dict(zip(names, row, strict=True)) for row in rows]
+
+    def explain(self, x: Matrix, outputs: Matrix, most: int) -> list[dict[str, Any]]:
+        """Return for each row of ``x`` ``(rows, inputs)`` what its features add to its prediction,
+        the ``most`` largest by name; by the names of several targets.
+
+        ``outputs`` are those of ``x``. What is explained is the number that is predicted, or the
+        logit of the class that is answered. Raises InvalidRequest where a model has none.
+        """
+        background = self.card.background
+        if isinstance(self.target, LabelTargets) or background is None:
+            why = "several labels have none" if background else "an older fitserve trained this"
+            raise InvalidRequest.at("/explain", f"{why}; leave it out")
+        names = list(self.types)
+        places = self.card.preprocessing.features.places()
+        numbers = isinstance(self.target, NumberTargets)
+        rows: list[dict[str, Any]] = []
+        for part in explanations.pieces(len(x), len(names), x.shape[1]):
+            told = [
+                explanations.contributions(x[part], background, places, answer)
+                for answer in self._answers(outputs[part])
+            ]
+            for row in range(len(told[0][0])):
+                each = [
+                    explanations.largest(names, float(base[row]), added[row].tolist(), most)
+                    for base, added in told
+                ]
+                several = numbers and len(each) > 1
+                rows.append(dict(zip(self.target.names, each, strict=True)) if several else each[0])
+        return rows
+
+    def _number(self, target: NumberTargets, place: int, x: Matrix) -> Floats:
+        """Return ``(rows,)`` what is predicted of one target."""
+        return target.decode(self.forward(x))[:, place]
+
+    def _answers(self, outputs: Matrix) -> list[explanations.Answer]:
+        """Return what is explained of rows with these outputs: a function for each target."""
+        target = self.target
+        if isinstance(target, NumberTargets):
+            return [partial(self._number, target, place) for place in range(len(target.names))]
+        assert isinstance(target, ClassTarget)
+        chosen = target.chosen(target.probabilities(outputs))
+
+        def logit(x: Matrix) -> Floats:
+            shares = target.probabilities(self.forward(x))
+            codes = np.tile(chosen, len(x) // len(chosen))
+            share = shares[np.arange(len(x)), codes].clip(1e-12, 1 - 1e-12)
+            found: Floats = np.log(share) - np.log1p(-share)
+            return found
+
+        return [logit]
 
     def beside(self, probabilities: bool, level: float | None) -> dict[str, Beside]:
         """Return what an answer has beside its predictions, by name: functions of outputs

@@ -9,6 +9,7 @@ from app.ml.column_types.notations.notation import AS_FOUND, CellOptions, Notati
 from app.ml.features.preprocessing import Decision
 from app.ml.finite import Metrics
 from app.ml.inference.conformal import Coverage
+from app.ml.inference.explanations import Importance
 from app.ml.specs import JobSpec
 
 StopReason = Literal["cancel", "pause", "shutdown"]
@@ -108,6 +109,8 @@ class TrainEnded(_Message):
     """How the model of a classification answers."""
     coverage: list[Coverage] = []
     """How often intervals, or sets of classes, held what was true on the test part."""
+    importance: Importance | None = None
+    """How much the model relies on each feature."""
     parameters: int
     """Numbers in the module, frozen ones too."""
     best: Best | None

@@ -13,6 +13,7 @@ the weights and the history of a run that nobody stopped, bit for bit on the CPU
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 
 import pyarrow as pa
 import torch
@@ -24,12 +25,13 @@ from app.ml.column_types.fitted import Matrix
 from app.ml.data import batches, preparation
 from app.ml.data.batches import Rows
 from app.ml.data.splits import Split
-from app.ml.evaluation import calibration, metrics
+from app.ml.evaluation import calibration, importance, metrics
 from app.ml.features.preprocessing import ClassTarget, NumberTargets, TargetEncoder
 from app.ml.inference import card as cards
 from app.ml.inference import conformal, forward, model_files
 from app.ml.inference.card import Card
 from app.ml.inference.conformal import Conformal
+from app.ml.inference.explanations import Background, Importance
 from app.ml.inference.model_files import StateDict
 from app.ml.nn import devices, modules
 from app.ml.nn.losses import Objective
@@ -225,6 +227,7 @@ def _model(
         cells=task.cells,
         notations={name: n for name, n in task.notations.items() if name in features.types},
         baseline=metrics.constant_prediction(prepared.preprocessing.target, prepared.train.table),
+        background=Background.of(prepared.train.x, spec.seed),
     )
     return model, card
 
@@ -314,6 +317,17 @@ def _conformal(
     return conformal.measured(found, target, test.table, forward.outputs_of(model, test.x))
 
 
+def _importance(model: nn.Module, card: Card, prepared: preparation.Prepared) -> Importance | None:
+    """Return how much the model relies on each feature, on the test part or what stands in."""
+    parts = (prepared.test, prepared.validation, prepared.train)
+    part = next(part for part in parts if len(part))
+    features = card.preprocessing.features
+    names = [feature.name for feature in features.features]
+    places = [(name, *ends) for name, ends in zip(names, features.places(), strict=True)]
+    through = partial(forward.outputs_of, model)
+    return importance.measured(card.preprocessing.target, part.table, part.x, places, through)
+
+
 def _ended(
     model: nn.Module, card: Card, prepared: preparation.Prepared, state: TrainState
 ) -> TrainEnded:
@@ -335,6 +349,7 @@ def _ended(
         features=card.described_features,
         decision=card.decision,
         coverage=card.coverage,
+        importance=_importance(model, card, prepared),
         parameters=sum(weight.numel() for weight in model.parameters()),
         best=Best(epoch=best.epoch, by=best.watch or "last", values=best.values)
         if best.values

@@ -240,6 +240,7 @@ def succeed(session: Session, claim: Claim, model_id: str, ended: TrainEnded) ->
         ended.versions,
         ended.decision,
         ended.coverage,
+        ended.importance,
     )
     job = session.get_one(Job, claim.job_id)
     version = versions.register(

@@ -37,6 +37,7 @@ def of_version(context: Context, row: ModelVersion) -> Bundle:
             split=row.lineage["split"] and SplitCounts.model_validate(row.lineage["split"]),
             metrics=Measured.model_validate(row.metrics),
             metadata=row.metadata_,
+            importance=row.lineage.get("importance"),
         )
         return Bundle(about, folder, sha256)
 
@@ -63,6 +64,7 @@ def add(context: Context, path: Path, name: str | None, on_create: OnCreate) -> 
         versions=card.versions,
         decision=card.decision,
         coverage=card.coverage,
+        importance=about.importance,
     )
     dataset, split = about.dataset, about.split.model_dump() if about.split else None
     origin = Origin(card.spec, dataset.id, dataset.sha256, split, about.metadata)

@@ -14,6 +14,7 @@ from app.db.models import Alias, Job, ModelName, ModelVersion
 from app.errors import NotFound
 from app.ml.features.preprocessing import Decision
 from app.ml.inference.conformal import Coverage
+from app.ml.inference.explanations import Importance
 from app.ml.specs import JobSpec
 from app.names import nearest
 from app.runtime.context import Context
@@ -46,6 +47,8 @@ class Result:
     """How a classification answers."""
     coverage: Sequence[Coverage] = ()
     """How often its intervals, or sets of classes, held what was true."""
+    importance: Importance | None = None
+    """How much it relies on each feature (``ml.evaluation.importance``)."""
     checkpoint_id: str | None = None
     """The checkpoint that was promoted; ``None`` for what the job ended with."""
 
@@ -89,6 +92,7 @@ def register(session: Session, origin: Origin, name: str, result: Result) -> Mod
             "split": origin.split,
             "versions": result.versions,
             "decision": result.decision and result.decision.model_dump(mode="json"),
+            "importance": result.importance and result.importance.model_dump(mode="json"),
             "coverage": [item.model_dump(mode="json") for item in result.coverage],
         },
         parameters=result.parameters,

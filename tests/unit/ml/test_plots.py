@@ -9,6 +9,7 @@ import pytest
 
 from app.ml import plots
 from app.ml.drawing import BLUE, GREEN, GREY, MAX_POINTS, Format, Points, color
+from tests.support.soak import SOAK, soak_only
 
 FORMATS: list[Format] = ["png", "svg"]
 ODD_NAMES = [
@@ -98,7 +99,13 @@ def squares(count: int, rows: int = 0) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize(
     ("rows", "columns", "image"),
-    [(1, 1, "svg"), (2, 2, "png"), (12, 12, "svg"), (31, 31, "png")],
+    [
+        (1, 1, "svg"),
+        (2, 2, "png"),
+        (12, 12, "svg"),
+        (13, 13, "png"),
+        *([(31, 31, "png")] if SOAK else []),
+    ],
 )
 @pytest.mark.filterwarnings("error")
 def test_confusion(rows: int, columns: int, image: Format) -> None:
@@ -282,6 +289,7 @@ def test_losses_as_large_as_float32_holds_are_drawn() -> None:
 # ---------------------------------------------------------------- threads
 
 
+@soak_only
 def test_eight_threads_draw_what_one_draws() -> None:
     def draw(i: int) -> bytes:
         clouds = {f"cloud {i % 4}": (points(10 + i % 4), BLUE)}

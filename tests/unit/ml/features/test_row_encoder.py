@@ -198,7 +198,7 @@ def test_other_names_and_widths_are_left_to_the_table(row: Any) -> None:
 
 
 @settings(
-    max_examples=60,
+    max_examples=rounds(30, 600),
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -24,6 +24,7 @@ from app.ml.specs import (
     TabularSpec,
     size_of,
 )
+from tests.support.soak import soak_only
 from tests.support.workbench import Run, Workbench, table_of
 
 SMALL = TabularSpec(members=3, width=5, embedding=2, bins=4)
@@ -217,6 +218,7 @@ def test_a_value_that_most_rows_have_is_one_edge() -> None:
     assert float(bends(layer, column).max()) == 1
 
 
+@soak_only
 def test_more_rows_than_torchs_quantile_takes() -> None:
     """16,777,216 is the most that it takes."""
     rows = 17_000_000

@@ -6,6 +6,7 @@ import pytest
 
 from app.errors import InvalidData
 from tests.support.files import csv_of, pointers
+from tests.support.soak import soak_only
 
 MEGABYTE = 1 << 20
 
@@ -249,6 +250,7 @@ def test_a_hundred_thousand_columns_are_refused(tmp_path: Path, before: str) -> 
     assert "100000 columns are too many; at most 10000" in refused(tmp_path, content).detail
 
 
+@soak_only
 def test_ten_thousand_columns_are_not_too_many(tmp_path: Path) -> None:
     content = ",".join(f"c{i}" for i in range(10_000)) + "\n" + "1," * 9_999 + "1\n"
     assert csv_of(tmp_path, content).table.num_columns == 10_000
