@@ -214,3 +214,46 @@ def test_labels_beyond_thirty_are_counted_together() -> None:
     assert labels[-2:] == ["l31", "2 others"]
     assert squares[-2].tolist() == [[5, 0], [0, 5]]
     assert squares[-1].tolist() == [[20, 0], [0, 0]]
+
+
+# ---------------------------------------------------------------- by a column's values
+
+
+def test_metrics_by_a_columns_values(server: Server, prices: Json) -> None:
+    dataset = table(server, [{**row, "region": "ab"[i % 2]} for i, row in enumerate(ROWS)])
+    path = "/v1/models/prices-evaluated/evaluate"
+    found = server.ok("POST", path, json={"dataset": dataset, "by": "region"})
+    assert [(group["value"], group["rows"]) for group in found["by"]] == [
+        ("a", (len(ROWS) + 1) // 2),
+        ("b", len(ROWS) // 2),
+    ]
+    for number, group in enumerate(found["by"]):
+        alone = table(server, ROWS[number::2])
+        expected = server.ok("POST", path, json={"dataset": alone})["metrics"]
+        for name, score in group["metrics"].items():
+            assert score == (score if expected[name] is None else pytest.approx(expected[name])), (
+                name
+            )
+    assert server.ok("POST", path, json={"dataset": dataset})["by"] is None
+
+
+def test_numbers_are_told_by_fifths_and_gaps_last(server: Server, prices: Json) -> None:
+    ages = [None if i % 10 == 9 else i for i in range(len(ROWS))]
+    dataset = table(server, [{**row, "age": age} for row, age in zip(ROWS, ages, strict=True)])
+    asked = {"dataset": dataset, "by": "age"}
+    found = server.ok("POST", "/v1/models/prices-evaluated/evaluate", json=asked)["by"]
+    assert len(found) == 6
+    assert found[-1]["value"] is None
+    assert found[0]["value"].startswith("0 to ")
+    assert sum(group["rows"] for group in found) == len(ROWS)
+    known = [group["rows"] for group in found[:-1]]
+    assert max(known) - min(known) <= 2
+
+
+def test_an_unknown_column_to_tell_by(server: Server, prices: Json) -> None:
+    dataset = table(server, [{**row, "region": "a"} for row in ROWS])
+    body = {"dataset": dataset, "by": "regoin"}
+    refused = server.client.post("/v1/models/prices-evaluated/evaluate", json=body)
+    told = problem(refused, 422, "invalid_request")
+    assert told["errors"][0]["pointer"] == "/by"
+    assert "did you mean 'region'?" in told["detail"]

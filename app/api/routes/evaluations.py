@@ -18,7 +18,7 @@ def evaluate_model(
     ref: str, request: EvaluateRequest, context: ContextDep, predictors: PredictorsDep
 ) -> EvaluationOut:
     """Metrics on the rows of a dataset whose targets are known, beside those of a guess."""
-    found = evaluations.evaluate(context, predictors, ref, request.dataset)
+    found = evaluations.evaluate(context, predictors, ref, request.dataset, request.by)
     return EvaluationOut(
         model=found.model.name,
         version=found.model.version,

@@ -15,6 +15,12 @@ class EvaluateRequest(Spec):
     dataset: str = Field(
         min_length=1, max_length=128, description="id or name; it has the features and the target"
     )
+    by: str | None = Field(
+        None,
+        min_length=1,
+        description="a column of it, by whose values the metrics are told as well; numbers and "
+        "dates of more than 20 by fifths",
+    )
 
 
 class Confusion(BaseModel):
@@ -32,6 +38,14 @@ class WorstRow(BaseModel):
     true: Any
     predicted: Any
     features: dict[str, Any]
+
+
+class GroupOut(BaseModel):
+    """The rows of one value."""
+
+    value: str | None = Field(description="null: missing; of a fifth its ends")
+    rows: int
+    metrics: dict[str, Number]
 
 
 class EvaluationOut(BaseModel):
@@ -57,3 +71,6 @@ class EvaluationOut(BaseModel):
     warnings: list[str]
     confusion: Confusion | None
     worst: list[WorstRow] = Field(description="up to 10 rows, the highest loss first")
+    by: list[GroupOut] | None = Field(
+        None, description="of the 50 most frequent values; null where no column was named"
+    )

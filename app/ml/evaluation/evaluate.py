@@ -24,10 +24,10 @@ from app.ml.column_types.arrays import Floats, as_dictionary
 from app.ml.column_types.canonical import TypeName, column_type, objects
 from app.ml.column_types.fitted import Matrix
 from app.ml.column_types.registry import COLUMN_TYPES
-from app.ml.evaluation import metrics
+from app.ml.evaluation import groups, metrics
 from app.ml.features import preprocessing
 from app.ml.features.encoder import ROWS_AT_ONCE
-from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets
+from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets, TargetEncoder
 from app.ml.finite import Metrics, finite
 from app.ml.inference.card import Card
 from app.ml.inference.predictor import Predictor
@@ -68,12 +68,16 @@ class Evaluation:
     worst: list[dict[str, Any]]
     """Up to 10 rows of the highest loss, each with its number in the table."""
     warnings: list[str]
+    by: list[dict[str, Any]] | None
+    """The metrics by a column's values: ``value``, ``rows`` and ``metrics`` of each; ``None`` where
+    none was named."""
 
 
-def evaluate(predictor: Predictor, table: pa.Table) -> Evaluation:
+def evaluate(predictor: Predictor, table: pa.Table, by: str | None = None) -> Evaluation:
     """Return the metrics that a job reports, on the rows of ``table`` that have a target.
 
-    ``table`` has the model's features and targets, in any order, maybe among other columns.
+    ``table`` has the model's features and targets, in any order, maybe among other columns; ``by``
+    names a column of it, by whose values they are told as well.
     Raises InvalidRequest where one is missing or of another type, InvalidData where no row has a
     target or a number is too large.
     """
@@ -105,7 +109,14 @@ def evaluate(predictor: Predictor, table: pa.Table) -> Evaluation:
         confusion=_confusion(predictor, rows, outputs),
         worst=_worst(predictor, numbers, rows, outputs, each),
         warnings=warnings,
+        by=None if by is None else _by(target, rows, outputs, table[by].take(pa.array(numbers))),
     )
+
+
+def _by(
+    target: TargetEncoder, rows: pa.Table, outputs: Matrix, column: pa.ChunkedArray
+) -> list[dict[str, Any]]:
+    return [group._asdict() for group in groups.by_column(target, rows, outputs, column)]
 
 
 # ---------------------------------------------------------------- columns

@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 from app.db.models import Dataset, ModelVersion
+from app.errors import InvalidRequest
 from app.ml.column_types.canonical import TypeName
+from app.names import nearest
 from app.runtime.context import Context
 from app.services.datasets import datasets
 from app.services.predictions.predictors import Predictors
@@ -22,9 +24,10 @@ class ModelEvaluation(NamedTuple):
 
 
 def evaluate(
-    context: Context, predictors: Predictors, ref: str, dataset_ref: str
+    context: Context, predictors: Predictors, ref: str, dataset_ref: str, by: str | None = None
 ) -> ModelEvaluation:
-    """Compare what the model ``ref`` predicts with the targets of a dataset.
+    """Compare what the model ``ref`` predicts with the targets of a dataset, also ``by`` the values
+    of one of its columns.
 
     Only the columns that the model needs are read. Raises NotFound (the model), InvalidRequest
     (the dataset, or a column of it), InvalidData or ArtifactCorrupt.
@@ -39,6 +42,11 @@ def evaluate(
         for column in dataset.columns
     }
     evaluate.require_columns(predictor.card, types)  # before anything is read
-    columns = list(evaluate.columns_of(predictor.card))
-    table = datasets.read_columns(context, dataset, columns)
-    return ModelEvaluation(version, dataset, evaluate.evaluate(predictor, table))
+    if by is not None and by not in types:
+        guess = nearest(by, types)
+        remedy = f"did you mean '{guess}'?" if guess else "name one that it has"
+        detail = f"the dataset has no column '{by[:64]}'; {remedy}"
+        raise InvalidRequest.at("/by", detail, "unknown_column")
+    columns = [*evaluate.columns_of(predictor.card), *filter(None, [by])]
+    table = datasets.read_columns(context, dataset, list(dict.fromkeys(columns)))
+    return ModelEvaluation(version, dataset, evaluate.evaluate(predictor, table, by))

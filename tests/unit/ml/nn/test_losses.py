@@ -58,7 +58,7 @@ def test_a_share_of_rows_lies_below_their_quantile(
 
 @pytest.mark.parametrize(
     ("kind", "scaled"),
-    [("linear", "standard"), ("linear", "none"), ("linear", None), ("tabular", None)],
+    [("linear", "standard"), ("linear", "none"), ("linear", None), ("mlp", None)],
 )
 def test_counts_are_learnt_as_scikit_learn_does(
     workbench: Workbench, kind: str, scaled: str | None
