@@ -31,9 +31,16 @@ EPOCH, DAY = datetime(1970, 1, 1, tzinfo=UTC), timedelta(days=1)
 # ---------------------------------------------------------------- a value as columns of the matrix
 
 
-def encode(feature: Json, value: Any) -> list[float]:
-    """Return the columns that one value of a feature becomes."""
-    columns: list[float] = ENCODERS[feature["type"]](feature, value)
+def encode(feature: Json, row: Json) -> list[float]:
+    """Return the columns that a row's value of a feature becomes."""
+    name, kind = feature["name"], feature["type"]
+    if name not in row:
+        raise ValueError(f"a row lacks '{name}'; null says that it is missing")
+    value = row[name]
+    fits = isinstance(value, TYPES[kind]) and isinstance(value, bool) == (kind == "boolean")
+    if value is not None and not fits:
+        raise ValueError(f"'{name}' is a {kind}, and a row has {value!r}")
+    columns: list[float] = ENCODERS[kind](feature, value)
     if feature["indicator"] and not feature.get("embedding"):
         columns.append(float(value is None))
     return columns
@@ -134,6 +141,13 @@ def halves(packed: str) -> Tensor:
     return torch.frombuffer(bytearray(base64.b64decode(packed)), dtype=torch.float16).float()
 
 
+TYPES: dict[str, tuple[type, ...]] = {
+    "number": (int, float),
+    "boolean": (bool,),
+    "category": (str,),
+    "datetime": (str,),
+    "text": (str,),
+}
 ENCODERS: dict[str, Any] = {
     "number": of_number,
     "boolean": of_boolean,
@@ -276,10 +290,7 @@ class Model:
         dense = [item for item in self.features if not item.get("embedding")]
         coded = [item for item in self.features if item.get("embedding")]
         return torch.tensor(
-            [
-                [x for item in (*dense, *coded) for x in encode(item, row.get(item["name"]))]
-                for row in rows
-            ]
+            [[x for item in (*dense, *coded) for x in encode(item, row)] for row in rows]
         )
 
     @torch.inference_mode()

@@ -177,6 +177,16 @@ def test_its_program_takes_what_began_as_another_model(workbench: Workbench) -> 
     assert Card.model_validate(card.model_dump() | {"spec": spec}).spec.model.kind == "pretrained"
 
 
+def test_its_program_says_what_is_wrong_with_a_row(workbench: Workbench, tmp_path: Path) -> None:
+    model = taken_along(tmp_path, packed(trained(workbench, model="linear")))
+    [row, *_] = in_json(TABLE)
+    for name, value in (("number", "3"), ("flag", 1), ("color", True), ("number", True)):
+        with pytest.raises(ValueError, match=f"'{name}' is a .*, and a row has {value!r}"):
+            model.predict([{**row, name: value}])
+    with pytest.raises(ValueError, match="a row lacks 'city'"):
+        model.predict([{name: value for name, value in row.items() if name != "city"}])
+
+
 def test_its_program_needs_torch_and_safetensors_alone() -> None:
     tree = ast.parse(bundle._program())
     names = {
