@@ -97,9 +97,9 @@ class ClassTarget(FittedPart):
     names: list[str]
     classes: list[bool | int | float | str]
     outputs: int
-    temperature: float = 1.0
+    temperature: float = Field(1.0, gt=0)
     """By which logits are divided (``ml.evaluation.calibration``)."""
-    threshold: float = 0.5
+    threshold: float = Field(0.5, ge=0, le=1)
     """From which probability on, of two classes, a row is of the positive one."""
 
     def like(self, other: "TargetEncoder") -> bool:
@@ -166,7 +166,7 @@ class LabelTargets(FittedPart):
 
     kind: Literal["labels"] = "labels"
     names: list[str]
-    temperature: float = 1.0
+    temperature: float = Field(1.0, gt=0)
     """By which logits are divided (``ml.evaluation.calibration``)."""
 
     @property

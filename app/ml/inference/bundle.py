@@ -239,7 +239,7 @@ def _require_size(card: Card, folder: Path) -> None:
 
 
 def require_prediction(folder: Path, card: Card) -> None:
-    """Load the model of a folder and predict two rows with it, one of gaps.
+    """Load the model of a folder, and predict and explain two rows with it, one of gaps.
 
     Raises InvalidData where that fails. Imports torch.
     """
@@ -250,7 +250,13 @@ def require_prediction(folder: Path, card: Card) -> None:
         columns = {name: [None, _example(card, name)] for name in card.spec.features}
         types = card.preprocessing.features.types
         rows = pa.table({n: COLUMN_TYPES[types[n]].array(v) for n, v in columns.items()})
-        predictor.predictions(predictor.outputs(rows))
+        x = predictor.encode(rows)
+        outputs = predictor.forward(x)
+        predictor.predictions(outputs)
+        if card.background is not None and card.spec.task != "multilabel":
+            predictor.explain(x, outputs, 1)
+        if card.conformal is not None:
+            predictor.intervals(outputs, 0.5)
     except (FitserveError, ValueError, LookupError, TypeError, RuntimeError) as error:
         reason = str(error).partition("\n")[0][:200]
         raise _refused(f"it does not predict ({reason})") from error

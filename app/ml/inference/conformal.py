@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from app.errors import InvalidRequest
 from app.ml.column_types.arrays import Floats
@@ -35,7 +36,7 @@ class Conformal(FittedPart):
     """Scores of the validation part in order: how far off a number was, in the target's own units,
     or 1 less the probability of the true class."""
 
-    rows: int
+    rows: int = Field(ge=1)
     scores: list[list[float]]
     """One list a target."""
     coverage: list[Coverage] = []

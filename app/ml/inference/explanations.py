@@ -31,7 +31,7 @@ Answer = Callable[[Matrix], Floats]
 class Background(FittedPart):
     """A few rows of the training part, as the module reads them."""
 
-    count: int
+    count: int = Field(ge=1, le=64)
     values: str
     """``(count, inputs)`` float32, little-endian, in base64."""
 

@@ -353,6 +353,10 @@ def test_what_it_says_of_itself_is_checked(
         ({"preprocessing__features__features__8__center": ""}, "tells of"),
         ({"preprocessing__target__scale": []}, "does not predict"),
         ({"preprocessing__features__features__8__directions": "AAA="}, "does not predict"),
+        ({"background__values": "AAAA"}, "does not predict"),
+        ({"background__count": 100_000}, "is not understood"),
+        ({"conformal__scores": [[]]}, "does not predict"),
+        ({"conformal__rows": 0}, "is not understood"),
     ],
 )
 def test_a_card_that_does_not_fit_is_refused(
