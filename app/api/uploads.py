@@ -152,14 +152,10 @@ class Uploads:
             choices = [reading.model_dump(mode="json"), options.model_dump(mode="json")]
             digest = await to_thread.run_sync(sha256_of, path)
             await idempotent.replay(canonical_json(choices), digest.encode())
-        await to_thread.run_sync(
-            creation.create_from_file,
-            self._context,
-            path,
-            reading,
-            creation.Naming(options.name, options.replace),
-            idempotent.recorder(created_response),
-            limiter=self._reading,
+        naming = creation.Naming(options.name, options.replace)
+        record = idempotent.recorder(created_response)
+        await self.run(
+            lambda: creation.create_from_file(self._context, path, reading, naming, record)
         )
 
     async def run(self, work: Callable[[], Any]) -> Any:

@@ -11,11 +11,12 @@ from app.api.deps import ContextDep, JobStreamsDep, PagingDep, PredictorsDep
 from app.api.http.json_route import StrictJSONRoute
 from app.api.http.lanes import HeldDep, LanesDep
 from app.api.http.media_types import chosen
-from app.api.schemas.curves import CurveKind, CurveOut
+from app.api.schemas.curves import CurveOut
 from app.api.schemas.jobs import EventList, EventOut, MetricsOut, Nonfinite, SeriesOut
 from app.errors import InvalidRequest
 from app.ml.finite import finite
 from app.ml.specs import JobSpec
+from app.ml.specs.metrics import CurveKind
 from app.services.jobs import curves, events, history, jobs
 from app.services.jobs.history import History, series_of
 

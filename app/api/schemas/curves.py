@@ -6,12 +6,12 @@ from pydantic import BaseModel, Field
 
 from app.api.schemas.common import Number
 from app.ml.finite import finite
+from app.ml.specs.metrics import CurveKind
+from app.services.jobs.judged import Part
 
 if TYPE_CHECKING:  # it imports scikit-learn
     from app.ml.evaluation.curves import Curve, Series
     from app.ml.evaluation.effects import Effect
-
-CurveKind = Literal["roc", "precision_recall", "calibration", "threshold", "residuals"]
 
 
 class CurveSeries(BaseModel):
@@ -41,7 +41,7 @@ class CurveOut(BaseModel):
 
     object: Literal["curve"] = "curve"
     kind: CurveKind
-    of: Literal["test", "validation", "train"] = Field(description="the part of the split")
+    of: Part = Field(description="the part of the split")
     series: dict[str, CurveSeries] = Field(
         description="by class, label or target; of a threshold by metric"
     )
@@ -50,9 +50,7 @@ class CurveOut(BaseModel):
     summary: dict[str, Number]
 
     @classmethod
-    def shown(
-        cls, kind: CurveKind, curve: "Curve", part: Literal["test", "validation", "train"]
-    ) -> "CurveOut":
+    def shown(cls, kind: CurveKind, curve: "Curve", part: Part) -> "CurveOut":
         """Return a curve of a part as the API shows it."""
         series = {name: CurveSeries.of(found) for name, found in curve.series.items()}
         return cls(kind=kind, of=part, series=series, x=curve.x, y=curve.y, summary=curve.summary)

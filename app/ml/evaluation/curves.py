@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +15,8 @@ from app.ml.column_types.fitted import Matrix
 from app.ml.evaluation import metrics
 from app.ml.features import preprocessing
 from app.ml.features.preprocessing import ClassTarget, NumberTargets, TargetEncoder, label
+from app.ml.specs.metrics import CurveKind
 
-CurveKind = Literal["roc", "precision_recall", "calibration", "threshold", "residuals"]
 MOST_SERIES = 30
 """Classes or labels that have a curve, the most frequent ones."""
 _MOST_POINTS = 1_000

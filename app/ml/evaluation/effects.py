@@ -12,7 +12,7 @@ from app.ml.column_types.arrays import Floats
 from app.ml.column_types.canonical import iso
 from app.ml.features.preprocessing import ClassTarget, NumberTargets, label
 from app.ml.inference.predictor import Predictor
-from app.names import nearest
+from app.names import unknown
 
 _MOST_VALUES = 20
 _MOST_ROWS = 500
@@ -42,10 +42,8 @@ def effect(predictor: Predictor, table: pa.Table, feature: str, of: str | None) 
     """
     types = predictor.types
     if feature not in types:
-        guess = nearest(feature, types)
-        remedy = f"did you mean '{guess}'?" if guess else f"it reads {', '.join(types)}"
         raise InvalidRequest.at(
-            "/feature", f"the model reads no '{feature[:64]}'; {remedy}", "unknown_column"
+            "/feature", unknown("feature", feature, list(types)), "unknown_column"
         )
     if types[feature] == "text":
         raise NotApplicable("a text has no values to go along; look at another feature")

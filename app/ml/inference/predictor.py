@@ -151,8 +151,9 @@ class Predictor:
             return [label(value) for value in self.target.classes]
         return self.target.names if isinstance(self.target, LabelTargets) else []
 
-    def reach(self, level: float) -> Conformal:
-        """Return what the intervals, or the sets of classes, of a level are made of.
+    @property
+    def reach(self) -> Conformal:
+        """What intervals, or sets of classes, are made of.
 
         Raises InvalidRequest where there is nothing that they could be made of.
         """
@@ -164,13 +165,12 @@ class Predictor:
                 "this model has none: no rows were held out for them; train it with a validation "
                 "part (split.validation)",
             )
-        found.bounds(level)
         return found
 
     def intervals(self, outputs: Matrix, level: float) -> list[Any]:
         """Return the interval of a level for each row, or by the names of several targets; for
         classes the set of those that may be. Raises InvalidRequest."""
-        reach = self.reach(level)
+        reach = self.reach
         if isinstance(self.target, ClassTarget):
             classes = self.target.classes
             held = conformal.sets(reach, self.target, outputs, level).tolist()
@@ -198,7 +198,6 @@ class Predictor:
             raise InvalidRequest.at("/explain", f"{why}; leave it out")
         names = list(self.types)
         places = self.card.preprocessing.features.places()
-        numbers = isinstance(self.target, NumberTargets)
         rows: list[dict[str, Any]] = []
         for part in explanations.pieces(len(x), len(names), x.shape[1]):
             told = [
@@ -210,7 +209,7 @@ class Predictor:
                     explanations.largest(names, float(base[row]), added[row].tolist(), most)
                     for base, added in told
                 ]
-                several = numbers and len(each) > 1
+                several = len(each) > 1
                 rows.append(dict(zip(self.target.names, each, strict=True)) if several else each[0])
         return rows
 
@@ -275,7 +274,7 @@ class Predictor:
 
     def _reaching(self, outputs: Matrix, level: float) -> dict[str, pa.Array]:
         """Return the columns of intervals or sets."""
-        reach = self.reach(level)
+        reach = self.reach
         if isinstance(self.target, ClassTarget):
             sets = [orjson.dumps(one).decode() for one in self.intervals(outputs, level)]
             return {"set": pa.array(sets)}

@@ -76,6 +76,10 @@ def selections_for(task: Task) -> list[str]:
     return ["loss", *(name for name, metric in METRICS.items() if task in metric.tasks)]
 
 
+CurveKind = Literal["roc", "precision_recall", "calibration", "threshold", "residuals"]
+"""The curves that a model has on rows with known targets (``ml/evaluation/curves.py``)."""
+
+
 class RecallSpec(Spec):
     """The highest threshold that reaches a recall of the positive class."""
 

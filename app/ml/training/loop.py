@@ -26,11 +26,10 @@ from app.ml.data import batches, preparation
 from app.ml.data.batches import Rows
 from app.ml.data.splits import Split
 from app.ml.evaluation import calibration, importance, metrics
-from app.ml.features.preprocessing import ClassTarget, NumberTargets, TargetEncoder
+from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets
 from app.ml.inference import card as cards
 from app.ml.inference import conformal, forward, model_files
 from app.ml.inference.card import Card
-from app.ml.inference.conformal import Conformal
 from app.ml.inference.explanations import Background, Importance
 from app.ml.inference.model_files import StateDict
 from app.ml.nn import devices, modules
@@ -98,8 +97,9 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
     model = state.ema.module
     if state.best.state is not None:
         model.load_state_dict(state.best.state)
-    card = saver.card = _decided(card, prepared, model)
-    ended = _ended(model, card, prepared, state)
+    tested = forward.outputs_of(model, prepared.test.x)
+    card = saver.card = _decided(card, prepared, model, tested)
+    ended = _ended(model, card, prepared, state, tested)
     yield saver.begin()
     saved = saver.save()
     try:
@@ -283,14 +283,24 @@ def _may_end(spec: JobSpec, overtime: str) -> bool:
     return True
 
 
-def _decided(card: Card, prepared: preparation.Prepared, model: nn.Module) -> Card:
+def _decided(card: Card, prepared: preparation.Prepared, model: nn.Module, tested: Matrix) -> Card:
     """Return the card with what the validation part calls for: temperature and threshold, and how
-    far off predictions may be."""
-    spec, target, part = card.spec, card.preprocessing.target, prepared.validation
+    far off predictions may be, which is held against the outputs ``tested`` of the test part."""
+    target, part, test = card.preprocessing.target, prepared.validation, prepared.test
     outputs = forward.outputs_of(model, part.x)
-    if isinstance(target, NumberTargets):
-        reach = _conformal(target, prepared, model, outputs)
-        return card.model_copy(update={"conformal": reach})
+    if not isinstance(target, NumberTargets):
+        target = _calibrated(card.spec, target, part, outputs)
+    reach = conformal.fit(target, part.table, outputs)
+    if reach is not None:
+        reach = conformal.measured(reach, target, test.table, tested)
+    fitted = card.preprocessing.model_copy(update={"target": target})
+    return card.model_copy(update={"preprocessing": fitted, "conformal": reach})
+
+
+def _calibrated(
+    spec: JobSpec, target: ClassTarget | LabelTargets, part: preparation.Part, outputs: Matrix
+) -> ClassTarget | LabelTargets:
+    """Return the target with the temperature and the threshold that ``outputs`` call for."""
     if spec.calibrate and len(part):
         fitted = calibration.temperature(target, part.table, outputs, part.weight)
         target = target.model_copy(update={"temperature": fitted})
@@ -300,21 +310,7 @@ def _decided(card: Card, prepared: preparation.Prepared, model: nn.Module) -> Ca
             shares = target.probabilities(outputs)[:, yes]
             at = calibration.threshold(at, target.codes(part.table) == yes, shares)
         target = target.model_copy(update={"threshold": at})
-    preprocessing = card.preprocessing.model_copy(update={"target": target})
-    reach = _conformal(target, prepared, model, outputs)
-    return card.model_copy(update={"preprocessing": preprocessing, "conformal": reach})
-
-
-def _conformal(
-    target: TargetEncoder, prepared: preparation.Prepared, model: nn.Module, outputs: Matrix
-) -> Conformal | None:
-    """Return how far off the model's ``outputs`` on the validation part are, and how often that
-    holds on the test part."""
-    found = conformal.fit(target, prepared.validation.table, outputs)
-    if found is None:
-        return None
-    test = prepared.test
-    return conformal.measured(found, target, test.table, forward.outputs_of(model, test.x))
+    return target
 
 
 def _importance(model: nn.Module, card: Card, prepared: preparation.Prepared) -> Importance | None:
@@ -329,9 +325,13 @@ def _importance(model: nn.Module, card: Card, prepared: preparation.Prepared) ->
 
 
 def _ended(
-    model: nn.Module, card: Card, prepared: preparation.Prepared, state: TrainState
+    model: nn.Module,
+    card: Card,
+    prepared: preparation.Prepared,
+    state: TrainState,
+    tested: Matrix,
 ) -> TrainEnded:
-    """Score the finished model, and a constant prediction, on the test part."""
+    """Score the outputs ``tested`` of the test part, and a constant prediction for it."""
     target, test, best = card.preprocessing.target, prepared.test, state.best
     scores = baseline = None
     warnings: list[str] = []
@@ -341,7 +341,7 @@ def _ended(
             "model has the best weights so far"
         )
     if len(test) and card.baseline is not None:
-        scores = metrics.score(target, test.table, forward.outputs_of(model, test.x))
+        scores = metrics.score(target, test.table, tested)
         baseline = metrics.baseline_scores(target, card.baseline, test.table)
         beaten = metrics.baseline_warnings(target, scores, baseline)
         warnings += [f"on the test part the model is {warning}" for warning in beaten]

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from app.db.models import Job
+from app.ml.specs.metrics import CurveKind
 from app.runtime.context import Context
 from app.services.datasets import datasets
 from app.services.jobs import jobs, judged
@@ -10,11 +11,11 @@ from app.services.jobs.judged import Part
 from app.services.predictions.predictors import Predictors
 
 if TYPE_CHECKING:  # it imports scikit-learn
-    from app.ml.evaluation.curves import Curve, CurveKind
+    from app.ml.evaluation.curves import Curve
 
 
 def of_job(
-    context: Context, predictors: Predictors, job_id: str, kind: "CurveKind"
+    context: Context, predictors: Predictors, job_id: str, kind: CurveKind
 ) -> "tuple[Curve, Part]":
     """Return a curve, and the part of the split that it is of.
 
@@ -27,9 +28,7 @@ def of_job(
     return of(context, predictors, job, kind)
 
 
-def of(
-    context: Context, predictors: Predictors, job: Job, kind: "CurveKind"
-) -> "tuple[Curve, Part]":
+def of(context: Context, predictors: Predictors, job: Job, kind: CurveKind) -> "tuple[Curve, Part]":
     """Return the same of a job that was found. Raises the same."""
     from app.ml.evaluation import curves
 

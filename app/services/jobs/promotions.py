@@ -92,8 +92,10 @@ def _copy(context: Context, job: Job, checkpoint: Checkpoint, model_id: str) -> 
             folder = context.storage.path("models", model_id)
             card = cards.read(folder)
             return card, cards.parameters(folder, card)
-        except ArtifactCorrupt as error:
+        except BaseException as error:
             context.storage.remove("models", model_id)
+            if not isinstance(error, ArtifactCorrupt):
+                raise
             raise ArtifactCorrupt(
                 f"{artifact.name} is missing or damaged on disk ({error.detail}); promote another "
                 "checkpoint, or restore this one from a backup"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from app.db.models import Dataset, ModelVersion
 from app.errors import InvalidRequest
 from app.ml.column_types.canonical import TypeName
-from app.names import nearest
+from app.names import unknown
 from app.runtime.context import Context
 from app.services.datasets import datasets
 from app.services.predictions.predictors import Predictors
@@ -43,10 +43,7 @@ def evaluate(
     }
     evaluate.require_columns(predictor.card, types)  # before anything is read
     if by is not None and by not in types:
-        guess = nearest(by, types)
-        remedy = f"did you mean '{guess}'?" if guess else "name one that it has"
-        detail = f"the dataset has no column '{by[:64]}'; {remedy}"
-        raise InvalidRequest.at("/by", detail, "unknown_column")
+        raise InvalidRequest.at("/by", unknown("column", by, list(types)), "unknown_column")
     columns = [*evaluate.columns_of(predictor.card), *filter(None, [by])]
     table = datasets.read_columns(context, dataset, list(dict.fromkeys(columns)))
     return ModelEvaluation(version, dataset, evaluate.evaluate(predictor, table, by))

@@ -9,8 +9,9 @@ from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
 from app.errors import NotApplicable
-from app.ml.evaluation.curves import CurveKind, curve
+from app.ml.evaluation.curves import curve
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets
+from app.ml.specs.metrics import CurveKind
 
 RANDOM = np.random.default_rng(3)
 ROWS = 400
