@@ -28,10 +28,12 @@ Kind = Literal[
     "predicted_against_true",
     "residuals",
     "lines",
+    "effect",
     "class_counts",
     "histogram",
     "date_histogram",
     "value_counts",
+    "importance",
     "heatmap",
     "confusion",
 ]

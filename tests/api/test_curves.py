@@ -279,6 +279,74 @@ def test_effects(server: Server, flats: Json, feature: str, values: list[Any] | 
         assert found["mean"][-1] - found["mean"][0] > 300
 
 
+@pytest.mark.parametrize(
+    "plot",
+    [
+        "importance.png",
+        "effects.svg",
+        "effects.png?feature=district",
+        "effects.svg?feature=lift&of=rent",
+        "effects.png?feature=listed",
+    ],
+)
+def test_pictures_of_a_model(server: Server, flats: Json, plot: str) -> None:
+    told = server.client.get(f"/v1/models/effects/plots/{plot}")
+    assert told.status_code == 200, told.text
+    starts = b"<?xml" if ".svg" in plot else b"\x89PNG"
+    assert told.content.startswith(starts)
+    again = server.client.get(
+        f"/v1/models/effects/plots/{plot}", headers={"If-None-Match": told.headers["etag"]}
+    )
+    assert again.status_code == 304
+    if plot == "effects.svg":
+        assert b"size" in told.content, "the feature that matters most"
+    if plot == "importance.png":
+        of_job = server.client.get(f"/v1/jobs/{flats['id']}/plots/{plot}")
+        assert of_job.content == told.content
+
+
+@pytest.mark.parametrize(
+    ("plot", "pointer", "code"),
+    [
+        ("importance.png?feature=size", "/feature", "invalid_request"),
+        ("effects.png?feature=siz", "/feature", "invalid_request"),
+        ("effects.png?of=price", "/of", "invalid_request"),
+        ("effects.png?feature=about", None, "not_applicable"),
+        ("pie.png", "/plot", "invalid_request"),
+    ],
+)
+def test_pictures_that_cannot_be(
+    server: Server, flats: Json, plot: str, pointer: str | None, code: str
+) -> None:
+    told = problem(server.client.get(f"/v1/models/effects/plots/{plot}"), 422, code)
+    assert pointer is None or told["errors"][0]["pointer"] == pointer
+
+
+def test_metrics_have_ranges(server: Server, jobs: dict[str, Json], flats: Json) -> None:
+    """Of the test part in the model, and of any rows in an evaluation of them."""
+    for job in (flats, jobs["two"]):
+        ref = job["model"]["ref"]
+        metrics = server.ok("GET", f"/v1/models/{ref}")["metrics"]
+        confidence = metrics["confidence"]
+        known = {name for name, value in metrics["test"].items() if value is not None}
+        assert known <= confidence["metrics"].keys()
+        assert confidence["level"] == 0.95
+        for name in known:
+            ends = confidence["metrics"][name]
+            assert ends["low"] <= ends["high"]
+            if name in ("rmse", "mae", "accuracy"):
+                assert ends["low"] <= metrics["test"][name] <= ends["high"]
+        found = server.ok(
+            "POST", f"/v1/models/{ref}/evaluate", json={"dataset": job["dataset"]["id"]}
+        )
+        assert found["confidence"]["rows"] == found["rows"]
+        narrow, wide = found["confidence"]["metrics"], confidence["metrics"]
+        which = "rmse" if "rmse" in narrow else "accuracy"
+        assert (
+            narrow[which]["high"] - narrow[which]["low"] < wide[which]["high"] - wide[which]["low"]
+        )
+
+
 def test_effects_on_classes_are_probabilities(server: Server, jobs: dict[str, Json]) -> None:
     path = f"/v1/models/{jobs['three']['model']['ref']}/effects"
     each = [server.ok("GET", path, params={"feature": "x0", "of": str(c)}) for c in range(3)]

@@ -4,14 +4,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
+from scipy.stats.contingency import association
 
 from app.errors import InvalidRequest
 from app.ml import plots
 from app.ml.column_types.canonical import column_type
 from app.ml.drawing import MAX_POINTS
-from app.ml.tables import parquet, profile, summaries
+from app.ml.tables import associations, parquet, profile, summaries
 from app.ml.tables.typed import TypedTable
 from app.services.datasets import plots as dataset_plots
 from tests.support.server import Json, Server, problem
@@ -53,6 +55,8 @@ def stones(server: Server) -> str:
     [
         "scatter",
         "scatter?x=stars&y=stars",
+        "scatter?x=when",
+        "scatter?x=day&y=when",
         "histogram",
         *(f"histogram?x={name}" for name in ROWS[0] if name.isalpha() and name != "notes"),
         "histogram?x=$%5Cfrac%7B$%3Cb%3E",
@@ -72,8 +76,8 @@ def test_plots(server: Server, stones: str, plot: str, image: str) -> None:
 @pytest.mark.parametrize(
     ("plot", "pointer", "remedy"),
     [
-        ("scatter.png?x=cut", "/x", "choose one that is"),
-        ("scatter.png?y=day", "/y", "choose one that is"),
+        ("scatter.png?x=cut", "/x", "choose a column that has"),
+        ("scatter.png?y=sold", "/y", "choose a column that has"),
         ("scatter.png?y=prices", "/y", "did you mean 'price'?"),
         ("histogram.png?x=prices", "/x", "did you mean 'price'?"),
         ("histogram.png?x=price&y=carat", "/y", "leave y out"),
@@ -97,7 +101,7 @@ def test_nothing_to_draw(server: Server) -> None:
     made = f"/v1/datasets/{server.ok('POST', '/v1/datasets', json=body)['id']}/plots"
     problem(server.client.get(f"{made}/scatter.png"), 422, "invalid_request")
     found = problem(server.client.get(f"{made}/correlation.png"), 422, "invalid_request")
-    assert "at least 2 number columns" in found["detail"]
+    assert "at least 2 columns" in found["detail"]
     assert server.client.get(f"{made}/histogram.png").status_code == 200
     assert server.client.get(f"{made}/pie.png").status_code == 422
 
@@ -132,7 +136,7 @@ def test_correlations_are_those_of_complete_pairs(tmp_path: Path) -> None:
     gaps = random.random(values.shape) < [[0.0], [0.1], [0.5], [0.0]]
     columns = {str(i): pa.array(values[i], mask=gaps[i]) for i in range(4)}
     stored = source(tmp_path, **columns)
-    found = summaries.correlations(stored.path, stored.columns)
+    found = associations.associations(stored.path, stored.columns)
     for i in range(4):
         for j in range(4):
             both = ~gaps[i] & ~gaps[j]
@@ -150,11 +154,42 @@ def test_correlations_of_what_does_not_vary_are_missing(tmp_path: Path) -> None:
         constant_with_other=np.where(half, 0.1, np.arange(1000)),
         other=pa.array(np.arange(1000.0), mask=~half),
     )
-    found = summaries.correlations(stored.path, stored.columns)
+    found = associations.associations(stored.path, stored.columns)
     assert found[0, :2] == pytest.approx([1, -1])
     assert np.isnan(found[2]).all()
     assert np.isnan(found[3, 4])
     assert found[3, 3] == pytest.approx(1)
+    assert np.allclose(found, found.T, equal_nan=True)
+
+
+def test_labels_are_held_against_numbers_and_one_another(tmp_path: Path) -> None:
+    """Against SciPy and by hand, on rows that have both values, over several row groups."""
+    random = np.random.default_rng(0)
+    count = 150_000
+    shop = random.integers(0, 4, count)
+    city = np.where(random.random(count) < 0.7, shop % 3, random.integers(0, 3, count))
+    price = shop * 2.0 + random.normal(size=count)
+    gap = random.random(count) < 0.1
+    stored = source(
+        tmp_path,
+        price=price,
+        shop=pa.array([f"shop {i}" for i in shop], mask=gap),
+        open=pa.array(city == 1),
+        city=[f"city {i}" for i in city],
+        day=(shop * 86_400_000_000).astype("datetime64[us]"),
+        same=["x"] * count,
+    )
+    found = associations.associations(stored.path, stored.columns)
+    table = pd.crosstab(shop[~gap], city[~gap]).to_numpy()
+    assert found[1, 3] == pytest.approx(association(table, method="cramer"), rel=1e-9)
+    known, labels = price[~gap], shop[~gap]
+    means = np.array([known[labels == i].mean() for i in range(4)])[labels]
+    assert found[0, 1] == pytest.approx(np.sqrt(means.var() / known.var()), rel=1e-9)
+    assert found[0, 4] == pytest.approx(np.corrcoef(price, shop)[0, 1], rel=1e-9)
+    assert found[0, 2] == pytest.approx(np.corrcoef(price, city == 1)[0, 1], rel=1e-9)
+    assert found[1, 4] == pytest.approx(1), "a day for each shop"
+    assert found[1, 1] == pytest.approx(1)
+    assert np.isnan(found[5]).all()
     assert np.allclose(found, found.T, equal_nan=True)
 
 
@@ -204,7 +239,8 @@ def test_points_are_spaced_over_all_rows(tmp_path: Path) -> None:
     count = 300_000
     rows = np.arange(count)
     stored = source(tmp_path, x=rows, y=pa.array(rows * 2.0, mask=rows < 1000))
-    x, y = summaries.spaced_pairs(stored.path, stored.rows, "x", "y", MAX_POINTS)
+    across, up = stored.columns
+    x, y = summaries.spaced_pairs(stored.path, stored.rows, across, up, MAX_POINTS)
     assert MAX_POINTS - 20 < len(x) < MAX_POINTS
     assert (x.min(), x.max()) == (pytest.approx(1000, abs=60), count - 1)
     assert set(np.diff(x)) == {60, 61} or set(np.diff(x)) == {59, 60}

@@ -23,6 +23,10 @@ def job(server: Server) -> str:
     return str(server.train(**{**LINE_JOB, "register_as": "methods"})["id"])
 
 
+_PLOTTED = {"datasets": {"ref": "line", "plot": "histogram"}, "models": {"plot": "effects"}}
+"""What is drawn of which kind of resource."""
+
+
 def gets(job: str, upload: str) -> dict[str, str]:
     """A path that answers for every GET of the document."""
     names = {"job_id": job, "ref": "methods", "name": "methods", "version": "1", "alias": "best"}
@@ -30,10 +34,10 @@ def gets(job: str, upload: str) -> dict[str, str]:
     names |= {"kind": "residuals"}
     found = {}
     for path, item in document()["paths"].items():
-        here = names | ({"ref": "line", "plot": "histogram"} if "datasets" in path else {})
+        here = names | next((v for k, v in _PLOTTED.items() if f"/{k}/" in path), {})
         if "get" in item and "{checkpoint_id}" not in path:
             filled = path.format(**here)
-            query = {"histogram": "?x=x", "effects": "?feature=x"}
+            query = {"histogram": "?x=x", "/effects": "?feature=x"}
             found[path] = filled + next((v for k, v in query.items() if k in filled), "")
     return found
 

@@ -9,11 +9,19 @@ from app.api.deps import (
     AscendingDep,
     ContextDep,
     NamedDep,
+    PicturesDep,
     PredictorsDep,
     UploadsDep,
     VersionsDep,
 )
-from app.api.downloads import BINARY, MODEL_DOWNLOAD, bundle_response, safetensors_response
+from app.api.downloads import (
+    BINARY,
+    MODEL_DOWNLOAD,
+    PICTURE,
+    ImageFormat,
+    bundle_response,
+    safetensors_response,
+)
 from app.api.http.idempotency import IdempotentRequestDep
 from app.api.http.json_route import StrictJSONRoute
 from app.api.http.lanes import HeldDep, LanesDep
@@ -30,12 +38,13 @@ from app.api.schemas.models import (
     SummaryOut,
 )
 from app.db.models import ModelVersion
-from app.errors import NotApplicable, UnsupportedMediaType
+from app.errors import UnsupportedMediaType
 from app.hashes import sha256_of
 from app.ml.specs import Name
 from app.runtime.context import Context
 from app.runtime.pagination import Page, page_of
-from app.services.jobs import effects
+from app.services.jobs import effects, model_plots
+from app.services.jobs.model_plots import ModelPlot
 from app.services.models import aliases, bundles, versions
 from app.services.predictions.resolver import load_version
 
@@ -155,13 +164,7 @@ def get_model_summary(ref: str, context: ContextDep, predictors: PredictorsDep) 
 def get_model_importance(ref: str, context: ContextDep) -> ImportanceOut:
     """How much worse the model is on the test part where a feature's values are shuffled, the
     most important feature first; measured when its job ended."""
-    row = _find(context, ref)
-    if (found := row.lineage.get("importance")) is None:
-        raise NotApplicable(
-            f"'{row.name}@{row.version}' was not measured: a promoted checkpoint, a version of an "
-            "older fitserve, or one whose errors are not defined; train it again"
-        )
-    return ImportanceOut(**found)
+    return ImportanceOut(**effects.importance_of(_find(context, ref)).model_dump())
 
 
 @router.get("/{ref}/effects")
@@ -180,6 +183,30 @@ def get_model_effects(
     others being as they are: for numbers and dates along their quantiles, for labels one by one."""
     held.enter_context(lanes.plots.place())
     return EffectOut.shown(effects.of_version(context, predictors, ref, feature, of))
+
+
+@router.get("/{ref}/plots/{plot}.{image}", response_class=Response, responses=PICTURE)
+async def get_model_plot(
+    ref: str,
+    plot: ModelPlot,
+    image: ImageFormat,
+    request: Request,
+    context: ContextDep,
+    pictures: PicturesDep,
+    predictors: PredictorsDep,
+    feature: Annotated[
+        str | None, Query(description="of `effects`; left out the most important one")
+    ] = None,
+    of: Annotated[
+        str | None, Query(description="of `effects`: a class or a target, as there")
+    ] = None,
+) -> Response:
+    """``importance`` of the features, or ``effects`` of one of them."""
+    return await pictures.response(
+        request,
+        image,
+        lambda: model_plots.picture(context, predictors, ref, plot, feature, of),
+    )
 
 
 @router.get("/{ref}/download", response_class=Response, responses=MODEL_DOWNLOAD)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, Field
 
 from app.api.schemas.common import Number
+from app.ml.column_types.canonical import iso
 from app.ml.finite import finite
 from app.ml.specs.metrics import CurveKind
 from app.services.jobs.judged import Part
@@ -78,7 +79,7 @@ class EffectOut(BaseModel):
         return cls(
             feature=effect.feature,
             of=effect.of,
-            values=effect.values,
+            values=[iso(v) for v in effect.values] if effect.type == "datetime" else effect.values,
             mean=mean,
             low=low,
             high=high,

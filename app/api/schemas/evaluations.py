@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field
 
 from app.api.schemas.common import LOSS_UNIT, Number
 from app.api.schemas.datasets import DatasetRef
+from app.ml.inference.confidence import Confidence
 from app.ml.specs import LossUnit, Spec
 
 
@@ -63,6 +64,10 @@ class EvaluationOut(BaseModel):
     )
     loss_unit: LossUnit | None = Field(description=LOSS_UNIT)
     metrics: dict[str, Number]
+    confidence: Confidence | None = Field(
+        description="between which values each of them lies in 95 % of bootstrap resamples of the "
+        "rows; null for fewer than two"
+    )
     baseline: dict[str, Number] | None = Field(
         description="of always answering the training part's mean or class shares; null where the "
         "model is of a version that did not keep them"

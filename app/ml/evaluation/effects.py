@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from app.errors import InvalidRequest, NotApplicable
 from app.ml.column_types.arrays import Floats
-from app.ml.column_types.canonical import iso
+from app.ml.column_types.canonical import TypeName
 from app.ml.features.preprocessing import ClassTarget, NumberTargets, label
 from app.ml.inference.predictor import Predictor
 from app.names import unknown
@@ -24,6 +24,7 @@ class Effect(NamedTuple):
     lie."""
 
     feature: str
+    type: TypeName
     of: str
     """What is answered: the target, or a class of which it is the probability."""
     values: list[Any]
@@ -65,8 +66,9 @@ def effect(predictor: Predictor, table: pa.Table, feature: str, of: str | None) 
     found = np.array(answers)
     return Effect(
         feature=feature,
+        type=types[feature],
         of=name,
-        values=[iso(value) if types[feature] == "datetime" else value for value in values],
+        values=values,
         mean=found.mean(axis=1),
         low=np.quantile(found, _LOW, axis=1),
         high=np.quantile(found, _HIGH, axis=1),

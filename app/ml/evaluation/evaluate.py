@@ -24,7 +24,7 @@ from app.ml.column_types.arrays import Floats, as_dictionary
 from app.ml.column_types.canonical import TypeName, column_type, objects
 from app.ml.column_types.fitted import Matrix
 from app.ml.column_types.registry import COLUMN_TYPES
-from app.ml.evaluation import groups, metrics
+from app.ml.evaluation import bootstrap, groups, metrics
 from app.ml.features import preprocessing
 from app.ml.features.encoder import ROWS_AT_ONCE
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets, TargetEncoder
@@ -58,6 +58,8 @@ class Evaluation:
     loss_unit: LossUnit | None
     """The unit of that loss, if it has one."""
     metrics: Metrics
+    confidence: dict[str, Any] | None
+    """Between which values they lie (a ``Confidence``); ``None`` for fewer than two rows."""
     baseline: Metrics | None
     """The metrics of the baseline on the card; ``None`` where the card has none."""
     better_than_baseline: dict[str, bool] | None
@@ -96,6 +98,7 @@ def evaluate(predictor: Predictor, table: pa.Table, by: str | None = None) -> Ev
     if isinstance(target, ClassTarget) and len(target.classes) > MOST_CLASSES:
         count = f"{len(target.classes):,} classes; at most {MOST_CLASSES} are shown"
         warnings.append(f"the confusion is left out: the model has {count}")
+    confidence = bootstrap.confidence(target, rows, outputs, scores)
     known = each[~np.isnan(each)]
     mean = float(known.mean()) if len(known) else np.nan
     return Evaluation(
@@ -104,6 +107,7 @@ def evaluate(predictor: Predictor, table: pa.Table, by: str | None = None) -> Ev
         loss=finite(mean),
         loss_unit=predictor.card.spec.loss_unit,
         metrics=scores,
+        confidence=None if confidence is None else confidence.model_dump(),
         baseline=baseline,
         better_than_baseline=None if baseline is None else metrics.better(scores, baseline),
         confusion=_confusion(predictor, rows, outputs),

@@ -23,6 +23,7 @@ from app.ml.column_types.registry import COLUMN_TYPES
 from app.ml.finite import Metrics
 from app.ml.inference import card as cards
 from app.ml.inference.card import CARD, WEIGHTS, Card
+from app.ml.inference.confidence import Confidence
 from app.ml.inference.explanations import Importance
 from app.ml.specs import LayerMismatch, Name, architecture_of, size_of
 from app.ml.specs.base import Metadata
@@ -77,6 +78,7 @@ class Measured(BaseModel):
     best: _Best | None = None
     test: Metrics | None = None
     baseline: Metrics | None = None
+    confidence: Confidence | None = None
 
 
 class Dataset(BaseModel):

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from app.ml.column_types.notations.notation import AS_FOUND, CellOptions, Notation
 from app.ml.features.preprocessing import Decision
 from app.ml.finite import Metrics
+from app.ml.inference.confidence import Confidence
 from app.ml.inference.conformal import Coverage
 from app.ml.inference.explanations import Importance
 from app.ml.specs import JobSpec
@@ -111,6 +112,8 @@ class TrainEnded(_Message):
     """How often intervals, or sets of classes, held what was true on the test part."""
     importance: Importance | None = None
     """How much the model relies on each feature."""
+    confidence: Confidence | None = None
+    """Between which values the metrics on the test part lie."""
     parameters: int
     """Numbers in the module, frozen ones too."""
     best: Best | None

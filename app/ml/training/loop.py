@@ -25,7 +25,7 @@ from app.ml.column_types.fitted import Matrix
 from app.ml.data import batches, preparation
 from app.ml.data.batches import Rows
 from app.ml.data.splits import Split
-from app.ml.evaluation import calibration, importance, metrics
+from app.ml.evaluation import bootstrap, calibration, importance, metrics
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets
 from app.ml.inference import card as cards
 from app.ml.inference import conformal, forward, model_files
@@ -333,7 +333,7 @@ def _ended(
 ) -> TrainEnded:
     """Score the outputs ``tested`` of the test part, and a constant prediction for it."""
     target, test, best = card.preprocessing.target, prepared.test, state.best
-    scores = baseline = None
+    scores = baseline = confidence = None
     warnings: list[str] = []
     if state.epoch < card.spec.epochs and not best.exhausted:
         warnings.append(
@@ -342,6 +342,7 @@ def _ended(
         )
     if len(test) and card.baseline is not None:
         scores = metrics.score(target, test.table, tested)
+        confidence = bootstrap.confidence(target, test.table, tested, scores)
         baseline = metrics.baseline_scores(target, card.baseline, test.table)
         beaten = metrics.baseline_warnings(target, scores, baseline)
         warnings += [f"on the test part the model is {warning}" for warning in beaten]
@@ -350,6 +351,7 @@ def _ended(
         decision=card.decision,
         coverage=card.coverage,
         importance=_importance(model, card, prepared),
+        confidence=confidence,
         parameters=sum(weight.numel() for weight in model.parameters()),
         best=Best(epoch=best.epoch, by=best.watch or "last", values=best.values)
         if best.values

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from app.errors import InvalidRequest
-from app.ml.drawing import BLUE, MAX_POINTS, Drawing, Picture, drawing
-from app.ml.tables import summaries
+from app.ml.column_types.canonical import TypeName
+from app.ml.drawing import BLUE, Drawing, Picture, drawing
+from app.ml.tables import associations, summaries
 from app.ml.tables.profile import Column
 from app.names import unknown
 from app.runtime.artifacts import unless_deleted
@@ -19,7 +20,11 @@ from app.services.datasets import datasets
 Plot = Literal["scatter", "histogram", "correlation"]
 
 _MOST_CORRELATED = 30
-"""Number columns in a correlation; the others are left out."""
+"""Columns in a correlation; the others are left out."""
+_MOST_COUNTED = 1_000_000
+"""Rows of a scatter; where they are too many for points, how dense they are is drawn."""
+
+_SCALES = "correlation; with categories the correlation ratio, among them Cramér's V"
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,10 @@ class PlotSource:
     rows: int
     name: str
 
-    def numbers(self) -> list[Column]:
-        """Return the profiles of the number columns."""
-        return [column for column in self.columns if column["type"] == "number"]
+    def of(self, kind: TypeName) -> list[Column]:
+        """Return the profiles of the columns of a type that have a value."""
+        filled = (column for column in self.columns if column["missing"] < self.rows)
+        return [column for column in filled if column["type"] == kind]
 
     def column(self, name: str, pointer: str) -> Column:
         """Return one column's profile. Raises InvalidRequest at ``pointer`` where there is none."""
@@ -72,8 +78,8 @@ def _gather(source: PlotSource, plot: Plot, x: str | None, y: str | None) -> Dra
             _refuse_axis("y", y, "a histogram shows one column")
             return histogram(source, x)
         case "correlation":
-            _refuse_axis("x", x, "the correlation is of all number columns")
-            _refuse_axis("y", y, "the correlation is of all number columns")
+            _refuse_axis("x", x, "the correlation is of all columns")
+            _refuse_axis("y", y, "the correlation is of all columns")
             return correlation(source)
 
 
@@ -86,28 +92,35 @@ def _refuse_axis(axis: str, name: str | None, why: str) -> None:
 
 
 def scatter(source: PlotSource, x: str | None, y: str | None) -> Drawing:
-    """Draw two number columns against each other, by default the first and the last."""
-    x, y = _axes(source, x, y)
-    points = summaries.spaced_pairs(source.path, source.rows, x, y, MAX_POINTS)
+    """Draw two columns of numbers or dates against each other, by default the first and the last of
+    numbers."""
+    across, up = _axes(source, x, y)
+    points = summaries.spaced_pairs(source.path, source.rows, across, up, _MOST_COUNTED)
     drawn = len(points[0])
     label = f"{drawn:,} rows" if drawn == source.rows else f"{drawn:,} of {source.rows:,} rows"
-    title = source.title(f"{_short(y)} against {_short(x)}")
-    return drawing("scatter", {label: (points, BLUE)}, title, x, y)
+    title = source.title(f"{_short(up['name'])} against {_short(across['name'])}")
+    names = [_with_zone(column) for column in (across, up)]
+    return drawing("scatter", {label: (points, BLUE)}, title, *names)
 
 
-def _axes(source: PlotSource, x: str | None, y: str | None) -> tuple[str, str]:
+def _axes(source: PlotSource, x: str | None, y: str | None) -> tuple[Column, Column]:
+    named = {}
     for axis, name in (("x", x), ("y", y)):
-        if name is not None and source.column(name, f"/{axis}")["type"] != "number":
+        if name is None:
+            continue
+        named[axis] = source.column(name, f"/{axis}")
+        if named[axis]["type"] not in ("number", "datetime"):
             raise InvalidRequest.at(
-                f"/{axis}", f"'{name[:64]}' is no number column; choose one that is"
+                f"/{axis}", f"'{name[:64]}' has no numbers or dates; choose a column that has"
             )
-    numbers = source.numbers()
-    if not numbers:
-        raise InvalidRequest("the dataset has no number column to draw; try plots/histogram")
-    return (
-        numbers[0]["name"] if x is None else x,
-        numbers[-1]["name"] if y is None else y,
-    )
+    able = source.of("number") or source.of("datetime")
+    if not able:
+        raise InvalidRequest("the dataset has no numbers or dates to draw; try plots/histogram")
+    return named.get("x", able[0]), named.get("y", able[-1])
+
+
+def _with_zone(column: Column) -> str:
+    return f"{column['name']} ({column['zone']})" if column.get("zone") else str(column["name"])
 
 
 # ---------------------------------------------------------------- histogram
@@ -124,8 +137,7 @@ def histogram(source: PlotSource, x: str | None) -> Drawing:
     edges, counts = summaries.histogram(source.path, column)
     if column["type"] == "number":
         return drawing("histogram", edges, counts, title, name)
-    label = f"{name} ({column['zone']})" if column.get("zone") else name
-    return drawing("date_histogram", edges, counts, title, label)
+    return drawing("date_histogram", edges, counts, title, _with_zone(column))
 
 
 def _histogram_column(source: PlotSource, x: str | None) -> Column:
@@ -167,20 +179,22 @@ def _label(value: Any) -> str:
 
 
 def correlation(source: PlotSource) -> Drawing:
-    """Draw the correlation of the number columns, each pair on the rows that have both values."""
-    numbers = source.numbers()
-    if len(numbers) < 2:
+    """Draw how columns go together, each pair on the rows that have both values."""
+    able = [column for column in source.columns if associations.able(column)]
+    if len(able) < 2:
         raise InvalidRequest(
-            f"a correlation needs at least 2 number columns; the dataset has {len(numbers)}"
+            "a correlation needs at least 2 columns of numbers, dates, booleans or few labels; the "
+            f"dataset has {len(able)}"
         )
-    first, left_out = numbers[:_MOST_CORRELATED], len(numbers) - _MOST_CORRELATED
-    of = f"the first {len(first)} number columns, {left_out:,} left out" if left_out > 0 else ""
+    first, left_out = able[:_MOST_CORRELATED], len(able) - _MOST_CORRELATED
+    of = f"the first {len(first)} columns, {left_out:,} left out" if left_out > 0 else ""
     title = source.title(f"correlation of {of}" if of else "correlation")
     return drawing(
         "heatmap",
-        summaries.correlations(source.path, first),
+        associations.associations(source.path, first),
         [_short(c["name"]) for c in first],
         title,
+        _SCALES if any(c["type"] == "category" for c in first) else "correlation",
     )
 
 

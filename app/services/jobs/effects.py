@@ -1,9 +1,11 @@
-"""What a model version makes of one feature, on the rows that its job is judged on."""
+"""What a model version relies on, and what it makes of one feature, on the rows that its job is
+judged on."""
 
 from typing import TYPE_CHECKING
 
-from app.db.models import Job
+from app.db.models import Job, ModelVersion
 from app.errors import NotApplicable
+from app.ml.inference.explanations import Importance
 from app.runtime.context import Context
 from app.services.datasets import datasets
 from app.services.jobs import judged
@@ -12,6 +14,16 @@ from app.services.predictions.predictors import Predictors
 
 if TYPE_CHECKING:  # it imports scikit-learn
     from app.ml.evaluation.effects import Effect
+
+
+def importance_of(row: ModelVersion) -> Importance:
+    """Return what was measured when its job ended. Raises NotApplicable where nothing was."""
+    if (found := row.lineage.get("importance")) is None:
+        raise NotApplicable(
+            f"'{row.name}@{row.version}' was not measured: a promoted checkpoint, a version of an "
+            "older fitserve, or one whose errors are not defined; train it again"
+        )
+    return Importance.model_validate(found)
 
 
 def of_version(

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from app.db.models import TERMINAL, Job
+from app.db.models import TERMINAL, Job, ModelVersion
 from app.errors import NotApplicable, NotReady
 from app.ml.column_types.arrays import floats
 from app.ml.column_types.canonical import column_type
@@ -17,7 +17,7 @@ from app.ml.features.preprocessing import ClassTarget, NumberTargets, label
 from app.ml.specs import JobSpec, LossUnit
 from app.runtime.context import Context
 from app.services.datasets import datasets
-from app.services.jobs import curves, events, history, jobs, judged
+from app.services.jobs import curves, events, history, jobs, judged, model_plots
 from app.services.predictions.predictors import Predictors
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ JobPlot = Literal[
     "precision_recall",
     "calibration",
     "threshold",
+    "importance",
 ]
 
 _LOSSES = ("train_loss", "validation_loss", "test_loss")
@@ -76,6 +77,8 @@ def _gather(
         return _predictions(context, predictors, job)
     if plot == "residuals":
         return _residuals(context, predictors, job, image)
+    if plot == "importance":
+        return _importance(context, predictors, job)
     if plot in _CURVES:
         return _curve(context, predictors, job, plot)
     return _confusion(context, predictors, job, image)
@@ -95,7 +98,8 @@ def _loss(context: Context, job: Job) -> Drawing:
     title = f"{_title(job)}: loss by epoch"
     series = found.downsampled(_MOST_CURVE_POINTS).series
     unit = f" ({_LOSS_UNITS[spec.loss_unit]})" if spec.loss_unit else ""
-    return drawing("loss_curve", series, title, f"{spec.loss.kind} loss{unit}")
+    kept = job.best["epoch"] if job.best else None
+    return drawing("loss_curve", series, title, f"{spec.loss.kind} loss{unit}", kept)
 
 
 # ---------------------------------------------------------------- data and predictions
@@ -246,6 +250,13 @@ def _confusion(context: Context, predictors: Predictors, job: Job, image: Format
     columns = ["yes as yes", "yes as no", "no as yes", "no as no"]
     axes = ("label", "true as predicted; shares of the true yes or no")
     return drawing("confusion", cells[0], cells[1], (labels, columns), axes, title)
+
+
+def _importance(context: Context, predictors: Predictors, job: Job) -> Drawing:
+    judged.model_of(context, predictors, job)
+    with context.database.read() as session:
+        row = session.get_one(ModelVersion, judged.model_id(session, job))
+    return model_plots.importance(row)
 
 
 _CURVES: dict[str, tuple[str, str | None]] = {

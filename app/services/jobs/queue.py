@@ -232,10 +232,11 @@ def succeed(session: Session, claim: Claim, model_id: str, ended: TrainEnded) ->
     if (found := ended.best) is not None:
         best = {"epoch": found.epoch, "by": found.by, **finite_values(found.values)}
     metrics = {"best": best, "test": ended.test, "baseline": ended.baseline}
+    confidence = ended.confidence and ended.confidence.model_dump(mode="json")
     result = versions.Result(
         model_id,
         ended.features,
-        metrics,
+        {**metrics, "confidence": confidence},
         ended.parameters,
         ended.versions,
         ended.decision,

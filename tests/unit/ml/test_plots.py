@@ -9,6 +9,7 @@ import pytest
 
 from app.ml import plots
 from app.ml.drawing import BLUE, GREEN, GREY, MAX_POINTS, Format, Points, color
+from app.ml.plots import canvas
 from tests.support.soak import SOAK, soak_only
 
 FORMATS: list[Format] = ["png", "svg"]
@@ -43,7 +44,7 @@ def points(count: int) -> Points:
 
 def test_long_names_that_begin_alike_stay_apart() -> None:
     names = [f"a rather long product class {i}" for i in range(30)]
-    shown = [plots._label_text(name, 22) for name in names]
+    shown = [canvas.label_text(name, 22) for name in names]
     assert len(set(shown)) == 30
     assert max(map(len, shown)) <= 22
 
@@ -54,7 +55,7 @@ def test_long_names_that_begin_alike_stay_apart() -> None:
 @pytest.mark.parametrize("image", FORMATS)
 def test_loss_curve(image: Format) -> None:
     series = {"train_loss": points(50), "validation_loss": points(50)}
-    check(plots.loss_curve(series, "line: loss by epoch", "l1", image), image)
+    check(plots.loss_curve(series, "line: loss by epoch", "l1", 40, image), image)
 
 
 @pytest.mark.parametrize("image", FORMATS)
@@ -131,13 +132,46 @@ def test_a_confusion_writes_shares_where_there_is_room() -> None:
 
 def test_a_loss_that_spans_decades_is_drawn_on_a_log_scale() -> None:
     series = {"train_loss": (np.arange(4), np.array([1e30, 1.0, 1e-3, 1e-8]))}
-    check(plots.loss_curve(series, "t", "mse", "svg"), "svg")
+    check(plots.loss_curve(series, "t", "mse", None, "svg"), "svg")
 
 
-def test_many_points_are_thinned_out() -> None:
+def test_of_many_points_it_is_drawn_how_dense_they_are() -> None:
     few = plots.scatter({"a": (points(MAX_POINTS), BLUE)}, "t", "x", "y", "svg")
     many = plots.scatter({"a": (points(50 * MAX_POINTS), BLUE)}, "t", "x", "y", "svg")
-    assert len(many) < 1.5 * len(few)
+    assert len(many) < len(few)
+    assert b"PolyCollection" in many
+    two = {"a": (points(50 * MAX_POINTS), BLUE), "b": (points(9), GREEN)}
+    beside = plots.scatter(two, "t", "x", "y", "svg")
+    assert b"PolyCollection" not in beside, "cells would hide the other cloud"
+    assert len(beside) < 1.5 * len(few)
+
+
+@pytest.mark.parametrize("image", FORMATS)
+def test_importance(image: Format) -> None:
+    names = [f"feature {i}" for i in range(30)]
+    means = np.linspace(3, -0.1, 30)
+    check(plots.importance(names, means, abs(means) / 10, "t", "rise of rmse", image), image)
+    check(plots.importance([], np.array([]), np.array([]), "t", "rise", image), image)
+
+
+@pytest.mark.parametrize("image", FORMATS)
+def test_effect(image: Format) -> None:
+    means = np.array([1.0, np.nan, 3.0])
+    ends = (means - 1, means + 1e200)
+    days = np.array(["2020-01-01", "2021-01-01", "2022-01-01"], "datetime64[us]")
+    for places in (np.arange(3.0), days):
+        check(plots.effect(places, [], means, ends, "t", "x", "y", image), image)
+    labels = ["north", "$south$", "west"]
+    check(plots.effect(np.arange(3.0), labels, means, ends, "t", "x", "y", image), image)
+    check(
+        plots.effect(np.arange(1.0), [], means[:1], (means[:1],) * 2, "t", "x", "y", image), image
+    )
+
+
+def test_the_kept_epoch_is_marked() -> None:
+    with_mark = plots.loss_curve({"train_loss": points(50)}, "t", "mse", 40, "svg")
+    assert b"kept: epoch 40" in with_mark
+    assert b"kept" not in plots.loss_curve({"train_loss": points(50)}, "t", "mse", None, "svg")
 
 
 # ---------------------------------------------------------------- plots of datasets
@@ -200,12 +234,12 @@ def test_heatmap(count: int, image: Format) -> None:
     values = np.eye(count)
     values[0, 1] = values[1, 0] = np.nan
     names = [ODD_NAMES[i % len(ODD_NAMES)] for i in range(count)]
-    check(plots.heatmap(values, names, ODD_NAMES[2], image), image)
+    check(plots.heatmap(values, names, ODD_NAMES[2], ODD_NAMES[1], image), image)
 
 
 def test_a_heatmap_writes_numbers_where_there_is_room() -> None:
     few, many = (
-        plots.heatmap(np.full((count, count), -0.25), ["x"] * count, "t", "svg")
+        plots.heatmap(np.full((count, count), -0.25), ["x"] * count, "t", "correlation", "svg")
         for count in (12, 13)
     )
     assert few.count(b"<!-- -0.25 -->") == 144
@@ -225,7 +259,7 @@ def test_odd_titles_and_axes_do_not_break_the_other_plots() -> None:
     name = "$\\frac{$ 50 % <b>"
     clouds = {"trained": (points(5), BLUE)}
     check(plots.predicted_against_true(clouds, name, name, "svg"), "svg")
-    check(plots.loss_curve({"train_loss": points(5)}, name, name, "svg"), "svg")
+    check(plots.loss_curve({"train_loss": points(5)}, name, name, 3, "svg"), "svg")
 
 
 def test_odd_class_labels_do_not_break_a_plot() -> None:
@@ -259,7 +293,7 @@ def test_empty_and_odd_values_do_not_break_a_scatter(values: Points) -> None:
 
 @pytest.mark.parametrize("values", [NOTHING, ODD, ALL_NAN, ONE])
 def test_empty_and_odd_values_do_not_break_a_loss_curve(values: Points) -> None:
-    check(plots.loss_curve({"train_loss": values}, "t", "mse", "svg"), "svg")
+    check(plots.loss_curve({"train_loss": values}, "t", "mse", None, "svg"), "svg")
 
 
 @pytest.mark.parametrize("values", [NOTHING, ODD, ALL_NAN, ONE])
@@ -283,7 +317,7 @@ def test_residuals_of_any_size(ends: tuple[float, float]) -> None:
 
 def test_losses_as_large_as_float32_holds_are_drawn() -> None:
     series = {"train_loss": (np.arange(3), np.array([1e-3, 1.0, 3e38]))}
-    check(plots.loss_curve(series, "t", "mse", "png"), "png")
+    check(plots.loss_curve(series, "t", "mse", None, "png"), "png")
 
 
 # ---------------------------------------------------------------- threads

@@ -72,11 +72,19 @@ def test_one_row_has_no_r2() -> None:
 def test_the_other_metrics_of_numbers_are_scikit_learns() -> None:
     true, guess = column(1, 2, -3, 6), column(1.5, 3, -3, 4)
     found = regression(true, guess, quantile=0.9)
+    assert found["r2"] == pytest.approx(sk.r2_score(true, guess))
+    assert found["rmse"] == pytest.approx(sk.root_mean_squared_error(true, guess))
     assert found["median_absolute_error"] == sk.median_absolute_error(true, guess)
     assert found["mape"] == pytest.approx(sk.mean_absolute_percentage_error(true, guess))
     assert found["pinball"] == pytest.approx(sk.mean_pinball_loss(true, guess, alpha=0.9))
     assert "pinball" not in regression(true, guess), "nothing says of which quantile"
     assert regression(column(1, 0), column(1, 1))["mape"] is None, "a share of nothing"
+
+
+def test_r2_of_what_does_not_vary_is_scikit_learns() -> None:
+    true = np.array([[1.0, 5.0], [2.0, 5.0], [4.0, 5.0]])
+    for guess in (true, true + np.array([[0, 1], [0, 0], [1, 0]])):
+        assert regression(true, guess)["r2"] == pytest.approx(sk.r2_score(true, guess))
 
 
 def test_metrics_are_in_the_targets_own_units() -> None:
