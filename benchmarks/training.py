@@ -38,7 +38,11 @@ JOB = {
     "early_stopping": None,
 }
 
-TABULAR = {"model": "tabular", "optimizer": {"kind": "adamw", "lr": 2e-3, "weight_decay": 0.3}}
+TABULAR = {
+    "model": "tabular",
+    "refit": False,
+    "optimizer": {"kind": "adamw", "lr": 2e-3, "weight_decay": 0.3},
+}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def jobs(server: Server) -> dict[str, Json]:
     quick: Json = {"epochs": 8, "target": "label", "early_stopping": None}
     return {
         "two": server.train(
-            dataset="curves-two", task="binary", **quick, select="auc", threshold="f1"
+            dataset="curves-two", task="binary", **quick, select="auc", threshold="f1", refit=False
         ),
         "three": server.train(dataset="curves-three", task="multiclass", **quick),
         "line": server.train(dataset="curves-line", **{**quick, "target": "y"}, model="linear"),
@@ -345,6 +345,38 @@ def test_metrics_have_ranges(server: Server, jobs: dict[str, Json], flats: Json)
         assert (
             narrow[which]["high"] - narrow[which]["low"] < wide[which]["high"] - wide[which]["low"]
         )
+
+
+def test_what_is_told_of_a_refitted_model_is_of_the_one_before(server: Server) -> None:
+    """Another job with the same seed and without the refit tells the same, and predicts else."""
+    body: Json = {
+        "dataset": "effects",
+        "target": "rent",
+        "features": ["size", "district"],
+        "model": {"kind": "mlp", "hidden": [8]},
+        "epochs": 20,
+    }
+    plain, refitted = server.train(**body), server.train(**body, refit=True)
+    models = [server.ok("GET", f"/v1/models/{job['model']['ref']}") for job in (plain, refitted)]
+    assert [model["trained_on"] for model in models] == ["train", "all"]
+    assert [job["metrics"]["of"] for job in (plain, refitted)] == [None, "before_refit"]
+    assert plain["metrics"]["test"] == refitted["metrics"]["test"]
+    assert models[0]["intervals"] == models[1]["intervals"]
+    curves = [server.ok("GET", f"/v1/jobs/{j['id']}/curves/residuals") for j in (plain, refitted)]
+    assert [curve["of"] for curve in curves] == ["test", "before_refit"]
+    assert curves[0]["series"] == curves[1]["series"]
+    found = [server.ok("GET", f"/v1/models/{model['ref']}/importance") for model in models]
+    assert [one.pop("of") for one in found] == [None, "before_refit"]
+    assert found[0] == found[1]
+    asked: Json = {"json": {"rows": [{"size": 50, "district": "north"}]}}
+    paths = [f"/v1/models/{model['ref']}/predict" for model in models]
+    answers = [server.ok("POST", path, **asked)["predictions"] for path in paths]
+    assert answers[0] != answers[1]
+    bundle = server.client.get(paths[1].replace("predict", "download?format=bundle")).content
+    headers = {"Content-Type": "application/zip"}
+    made = server.ok("POST", "/v1/models?name=taken", content=bundle, headers=headers)
+    assert (made["trained_on"], made["metrics"]["of"]) == ("all", "before_refit")
+    assert server.ok("POST", "/v1/models/taken/predict", **asked)["predictions"] == answers[1]
 
 
 def test_effects_on_classes_are_probabilities(server: Server, jobs: dict[str, Json]) -> None:

@@ -40,8 +40,11 @@ LINE_REQUEST: dict[str, Any] = {
 
 
 def request(**fields: Any) -> JobRequest:
-    """A job request for the target ``y`` unless another is named."""
-    return JobRequest.model_validate({"dataset": "some-data", "target": "y", **fields})
+    """A job request for the target ``y`` unless another is named, and without a refit unless that
+    is asked for: most tests look at the weights that the training part gave."""
+    return JobRequest.model_validate(
+        {"dataset": "some-data", "target": "y", "refit": False, **fields}
+    )
 
 
 def table_of(columns: dict[str, list[Any]], types: dict[str, TypeName] | None = None) -> pa.Table:

@@ -164,7 +164,8 @@ def get_model_summary(ref: str, context: ContextDep, predictors: PredictorsDep) 
 def get_model_importance(ref: str, context: ContextDep) -> ImportanceOut:
     """How much worse the model is on the test part where a feature's values are shuffled, the
     most important feature first; measured when its job ended."""
-    return ImportanceOut(**effects.importance_of(_find(context, ref)).model_dump())
+    row = _find(context, ref)
+    return ImportanceOut(of=row.metrics.get("of"), **effects.importance_of(row).model_dump())
 
 
 @router.get("/{ref}/effects")

@@ -19,6 +19,7 @@ AS_STORED: tuple[Any, ...] = (
     PlainSerializer(lambda value: value, return_type=Any),
 )
 """Of a field whose value is a dictionary from our database: only the document knows its type."""
+OF_MEASURED = "`before_refit`: of the model before it was trained once more, on all rows"
 LOSS_UNIT = (
     "of losses: standard deviations of the target in the training part, or the target's own unit; "
     "null where they have none (classification)"

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 from app.api.schemas.common import Number
 from app.ml.column_types.canonical import iso
 from app.ml.finite import finite
+from app.ml.inference.card import MeasuredBefore
 from app.ml.specs.metrics import CurveKind
 from app.services.jobs.judged import Part
 
@@ -42,7 +43,10 @@ class CurveOut(BaseModel):
 
     object: Literal["curve"] = "curve"
     kind: CurveKind
-    of: Part = Field(description="the part of the split")
+    of: Part | MeasuredBefore = Field(
+        description="the part of the split; `before_refit`: the test part, and the model before it "
+        "was trained once more, on all rows"
+    )
     series: dict[str, CurveSeries] = Field(
         description="by class, label or target; of a threshold by metric"
     )
@@ -51,10 +55,10 @@ class CurveOut(BaseModel):
     summary: dict[str, Number]
 
     @classmethod
-    def shown(cls, kind: CurveKind, curve: "Curve", part: Part) -> "CurveOut":
+    def shown(cls, kind: CurveKind, curve: "Curve", of: Part | MeasuredBefore) -> "CurveOut":
         """Return a curve of a part as the API shows it."""
         series = {name: CurveSeries.of(found) for name, found in curve.series.items()}
-        return cls(kind=kind, of=part, series=series, x=curve.x, y=curve.y, summary=curve.summary)
+        return cls(kind=kind, of=of, series=series, x=curve.x, y=curve.y, summary=curve.summary)
 
 
 class EffectOut(BaseModel):

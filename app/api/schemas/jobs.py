@@ -4,10 +4,11 @@ from typing import Any, Literal, cast
 
 from pydantic import BaseModel, Field
 
-from app.api.schemas.common import LOSS_UNIT, ListOut, Number, Time
+from app.api.schemas.common import LOSS_UNIT, OF_MEASURED, ListOut, Number, Time
 from app.api.schemas.datasets import DatasetRef
 from app.api.schemas.models import ModelRef, SplitCounts
 from app.db.models import Checkpoint, Job, JobStatus
+from app.ml.inference.card import MeasuredBefore
 from app.ml.plan import Plan
 from app.ml.specs import JobSpec, LossUnit
 from app.services.jobs.events import Event
@@ -30,6 +31,7 @@ class JobMetrics(BaseModel):
     )
     test: dict[str, Number] | None
     baseline: dict[str, Number] | None
+    of: MeasuredBefore = Field(None, description=OF_MEASURED)
     loss_unit: LossUnit | None = Field(description=LOSS_UNIT)
 
 
@@ -93,6 +95,7 @@ class JobOut(BaseModel):
                 best=row.best,
                 test=row.test,
                 baseline=row.baseline,
+                of="before_refit" if row.test and row.spec.refit else None,
                 loss_unit=row.spec.loss_unit,
             ),
             model=model,

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
-from app.api.schemas.common import AS_STORED, ListOut, Time
+from app.api.schemas.common import AS_STORED, OF_MEASURED, ListOut, Time
 from app.db.models import Alias, ModelVersion
 from app.ml.column_types.canonical import TypeName
+from app.ml.inference.card import MeasuredBefore, TrainedOn
 from app.ml.specs import JobSpec, Name, Spec, Task
 
 
@@ -136,6 +137,9 @@ class ModelOut(BaseModel):
     job: str | None = Field(description="null where it came as a bundle")
     dataset: ModelDataset
     parameters: int
+    trained_on: TrainedOn = Field(
+        description="`all`: once more on all rows; what was measured is of the model before that"
+    )
     calibration: Calibration | None = Field(description="null where nothing was fitted")
     threshold: float | None = Field(
         description="from which probability on a row is of the positive class, of two"
@@ -169,6 +173,7 @@ class ModelOut(BaseModel):
             job=row.job_id or None,
             dataset=ModelDataset.of(row),
             parameters=row.parameters,
+            trained_on=row.lineage.get("trained_on", "train"),
             calibration=None if temperature == 1.0 else Calibration(temperature=temperature),
             threshold=decision.get("threshold"),
             positive=decision.get("positive"),
@@ -217,6 +222,7 @@ class ImportanceOut(BaseModel):
     """How much a model relies on each feature: how much its error rises where it is shuffled."""
 
     object: Literal["importance"] = "importance"
+    of: MeasuredBefore = Field(None, description=OF_MEASURED)
     metric: Literal["rmse", "log_loss"]
     rows: int = Field(description="that it was measured on")
     features: list[Rise]

@@ -22,7 +22,7 @@ from app.errors import ArtifactCorrupt, FitserveError, InvalidData
 from app.ml.column_types.registry import COLUMN_TYPES
 from app.ml.finite import Metrics
 from app.ml.inference import card as cards
-from app.ml.inference.card import CARD, WEIGHTS, Card
+from app.ml.inference.card import CARD, WEIGHTS, Card, MeasuredBefore
 from app.ml.inference.confidence import Confidence
 from app.ml.inference.explanations import Importance
 from app.ml.specs import LayerMismatch, Name, architecture_of, size_of
@@ -79,6 +79,7 @@ class Measured(BaseModel):
     test: Metrics | None = None
     baseline: Metrics | None = None
     confidence: Confidence | None = None
+    of: MeasuredBefore = None
 
 
 class Dataset(BaseModel):

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
@@ -22,6 +22,11 @@ from app.ml.specs import JobSpec
 
 CARD = "model.json"
 WEIGHTS = "weights.safetensors"
+BEFORE_CARD, BEFORE_WEIGHTS = "before.json", "before.safetensors"
+"""The same of the model that was measured, where this one was then trained on all rows."""
+TrainedOn = Literal["train", "all"]
+MeasuredBefore = Literal["before_refit"] | None
+"""Whether what was measured is of the model before it was trained once more."""
 _MOST_HEADER_BYTES = 100_000_000
 """As the library has it."""
 
@@ -52,6 +57,8 @@ class Card(BaseModel):
     ``guess``, still older ones have none."""
     conformal: Conformal | None = None
     """How far off predictions are; ``None`` where no rows were held out for that."""
+    trained_on: TrainedOn = "train"
+    """The training part, or in a refit the rows of all parts."""
     background: Background | None = None
     """What rows are held against where an answer is explained; an older model has none."""
 
@@ -88,13 +95,13 @@ def explained(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def read(folder: Path) -> Card:
+def read(folder: Path, name: str = CARD) -> Card:
     """Return the card of a model or checkpoint; ``folder`` has been verified by ``storage``.
 
     Raises ArtifactCorrupt.
     """
     with explained(folder):
-        return Card.model_validate_json((folder / CARD).read_bytes())
+        return Card.model_validate_json((folder / name).read_bytes())
 
 
 def parameters(folder: Path, card: Card) -> int:

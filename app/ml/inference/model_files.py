@@ -13,7 +13,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from app.ml.inference import card as cards
-from app.ml.inference.card import CARD, WEIGHTS, Card
+from app.ml.inference.card import BEFORE_CARD, BEFORE_WEIGHTS, CARD, WEIGHTS, Card
 from app.ml.nn import modules
 
 StateDict = dict[str, Tensor]
@@ -43,15 +43,32 @@ def save(folder: Path, card: Card, state: StateDict) -> None:
     (folder / CARD).write_text(card.model_dump_json(indent=1))
 
 
-def load(folder: Path) -> tuple[Card, nn.Module]:
+def save_before(folder: Path, card: Card, state: StateDict) -> None:
+    """Write the model that was measured before its refit beside the files of that."""
+    (folder / BEFORE_WEIGHTS).write_bytes(to_bytes(state))
+    (folder / BEFORE_CARD).write_text(card.model_dump_json(indent=1))
+
+
+def before(folder: Path) -> tuple[Card, StateDict]:
+    """Return what ``save_before`` wrote; of a model that was not refitted, the model itself.
+
+    Raises ArtifactCorrupt.
+    """
+    if not (folder / BEFORE_CARD).exists():
+        return cards.read(folder), weights(folder)
+    return cards.read(folder, BEFORE_CARD), tensors(folder / BEFORE_WEIGHTS)
+
+
+def load(folder: Path, *, measured: bool = False) -> tuple[Card, nn.Module]:
     """Return the card and the module with its weights; ``storage`` has verified ``folder``.
 
-    Raises ArtifactCorrupt where they do not fit together.
+    ``measured``: as it was measured, before a refit. Raises ArtifactCorrupt where they do not fit
+    together.
     """
-    card = cards.read(folder)
+    card, state = before(folder) if measured else (cards.read(folder), weights(folder))
     with cards.explained(folder):
         module = build(card)
-        load_into(module, weights(folder))
+        load_into(module, state)
     return card, module.eval()
 
 

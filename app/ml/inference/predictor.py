@@ -50,9 +50,10 @@ class Predictor:
         """Whether a row takes less than half a millisecond, as ``rehearse`` found out."""
 
     @classmethod
-    def load(cls, folder: Path) -> "Predictor":
-        """Return the model of a published directory, whose hashes have been checked."""
-        predictor = cls(*model_files.load(folder))
+    def load(cls, folder: Path, *, measured: bool = False) -> "Predictor":
+        """Return the model of a published directory, whose hashes have been checked; ``measured``:
+        as it was before it was trained once more on all rows."""
+        predictor = cls(*model_files.load(folder, measured=measured))
         predictor.card_bytes = (folder / CARD).stat().st_size
         return predictor
 

@@ -170,5 +170,6 @@ def _complete(request: JobRequest, task: Task, features: list[str]) -> JobSpec:
             "batch_size": None,
             "calibrate": False,
             "threshold": 0.5,
+            "refit": False,
         }
     )

@@ -79,12 +79,26 @@ def complete(request: JobRequest, spec: JobSpec, train: int) -> JobSpec:
     if spec.split.validation > 0 and "early_stopping" not in request.model_fields_set:
         stopping = EarlyStoppingSpec(patience=10, min_delta=0.0)
     batch_size = _batch_size(request, train)
-    spec = spec.model_copy(update={"early_stopping": stopping, "batch_size": batch_size})
+    spec = spec.model_copy(
+        update={
+            "early_stopping": stopping,
+            "batch_size": batch_size,
+            "refit": _refits(request, spec),
+        }
+    )
     if isinstance(spec.model, TabularSpec):
         spec = spec.model_copy(update=_tabular_fields(request, spec.model, train, batch_size))
     _require_few_cycles(spec, train)
     _require_turns(spec)
     return spec
+
+
+def _refits(request: JobRequest, spec: JobSpec) -> bool:
+    """Return whether the model is trained once more on all rows."""
+    if isinstance(request.refit, bool):
+        return request.refit
+    # who names the rows that train, in a column, means them
+    return isinstance(spec.model, TabularSpec) and spec.split.strategy != "column"
 
 
 def _require_turns(spec: JobSpec) -> None:
@@ -198,7 +212,8 @@ def memory(spec: JobSpec, size: Size, inputs: Inputs, outputs: int, split: dict[
     and a batch's activations."""
     averaged = spec.ema_decay is not None
     copies = 2 + spec.optimizer.numbers_per_weight + (spec.split.validation > 0) + averaged
-    rows = sum(split.values()) + (split["train"] if spec.batch_size else 0)
+    parts = split["train"] if not spec.refit else sum(split.values())
+    rows = sum(split.values()) + (parts if spec.batch_size else 0)
     batch = spec.batch_size or split["train"]
     numbers = size.parameters * copies + rows * (inputs.width + outputs) + batch * size.activations
     return _BYTES_PER_NUMBER * numbers

@@ -159,11 +159,18 @@ class JobRequest(_JobFields):
         "the metric that it maximises on the validation part, or the recall that it reaches "
         "there; left out: 0.5, or f1 where a class has under 10 % of the training rows",
     )
+    refit: bool | Literal["auto"] | None = Field(
+        None,
+        description="after the test part was measured, train once more on all rows, up to the best "
+        'epoch; left out: "auto" for tabular, which does so where it pays',
+    )
     register_as: Name | None = Field(None, description="the model's name; left out: the job's id")
 
 
 class JobSpec(_JobFields):
     """A job with every field filled in; what is stored, answered and trained from."""
+
+    refit: bool = False
 
     features: list[str]
     task: Task

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from app.ml.column_types.notations.notation import AS_FOUND, CellOptions, Notation
 from app.ml.features.preprocessing import Decision
 from app.ml.finite import Metrics
+from app.ml.inference.card import TrainedOn
 from app.ml.inference.confidence import Confidence
 from app.ml.inference.conformal import Coverage
 from app.ml.inference.explanations import Importance
@@ -114,6 +115,8 @@ class TrainEnded(_Message):
     """How much the model relies on each feature."""
     confidence: Confidence | None = None
     """Between which values the metrics on the test part lie."""
+    trained_on: TrainedOn = "train"
+    """``all``: what was measured is of the model before it was trained once more, on all rows."""
     parameters: int
     """Numbers in the module, frozen ones too."""
     best: Best | None

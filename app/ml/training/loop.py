@@ -11,37 +11,34 @@ the weights and the history of a run that nobody stopped, bit for bit on the CPU
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext
-from functools import partial
+from typing import NamedTuple
 
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
 from app import ids
-from app.errors import ArtifactCorrupt, InvalidData, TimeLimit
-from app.ml.column_types.fitted import Matrix
+from app.errors import ArtifactCorrupt, Diverged, InvalidData, TimeLimit
 from app.ml.data import batches, preparation
 from app.ml.data.batches import Rows
 from app.ml.data.splits import Split
-from app.ml.evaluation import bootstrap, calibration, importance, metrics
-from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets
+from app.ml.evaluation import metrics
 from app.ml.inference import card as cards
-from app.ml.inference import conformal, forward, model_files
+from app.ml.inference import model_files
 from app.ml.inference.card import Card
-from app.ml.inference.explanations import Background, Importance
-from app.ml.inference.model_files import StateDict
+from app.ml.inference.explanations import Background
+from app.ml.inference.model_files import StateDict, state_dict_of
 from app.ml.nn import devices, modules
 from app.ml.nn.losses import Objective
 from app.ml.specs import JobSpec, PretrainedSpec
 from app.ml.tables import parquet
-from app.ml.training import optimizers
+from app.ml.training import measuring, optimizers, refit
 from app.ml.training.best_weights import BestWeights
 from app.ml.training.checkpoint import TrainState
 from app.ml.training.ema import EMA
 from app.ml.training.events import (
-    Best,
     CheckpointDamaged,
     DataRead,
     EpochEnded,
@@ -51,6 +48,7 @@ from app.ml.training.events import (
     TrainStopped,
     TrainTask,
 )
+from app.ml.training.refit import Before
 from app.ml.training.saver import CheckpointSaver, diverged
 from app.ml.training.validator import Validator
 from app.storage import Storage
@@ -72,52 +70,143 @@ def train(task: TrainTask, should_stop: ShouldStop = never) -> Iterator[Event]:
     ``TrainStopped``. ``CheckpointDamaged`` tells of one that was passed over. Raises Diverged,
     TimeLimit, InvalidData or ArtifactCorrupt.
     """
-    spec, storage = task.spec, Storage(task.root)
+    storage = Storage(task.root)
     ids.continue_after(*task.checkpoints)  # by their ids it is told which is the newest
-    torch.set_num_threads(spec.threads)
-    device = devices.pick(spec.device)
-    source = _source(storage, task)
-    table, split, names = _read(storage, task)
-    folded = [name for name, notation in task.notations.items() if notation.folded]
-    prepared = preparation.prepare(spec, table, split, source and source[0], task.texts, folded)
-    if prepared.warnings:
-        yield DataRead(warnings=prepared.warnings)
+    torch.set_num_threads(task.spec.threads)
+    data = _read(storage, task)
+    run = yield from _start(storage, task, data)
+    if run.warnings:
+        yield DataRead(warnings=run.warnings)
+    if run.before is None:
+        saver = CheckpointSaver(storage, run.card, run.state)
+        yield from _epochs(run, saver, should_stop)
+        if not run.state.finished:
+            return
+        saver.card, ended = run.measured()
+        if not task.spec.refit or not run.state.epoch:
+            yield from _published(saver, task.model_id, ended)
+            return
+        yield saver.begin()
+        yield saver.save()
+        run = _Run(task, data, Before(saver.card, state_dict_of(run.model), ended, saver.seconds))
+    yield from _refitted(storage, task, run, should_stop)
 
-    rows = batches.rows_of(prepared.train, device)
-    model, card = _model(task, prepared, source, rows.x, names)
-    state = _state(spec, model, rows)
-    validator = Validator(prepared, spec, device)
-    yield from _resume(storage, task, state)
-    state.finished = state.finished or spec.epochs == 0
-    saver = CheckpointSaver(storage, card, state)
-    yield from _epochs(spec, rows, state, validator, saver, should_stop)
-    if not state.finished:
+
+def _refitted(
+    storage: Storage, task: TrainTask, run: "_Run", should_stop: ShouldStop
+) -> Iterator[Event]:
+    """Train on all rows; where that cannot be done the model is the one that was measured."""
+    before = run.before
+    assert before is not None
+    saver = CheckpointSaver(storage, run.card, run.state, before)
+    why = "max_seconds ended that"
+    try:
+        yield from _epochs(run, saver, should_stop)
+    except Diverged as error:
+        run.state.finished, why = True, error.detail
+    if not run.state.finished:
         return
+    if run.state.epoch == run.epochs:
+        yield from _published(saver, task.model_id, before.told, before.carried(run.card))
+        return
+    with storage.publish("models", task.model_id) as draft:
+        model_files.save(draft, before.card, before.weights)
+    yield before.given_up(why)
 
-    model = state.ema.module
-    if state.best.state is not None:
-        model.load_state_dict(state.best.state)
-    tested = forward.outputs_of(model, prepared.test.x)
-    card = saver.card = _decided(card, prepared, model, tested)
-    ended = _ended(model, card, prepared, state, tested)
+
+def _published(
+    saver: CheckpointSaver, model_id: str, ended: TrainEnded, card: Card | None = None
+) -> Iterator[Event]:
+    """Publish the last checkpoint and the finished model."""
+    saver.card = card or saver.card
     yield saver.begin()
     saved = saver.save()
     try:
-        saver.publish(task.model_id)
+        saver.publish(model_id)
     finally:
         yield saved  # just before the end, so that both are recorded at once
     yield ended
 
 
-def _epochs(
-    spec: JobSpec,
-    rows: Rows,
-    state: TrainState,
-    validator: Validator,
-    saver: CheckpointSaver,
-    should_stop: ShouldStop,
-) -> Iterator[Event]:
-    """Train on ``rows`` from where ``state`` stands until it is finished, or is asked to stop."""
+class _Data(NamedTuple):
+    """What a task reads, once for all its runs."""
+
+    table: pa.Table
+    split: Split
+    names: list[str]
+    """Of all columns of the dataset."""
+    source: tuple[Card, StateDict] | None
+    """Card and weights that a pretrained model starts from."""
+
+
+class _Run:
+    """One way from a module's first weights to those that are kept: on the training part, or, with
+    the model ``before`` it, on all rows."""
+
+    def __init__(self, task: TrainTask, data: _Data, before: Before | None = None) -> None:
+        self.before = before
+        self.spec = task.spec if before is None else refit.spec_of(task.spec)
+        split = data.split if before is None else refit.all_rows(data.split)
+        folded = [name for name, notation in task.notations.items() if notation.folded]
+        source = data.source and data.source[0]
+        prepared = preparation.prepare(self.spec, data.table, split, source, task.texts, folded)
+        device = devices.pick(self.spec.device)
+        self._prepared = prepared
+        self.rows = batches.rows_of(prepared.train, device)
+        module, self.card = _model(task, prepared, data, self.rows.x)
+        self.state = _state(self.spec, module, self.rows)
+        self.state.finished = task.spec.epochs == 0
+        self.validator = Validator(prepared, self.spec, device)
+        if before is not None:
+            self.state.seconds = before.seconds
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is to be said of the rows."""
+        return self._prepared.warnings if self.before is None else []
+
+    @property
+    def epochs(self) -> int:
+        """How many there are at the most."""
+        return self.spec.epochs if self.before is None else self.before.epochs
+
+    @property
+    def model(self) -> nn.Module:
+        """The module with the weights that are kept, once training has ended."""
+        module = self.state.ema.module
+        if self.state.best.state is not None:
+            module.load_state_dict(self.state.best.state)
+        return module
+
+    def measured(self) -> tuple[Card, TrainEnded]:
+        """Return the card of the finished model, and what is told of it."""
+        return measuring.measured(self.card, self._prepared, self.model, self.state)
+
+
+def _start(storage: Storage, task: TrainTask, data: _Data) -> Generator[Event, None, _Run]:
+    """Return the run that the newest checkpoint that is whole was of, restored; without one a new
+    run.
+
+    Yields the damaged ones that were passed over.
+    """
+    for checkpoint_id in task.checkpoints:
+        try:
+            folder = storage.verified("checkpoints", checkpoint_id)
+            run = _Run(task, data, Before.find(folder))
+            run.state.restore(folder)
+            return run
+        except ArtifactCorrupt as error:
+            message = f"{error.detail}; training goes on from an older checkpoint, or its start"
+            yield CheckpointDamaged(message=message)
+    return _Run(task, data)
+
+
+def _epochs(run: _Run, saver: CheckpointSaver, should_stop: ShouldStop) -> Iterator[Event]:
+    """Train from where ``run`` stands until it is finished, or is asked to stop.
+
+    The epochs of a refit are not told: the history is of the run that was measured.
+    """
+    spec, rows, state = run.spec, run.rows, run.state
     model, ema, optimizer, scheduler = state.model, state.ema, state.optimizer, state.scheduler
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     objective = Objective(spec.loss, modules.smoothing(spec.model))
@@ -157,17 +246,34 @@ def _epochs(
             ema.update(epoch * steps + math.ceil(state.step / spec.gradient_accumulation))
 
         ema.copy_buffers()
-        values = {"train_loss": _mean(state.losses, bounds), **validator.measure(ema.module)}
+        values = {"train_loss": _mean(state.losses, bounds), **run.validator.measure(ema.module)}
         values["learning_rate"] = rate
-        yield EpochEnded(epoch=epoch, values=values)
+        if run.before is None:
+            yield EpochEnded(epoch=epoch, values=values)
         _refuse_nonfinite(epoch, values, state.losses)
         state.best.update(epoch, values, ema.module)
         scheduler.after_epoch(values.get("validation_loss", values["train_loss"]))
         state.epoch, state.step, state.losses = epoch + 1, 0, []
-        state.finished = state.best.exhausted or state.epoch == spec.epochs
+        state.finished = state.best.exhausted or state.epoch == run.epochs
 
 
 # ---------------------------------------------------------------- model and data
+
+
+def _read(storage: Storage, task: TrainTask) -> _Data:
+    """Return the columns that training reads, the rows of each part, and what it starts from."""
+    spec, sha256 = task.spec, task.dataset_sha256
+    source = _source(storage, task)
+    path = storage.file("datasets", task.dataset_id, parquet.FILE, sha256)
+    columns = preparation.columns_of(spec)
+    if task.split is None:
+        columns = list(dict.fromkeys([*columns, *spec.planning_columns]))
+    table = parquet.read(path, columns, encoded=True)
+    if task.split is None:
+        split = preparation.split_of(spec, table)
+    else:
+        split = Split.from_bytes(task.split, task.split_counts)
+    return _Data(table, split, parquet.names(path), source)
 
 
 def _source(storage: Storage, task: TrainTask) -> tuple[Card, StateDict] | None:
@@ -183,29 +289,11 @@ def _source(storage: Storage, task: TrainTask) -> tuple[Card, StateDict] | None:
     return cards.read(folder), model_files.weights(folder)
 
 
-def _read(storage: Storage, task: TrainTask) -> tuple[pa.Table, Split | None, list[str]]:
-    """Return the columns that training reads, the rows of each part where the task has them, and
-    the names of all columns."""
-    spec, sha256 = task.spec, task.dataset_sha256
-    path = storage.file("datasets", task.dataset_id, parquet.FILE, sha256)
-    columns, split = preparation.columns_of(spec), None
-    if task.split is None:
-        columns = list(dict.fromkeys([*columns, *spec.planning_columns]))
-    else:
-        split = Split.from_bytes(task.split, task.split_counts)
-    return parquet.read(path, columns, encoded=True), split, parquet.names(path)
-
-
 def _model(
-    task: TrainTask,
-    prepared: preparation.Prepared,
-    source: tuple[Card, StateDict] | None,
-    x: Tensor,
-    columns: Sequence[str],
+    task: TrainTask, prepared: preparation.Prepared, data: _Data, x: Tensor
 ) -> tuple[nn.Module, Card]:
-    """Make the module on the device of ``x`` ``(rows, inputs)``, ready to train, and its card;
-    ``columns`` are the names of all that the dataset has."""
-    spec, features = task.spec, prepared.preprocessing.features
+    """Make the module on the device of ``x`` ``(rows, inputs)``, ready to train, and its card."""
+    spec, features, source = task.spec, prepared.preprocessing.features, data.source
     inputs = features.inputs
     outputs = prepared.preprocessing.target.outputs
     model = modules.build(spec.model, inputs, outputs, spec.seed, spec.loss.kind).to(x.device)
@@ -223,7 +311,7 @@ def _model(
         epoch=0,
         weights=[name for name, _ in model.named_parameters()],
         versions=model_files.library_versions(),
-        ignored=[*(name for name in columns if name not in features.types), *task.left_out],
+        ignored=[*(name for name in data.names if name not in features.types), *task.left_out],
         cells=task.cells,
         notations={name: n for name, n in task.notations.items() if name in features.types},
         baseline=metrics.constant_prediction(prepared.preprocessing.target, prepared.train.table),
@@ -239,20 +327,6 @@ def _state(spec: JobSpec, model: nn.Module, rows: Rows) -> TrainState:
     steps = batches.steps_per_epoch(len(rows.x), spec)
     scheduler = optimizers.Scheduler(spec, optimizer, steps)
     return TrainState(model, EMA(model, spec.ema_decay), optimizer, scheduler, BestWeights.of(spec))
-
-
-def _resume(storage: Storage, task: TrainTask, state: TrainState) -> Iterator[CheckpointDamaged]:
-    """Restore the newest checkpoint that is whole; without one training starts at the beginning.
-
-    Yields the damaged ones that were passed over.
-    """
-    for checkpoint_id in task.checkpoints:
-        try:
-            state.restore(storage.verified("checkpoints", checkpoint_id))
-            return
-        except ArtifactCorrupt as error:
-            message = f"{error.detail}; training goes on from an older checkpoint, or its start"
-            yield CheckpointDamaged(message=message)
 
 
 # ---------------------------------------------------------------- losses and metrics
@@ -281,83 +355,3 @@ def _may_end(spec: JobSpec, overtime: str) -> bool:
     if spec.at_limit == "fail":
         raise TimeLimit(overtime)
     return True
-
-
-def _decided(card: Card, prepared: preparation.Prepared, model: nn.Module, tested: Matrix) -> Card:
-    """Return the card with what the validation part calls for: temperature and threshold, and how
-    far off predictions may be, which is held against the outputs ``tested`` of the test part."""
-    target, part, test = card.preprocessing.target, prepared.validation, prepared.test
-    outputs = forward.outputs_of(model, part.x)
-    if not isinstance(target, NumberTargets):
-        target = _calibrated(card.spec, target, part, outputs)
-    reach = conformal.fit(target, part.table, outputs)
-    if reach is not None:
-        reach = conformal.measured(reach, target, test.table, tested)
-    fitted = card.preprocessing.model_copy(update={"target": target})
-    return card.model_copy(update={"preprocessing": fitted, "conformal": reach})
-
-
-def _calibrated(
-    spec: JobSpec, target: ClassTarget | LabelTargets, part: preparation.Part, outputs: Matrix
-) -> ClassTarget | LabelTargets:
-    """Return the target with the temperature and the threshold that ``outputs`` call for."""
-    if spec.calibrate and len(part):
-        fitted = calibration.temperature(target, part.table, outputs, part.weight)
-        target = target.model_copy(update={"temperature": fitted})
-    if isinstance(target, ClassTarget) and (yes := target.positive) is not None:
-        at = spec.threshold
-        if not isinstance(at, float):
-            shares = target.probabilities(outputs)[:, yes]
-            at = calibration.threshold(at, target.codes(part.table) == yes, shares)
-        target = target.model_copy(update={"threshold": at})
-    return target
-
-
-def _importance(model: nn.Module, card: Card, prepared: preparation.Prepared) -> Importance | None:
-    """Return how much the model relies on each feature, on the test part or what stands in."""
-    parts = (prepared.test, prepared.validation, prepared.train)
-    part = next(part for part in parts if len(part))
-    features = card.preprocessing.features
-    names = [feature.name for feature in features.features]
-    places = [(name, *ends) for name, ends in zip(names, features.places(), strict=True)]
-    through = partial(forward.outputs_of, model)
-    return importance.measured(card.preprocessing.target, part.table, part.x, places, through)
-
-
-def _ended(
-    model: nn.Module,
-    card: Card,
-    prepared: preparation.Prepared,
-    state: TrainState,
-    tested: Matrix,
-) -> TrainEnded:
-    """Score the outputs ``tested`` of the test part, and a constant prediction for it."""
-    target, test, best = card.preprocessing.target, prepared.test, state.best
-    scores = baseline = confidence = None
-    warnings: list[str] = []
-    if state.epoch < card.spec.epochs and not best.exhausted:
-        warnings.append(
-            f"max_seconds ended the training in epoch {state.epoch} of {card.spec.epochs}; the "
-            "model has the best weights so far"
-        )
-    if len(test) and card.baseline is not None:
-        scores = metrics.score(target, test.table, tested)
-        confidence = bootstrap.confidence(target, test.table, tested, scores)
-        baseline = metrics.baseline_scores(target, card.baseline, test.table)
-        beaten = metrics.baseline_warnings(target, scores, baseline)
-        warnings += [f"on the test part the model is {warning}" for warning in beaten]
-    return TrainEnded(
-        features=card.described_features,
-        decision=card.decision,
-        coverage=card.coverage,
-        importance=_importance(model, card, prepared),
-        confidence=confidence,
-        parameters=sum(weight.numel() for weight in model.parameters()),
-        best=Best(epoch=best.epoch, by=best.watch or "last", values=best.values)
-        if best.values
-        else None,
-        test=scores,
-        baseline=baseline,
-        warnings=warnings,
-        versions=card.versions,
-    )

@@ -12,6 +12,7 @@ from app.ml.inference.card import WEIGHTS, Card
 from app.ml.inference.model_files import StateDict, state_dict_of
 from app.ml.training.checkpoint import TrainState
 from app.ml.training.events import CheckpointBegun, CheckpointSaved
+from app.ml.training.refit import Before
 from app.storage import Storage
 
 
@@ -21,14 +22,21 @@ class CheckpointSaver:
     It knows the time that all attempts have taken together, and so when ``max_seconds`` are over.
     """
 
-    def __init__(self, storage: Storage, card: Card, state: TrainState) -> None:
-        self._storage, self.card, self._state = storage, card, state
+    def __init__(
+        self, storage: Storage, card: Card, state: TrainState, before: Before | None = None
+    ) -> None:
+        self._storage, self.card, self._state, self._before = storage, card, state, before
         self._started = time.monotonic() - state.seconds
         limit = card.spec.max_seconds
         self._deadline = self._started + limit if limit is not None else math.inf
         self._every_seconds = card.spec.checkpoint.every_seconds
         self._due_at = min(time.monotonic() + self._every_seconds, self._deadline)
         self._next_id = ""
+
+    @property
+    def seconds(self) -> float:
+        """Spent on the job by all attempts together."""
+        return time.monotonic() - self._started
 
     def is_due(self) -> bool:
         """Return whether a checkpoint is due, or ``max_seconds`` are over."""
@@ -44,11 +52,13 @@ class CheckpointSaver:
         finite."""
         state, checkpoint_id = self._state, self._next_id
         weights = _finite_weights(state)
-        seconds = time.monotonic() - self._started
+        seconds = self.seconds
         epoch = state.best.epoch if state.finished else max(0, state.epoch - (state.step == 0))
         with self._storage.publish("checkpoints", checkpoint_id) as draft:
             model_files.save(draft, self.card.model_copy(update={"epoch": epoch}), weights)
             state.save(draft, seconds)
+            if self._before is not None:
+                self._before.save(draft)
         sha256, size = self._storage.entry("checkpoints", checkpoint_id, WEIGHTS)
         self._due_at = min(time.monotonic() + self._every_seconds, self._deadline)
         return CheckpointSaved(
@@ -67,6 +77,8 @@ class CheckpointSaver:
         with self._storage.publish("models", model_id) as draft:
             card = self.card.model_copy(update={"epoch": self._state.best.epoch})
             model_files.save(draft, card, state_dict_of(self._state.ema.module))
+            if self._before is not None:
+                self._before.save_model(draft)
 
 
 def _finite_weights(state: TrainState) -> StateDict:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from app.db.models import Job
+from app.ml.inference.card import MeasuredBefore
 from app.ml.specs.metrics import CurveKind
 from app.runtime.context import Context
 from app.services.datasets import datasets
@@ -16,7 +17,7 @@ if TYPE_CHECKING:  # it imports scikit-learn
 
 def of_job(
     context: Context, predictors: Predictors, job_id: str, kind: CurveKind
-) -> "tuple[Curve, Part]":
+) -> "tuple[Curve, Part | MeasuredBefore]":
     """Return a curve, and the part of the split that it is of.
 
     Raises NotFound, also where the dataset was deleted, NotReady before there is a model, and
@@ -25,7 +26,8 @@ def of_job(
     with context.database.read() as session:
         job = jobs.find(session, job_id)
     datasets.file_of(context, job.dataset_id)
-    return of(context, predictors, job, kind)
+    found, part = of(context, predictors, job, kind)
+    return found, "before_refit" if job.spec.refit else part
 
 
 def of(context: Context, predictors: Predictors, job: Job, kind: CurveKind) -> "tuple[Curve, Part]":

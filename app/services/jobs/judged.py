@@ -40,13 +40,15 @@ def of(context: Context, predictors: Predictors, job: Job) -> Judged:
 
 
 def model_of(context: Context, predictors: Predictors, job: Job) -> "Predictor":
-    """Return the job's model. Raises NotReady, or NotApplicable where there never will be one."""
+    """Return the job's model, as it was measured: none of its rows are held out from a refit.
+
+    Raises NotReady, or NotApplicable where there never will be one."""
     with context.database.read() as session:
         found = model_id(session, job)
     if found is None:
         kind = NotApplicable if job.status in TERMINAL else NotReady
         raise kind(f"a job that is {job.status} has no model to predict with")
-    return predictors.get(found)
+    return predictors.get(found, measured=job.spec.refit)
 
 
 def model_id(session: Session, job: Job) -> str | None:

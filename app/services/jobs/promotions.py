@@ -53,6 +53,7 @@ def promote(
             versions=card.versions,
             decision=card.decision,
             coverage=card.coverage,
+            trained_on=card.trained_on,
             checkpoint_id=checkpoint_id,
         )
         name = name or job.spec.register_as or job.id

@@ -233,14 +233,16 @@ def succeed(session: Session, claim: Claim, model_id: str, ended: TrainEnded) ->
         best = {"epoch": found.epoch, "by": found.by, **finite_values(found.values)}
     metrics = {"best": best, "test": ended.test, "baseline": ended.baseline}
     confidence = ended.confidence and ended.confidence.model_dump(mode="json")
+    of = "before_refit" if ended.trained_on == "all" else None
     result = versions.Result(
         model_id,
         ended.features,
-        {**metrics, "confidence": confidence},
+        {**metrics, "confidence": confidence, "of": of},
         ended.parameters,
         ended.versions,
         ended.decision,
         ended.coverage,
+        ended.trained_on,
         ended.importance,
     )
     job = session.get_one(Job, claim.job_id)

@@ -64,6 +64,7 @@ def add(context: Context, path: Path, name: str | None, on_create: OnCreate) -> 
         versions=card.versions,
         decision=card.decision,
         coverage=card.coverage,
+        trained_on=card.trained_on,
         importance=about.importance,
     )
     dataset, split = about.dataset, about.split.model_dump() if about.split else None

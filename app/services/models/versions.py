@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, aliased
 from app.db.models import Alias, Job, ModelName, ModelVersion
 from app.errors import NotFound
 from app.ml.features.preprocessing import Decision
+from app.ml.inference.card import TrainedOn
 from app.ml.inference.conformal import Coverage
 from app.ml.inference.explanations import Importance
 from app.ml.specs import JobSpec
@@ -47,6 +48,8 @@ class Result:
     """How a classification answers."""
     coverage: Sequence[Coverage] = ()
     """How often its intervals, or sets of classes, held what was true."""
+    trained_on: TrainedOn = "train"
+    """Whether all of that was measured of this very model, or before its refit."""
     importance: Importance | None = None
     """How much it relies on each feature (``ml.evaluation.importance``)."""
     checkpoint_id: str | None = None
@@ -91,6 +94,7 @@ def register(session: Session, origin: Origin, name: str, result: Result) -> Mod
             "spec": spec.model_dump(mode="json"),
             "split": origin.split,
             "versions": result.versions,
+            "trained_on": result.trained_on,
             "decision": result.decision and result.decision.model_dump(mode="json"),
             "importance": result.importance and result.importance.model_dump(mode="json"),
             "coverage": [item.model_dump(mode="json") for item in result.coverage],

@@ -32,30 +32,32 @@ class Predictors:
                 self._loaded.move_to_end(model_id)
             return predictor
 
-    def get(self, model_id: str) -> "Predictor":
-        """Return the model from the cache, or load it with every hash checked.
+    def get(self, model_id: str, *, measured: bool = False) -> "Predictor":
+        """Return the model from the cache, or load it with every hash checked; ``measured``: as it
+        was before it was trained once more on all rows.
 
         Blocks. Raises ArtifactCorrupt.
         """
-        predictor = self.cached(model_id)
+        key = f"{model_id} measured" if measured else model_id
+        predictor = self.cached(key)
         if predictor is not None:
             return predictor
         with self._lock:
-            loading = self._loading[model_id]
+            loading = self._loading[key]
         try:
             with loading:
-                return self.cached(model_id) or self._load(model_id)
+                return self.cached(key) or self._load(key, model_id, measured)
         finally:
             with self._lock:
-                self._loading.pop(model_id, None)
+                self._loading.pop(key, None)
 
-    def _load(self, model_id: str) -> "Predictor":
+    def _load(self, key: str, model_id: str, measured: bool) -> "Predictor":
         from app.ml.inference.predictor import Predictor
 
-        predictor = Predictor.load(self._storage.verified("models", model_id))
+        predictor = Predictor.load(self._storage.verified("models", model_id), measured=measured)
         predictor.rehearse()
         with self._lock:
-            self._loaded[model_id] = predictor
+            self._loaded[key] = predictor
             while len(self._loaded) > 1 and self._size_bytes() > self._max_bytes:
                 self._loaded.popitem(last=False)
         return predictor
