@@ -287,6 +287,7 @@ def goes_on(job_id: str, saved: Path, there: Path, url: str) -> None:
         server.ok("POST", f"/v1/jobs/{job_id}/cancel")
 
 
+@soak_only
 def test_what_is_damaged_is_said_and_not_copied(tmp_path: Path, full: Path) -> None:
     data = Path(shutil.copytree(full, tmp_path / "data"))
     model, other = sorted((data / "models").iterdir())[:2]

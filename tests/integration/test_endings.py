@@ -80,6 +80,7 @@ def check_the_end(server: Server, job_id: str) -> str:
     return str(job["status"])
 
 
+@soak_only
 def test_cancel_racing_completion(server: Server) -> None:
     ends: Counter[str] = Counter()
     for job_id, answered in race(server, "cancel", rounds(8, 1000)):
@@ -90,6 +91,7 @@ def test_cancel_racing_completion(server: Server) -> None:
     assert len(ends) == 2, "it was no race"
 
 
+@soak_only
 def test_pause_racing_completion(server: Server) -> None:
     rested = 0
     asked = race(server, "pause", rounds(6, 200))

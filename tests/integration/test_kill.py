@@ -78,6 +78,7 @@ def test_weights_and_history_are_those_of_an_undisturbed_run(
     assert attempts > jobs, "no kill hit a running job"
 
 
+@soak_only
 def test_a_server_that_is_stopped_leaves_a_checkpoint_to_go_on_from(server: Server) -> None:
     slow = {**JOB, "early_stopping": None, "checkpoint": {"every_seconds": 3600}}
     undisturbed = outcome(server, server.train(**slow))

@@ -15,7 +15,7 @@ import pytest
 from tests.support.faults import mounted
 from tests.support.files import as_arrow, as_parquet
 from tests.support.server import LINE_JOB, PATIENCE, Server, problem
-from tests.support.soak import SOAK, rounds
+from tests.support.soak import SOAK, rounds, soak_only
 
 ROWS = 600_000
 """More than is kept in memory, 4 MiB: coming, read or written."""
@@ -39,6 +39,7 @@ def kept_deleted(server: Server) -> set[str]:
     return {name for name in names if "/data/tmp/" in name and "(deleted)" in name}
 
 
+@soak_only
 def test_a_disk_that_is_full_is_said_and_nothing_is_left(small_disk: Path) -> None:
     """Wherever it is full: while the body comes, while it is read, while the answer is written."""
     table = pa.table({"x": np.random.default_rng(0).integers(0, 10**6, ROWS) / 997})

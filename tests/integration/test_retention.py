@@ -18,6 +18,7 @@ from app.settings import load_settings
 from app.storage import Storage
 from tests.support.postgres import Postgres
 from tests.support.server import LINE_JOB, Server
+from tests.support.soak import soak_only
 from tests.support.waves import JOB, waves
 
 
@@ -34,6 +35,7 @@ def size_of(path: Path) -> int:
     return int(pages * size)
 
 
+@soak_only
 def test_deleting_gives_the_disk_back(data_dir: Path) -> None:
     """Two histories of 1,200 epochs are 60 kB of rows."""
     long: dict[str, Any] = {**LINE_JOB, "epochs": 1_200}
@@ -60,6 +62,7 @@ def test_deleting_gives_the_disk_back(data_dir: Path) -> None:
         assert len(artifacts(data_dir, "checkpoints")) == 1
 
 
+@soak_only
 def test_checkpoints_of_ended_jobs_go_when_their_days_are_over(data_dir: Path) -> None:
     with Server(data_dir) as server:
         waves(server)

@@ -148,6 +148,7 @@ def check_whole(server: Server, job: Json) -> None:
     assert [event["type"] for event in events[-2:]] == ["status", "done"]
 
 
+@soak_only
 def test_one_key_of_many_callers_across_kills(server: Server) -> None:
     """They ask until they are answered, with a kill at any moment; then all of them again."""
     answers: list[httpx.Response] = []
@@ -229,6 +230,7 @@ class Writer:
         return dict(answer.json()) if answer.content else {}
 
 
+@soak_only
 def test_many_writers_see_no_error(server: Server) -> None:
     def there_is() -> list[Json]:
         return server.everything("/v1/datasets") + server.everything("/v1/jobs")

@@ -22,7 +22,7 @@ from tests.support.faults import (
     works,
 )
 from tests.support.server import LINE_JOB, PATIENCE, QUICK_JOB, Server, problem
-from tests.support.soak import rounds
+from tests.support.soak import rounds, soak_only
 
 
 @pytest.fixture
@@ -105,6 +105,7 @@ def _fill(path: Path, leaving: int) -> None:
         file.write(bytes(max(0, free - leaving)))
 
 
+@soak_only
 def test_a_job_on_a_disk_that_fills_up_keeps_its_checkpoint(server: Server) -> None:
     """How it ended is written once there is room; a server that is killed meanwhile says why it
     does not start again, and goes on from the checkpoint when it can."""
@@ -161,6 +162,7 @@ def _starts_or_says_why_not(server: Server) -> None:
     assert "Traceback" not in said, said
 
 
+@soak_only
 def test_a_limit_of_file_size_is_a_full_disk(data_dir: Path) -> None:
     """The log is over it too; nobody dies of the signal that comes with it."""
     large = "a,y\n" + "1,2\n" * 400_000

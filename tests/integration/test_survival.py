@@ -30,6 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
+@soak_only
 def test_kill_the_server_while_one_job_is_done_and_another_runs(server: Server) -> None:
     """No child is left, and the next start sweeps what has no row."""
     data_dir = server.data_dir
@@ -61,6 +62,7 @@ def test_kill_the_server_while_one_job_is_done_and_another_runs(server: Server) 
     assert all(_names(data_dir / kind) >= kept[kind] for kind in ("datasets", "models"))
 
 
+@soak_only
 def test_a_training_process_that_dies_is_started_again(server: Server) -> None:
     job_id = str(server.ok("POST", "/v1/jobs", json=SHORT)["id"])
     server.until(job_id, lambda job: job["progress"]["epoch"] > 0)
@@ -90,6 +92,7 @@ def test_a_process_that_is_ended_while_it_saves_leaves_nothing(server: Server) -
         time.sleep(0.05)
 
 
+@soak_only
 def test_a_dead_fork_server_is_replaced(server: Server) -> None:
     job_id = server.start_long_job()
     forkserver = os.getpgid(server.training_pid())

@@ -18,6 +18,7 @@ from app.executors.local import LocalExecutor, LocalHandle
 from app.ids import new_id
 from app.ml.training.events import Event, TrainEnded, TrainFailed, TrainStopped, TrainTask
 from tests.support.server import LONG_JOB, PATIENCE
+from tests.support.soak import soak_only
 from tests.support.workbench import LINE_REQUEST, Run, Workbench, table_of
 
 ROWS = 120
@@ -105,6 +106,7 @@ def _threads(pid: int) -> int:
         return 0
 
 
+@soak_only
 def test_used_children_train_what_new_ones_do(
     workbench: Workbench, executor: LocalExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

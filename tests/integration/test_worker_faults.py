@@ -25,6 +25,7 @@ from app.settings import load_settings
 from app.storage import Storage
 from app.worker.slots import Worker
 from tests.support.server import LINE_JOB, PATIENCE
+from tests.support.soak import soak_only
 
 
 class Flaky(Database):
@@ -52,6 +53,7 @@ class Flaky(Database):
             yield session
 
 
+@soak_only
 def test_a_finished_job_is_not_given_back_for_want_of_a_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,6 +98,7 @@ def runs_again(job: Json) -> bool:
 # ---------------------------------------------------------------- killed
 
 
+@soak_only
 def test_a_killed_workers_jobs_end_elsewhere_as_if_nothing_had_happened(
     house: House, crew: list[Worker], undisturbed: Outcome
 ) -> None:
@@ -266,6 +267,7 @@ def test_a_second_sigterm_ends_a_worker_at_once(house: House, crew: list[Worker]
 # ---------------------------------------------------------------- asked by clients
 
 
+@soak_only
 def test_jobs_of_another_process_are_cancelled_paused_and_resumed(
     house: House, crew: list[Worker], undisturbed: Outcome
 ) -> None:

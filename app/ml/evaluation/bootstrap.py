@@ -4,7 +4,6 @@ Each resample is a weight for every row, how often it was drawn, and every metri
 resamples at once. Held against ``ml.evaluation.metrics``, which knows no weights, by the tests.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,12 @@ from app.ml.inference.confidence import Confidence, Range
 
 _LEVEL = 0.95
 _RESAMPLES = 200
-_FEWEST_RESAMPLES = 50
-_MOST_NUMBERS = 50_000_000
-"""Weights of all resamples, for each column of probabilities: of many rows there are fewer."""
-_NUMBERS_AT_ONCE = 4_000_000
-_FEWEST_ROWS = 2
+_MOST_ROWS = 5_000
+_MOST_NUMBERS = 20_000_000
+"""Weights of all resamples, for each column of outputs; of more rows some are drawn from."""
+_FEWEST_ROWS = 500
+_LEAST_DEFINED = 100
+"""Resamples on which a metric has to be defined."""
 
 Weights = Floats
 """``(resamples, rows)`` how often each row was drawn."""
@@ -37,34 +37,37 @@ def confidence(
     """Return the ranges of the metrics of a module's ``outputs`` against the targets in ``table``.
 
     ``scores`` are the metrics themselves. ``None`` for fewer than two rows or where an output is
-    not finite; a metric that is not defined on all of these rows has no range.
+    not finite; a metric that is not defined on all of these rows has no range. Of very many rows
+    some are resampled, and their deviations made smaller by the root of their share.
     """
     rows = len(outputs)
-    if rows < _FEWEST_ROWS or not np.isfinite(outputs).all():
+    if rows < 2 or not np.isfinite(outputs).all():
         return None
-    case = metrics.case_of(target, table, metrics.answers_of(target, outputs))
-    cost = rows * outputs.shape[1]
-    resamples = min(_RESAMPLES, max(_FEWEST_RESAMPLES, _MOST_NUMBERS // cost))
-    parts = [weighted(case, weights) for weights in _draws(rows, resamples)]
-    ends = [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]
-    found = {}
-    for name in (name for name, value in scores.items() if value is not None):
-        values = np.concatenate([part[name] for part in parts])
-        values = values[np.isfinite(values)]
-        if len(values) >= _FEWEST_RESAMPLES // 2:
-            low, high = np.quantile(values, ends)
-            found[name] = Range(low=float(low), high=float(high))
-    return Confidence(level=_LEVEL, resamples=resamples, rows=rows, metrics=found)
-
-
-def _draws(rows: int, resamples: int) -> Iterator[Weights]:
-    """Yield the weights of all resamples, always the same ones, some at a time."""
+    few = min(_MOST_ROWS, max(_FEWEST_ROWS, _MOST_NUMBERS // (_RESAMPLES * outputs.shape[1])))
     random = np.random.default_rng(0)
-    step = max(1, _NUMBERS_AT_ONCE // rows)
-    for begin in range(0, resamples, step):
-        count = min(step, resamples - begin)
-        drawn = random.integers(rows, size=(count, rows)) + np.arange(count)[:, None] * rows
-        yield np.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows).astype(float)
+    if rows > few:
+        chosen = np.sort(random.permutation(rows)[:few])
+        table, outputs = table.take(pa.array(chosen)), outputs[chosen]
+    case = metrics.case_of(target, table, metrics.answers_of(target, outputs))
+    drawn = weighted(case, _draws(random, len(outputs), _RESAMPLES))
+    plain = weighted(case, np.ones((1, len(outputs))))
+    shrink = np.sqrt(len(outputs) / rows)
+    found = {}
+    for name, score in scores.items():
+        if score is None:
+            continue
+        values = drawn[name][np.isfinite(drawn[name])]
+        if len(values) >= _LEAST_DEFINED and np.isfinite(plain[name][0]):
+            ends = np.quantile(values, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+            low, high = score + shrink * (ends - plain[name][0])
+            found[name] = Range(low=float(low), high=float(high))
+    return Confidence(level=_LEVEL, resamples=_RESAMPLES, rows=rows, metrics=found)
+
+
+def _draws(random: np.random.Generator, rows: int, resamples: int) -> Weights:
+    drawn = random.integers(rows, size=(resamples, rows)) + np.arange(resamples)[:, None] * rows
+    counts = np.bincount(drawn.ravel(), minlength=resamples * rows)
+    return counts.reshape(resamples, rows).astype(np.float64)
 
 
 def weighted(case: Any, weights: Weights) -> dict[str, Floats]:

@@ -25,8 +25,8 @@ def temperature(
     """Return the number by which logits ``(rows, outputs)`` are to be divided so that the log loss
     of the targets in ``table`` is least (Guo et al., 2017).
 
-    As in Platt's scaling (1999) each class is counted once more than it occurs, or a few rows that
-    are all right would make the model certain.
+    By Laplace's rule of succession no row's class is certain, as in Platt's scaling (1999), or a
+    few rows that are all right would make the model certain.
     """
     from scipy.optimize import minimize_scalar
 
@@ -48,8 +48,8 @@ def temperature(
 def _logits_and_shares(
     target: ClassTarget | LabelTargets, table: pa.Table, outputs: Matrix
 ) -> tuple[Floats, Floats]:
-    """Return logits ``(rows, ..., classes)``, and the probabilities that they are to have: of rows
-    of n, n + 1 of n + classes for the true class."""
+    """Return logits ``(rows, ..., classes)``, and the probabilities that they are to have: of n
+    rows (n + 1) / (n + 2) for the true class, and the rest for the others alike."""
     logits = outputs.astype(np.float64)
     if isinstance(target, LabelTargets):
         codes, logits = target.encode(table).astype(np.int64), logits[..., None]
@@ -58,7 +58,7 @@ def _logits_and_shares(
     if logits.shape[-1] == 1:  # one logit: that of the second of two classes
         logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
     classes = logits.shape[-1]
-    doubt = classes / (len(codes) + classes)
+    doubt = classes / max(1, classes - 1) / (len(codes) + 2)
     wanted: Floats = np.eye(classes)[codes] * (1 - doubt) + doubt / classes
     return logits, wanted
 

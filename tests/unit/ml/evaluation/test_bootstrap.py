@@ -74,6 +74,21 @@ def test_ranges_are_as_wide_as_theory_has_it() -> None:
     assert (found.level, found.resamples, found.rows) == (0.95, 200, 1000)
 
 
+def test_of_many_rows_some_are_resampled() -> None:
+    """And the ranges are as narrow as of all of them."""
+    random = np.random.default_rng(0)
+    true = random.normal(size=60_000)
+    outputs = (true + random.normal(size=60_000))[:, None].astype(np.float32)
+    target = NumberTargets(names=["y"], center=[0.0], scale=[1.0])
+    table = pa.table({"y": true})
+    scores = metrics.score(target, table, outputs)
+    found = bootstrap.confidence(target, table, outputs, scores)
+    assert found is not None
+    ends = found.metrics["rmse"]
+    assert ends.low < (scores["rmse"] or 0) < ends.high
+    assert ends.high - ends.low == pytest.approx(2 * 1.96 / np.sqrt(2 * 60_000), rel=0.25)
+
+
 def test_what_is_not_defined_has_no_range() -> None:
     target = NumberTargets(names=["y"], center=[0.0], scale=[1.0])
     table = pa.table({"y": [0.0, 1.0, 2.0]})

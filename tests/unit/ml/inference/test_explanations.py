@@ -28,7 +28,7 @@ TABLE = table_of(
     }
 )
 FEATURES = ["a", "b", "color", "noise"]
-QUICK: dict[str, Any] = {"features": FEATURES, "epochs": 40, "early_stopping": None}
+QUICK: dict[str, Any] = {"features": FEATURES, "epochs": 12, "early_stopping": None}
 
 
 def explained(run: Run, rows: int = 20, most: int = 10) -> tuple[Any, Any, list[Any]]:
@@ -111,7 +111,7 @@ def test_they_add_up_to_the_prediction(workbench: Workbench, model: str) -> None
 
 
 def test_they_say_what_matters(workbench: Workbench) -> None:
-    run = workbench.train(TABLE, **QUICK, model="linear", optimizer={"kind": "adam", "lr": 0.1})
+    run = workbench.train(TABLE, **QUICK, model="linear", optimizer={"kind": "adam", "lr": 0.3})
     _, _, found = explained(run, rows=ROWS)
     sizes = {name: np.mean([abs(one["contributions"][name]) for one in found]) for name in FEATURES}
     assert sorted(sizes, key=lambda name: -sizes[name]) == ["a", "color", "b", "noise"]

@@ -301,12 +301,12 @@ def test_the_least_recently_used_go_first(published: tuple[Workbench, list[str]]
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The models that are read from disk."""
     found: list[str] = []
-    load: Callable[[Path], Predictor] = Predictor.load
+    load: Callable[..., Predictor] = Predictor.load
 
-    def slowly(folder: Path) -> Predictor:
+    def slowly(folder: Path, **options: bool) -> Predictor:
         found.append(folder.name)
         time.sleep(0.1)
-        return load(folder)
+        return load(folder, **options)
 
     monkeypatch.setattr(Predictor, "load", slowly)
     return found
