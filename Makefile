@@ -70,7 +70,7 @@ schema: setup
 openapi: setup  ## rewrite tests/api/openapi.json after a change of the surface
 	$(BIN)/python -m tests.support.openapi
 
-bench: $(VENV)/.bench $(PEERS)/.ready  ## measure against hand-written loops, other libraries and servers; an hour
+bench: $(VENV)/.bench $(PEERS)/.ready  ## measure against hand-written loops, other libraries and servers; two hours
 	$(BIN)/python -m benchmarks
 
 bench-quick: $(VENV)/.bench $(PEERS)/.ready  ## the same tables from fewer rounds
@@ -84,7 +84,7 @@ $(FILES)/.ready: benchmarks/real-files-requirements.txt $(STAMP)  # their data i
 	  --target $(FILES) -r benchmarks/real-files-requirements.txt
 	@touch $@
 
-bench-tiny: setup  ## one small round of each benchmark, to see that it runs; a minute and a half
+bench-tiny: setup  ## one small round of each benchmark, to see that it runs; a minute
 	$(BIN)/python -m benchmarks --tiny
 
 $(VENV)/.bench: $(STAMP)

@@ -26,8 +26,7 @@ NAMES = (
     "accuracy",
     "texts",
 )
-ONLY_TINY = ("commits",)
-"""``python -m benchmarks.commits`` measures: it needs another checkout."""
+"""All but ``benchmarks.commits``, which needs another checkout."""
 
 
 def main(
@@ -41,13 +40,12 @@ def main(
     if quick and tiny:
         raise typer.BadParameter("--quick or --tiny, not both")
     scale = Scale.TINY if tiny else Scale.QUICK if quick else Scale.FULL
-    known = (*NAMES, *ONLY_TINY) if tiny else NAMES
-    if unknown := set(names or ()) - set(known):
-        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: there are {', '.join(known)}")
+    if unknown := set(names or ()) - set(NAMES):
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: there are {', '.join(NAMES)}")
     Process.forked = tiny  # nothing is measured, so a start need not be a user's
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every server ends with it
     with shared_servers:
-        failed = [name for name in names or known if not _succeeds(name, scale)]
+        failed = [name for name in names or NAMES if not _succeeds(name, scale)]
     if failed:
         console.print(f"failed: {', '.join(failed)}")
         raise typer.Exit(1)

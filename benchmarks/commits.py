@@ -14,7 +14,7 @@ import contextlib
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -38,10 +38,7 @@ class Size:
     training: training.Size
 
 
-SIZES = {
-    Scale.FULL: Size(15, line_jobs=5, load_seconds=3, training=training.SIZES[Scale.FULL]),
-    Scale.TINY: Size(1, line_jobs=1, load_seconds=0.2, training=training.SIZES[Scale.TINY]),
-}
+SIZE = Size(15, line_jobs=5, load_seconds=3, training=training.SIZES[Scale.FULL])
 
 
 @dataclass(frozen=True)
@@ -132,7 +129,7 @@ def side_of(server: Server, folder: Path, size: Size) -> Side:
     return side
 
 
-def compare(checkout: Path, scale: Scale, size: Size) -> None:
+def compare(checkout: Path, size: Size) -> None:
     """Alternate this checkout with the other one; print medians and ratios."""
     here = Path.cwd()
     rows = table(
@@ -141,7 +138,7 @@ def compare(checkout: Path, scale: Scale, size: Size) -> None:
     )
     with (
         TemporaryDirectory() as name,
-        running_server(scale, **serving.FITSERVE) as our_server,
+        running_server(Scale.FULL, **serving.FITSERVE) as our_server,
         running_in(checkout, Path(name)) as their_server,
     ):
         ours, theirs = (side_of(server, Path(name), size) for server in (our_server, their_server))
@@ -169,20 +166,13 @@ def commit(checkout: Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def run(scale: Scale) -> None:
-    """Compare this checkout with itself."""
-    require_wrk(scale)
-    compare(Path.cwd(), scale, SIZES[scale])
-
-
 def main(
     checkout: Annotated[Path, typer.Argument(exists=True, file_okay=False, resolve_path=True)],
-    pairs: Annotated[int, typer.Option(min=1)] = SIZES[Scale.FULL].pairs,
+    pairs: Annotated[int, typer.Option(min=1)] = SIZE.pairs,
 ) -> None:
     """Compare this checkout with another one."""
     require_wrk(Scale.FULL)
-    full = SIZES[Scale.FULL]
-    compare(checkout, Scale.FULL, Size(pairs, full.line_jobs, full.load_seconds, full.training))
+    compare(checkout, replace(SIZE, pairs=pairs))
 
 
 if __name__ == "__main__":

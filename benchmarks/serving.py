@@ -69,7 +69,10 @@ class Kind:
     """Whether its 99th percentile may be below fitserve's."""
 
     def is_installed(self, scale: Scale) -> bool:
-        """Return whether it can be started; otherwise as ``harness.has_peer``."""
+        """Return whether it can be started; otherwise as ``harness.has_peer``. A tiny round has
+        those that import nothing but torch."""
+        if scale is Scale.TINY and self.needs != "torch":
+            return False
         if self.needs == "bentoml":
             return has_peer(scale, self.needs, found=(BENTOML / ".ready").exists())
         return has_module(scale, self.needs)
