@@ -24,6 +24,7 @@ NAMES = (
     "tensors",
     "training",
     "accuracy",
+    "coverage",
     "texts",
 )
 """All but ``benchmarks.commits``, which needs another checkout."""

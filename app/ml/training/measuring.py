@@ -1,6 +1,7 @@
 """What is found out when training has ended: how a classifier answers, how good the model is on the
 test part, how far off it may be and what it relies on."""
 
+import math
 from functools import partial
 
 from torch import nn
@@ -15,6 +16,9 @@ from app.ml.inference.explanations import Importance
 from app.ml.specs import JobSpec
 from app.ml.training.checkpoint import TrainState
 from app.ml.training.events import Best, TrainEnded
+
+_MOST_ERRORS = 4.0
+"""Standard errors by which a coverage may fall short; four levels are looked at in every job."""
 
 
 def measured(
@@ -57,6 +61,32 @@ def _calibrated(
     return target
 
 
+def _promises_too_much(card: Card) -> list[str]:
+    """Return a warning where intervals, or sets of classes, may hold what is true less often than
+    their level says: the rows that are predicted are not like those of the validation part."""
+    reach, split = card.conformal, card.spec.split
+    if reach is None:
+        return []
+    reasons = {
+        "group": f"the groups of '{split.column}' that are predicted are others",
+        "time": f"what is predicted is newer in '{split.column}'",
+    }
+    if (why := reasons.get(split.strategy)) is not None:
+        return [
+            f"intervals are from the rows of the validation part, and {why}: they may hold what is "
+            "true less often than their level says; the model's 'intervals' tell how often they "
+            "did on the test part"
+        ]
+    for item in reach.coverage:
+        error = math.sqrt(item.level * (1 - item.level) * (1 / reach.rows + 1 / item.rows))
+        if item.coverage < item.level - _MOST_ERRORS * error:
+            return [
+                f"intervals of {item.level:.0%} held what is true in {item.coverage:.0%} of the "
+                f"{item.rows} rows of the test part: those are not like the validation part"
+            ]
+    return []
+
+
 def _importance(model: nn.Module, card: Card, prepared: preparation.Prepared) -> Importance | None:
     """Return how much the model relies on each feature, on the test part or what stands in."""
     parts = (prepared.test, prepared.validation, prepared.train)
@@ -90,6 +120,7 @@ def _ended(
         baseline = metrics.baseline_scores(target, card.baseline, test.table)
         beaten = metrics.baseline_warnings(target, scores, baseline)
         warnings += [f"on the test part the model is {warning}" for warning in beaten]
+    warnings += _promises_too_much(card)
     return TrainEnded(
         features=card.described_features,
         decision=card.decision,

@@ -151,3 +151,31 @@ def test_without_a_validation_part_there_are_none(workbench: Workbench) -> None:
     assert run.ended.coverage == []
     with pytest.raises(InvalidRequest, match=r"train it with a validation part"):
         predictor.intervals(outputs, 0.9)
+
+
+@pytest.mark.parametrize("strategy", ["group", "time", "random"])
+def test_where_it_promises_too_much_a_warning_says_so(workbench: Workbench, strategy: str) -> None:
+    random = np.random.default_rng(3)
+    x = random.normal(size=300)
+    columns = {"x": x.tolist(), "y": (2 * x + random.normal(size=300)).tolist()}
+    columns["g"] = [float(i // 10) for i in range(300)]
+    split: dict[str, Any] = {"strategy": strategy}
+    if strategy != "random":
+        split["column"] = "g"
+    run = workbench.train(table_of(columns), features=["x"], model="linear", epochs=5, split=split)
+    told = [warning for warning in run.ended.warnings if "intervals" in warning]
+    assert bool(told) is (strategy != "random"), told
+    assert all("'g'" in warning for warning in told)
+
+
+def test_intervals_that_did_not_hold_are_told(workbench: Workbench) -> None:
+    x = np.linspace(-1, 1, 400)
+    noise = np.random.default_rng(0).normal(size=400) * np.where(np.arange(400) < 360, 0.01, 5)
+    split = {"strategy": "sequential"}
+    run = workbench.train(
+        table_of({"x": x.tolist(), "y": (x + noise).tolist()}),
+        model="linear",
+        epochs=40,
+        split=split,
+    )
+    assert any("held what is true in" in warning for warning in run.ended.warnings)
