@@ -1,6 +1,7 @@
 """How often intervals hold what is true, on rows that played no part.
 
-Five tables, twenty splits each; the split's seed is the job's only difference. What is counted is what the service itself measured on the test part, at every level.
+Five tables, twenty splits each; the split's seed is the job's only difference. What is counted is
+what the service itself measured on the test part, at every level.
 
 Targets at 90%: between 88 and 92% pooled over all splits, between 85 and 95% on each table.
 """
