@@ -339,6 +339,15 @@ class Model:
         return [row[0] if len(names) == 1 else dict(zip(names, row, strict=True)) for row in found]
 
 
+def main(bundle: str, rows: str) -> None:
+    """Write the predictions for a file of rows; a row that does not fit ends it with a line."""
+    model = Model(bundle)
+    try:
+        found = model.predict(json.loads(Path(rows).read_bytes()))
+    except ValueError as error:
+        sys.exit(f"{rows}: {error}")
+    json.dump(found, sys.stdout, indent=1)
+
+
 if __name__ == "__main__":
-    model = Model(sys.argv[1])
-    json.dump(model.predict(json.loads(Path(sys.argv[2]).read_bytes())), sys.stdout, indent=1)
+    main(*sys.argv[1:])

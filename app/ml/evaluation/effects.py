@@ -107,10 +107,8 @@ def _chosen(predictor: Predictor, said: Floats, of: str | None) -> tuple[int, st
         names = [label(value) for value in target.classes]
     if of is not None:
         if of not in names:
-            listed = ", ".join(f"'{name[:64]}'" for name in names[:20])
-            raise InvalidRequest.at(
-                "/of", f"there is no '{of[:64]}' to look at; there are {listed}"
-            )
+            what = "class" if isinstance(target, ClassTarget) else "target"
+            raise InvalidRequest.at("/of", unknown(what, of, names))
         return names.index(of), of
     place = 0
     if isinstance(target, ClassTarget):

@@ -187,6 +187,20 @@ def test_its_program_says_what_is_wrong_with_a_row(workbench: Workbench, tmp_pat
         model.predict([{name: value for name, value in row.items() if name != "city"}])
 
 
+def test_its_program_ends_with_a_line(workbench: Workbench, tmp_path: Path) -> None:
+    path = tmp_path / "bundle.zip"
+    path.write_bytes(packed(trained(workbench, model="linear")))
+    rows = tmp_path / "rows.json"
+    program = tmp_path / bundle.PROGRAM
+    program.write_bytes(bundle._program())
+    main = runpy.run_path(str(program))["main"]
+    for content in ('[{"number": 1}]', "no JSON"):
+        rows.write_text(content)
+        with pytest.raises(SystemExit, match=r"rows\.json: ") as caught:
+            main(str(path), str(rows))
+        assert "\n" not in str(caught.value)
+
+
 def test_its_program_needs_torch_and_safetensors_alone() -> None:
     tree = ast.parse(bundle._program())
     names = {
