@@ -289,9 +289,13 @@ class Model:
         """Return ``(rows, inputs)``: what is multiplied first, then the codes of embeddings."""
         dense = [item for item in self.features if not item.get("embedding")]
         coded = [item for item in self.features if item.get("embedding")]
-        return torch.tensor(
-            [[x for item in (*dense, *coded) for x in encode(item, row)] for row in rows]
-        )
+        matrix = []
+        for number, row in enumerate(rows):
+            try:
+                matrix.append([x for item in (*dense, *coded) for x in encode(item, row)])
+            except ValueError as error:
+                raise ValueError(f"row {number}: {error}") from error
+        return torch.tensor(matrix)
 
     @torch.inference_mode()
     def outputs(self, rows: list[Json]) -> Tensor:
@@ -350,4 +354,6 @@ def main(bundle: str, rows: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: python predict.py bundle.zip rows.json")
     main(*sys.argv[1:])

@@ -120,6 +120,9 @@ def test_a_model_tells_how_it_answers(server: Server, jobs: dict[str, Json]) -> 
         ("select", "rmse", "/select"),
         ("threshold", 1.5, "/threshold"),
         ("threshold", "auc", "/threshold"),
+        ("threshold", "0.3", "/threshold"),
+        ("threshold", [], "/threshold"),
+        ("threshold", {"recall": 0.9, "precision": 0.9}, "/threshold/precision"),
         ("threshold", {"recall": 2}, "/threshold/recall"),
         ("calibrate", "yes", "/calibrate"),
     ],
@@ -347,7 +350,7 @@ def test_metrics_have_ranges(server: Server, jobs: dict[str, Json], flats: Json)
         )
 
 
-def test_what_is_told_of_a_refitted_model_is_of_the_one_before(server: Server) -> None:
+def test_what_is_told_of_a_refitted_model_is_of_the_one_before(server: Server, flats: Json) -> None:
     """Another job with the same seed and without the refit tells the same, and predicts else."""
     body: Json = {
         "dataset": "effects",
@@ -377,6 +380,40 @@ def test_what_is_told_of_a_refitted_model_is_of_the_one_before(server: Server) -
     made = server.ok("POST", "/v1/models?name=taken", content=bundle, headers=headers)
     assert (made["trained_on"], made["metrics"]["of"]) == ("all", "before_refit")
     assert server.ok("POST", "/v1/models/taken/predict", **asked)["predictions"] == answers[1]
+
+
+def test_several_labels_have_pictures_of_their_curves(server: Server) -> None:
+    rows = [{"x": i / 50, "a": i % 3 == 0, "b": i > 60} for i in range(120)]
+    dataset = server.ok("POST", "/v1/datasets", json=rows)["id"]
+    job = server.train(dataset=dataset, target=["a", "b"], model="linear", epochs=5)
+    for kind in ("roc", "precision_recall", "calibration"):
+        told = server.client.get(f"/v1/jobs/{job['id']}/plots/{kind}.png")
+        assert told.status_code == 200, told.text
+
+
+def test_what_was_deleted_is_said(server: Server) -> None:
+    rows = [{"x": i / 50, "y": i % 7} for i in range(120)]
+    dataset = server.ok("POST", "/v1/datasets", json=rows)["id"]
+    body: Json = {"dataset": dataset, "target": "y", "model": "linear", "epochs": 2}
+    job = server.train(**body, register_as="gone")
+    found = server.ok("POST", "/v1/models/gone/evaluate", json={"dataset": dataset})
+    assert "trained on part of these rows" in found["warnings"][-1]
+    assert server.client.delete(f"/v1/datasets/{dataset}").status_code == 204
+    curve_of = f"/v1/jobs/{job['id']}/curves/residuals"
+    for path in (curve_of, "/v1/models/gone/effects?feature=x"):
+        told = problem(server.client.get(path), 404, "not_found")
+        assert "has been deleted" in told["detail"]
+    assert server.client.get(f"/v1/jobs/{job['id']}/plots/importance.png").status_code == 200
+    assert server.client.delete("/v1/models/gone").status_code == 204
+    told = problem(server.client.get("/v1/models/gone/importance"), 404, "not_found")
+    assert "'gone'?" not in told["detail"]
+    again = server.train(**{**body, "dataset": server.ok("POST", "/v1/datasets", json=rows)["id"]})
+    name = again["model"]["name"]
+    assert server.client.delete(f"/v1/models/{name}").status_code == 204
+    told = problem(
+        server.client.get(f"/v1/jobs/{again['id']}/curves/residuals"), 422, "not_applicable"
+    )
+    assert "was deleted" in told["detail"]
 
 
 def test_effects_on_classes_are_probabilities(server: Server, jobs: dict[str, Json]) -> None:

@@ -66,7 +66,7 @@ class EvaluationOut(BaseModel):
     metrics: dict[str, Number]
     confidence: Confidence | None = Field(
         description="between which values each of them lies in 95 % of bootstrap resamples of the "
-        "rows; null for fewer than two"
+        "rows; null for fewer than ten"
     )
     baseline: dict[str, Number] | None = Field(
         description="of always answering the training part's mean or class shares; null where the "

@@ -17,7 +17,7 @@ from app.services.jobs.events import Event
 class Progress(BaseModel):
     epoch: int = Field(description="epochs that have ended")
     epochs: int
-    fraction: float
+    fraction: float = Field(description="of the job; the second half is its refit, if it has one")
     eta_seconds: float | None = Field(
         description="at the pace of this attempt; early stopping may end it sooner; "
         "null where nothing is known yet"
@@ -116,9 +116,10 @@ def _progress(row: Job) -> Progress:
     if row.status == "succeeded":
         return Progress(epoch=row.epochs_done, epochs=epochs, fraction=1.0, eta_seconds=0.0)
     eta = None
+    total = epochs * (2 if row.spec.refit else 1)  # a refit takes as many again, and tells none
     if row.status == "running" and row.seconds_per_epoch is not None:
-        eta = round(row.seconds_per_epoch * (epochs - row.epochs_done), 3)
-    fraction = row.epochs_done / epochs if epochs else 0.0
+        eta = round(row.seconds_per_epoch * (total - row.epochs_done), 3)
+    fraction = row.epochs_done / total if total else 0.0
     return Progress(epoch=row.epochs_done, epochs=epochs, fraction=fraction, eta_seconds=eta)
 
 

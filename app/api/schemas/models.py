@@ -223,7 +223,7 @@ class ImportanceOut(BaseModel):
 
     object: Literal["importance"] = "importance"
     of: MeasuredBefore = Field(None, description=OF_MEASURED)
-    metric: Literal["rmse", "log_loss"]
+    metric: Literal["rmse", "pinball", "log_loss"]
     rows: int = Field(description="that it was measured on")
     features: list[Rise]
 

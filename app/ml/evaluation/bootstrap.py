@@ -24,6 +24,8 @@ _MOST_ROWS = 5_000
 _MOST_NUMBERS = 20_000_000
 """Weights of all resamples, for each column of outputs; of more rows some are drawn from."""
 _FEWEST_ROWS = 500
+_LEAST_ROWS = 10
+"""Of fewer a range says nothing: all that they have in common may be chance."""
 _LEAST_DEFINED = 100
 """Resamples on which a metric has to be defined."""
 
@@ -36,12 +38,12 @@ def confidence(
 ) -> Confidence | None:
     """Return the ranges of the metrics of a module's ``outputs`` against the targets in ``table``.
 
-    ``scores`` are the metrics themselves. ``None`` for fewer than two rows or where an output is
+    ``scores`` are the metrics themselves. ``None`` for fewer than ten rows or where an output is
     not finite; a metric that is not defined on all of these rows has no range. Of very many rows
     some are resampled, and their deviations made smaller by the root of their share.
     """
     rows = len(outputs)
-    if rows < 2 or not np.isfinite(outputs).all():
+    if rows < _LEAST_ROWS or not np.isfinite(outputs).all():
         return None
     few = min(_MOST_ROWS, max(_FEWEST_ROWS, _MOST_NUMBERS // (_RESAMPLES * outputs.shape[1])))
     random = np.random.default_rng(0)

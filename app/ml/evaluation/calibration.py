@@ -42,7 +42,8 @@ def temperature(
 
     bounds = (-_LARGEST_LOG, _LARGEST_LOG)
     found = minimize_scalar(log_loss, bounds=bounds, method="bounded", options={"xatol": 1e-5})
-    return float(np.exp(found.x))
+    # at an end of what is tried the rows say nothing of how sure it should be
+    return 1.0 if abs(found.x) > _LARGEST_LOG - 0.01 else float(np.exp(found.x))
 
 
 def _logits_and_shares(

@@ -59,7 +59,7 @@ class Evaluation:
     """The unit of that loss, if it has one."""
     metrics: Metrics
     confidence: dict[str, Any] | None
-    """Between which values they lie (a ``Confidence``); ``None`` for fewer than two rows."""
+    """Between which values they lie (a ``Confidence``); ``None`` for fewer than ten rows."""
     baseline: Metrics | None
     """The metrics of the baseline on the card; ``None`` where the card has none."""
     better_than_baseline: dict[str, bool] | None

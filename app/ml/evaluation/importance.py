@@ -47,10 +47,7 @@ def measured(
             return [error(said) - plain for said in np.split(forward(shuffled), _REPEATS)]
 
         found = _rises(x, places, random, rise)
-    metric: Literal["rmse", "log_loss"] = (
-        "rmse" if isinstance(target, NumberTargets) else "log_loss"
-    )
-    return Importance(metric=metric, rows=rows, features=found)
+    return Importance(metric=_metric(target), rows=rows, features=found)
 
 
 def _rises(
@@ -72,8 +69,14 @@ def _rises(
     return sorted(found, key=lambda item: -item.mean)
 
 
+def _metric(target: TargetEncoder) -> Literal["rmse", "pinball", "log_loss"]:
+    if not isinstance(target, NumberTargets):
+        return "log_loss"
+    return "rmse" if target.quantile is None else "pinball"
+
+
 def _error(target: TargetEncoder, table: pa.Table) -> Callable[[Matrix], float]:
-    """Return what gives the RMSE or log loss of outputs ``(rows, outputs)`` against the targets.
+    """Return what gives the RMSE, pinball or log loss of outputs ``(rows, outputs)``.
 
     NaN where an output is not finite. It is called for every shuffle, where ``metrics`` would take
     longer than the module.
@@ -81,11 +84,13 @@ def _error(target: TargetEncoder, table: pa.Table) -> Callable[[Matrix], float]:
     if isinstance(target, NumberTargets):
         numbers = preprocessing.numbers(table, target.names)
 
-        def rmse(outputs: Matrix) -> float:
-            squares = (target.decode(outputs) - numbers) ** 2
-            return float(np.sqrt(squares.mean(axis=0)).mean())
+        def of_numbers(outputs: Matrix) -> float:
+            errors = numbers - target.decode(outputs)
+            if (q := target.quantile) is not None:
+                return float(np.maximum(q * errors, (q - 1) * errors).mean())
+            return float(np.sqrt((errors**2).mean(axis=0)).mean())
 
-        return rmse
+        return of_numbers
     if isinstance(target, LabelTargets):
         true = target.encode(table) == 1
 

@@ -96,11 +96,16 @@ def case_of(
 def constant_prediction(target: TargetEncoder, train: pa.Table) -> list[float]:
     """Return what one would predict without features, learnt from the training part ``train``.
 
-    It is the mean of each target in its own units, or the share of each class or label.
+    It is the mean of each target in its own units, or the quantile that the model predicts, or the
+    share of each class or label.
     """
     match target:
         case NumberTargets():
-            means: Floats = preprocessing.numbers(train, target.names).mean(axis=0)
+            values = preprocessing.numbers(train, target.names)
+            quantile = target.quantile
+            means: Floats = (
+                values.mean(axis=0) if quantile is None else np.quantile(values, quantile, axis=0)
+            )
         case ClassTarget():
             means = _shares(target.codes(train), target.classes)
         case LabelTargets():
@@ -126,14 +131,19 @@ def better(scores: Metrics, baseline: Metrics) -> dict[str, bool]:
 
 def baseline_warnings(target: TargetEncoder, scores: Metrics, baseline: Metrics) -> list[str]:
     """Return at most one warning: which metrics do not beat the baseline's, with the numbers."""
-    verdict = {name: won for name, won in better(scores, baseline).items() if name in _JUDGED}
+    quantile = getattr(target, "quantile", None)
+    judged = _JUDGED if quantile is None else ("pinball",)
+    verdict = {name: won for name, won in better(scores, baseline).items() if name in judged}
     beaten = [name for name, won in verdict.items() if not won]
     if not beaten:
         return []
     pairs = ", ".join(f"{name} {scores[name]:.4g} against {baseline[name]:.4g}" for name in beaten)
     won = [name for name in verdict if name not in beaten]
     by, better_by = (" by some metrics", f"; better by {', '.join(won)}") if won else ("", "")
-    return [f"no better than guessing{by}: {pairs} of {_BASELINES[target.kind]}{better_by}"]
+    guess = _BASELINES[target.kind]
+    if quantile is not None:
+        guess = f"always answering the {quantile:g} quantile of the training part"
+    return [f"no better than guessing{by}: {pairs} of {guess}{better_by}"]
 
 
 # ---------------------------------------------------------------- how each is computed

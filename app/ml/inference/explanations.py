@@ -122,7 +122,7 @@ class FeatureImportance(FittedPart):
 class Importance(FittedPart):
     """How much a model relies on each feature (``ml.evaluation.importance``), the largest first."""
 
-    metric: Literal["rmse", "log_loss"]
+    metric: Literal["rmse", "pinball", "log_loss"]
     """The error that rises."""
     rows: int = Field(ge=1)
     features: list[FeatureImportance]

@@ -23,7 +23,7 @@ def complete(
     """Return the spec with ``select``, ``calibrate`` and ``threshold``, and a warning where a class
     is rare. ``classes`` are those of the target in ``table``. Raises InvalidRequest."""
     validated = len(rows.validation) > 0
-    _require_selection(spec, validated)
+    _require_selection(spec, validated, table)
     calibrate = _calibrates(request, spec, validated)
     threshold: Any = request.threshold
     warnings: list[str] = []
@@ -47,7 +47,12 @@ def _unvalidated(pointer: str, what: str, other: str) -> InvalidRequest:
     )
 
 
-def _require_selection(spec: JobSpec, validated: bool) -> None:
+def _has_zero(spec: JobSpec, table: pa.Table) -> bool:
+    values = preprocessing.numbers(table, spec.targets)
+    return bool((values == 0).any())
+
+
+def _require_selection(spec: JobSpec, validated: bool, table: pa.Table) -> None:
     """Raise InvalidRequest where the job cannot select by what it names."""
     known = selections_for(spec.task)
     if spec.select not in known:
@@ -60,6 +65,10 @@ def _require_selection(spec: JobSpec, validated: bool) -> None:
     if spec.select == "pinball" and spec.loss.kind != "quantile":
         raise InvalidRequest.at(
             "/select", "'pinball' is of a quantile; use it with the loss 'quantile', or 'mae'"
+        )
+    if spec.select == "mape" and _has_zero(spec, table):
+        raise InvalidRequest.at(
+            "/select", "'mape' is a share of the true value, and one is 0; select by 'mae'"
         )
     if spec.select != "loss" and not validated:
         raise _unvalidated("/select", "is measured on the validation part", "'loss'")

@@ -95,8 +95,14 @@ def complete(request: JobRequest, spec: JobSpec, train: int) -> JobSpec:
 
 def _refits(request: JobRequest, spec: JobSpec) -> bool:
     """Return whether the model is trained once more on all rows."""
+    if request.refit is True and not spec.epochs:
+        raise InvalidRequest.at(
+            "/refit", "a model of 0 epochs is untrained, also on all rows; leave refit out"
+        )
     if isinstance(request.refit, bool):
         return request.refit
+    if not spec.epochs:
+        return False
     # who names the rows that train, in a column, means them
     return isinstance(spec.model, TabularSpec) and spec.split.strategy != "column"
 

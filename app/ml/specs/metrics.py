@@ -3,7 +3,8 @@ in ``ml/evaluation/metrics.py``. One more metric is a line here and one there.""
 
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
 from app.ml.specs.base import Spec, Task
 
@@ -92,14 +93,26 @@ Maximised = Literal["f1", "balanced_accuracy", "mcc"]
 def _form(value: Any) -> str:
     if isinstance(value, str):
         return "metric"
-    return "recall" if isinstance(value, dict | RecallSpec) else "number"
+    return "rule" if isinstance(value, dict | RecallSpec) else "number"
+
+
+def _refuse_others(value: Any) -> Any:
+    known = isinstance(value, dict | RecallSpec) or value in get_args(Maximised)
+    if not known and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise PydanticCustomError(
+            "threshold",
+            "'threshold' should be a number between 0 and 1, 'f1', 'balanced_accuracy', 'mcc', or "
+            '{{"recall": 0.9}}',
+        )
+    return value
 
 
 Threshold = Annotated[
     Annotated[float, Field(gt=0, lt=1), Tag("number")]
     | Annotated[Maximised, Tag("metric")]
-    | Annotated[RecallSpec, Tag("recall")],
+    | Annotated[RecallSpec, Tag("rule")],
     Discriminator(_form),
+    BeforeValidator(_refuse_others),
 ]
 """From which probability on a row is of the positive class: a number, the metric that it maximises
 on the validation part, or the recall that it reaches there."""

@@ -27,7 +27,7 @@ _OWN_TYPES = {
     "too_many_fields",
     "too_long",
 }
-_OWN_TYPES |= {"class_weight_list", "etas", "milestones", "max_lr"}
+_OWN_TYPES |= {"threshold", "class_weight_list", "etas", "milestones", "max_lr"}
 _EXAMPLE_OF_JSON = '{"zip":"category"}'
 _TYPES_WITH_INPUT = ("_type", "equal", "_than")
 

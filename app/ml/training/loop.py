@@ -98,7 +98,7 @@ def _refitted(
     """Train on all rows; where that cannot be done the model is the one that was measured."""
     before = run.before
     assert before is not None
-    saver = CheckpointSaver(storage, run.card, run.state, before)
+    saver = CheckpointSaver(storage, before.carried(run.card), run.state, before)
     why = "max_seconds ended that"
     try:
         yield from _epochs(run, saver, should_stop)
@@ -107,18 +107,15 @@ def _refitted(
     if not run.state.finished:
         return
     if run.state.epoch == run.epochs:
-        yield from _published(saver, task.model_id, before.told, before.carried(run.card))
+        yield from _published(saver, task.model_id, before.told)
         return
     with storage.publish("models", task.model_id) as draft:
         model_files.save(draft, before.card, before.weights)
     yield before.given_up(why)
 
 
-def _published(
-    saver: CheckpointSaver, model_id: str, ended: TrainEnded, card: Card | None = None
-) -> Iterator[Event]:
+def _published(saver: CheckpointSaver, model_id: str, ended: TrainEnded) -> Iterator[Event]:
     """Publish the last checkpoint and the finished model."""
-    saver.card = card or saver.card
     yield saver.begin()
     saved = saver.save()
     try:

@@ -6,7 +6,6 @@ from app.db.models import Job
 from app.ml.inference.card import MeasuredBefore
 from app.ml.specs.metrics import CurveKind
 from app.runtime.context import Context
-from app.services.datasets import datasets
 from app.services.jobs import jobs, judged
 from app.services.jobs.judged import Part
 from app.services.predictions.predictors import Predictors
@@ -25,7 +24,7 @@ def of_job(
     """
     with context.database.read() as session:
         job = jobs.find(session, job_id)
-    datasets.file_of(context, job.dataset_id)
+    judged.require_dataset(context, job)
     found, part = of(context, predictors, job, kind)
     return found, "before_refit" if job.spec.refit else part
 

@@ -7,7 +7,6 @@ from app.db.models import Job, ModelVersion
 from app.errors import NotApplicable
 from app.ml.inference.explanations import Importance
 from app.runtime.context import Context
-from app.services.datasets import datasets
 from app.services.jobs import judged
 from app.services.models import versions
 from app.services.predictions.predictors import Predictors
@@ -42,9 +41,9 @@ def of_version(
     if job is None:
         raise NotApplicable(
             f"'{row.name}@{row.version}' came without the rows that this is looked at on: its job "
-            "is another server's, or was deleted"
+            "is another server's, or was deleted; evaluate it on a dataset of yours"
         )
-    datasets.file_of(context, job.dataset_id)
+    judged.require_dataset(context, job)
     table, split = judged.table_and_split(context, job)
     rows = table.take(judged.rows_of(split)[1])
     return effects.effect(predictors.get(row.id), rows, feature, of)

@@ -6,8 +6,8 @@ import pyarrow as pa
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.db.models import TERMINAL, Job, ModelVersion
-from app.errors import NotApplicable, NotReady
+from app.db.models import TERMINAL, Dataset, Job, ModelVersion
+from app.errors import NotApplicable, NotFound, NotReady
 from app.ml.data.splits import Indices, Split
 from app.runtime.context import Context
 from app.services.datasets import datasets
@@ -46,9 +46,34 @@ def model_of(context: Context, predictors: Predictors, job: Job) -> "Predictor":
     with context.database.read() as session:
         found = model_id(session, job)
     if found is None:
-        kind = NotApplicable if job.status in TERMINAL else NotReady
-        raise kind(f"a job that is {job.status} has no model to predict with")
+        raise _no_model(job)
     return predictors.get(found, measured=job.spec.refit)
+
+
+def _no_model(job: Job) -> NotApplicable | NotReady:
+    if job.status == "succeeded":
+        return NotApplicable(
+            "the model of this job was deleted; promote one of its checkpoints, or train again"
+        )
+    if job.status in TERMINAL:
+        return NotApplicable(
+            f"a job that is {job.status} has no model; promote one of its checkpoints, or train "
+            "again"
+        )
+    return NotReady(f"a job that is {job.status} has no model yet; it comes when the job succeeds")
+
+
+def require_dataset(context: Context, job: Job) -> None:
+    """Raise NotFound where the job's dataset was deleted, ArtifactCorrupt where it is damaged."""
+    with context.database.read() as session:
+        gone = session.get(Dataset, job.dataset_id) is None
+    if gone:
+        name = f"'{job.dataset_name}'" if job.dataset_name else f"'{job.dataset_id}'"
+        raise NotFound(
+            f"the dataset {name} that this was trained on has been deleted, and its rows with it; "
+            "evaluate the model on another dataset"
+        )
+    datasets.file_of(context, job.dataset_id)
 
 
 def model_id(session: Session, job: Job) -> str | None:

@@ -61,7 +61,8 @@ def picture(
     if plot == "loss":
         identity: tuple[Any, ...] = (job.id, plot, events.last_id(job))
     else:
-        datasets.file_of(context, job.dataset_id)
+        if plot != "importance":
+            judged.require_dataset(context, job)
         identity = (job.id, plot, model_id)
     return Picture(repr(identity), lambda: _gather(context, predictors, job, plot, image))
 
@@ -280,7 +281,7 @@ def _curve(context: Context, predictors: Predictors, job: Job, plot: JobPlot) ->
     title = f"{_title(job)}: {name}, {part} part"
     if marked is None:
         measure, value = next(iter(found.summary.items()))
-        title += "" if value is None else f", {_SHORT[measure]} {value:.3g}"
+        title += "" if value is None else f", {_SHORT.get(measure, measure)} {value:.3g}"
     return drawing("lines", lines, title, found.x, found.y, diagonal, marked)
 
 

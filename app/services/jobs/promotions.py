@@ -12,7 +12,7 @@ from app.errors import ArtifactCorrupt
 from app.ids import new_id, refuse_id_as_name
 from app.ml.finite import finite_values
 from app.ml.inference import card as cards
-from app.ml.inference.card import WEIGHTS, Card
+from app.ml.inference.card import WEIGHTS, Card, TrainedOn
 from app.runtime import artifacts
 from app.runtime.context import Context
 from app.services.jobs import checkpoints, history, jobs
@@ -48,7 +48,7 @@ def promote(
         result = Result(
             id=model_id,
             features=card.described_features,
-            metrics=_metrics(context, session, checkpoint, model_id),
+            metrics=_metrics(context, session, checkpoint, model_id, card.trained_on),
             parameters=parameters,
             versions=card.versions,
             decision=card.decision,
@@ -63,10 +63,10 @@ def promote(
 
 
 def _metrics(
-    context: Context, session: Session, checkpoint: Checkpoint, model_id: str
+    context: Context, session: Session, checkpoint: Checkpoint, model_id: str, rows: TrainedOn
 ) -> dict[str, Any]:
     """Return what is known of the weights: all that the job measured where they are those of its
-    result, else the losses of their epoch."""
+    result, else the losses of their epoch; of a refit's, which has no rows to measure, nothing."""
     result = ModelVersion.job_id == checkpoint.job_id, ModelVersion.checkpoint_id.is_(None)
     own = session.scalars(select(ModelVersion).where(*result)).first()
     if own is not None:
@@ -74,6 +74,8 @@ def _metrics(
             written = [context.storage.entry("models", id_, WEIGHTS) for id_ in (own.id, model_id)]
             if written[0] == written[1]:
                 return {**own.metrics}
+    if rows == "all":
+        return {"best": {"epoch": checkpoint.epoch}, "test": None, "baseline": None}
     # of the whole epoch, also where the checkpoint was written in its middle
     recorded = history.of_epoch(session, checkpoint.job_id, checkpoint.epoch)
     best = {"epoch": checkpoint.epoch, **finite_values(recorded)}

@@ -164,7 +164,7 @@ def _not_found(session: Session, ref: str, match: "re.Match[str] | None") -> Not
         if match["alias"]:
             return no_alias(name, match["alias"])
         return NotFound(no_version(session, name, match["version"]))
-    guess = nearest(name, session.scalars(select(ModelName.name)))
+    guess = nearest(name, session.scalars(select(ModelVersion.name).distinct()))
     remedy = f"did you mean '{guess}'?" if guess else "a job that succeeds makes one"
     return NotFound(f"there is no model '{ref[:64]}'; {remedy}")
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from app.db.models import Dataset, ModelVersion
 from app.errors import InvalidRequest
 from app.ml.column_types.canonical import TypeName
+from app.ml.inference.card import TrainedOn
 from app.names import unknown
 from app.runtime.context import Context
 from app.services.datasets import datasets
@@ -13,6 +14,14 @@ from app.services.predictions.resolver import load_version
 
 if TYPE_CHECKING:
     from app.ml.evaluation.evaluate import Evaluation
+
+
+_LEARNT: dict[TrainedOn, str] = {
+    "all": "the model was trained on all of these rows, so that it does better on them than on "
+    "others; its metrics.test are of rows that it had not seen",
+    "train": "the model was trained on part of these rows, so that it does better on them than on "
+    "others; its metrics.test are of rows that it has not seen",
+}
 
 
 class ModelEvaluation(NamedTuple):
@@ -46,4 +55,7 @@ def evaluate(
         raise InvalidRequest.at("/by", unknown("column", by, list(types)), "unknown_column")
     columns = [*evaluate.columns_of(predictor.card), *filter(None, [by])]
     table = datasets.read_columns(context, dataset, list(dict.fromkeys(columns)))
-    return ModelEvaluation(version, dataset, evaluate.evaluate(predictor, table, by))
+    found = evaluate.evaluate(predictor, table, by)
+    if dataset.sha256 == version.dataset_sha256:
+        found.warnings.append(_LEARNT[predictor.card.trained_on])
+    return ModelEvaluation(version, dataset, found)

@@ -91,11 +91,11 @@ def test_of_many_rows_some_are_resampled() -> None:
 
 def test_what_is_not_defined_has_no_range() -> None:
     target = NumberTargets(names=["y"], center=[0.0], scale=[1.0])
-    table = pa.table({"y": [0.0, 1.0, 2.0]})
-    outputs = np.array([[0.0], [1.5], [2.0]], dtype=np.float32)
+    table = pa.table({"y": [float(i) for i in range(12)]})
+    outputs = np.array([[i + 0.5 * (i % 2)] for i in range(12)], dtype=np.float32)
     found = bootstrap.confidence(target, table, outputs, metrics.score(target, table, outputs))
     assert found is not None
     assert "mape" not in found.metrics, "a true value is 0"
     assert {"mae", "rmse", "r2"} <= found.metrics.keys()
     assert bootstrap.confidence(target, table, np.full_like(outputs, np.inf), {}) is None
-    assert bootstrap.confidence(target, table[:1], outputs[:1], {}) is None
+    assert bootstrap.confidence(target, table[:9], outputs[:9], {}) is None

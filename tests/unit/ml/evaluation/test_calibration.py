@@ -289,6 +289,21 @@ def test_patience_is_counted_by_it(workbench: Workbench) -> None:
 
 
 def test_a_metric_that_is_not_defined_ends_the_job_with_the_reason(workbench: Workbench) -> None:
+    """A class that the validation part lacks is known only when the rows are there."""
+    kinds = ["rare" if i == 0 else "abc"[i % 3] for i in range(60)]
+    table = table_of({"x": [i / 9 for i in range(60)], "y": kinds})
+    with pytest.raises(InvalidData, match="'auc', which 'select' names, is not defined"):
+        workbench.train(table, features=["x"], model="linear", select="auc", epochs=2)
+
+
+def test_a_share_of_nothing_is_refused_when_the_job_is_made() -> None:
     table = table_of({"x": [i / 9 for i in range(50)], "y": [float(i % 5) for i in range(50)]})
-    with pytest.raises(InvalidData, match="'mape', which 'select' names, is not defined"):
-        workbench.train(table, features=["x"], model="linear", select="mape", epochs=2)
+    with pytest.raises(InvalidRequest, match="select by 'mae'"):
+        planned(table, features=["x"], model="linear", select="mape")
+
+
+def test_rows_that_say_nothing_of_how_sure_to_be_leave_it() -> None:
+    """Where all are wrong the least loss is far away."""
+    table = pa.table({"y": ["a"] * 20})
+    outputs = np.tile(np.array([-5.0, 5.0, 0.0], np.float32), (20, 1))
+    assert calibration.temperature(THREE, table, outputs, None) == 1.0

@@ -57,6 +57,12 @@ def test_a_share_of_rows_lies_below_their_quantile(
     predictor = run.predictor
     predicted = predictor.predictions(predictor.outputs(TABLE.select(["x"])))
     assert (predicted > NOISY).mean() == pytest.approx(q, abs=0.05)
+    # and it is judged as what it is: beside the constant quantile, by the pinball loss
+    [baseline] = run.predictor.card.baseline or []
+    assert baseline == pytest.approx(np.quantile(NOISY[:800], q), abs=1e-6)
+    assert run.ended.importance is not None
+    assert run.ended.importance.metric == "pinball"
+    assert not any("no better than guessing" in warning for warning in run.ended.warnings)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from app.errors import TimeLimit
+from app.errors import InvalidRequest, TimeLimit
 from app.ml.evaluation import metrics
+from app.ml.inference import card as cards
 from app.ml.inference.predictor import Predictor
 from app.ml.training import loop, saver
 from app.ml.training.events import CheckpointSaved, StopReason
@@ -80,6 +81,9 @@ def test_a_checkpoint_of_it_holds_the_model_before(workbench: Workbench) -> None
     job.attempt(20, "shutdown")
     epochs = len(job.history)
     assert epochs == 4, "the epochs of a refit are not told"
+    card = cards.read(workbench.storage.verified("checkpoints", job._task.checkpoints[0]))
+    assert card.trained_on == "all"
+    assert card.conformal is not None, "of the rows that the first run held out"
     job.attempt(10**9, "cancel")
     assert job.ended is not None
     assert job.ended.trained_on == "all"
@@ -127,9 +131,11 @@ def test_max_seconds_counts_it_too(
 
 
 def test_an_untrained_model_is_none(workbench: Workbench) -> None:
-    run = workbench.train(noise(), epochs=0, refit=True)
+    run = workbench.train(noise(), epochs=0, refit="auto")
     assert run.ended.trained_on == "train"
     assert not any(isinstance(event, CheckpointSaved) for event in run.events[:-2])
+    with pytest.raises(InvalidRequest, match="leave refit out"):
+        planned(noise(), epochs=0, refit=True)
 
 
 def test_which_jobs_do_so_by_themselves() -> None:
