@@ -89,7 +89,9 @@ _MOST_BEHIND = 1.05
 
 SIZES = {
     Scale.FULL: Size(seeds=10),
-    Scale.QUICK: Size(seeds=1),
+    Scale.QUICK: Size(
+        seeds=1, tables=("diabetes", "breast_cancer", "wine", "concrete", "saratoga", "cells")
+    ),
     Scale.TINY: Size(seeds=1, tables=("diabetes", "wine")),
 }
 

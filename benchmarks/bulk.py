@@ -51,7 +51,7 @@ class Size:
 
 SIZES = {
     Scale.FULL: Size(rows=1_000_000, rounds=5, restarts=3),
-    Scale.QUICK: Size(rows=1_000_000, rounds=3, restarts=1),
+    Scale.QUICK: Size(rows=1_000_000, rounds=2, restarts=1),
     Scale.TINY: Size(rows=10_000, rounds=1, restarts=1),
 }
 

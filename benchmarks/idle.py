@@ -24,7 +24,7 @@ class Size:
 
 SIZES = {
     Scale.FULL: Size(starts=5, settle_seconds=6),
-    Scale.QUICK: Size(starts=2, settle_seconds=6),
+    Scale.QUICK: Size(starts=1, settle_seconds=6),
     Scale.TINY: Size(starts=1, settle_seconds=0.2),
 }
 

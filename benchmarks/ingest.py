@@ -47,7 +47,7 @@ class Size:
 
 SIZES = {
     Scale.FULL: Size(rows=1_000_000, rounds=7, small_rounds=200),
-    Scale.QUICK: Size(rows=1_000_000, rounds=2, small_rounds=50),
+    Scale.QUICK: Size(rows=1_000_000, rounds=1, small_rounds=30),
     Scale.TINY: Size(rows=10_000, rounds=1, small_rounds=2),
 }
 

@@ -29,7 +29,7 @@ class Size:
 
 SIZES = {
     Scale.FULL: Size(rounds=40, scripts=5),
-    Scale.QUICK: Size(rounds=15, scripts=2),
+    Scale.QUICK: Size(rounds=10, scripts=1),
     Scale.TINY: Size(rounds=1, scripts=1),
 }
 

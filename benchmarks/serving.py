@@ -49,7 +49,7 @@ class Size:
 
 SIZES = {
     Scale.FULL: Size(rounds=5, seconds=5, warm_seconds=3, idle_seconds=3),
-    Scale.QUICK: Size(rounds=3, seconds=2, warm_seconds=1, idle_seconds=2),
+    Scale.QUICK: Size(rounds=2, seconds=1, warm_seconds=0.5, idle_seconds=1),
     Scale.TINY: Size(rounds=1, seconds=0.2, warm_seconds=0.1, idle_seconds=0.2),
 }
 

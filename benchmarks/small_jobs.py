@@ -46,7 +46,7 @@ class Size:
 
 SIZES = {
     Scale.FULL: Size(jobs=60, rounds=5, single=60),
-    Scale.QUICK: Size(jobs=60, rounds=2, single=30),
+    Scale.QUICK: Size(jobs=60, rounds=1, single=15),
     Scale.TINY: Size(jobs=3, rounds=1, single=2),
 }
 

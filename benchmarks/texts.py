@@ -117,7 +117,7 @@ class Size:
 
 SIZES = {
     Scale.FULL: Size(seeds=5, rows=2_000),
-    Scale.QUICK: Size(seeds=3, rows=1_000, models=("tabular",)),
+    Scale.QUICK: Size(seeds=2, rows=500, models=("tabular",), tables=("docstrings", "characters")),
     Scale.TINY: Size(seeds=1, rows=200, models=("linear",), tables=("characters",)),
 }
 
