@@ -239,10 +239,16 @@ def run(scale: Scale) -> None:
         for name in size.tables:
             found[name] = {"fitserve": scores(name, by_service(server), size.seeds)}
             found[name] |= {r: scores(name, answer, size.seeds) for r, answer in rivals.items()}
-            told = {who: f"{s.errors.mean():.5g}" for who, s in found[name].items()}
+            told = {who: _told(each) for who, each in found[name].items()}
             console.print(name, told)
     for what, values in (("error", "errors"), ("log loss", "log_losses")):
         show(f"Mean {what}, {size.seeds} seeds", found, values)
+
+
+def _told(each: Scores) -> str:
+    """Return error and, of classes, log loss: a run that is ended has said them."""
+    loss = f", {each.log_losses.mean():.4g}" if len(each.log_losses) else ""
+    return f"{each.errors.mean():.5g}{loss} ({each.seconds:.1f} s)"
 
 
 def show(title: str, found: dict[str, dict[str, Scores]], values: str) -> None:
