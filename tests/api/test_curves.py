@@ -395,9 +395,9 @@ def test_what_was_deleted_is_said(server: Server) -> None:
     rows = [{"x": i / 50, "y": i % 7} for i in range(120)]
     dataset = server.ok("POST", "/v1/datasets", json=rows)["id"]
     body: Json = {"dataset": dataset, "target": "y", "model": "linear", "epochs": 2}
-    job = server.train(**body, register_as="gone")
+    job = server.train(**body, register_as="gone", refit=True)
     found = server.ok("POST", "/v1/models/gone/evaluate", json={"dataset": dataset})
-    assert "trained on part of these rows" in found["warnings"][-1]
+    assert "trained on all of these rows" in found["warnings"][-1]
     assert server.client.delete(f"/v1/datasets/{dataset}").status_code == 204
     curve_of = f"/v1/jobs/{job['id']}/curves/residuals"
     for path in (curve_of, "/v1/models/gone/effects?feature=x"):

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from app.db.models import Dataset, ModelVersion
 from app.errors import InvalidRequest
 from app.ml.column_types.canonical import TypeName
-from app.ml.inference.card import TrainedOn
 from app.names import unknown
 from app.runtime.context import Context
 from app.services.datasets import datasets
@@ -16,12 +15,10 @@ if TYPE_CHECKING:
     from app.ml.evaluation.evaluate import Evaluation
 
 
-_LEARNT: dict[TrainedOn, str] = {
-    "all": "the model was trained on all of these rows, so that it does better on them than on "
-    "others; its metrics.test are of rows that it had not seen",
-    "train": "the model was trained on part of these rows, so that it does better on them than on "
-    "others; its metrics.test are of rows that it has not seen",
-}
+_LEARNT = (
+    "the model was trained on all of these rows, so that it does better on them than on others; its "
+    "metrics.test are of rows that the model before its refit had not seen"
+)
 
 
 class ModelEvaluation(NamedTuple):
@@ -56,6 +53,6 @@ def evaluate(
     columns = [*evaluate.columns_of(predictor.card), *filter(None, [by])]
     table = datasets.read_columns(context, dataset, list(dict.fromkeys(columns)))
     found = evaluate.evaluate(predictor, table, by)
-    if dataset.sha256 == version.dataset_sha256:
-        found.warnings.append(_LEARNT[predictor.card.trained_on])
+    if dataset.sha256 == version.dataset_sha256 and predictor.card.trained_on == "all":
+        found.warnings.append(_LEARNT)
     return ModelEvaluation(version, dataset, found)
