@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 _LEARNT = (
-    "the model was trained on all of these rows, so that it does better on them than on others; its "
-    "metrics.test are of rows that the model before its refit had not seen"
+    "the model was trained on all of these rows, so that it does better on them than on others; "
+    "its metrics.test are of rows that the model before its refit had not seen"
 )
 
 
