@@ -4,8 +4,6 @@ Each resample is a weight for every row, how often it was drawn, and every metri
 resamples at once. Held against ``ml.evaluation.metrics``, which knows no weights, by the tests.
 """
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -13,7 +11,7 @@ from numpy.typing import NDArray
 from app.ml.column_types.arrays import Floats
 from app.ml.column_types.fitted import Matrix
 from app.ml.evaluation import metrics
-from app.ml.evaluation.metrics import BINS, Classes, Labels, Numbers
+from app.ml.evaluation.metrics import BINS, Case, Classes, Labels, Numbers
 from app.ml.features.preprocessing import TargetEncoder
 from app.ml.finite import Metrics
 from app.ml.inference.confidence import Confidence, Range
@@ -72,7 +70,7 @@ def _draws(random: np.random.Generator, rows: int, resamples: int) -> Weights:
     return counts.reshape(resamples, rows).astype(np.float64)
 
 
-def weighted(case: Any, weights: Weights) -> dict[str, Floats]:
+def weighted(case: Case, weights: Weights) -> dict[str, Floats]:
     """Return each metric ``(resamples,)`` of a case by name, NaN where it is not defined."""
     with np.errstate(divide="ignore", invalid="ignore"):
         match case:
@@ -82,7 +80,6 @@ def weighted(case: Any, weights: Weights) -> dict[str, Floats]:
                 return _of_classes(case, weights)
             case Labels():
                 return _of_labels(case, weights)
-    raise TypeError(case)
 
 
 # ---------------------------------------------------------------- numbers
@@ -90,7 +87,7 @@ def weighted(case: Any, weights: Weights) -> dict[str, Floats]:
 
 def _of_numbers(numbers: Numbers, weights: Weights) -> dict[str, Floats]:
     true, errors = numbers.true, numbers.errors
-    sizes, quantile = np.abs(errors), numbers.quantile
+    sizes = np.abs(errors)
     squares = _means(errors**2, weights)
     spread = _means(true**2, weights) - _means(true, weights) ** 2
     found = {
@@ -99,7 +96,7 @@ def _of_numbers(numbers: Numbers, weights: Weights) -> dict[str, Floats]:
         "r2": 1 - squares / np.where(spread > 0, spread, np.nan),
         "median_absolute_error": _medians(sizes, weights),
         "mape": _means(sizes / np.abs(true), weights),
-        "pinball": _means(np.maximum(quantile * errors, (quantile - 1) * errors), weights),
+        "pinball": _means(numbers.pinballs, weights),
     }
     return {name: values.mean(axis=1) for name, values in found.items()}
 

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 from app.errors import InvalidRequest, NotApplicable
 from app.ml.column_types.arrays import Floats
 from app.ml.column_types.canonical import TypeName
-from app.ml.features.preprocessing import ClassTarget, NumberTargets, label
+from app.ml.evaluation import metrics
+from app.ml.features.preprocessing import ClassTarget, label
 from app.ml.inference.predictor import Predictor
 from app.names import unknown
 
@@ -59,7 +60,7 @@ def effect(predictor: Predictor, table: pa.Table, feature: str, of: str | None) 
     for value in values:
         constant = pa.array([value] * rows.num_rows, kind)
         outputs = predictor.outputs(rows.set_column(place, feature, constant))
-        said = _answers(predictor, outputs)
+        said = metrics.answers_of(predictor.target, outputs)
         if chosen is None:
             chosen, name = _chosen(predictor, said, of)
         answers.append(said[:, chosen])
@@ -89,14 +90,6 @@ def _values(column: pa.ChunkedArray, kind: str) -> list[Any]:
     ordered = present.take(pc.sort_indices(present))
     places = np.linspace(0, len(ordered) - 1, _MOST_VALUES).round().astype(np.int64)
     return list(dict.fromkeys(ordered.take(pa.array(places)).to_pylist()))
-
-
-def _answers(predictor: Predictor, outputs: Any) -> Floats:
-    """Return numbers ``(rows, targets)``, or probabilities ``(rows, classes or labels)``."""
-    target = predictor.target
-    if isinstance(target, NumberTargets):
-        return target.decode(outputs)
-    return target.probabilities(outputs)
 
 
 def _chosen(predictor: Predictor, said: Floats, of: str | None) -> tuple[int, str]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from app.ml.column_types.arrays import Floats
 from app.ml.column_types.fitted import Matrix
+from app.ml.evaluation.metrics import OF_NUMBERS, Numbers
 from app.ml.features import preprocessing
 from app.ml.features.preprocessing import LabelTargets, NumberTargets, TargetEncoder
 from app.ml.inference.explanations import FeatureImportance, Importance
@@ -78,17 +79,17 @@ def _metric(target: TargetEncoder) -> Literal["rmse", "pinball", "log_loss"]:
 def _error(target: TargetEncoder, table: pa.Table) -> Callable[[Matrix], float]:
     """Return what gives the RMSE, pinball or log loss of outputs ``(rows, outputs)``.
 
-    NaN where an output is not finite. It is called for every shuffle, where ``metrics`` would take
-    longer than the module.
+    NaN where an output is not finite. It is called for every shuffle, where what ``metrics`` asks
+    scikit-learn would take longer than the module.
     """
     if isinstance(target, NumberTargets):
         numbers = preprocessing.numbers(table, target.names)
 
+        metric, quantile = OF_NUMBERS[_metric(target)], target.quantile or 0.5
+
         def of_numbers(outputs: Matrix) -> float:
-            errors = numbers - target.decode(outputs)
-            if (q := target.quantile) is not None:
-                return float(np.maximum(q * errors, (q - 1) * errors).mean())
-            return float(np.sqrt((errors**2).mean(axis=0)).mean())
+            found = metric(Numbers(numbers, target.decode(outputs), quantile))
+            return np.nan if found is None else found
 
         return of_numbers
     if isinstance(target, LabelTargets):

@@ -57,7 +57,7 @@ def _wanted(target: TargetEncoder, only: Collection[str] | None) -> dict[str, Ca
     """Return the metrics of a target by name."""
     match target:
         case NumberTargets():
-            table: dict[str, Callable[..., Any]] = {**_OF_NUMBERS}
+            table: dict[str, Callable[..., Any]] = {**OF_NUMBERS}
             if target.quantile is None:
                 del table["pinball"]
         case ClassTarget():
@@ -78,9 +78,7 @@ def measured(
         return finite_values({name: found(case) for name, found in _wanted(target, only).items()})
 
 
-def case_of(
-    target: TargetEncoder, table: pa.Table, answers: Floats
-) -> "Numbers | Classes | Labels":
+def case_of(target: TargetEncoder, table: pa.Table, answers: Floats) -> "Case":
     """Return what is true in ``table`` beside ``answers``, as metrics are computed of."""
     match target:
         case NumberTargets():
@@ -162,6 +160,11 @@ class Numbers(NamedTuple):
         """``(rows, targets)`` true less predicted."""
         return self.true - self.predicted
 
+    @property
+    def pinballs(self) -> Floats:
+        """``(rows, targets)`` the pinball loss of each."""
+        return np.maximum(self.quantile * self.errors, (self.quantile - 1) * self.errors)
+
 
 class Classes(NamedTuple):
     """Class numbers ``(rows,)`` and probabilities ``(rows, classes)``.
@@ -194,16 +197,16 @@ class Labels(NamedTuple):
     probabilities: Floats
 
 
-_OF_NUMBERS: dict[str, Callable[[Numbers], float | None]] = {
+Case = Numbers | Classes | Labels
+
+OF_NUMBERS: dict[str, Callable[[Numbers], float | None]] = {
     "mae": lambda n: float(np.abs(n.errors).mean()),
     "rmse": lambda n: float(np.sqrt((n.errors**2).mean(axis=0)).mean()),
     "r2": lambda n: _r2(n),
     "median_absolute_error": lambda n: float(np.median(np.abs(n.errors), axis=0).mean()),
     # None where a true value is 0
     "mape": lambda n: float(np.abs(n.errors / n.true).mean()) if n.true.all() else None,
-    "pinball": lambda n: float(
-        np.maximum(n.quantile * n.errors, (n.quantile - 1) * n.errors).mean()
-    ),
+    "pinball": lambda n: float(n.pinballs.mean()),
 }
 """A line of arithmetic each; on a few rows scikit-learn's checks take longer than all of them."""
 

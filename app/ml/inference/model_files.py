@@ -37,20 +37,16 @@ def build(card: Card) -> nn.Module:
         )
 
 
-def save(folder: Path, card: Card, state: StateDict) -> None:
-    """Write both files into ``folder`` (a draft that ``storage`` then publishes)."""
-    (folder / WEIGHTS).write_bytes(to_bytes(state))  # so that a full disk is an OSError
-    (folder / CARD).write_text(card.model_dump_json(indent=1))
-
-
-def save_before(folder: Path, card: Card, state: StateDict) -> None:
-    """Write the model that was measured before its refit beside the files of that."""
-    (folder / BEFORE_WEIGHTS).write_bytes(to_bytes(state))
-    (folder / BEFORE_CARD).write_text(card.model_dump_json(indent=1))
+def save(folder: Path, card: Card, state: StateDict, *, measured: bool = False) -> None:
+    """Write both files into ``folder`` (a draft that ``storage`` then publishes); ``measured``: as
+    those of the model before its refit, beside the others."""
+    weights, name = (BEFORE_WEIGHTS, BEFORE_CARD) if measured else (WEIGHTS, CARD)
+    (folder / weights).write_bytes(to_bytes(state))  # so that a full disk is an OSError
+    (folder / name).write_text(card.model_dump_json(indent=1))
 
 
 def before(folder: Path) -> tuple[Card, StateDict]:
-    """Return what ``save_before`` wrote; of a model that was not refitted, the model itself.
+    """Return what ``save`` wrote as ``measured``; of a model without a refit, the model itself.
 
     Raises ArtifactCorrupt.
     """

@@ -17,6 +17,7 @@ from app.ml.plots.canvas import (
     label_axes,
     label_text,
     name_axes,
+    name_places,
     new_figure,
     render,
     use_dates,
@@ -36,11 +37,7 @@ def class_counts(
     width = 0.8 / len(counts)
     for i, (name, (heights, color)) in enumerate(counts.items()):
         axes.bar(places + i * width, heights, width, color=color, label=label_text(name))
-    axes.set_xticks(
-        places + 0.4 - width / 2, [label_text(label, 16) for label in labels], parse_math=False
-    )
-    if len(labels) > 6:
-        axes.tick_params(axis="x", rotation=45)
+    name_places(axes, places + 0.4 - width / 2, labels)
     axes.margins(y=0.15)  # room above the bars for the legend
     label_axes(axes, target, "rows", loc="upper right", ncols=len(counts))
     return render(figure, format)
@@ -93,10 +90,8 @@ def value_counts(
     places = np.arange(len(bars))
     container = axes.barh(places, counts, height=0.75, color=colors)
     axes.bar_label(container, fmt="{:,.0f}", padding=4)
-    axes.set_yticks(places, [label_text(label) for label in labels], parse_math=False)
-    axes.set_ylim(max(len(bars), 4) - 0.4, -0.6)
+    _name_lying(axes, [label_text(label) for label in labels])
     axes.margins(x=0.12)
-    axes.grid(visible=False, axis="y")
     count_ticks(axes.xaxis)
     name_axes(axes, "rows", x)
     return render(figure, format)
@@ -124,11 +119,16 @@ def importance(
         capsize=2,
     )
     axes.axvline(0, color="black", linewidth=1)
-    axes.set_yticks(places, [label_text(name, 30) for name in names], parse_math=False)
-    axes.set_ylim(max(len(names), 4) - 0.4, -0.6)
-    axes.grid(visible=False, axis="y")
+    _name_lying(axes, [label_text(name, 30) for name in names])
     name_axes(axes, x, "")
     return render(figure, format)
+
+
+def _name_lying(axes: Axes, labels: Sequence[str]) -> None:
+    """Name lying bars, the first on top; a few are no thicker than four are."""
+    axes.set_yticks(range(len(labels)), labels, parse_math=False)
+    axes.set_ylim(max(len(labels), 4) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
 
 
 def _draw_bins(axes: Axes, edges: NDArray[Any], counts: NDArray[Any], room: float) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import threading
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -100,6 +101,13 @@ def use_dates(axes: Axes, which: Literal["x", "y"] = "x") -> None:
     locator = dates.AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
     axis.set_major_locator(locator)
     axis.set_major_formatter(dates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+
+
+def name_places(axes: Axes, places: NDArray[Any], labels: Sequence[str]) -> None:
+    """Name places along x, slanting where they are many."""
+    axes.set_xticks(places, [label_text(label, 16) for label in labels], parse_math=False)
+    if len(labels) > 6:
+        axes.tick_params(axis="x", rotation=45)
 
 
 def label_axes(axes: Axes, x: str, y: str, **legend: Any) -> None:

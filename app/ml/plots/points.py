@@ -19,6 +19,7 @@ from app.ml.plots.canvas import (
     indistinguishable,
     label_axes,
     label_text,
+    name_places,
     new_figure,
     render,
     use_dates,
@@ -160,10 +161,7 @@ def effect(
         bars = np.maximum(np.stack([ys - low, high - ys]), 0)
         axes.errorbar(xs, ys, bars, fmt="none", ecolor=BLUE, alpha=0.4, label="eight of ten rows")
         axes.scatter(xs, ys, 40, color=BLUE, label="mean", zorder=3)
-        names = [label_text(label, 16) for label in labels]
-        axes.set_xticks(xs, names, parse_math=False)
-        if len(labels) > 6:
-            axes.tick_params(axis="x", rotation=45)
+        name_places(axes, xs, labels)
     else:
         axes.fill_between(
             xs, low, high, color=BLUE, alpha=0.2, linewidth=0, label="eight of ten rows"

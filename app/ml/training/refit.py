@@ -59,7 +59,7 @@ class Before:
 
     def save_model(self, draft: Path) -> None:
         """Write the model into ``draft``, beside the files of the refitted one."""
-        model_files.save_before(draft, self.card, self.weights)
+        model_files.save(draft, self.card, self.weights, measured=True)
 
     def save(self, draft: Path) -> None:
         """Write all that ``find`` reads into the draft of a checkpoint."""

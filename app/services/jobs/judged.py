@@ -43,11 +43,18 @@ def model_of(context: Context, predictors: Predictors, job: Job) -> "Predictor":
     """Return the job's model, as it was measured: none of its rows are held out from a refit.
 
     Raises NotReady, or NotApplicable where there never will be one."""
+    return predictors.get(version_of(context, job).id, measured=job.spec.refit)
+
+
+def version_of(context: Context, job: Job) -> ModelVersion:
+    """Return the version that the job ended with. Raises NotReady, or NotApplicable where there
+    never will be one."""
     with context.database.read() as session:
         found = model_id(session, job)
-    if found is None:
+        row = None if found is None else session.get(ModelVersion, found)
+    if row is None:
         raise _no_model(job)
-    return predictors.get(found, measured=job.spec.refit)
+    return row
 
 
 def _no_model(job: Job) -> NotApplicable | NotReady:

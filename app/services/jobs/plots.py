@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from app.db.models import TERMINAL, Job, ModelVersion
+from app.db.models import TERMINAL, Job
 from app.errors import NotApplicable, NotReady
 from app.ml.column_types.arrays import floats
 from app.ml.column_types.canonical import column_type
@@ -79,7 +79,7 @@ def _gather(
     if plot == "residuals":
         return _residuals(context, predictors, job, image)
     if plot == "importance":
-        return _importance(context, predictors, job)
+        return model_plots.importance(judged.version_of(context, job))
     if plot in _CURVES:
         return _curve(context, predictors, job, plot)
     return _confusion(context, predictors, job, image)
@@ -251,13 +251,6 @@ def _confusion(context: Context, predictors: Predictors, job: Job, image: Format
     columns = ["yes as yes", "yes as no", "no as yes", "no as no"]
     axes = ("label", "true as predicted; shares of the true yes or no")
     return drawing("confusion", cells[0], cells[1], (labels, columns), axes, title)
-
-
-def _importance(context: Context, predictors: Predictors, job: Job) -> Drawing:
-    judged.model_of(context, predictors, job)
-    with context.database.read() as session:
-        row = session.get_one(ModelVersion, judged.model_id(session, job))
-    return model_plots.importance(row)
 
 
 _CURVES: dict[str, tuple[str, str | None]] = {
