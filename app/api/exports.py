@@ -1,9 +1,9 @@
-"""Tables as answers: their own Parquet file, or written as CSV or Arrow.
+"""Answers that are made first: tables as CSV or Arrow (or their own Parquet file), models as ONNX.
 
-What is written is sent as it is made, and so has no length. Who asks for that (HEAD) or for a part
+A table is sent as it is written, and so has no length. Who asks for that (HEAD) or for a part
 (Range), as polars and download managers do before they begin, gets a file that is made once and
-kept for a minute after its last use: such clients come again and again. It has no name, so it goes
-with the process, however that ends.
+kept for a minute after its last use: such clients come again and again. A model is always such a
+file. It has no name, so it goes with the process, however that ends.
 """
 
 import asyncio
@@ -21,19 +21,26 @@ from fastapi.responses import StreamingResponse
 
 from app.api.downloads import Download
 from app.api.http.conditions import has_already
-from app.api.http.lanes import Lanes
+from app.api.http.lanes import Lane, Lanes
 from app.api.http.methods import is_head
 from app.api.http.shared import Shared
-from app.db.models import Dataset
+from app.db.models import Dataset, ModelVersion
 from app.ml.tables import content
 from app.runtime.artifacts import unless_deleted
 from app.runtime.context import Context
+from app.services.models import onnx
+from app.services.models.onnx import Exportable
 from app.storage import explain_os_errors
 
 _KEPT_SECONDS = 60.0
 _MOST_KEPT = 8
 _MOST_KEPT_BYTES = 1024 * 1024 * 1024
 """Of files that nobody is reading, but for the newest."""
+
+
+_Write = Callable[[IO[bytes]], None]
+ONNX = "application/octet-stream"
+"""No media type has been registered for it."""
 
 
 @dataclass
@@ -52,7 +59,7 @@ class _Export:
 
 
 class Exports:
-    """All tables that this process has written to files; used in the event loop."""
+    """All tables and models that this process has written to files; used in the event loop."""
 
     def __init__(self, context: Context, lanes: Lanes) -> None:
         self._context, self._lanes = context, lanes
@@ -86,9 +93,42 @@ class Exports:
             headers["Accept-Ranges"] = "bytes"
             return StreamingResponse(lane.each(pieces), media_type=media, headers=headers)
         if media != content.PARQUET:
-            path = await held.enter_async_context(self._file(etag, dataset, path, media))
+            write = partial(self._write, dataset, path, media)
+            path = await held.enter_async_context(self._file(self._lanes.exports, etag, write))
         found = await lane.run(partial(self._stat, dataset, path))
         return Download(path, media_type=media, filename=name, headers=headers, stat_result=found)
+
+    def _write(self, dataset: Dataset, path: Path, media: str, file: IO[bytes]) -> None:
+        for piece in self._pieces(dataset, path, media):
+            self._context.require_room()
+            file.write(piece)
+
+    async def onnx(
+        self, request: Request, held: AsyncExitStack, find: Callable[[], ModelVersion]
+    ) -> Response:
+        """Return the version that ``find`` gives as an ONNX file, or 304; ``held`` is closed when
+        it has been sent.
+
+        Raises what ``find`` raises, NotApplicable, ArtifactCorrupt, StorageFull, Unavailable or
+        TooManyRequests.
+        """
+        lane = self._lanes.downloads
+        held.enter_context(lane.place())
+        row = await lane.run(find)
+        found = await lane.run(partial(onnx.of_version, self._context, row))
+        etag = f'"{found.digest}"'
+        headers = {"ETag": etag}
+        if has_already(request, etag):
+            return Response(status_code=304, headers=headers)
+        write = partial(self._write_model, row, found)
+        path = await held.enter_async_context(self._file(self._lanes.onnx, etag, write))
+        name = f"{row.name}-{row.version}.onnx"
+        return Download(path, media_type=ONNX, filename=name, headers=headers)
+
+    def _write_model(self, row: ModelVersion, found: Exportable, file: IO[bytes]) -> None:
+        self._context.require_room()
+        with unless_deleted(self._context, "models", row.id):
+            file.write(found.content())
 
     def _pieces(self, dataset: Dataset, path: Path, media: str) -> Iterator[bytes]:
         with unless_deleted(self._context, "datasets", dataset.id):
@@ -101,12 +141,11 @@ class Exports:
     # ------------------------------------------------------------ files
 
     @asynccontextmanager
-    async def _file(
-        self, etag: str, dataset: Dataset, path: Path, media: str
-    ) -> AsyncIterator[Path]:
-        """Give the table as a file, which is there until the block ends and a while longer."""
+    async def _file(self, lane: Lane, etag: str, write: _Write) -> AsyncIterator[Path]:
+        """Give what ``write`` writes as a file, which is there until the block ends and a while
+        longer; ``lane`` is where it is made."""
         export = self._made.get(etag) or await self._making.get(
-            etag, lambda: self._make(etag, dataset, path, media)
+            etag, lambda: self._make(lane, etag, write)
         )
         export.readers += 1
         try:
@@ -117,22 +156,18 @@ class Exports:
             export.rests_since = loop.time()
             loop.call_later(_KEPT_SECONDS, self._forget_resting)
 
-    async def _make(self, etag: str, dataset: Dataset, path: Path, media: str) -> _Export:
-        lane = self._lanes.exports
+    async def _make(self, lane: Lane, etag: str, write: _Write) -> _Export:
         with lane.place():
-            export = await lane.run(partial(self._written, dataset, path, media))
+            export = await lane.run(partial(self._written, write))
         export.rests_since = asyncio.get_running_loop().time()
         self._made[etag] = export
         self._forget_resting()
         return export
 
-    def _written(self, dataset: Dataset, path: Path, media: str) -> _Export:
-        pieces = self._pieces(dataset, path, media)
+    def _written(self, write: _Write) -> _Export:
         with explain_os_errors(), ExitStack() as stack:
             file = stack.enter_context(TemporaryFile(dir=self._context.storage.scratch))
-            for piece in pieces:
-                self._context.require_room()
-                file.write(piece)
+            write(file)
             file.flush()
             stack.pop_all()  # it stays open
             return _Export(file, size=file.tell())

@@ -179,7 +179,7 @@ def test_a_format_that_is_not_there(server: Server, job: str) -> None:
         ("GET", "/v1/datasets/line/content?format=json", "parquet", {}),
         ("GET", f"/v1/jobs/{job}/metrics?format=arrow", "csv", {}),
         ("POST", "/v1/models/methods/predict?format=parquet", "arrow", row),
-        ("GET", "/v1/models/methods/download?format=onnx", "safetensors", {}),
+        ("GET", "/v1/models/methods/download?format=pickle", "safetensors", {}),
     ):
         body = problem(server.client.request(method, path, **options), 422, "invalid_request")
         assert body["errors"][0]["pointer"] == "/format"

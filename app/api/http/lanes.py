@@ -55,6 +55,7 @@ class Lanes:
         self.plots = Lane("plots", places=50, threads=2)
         self.downloads = Lane("downloads", places=64, threads=2)
         self.exports = Lane("tables as CSV or Arrow", places=6, threads=2)
+        self.onnx = Lane("models as ONNX", places=12, threads=1)
         self.waits = Lane("requests that wait", places=4_000, threads=2)
         self.streams = Lane("streams", places=2_000, threads=2)
 

@@ -1,5 +1,6 @@
 """``/v1/models``."""
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from anyio import to_thread
@@ -8,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from app.api.deps import (
     AscendingDep,
     ContextDep,
+    ExportsDep,
     NamedDep,
     PicturesDep,
     PredictorsDep,
@@ -211,19 +213,24 @@ async def get_model_plot(
 
 
 @router.get("/{ref}/download", response_class=Response, responses=MODEL_DOWNLOAD)
-def download_model(
+async def download_model(
     ref: str,
     request: Request,
     context: ContextDep,
+    exports: ExportsDep,
     lanes: LanesDep,
     held: HeldDep,
-    format: Literal["safetensors", "bundle"] = "safetensors",  # noqa: A002
+    format: Literal["safetensors", "bundle", "onnx"] = "safetensors",  # noqa: A002
 ) -> Response:
-    """The weights, or with ``bundle`` all that predicting takes as a zip; with an ETag and
-    ranges."""
-    held.enter_context(lanes.downloads.place())
-    row = _find(context, ref)
+    """The weights, with ``bundle`` all that predicting takes as a zip, or with ``onnx`` one ONNX
+    file from named columns to predictions; with an ETag and ranges."""
+    find = partial(_find, context, ref)
+    if format == "onnx":
+        return await exports.onnx(request, held, find)
+    lane = lanes.downloads
+    held.enter_context(lane.place())
+    row = await lane.run(find)
     if format == "bundle":
-        return bundle_response(request, context, held, row)
+        return await lane.run(partial(bundle_response, request, context, held, row))
     name = f"{row.name}-{row.version}.{format}"
-    return safetensors_response(request, context, "models", row.id, name)
+    return await lane.run(partial(safetensors_response, request, context, "models", row.id, name))

@@ -123,12 +123,16 @@ def _written(column: pa.ChunkedArray, plain: Callable[[Any], Any]) -> pa.Chunked
 def _stranger(labels: Sequence[str], folded: bool) -> Callable[[str], bool]:
     """Return what says whether a string is surely none of ``labels``, however it is written; the
     table is asked of the others."""
-    spelt = {*map(_spelt, labels)}
-    return lambda value: not folded and "\0" not in value and _spelt(value) not in spelt
+    plain = {spelt(label, folded=False) for label in labels}
+    return lambda value: (
+        not folded and "\0" not in value and spelt(value, folded=False) not in plain
+    )
 
 
-def _spelt(label: str) -> str:
-    return unicodedata.normalize("NFC", label.strip())
+def spelt(label: str, folded: bool) -> str:
+    """Return a label as ``plain_labels`` does, or as ``folded_labels``."""
+    plain = unicodedata.normalize("NFC", label.strip())
+    return plain.lower() if folded else plain
 
 
 class Category(ColumnType):

@@ -24,7 +24,7 @@ from app.ml.specs import JobSpec, Task
 # ---------------------------------------------------------------- targets
 
 
-_LARGEST_LOG = 88.0
+LARGEST_LOG = 88.0
 """Its exponential is the last whole number below float32's largest."""
 
 
@@ -74,7 +74,7 @@ class NumberTargets(FittedPart):
         """Return outputs ``(rows, targets)`` in the target's own units."""
         units = outputs.astype(np.float64)
         if self.link == "log":
-            units = np.exp(np.minimum(units, _LARGEST_LOG))
+            units = np.exp(np.minimum(units, LARGEST_LOG))
         decoded: Floats = units * self.scale + self.center
         return decoded
 
