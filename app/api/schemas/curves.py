@@ -67,7 +67,9 @@ class EffectOut(BaseModel):
     object: Literal["effect"] = "effect"
     feature: str
     of: str = Field(description="the target, or the class whose probability it is")
-    values: list[Any]
+    values: list[Any] = Field(
+        description="in order; null, the last, where the feature is missing in some of the rows"
+    )
     mean: list[Number]
     low: list[Number] = Field(description="below which one of ten rows lies")
     high: list[Number] = Field(description="above which one of ten rows lies")
@@ -83,7 +85,9 @@ class EffectOut(BaseModel):
         return cls(
             feature=effect.feature,
             of=effect.of,
-            values=[iso(v) for v in effect.values] if effect.type == "datetime" else effect.values,
+            values=[
+                iso(v) if effect.type == "datetime" and v is not None else v for v in effect.values
+            ],
             mean=mean,
             low=low,
             high=high,

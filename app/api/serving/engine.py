@@ -144,8 +144,8 @@ def parse_flag(value: str | None, name: str) -> bool:
 
 
 def parse_level(value: str | None) -> float | None:
-    """Return the level of intervals; ``None`` where it is empty. Raises InvalidRequest."""
-    if not value:
+    """Return the level of intervals; ``None`` where there is none. Raises InvalidRequest."""
+    if value is None:
         return None
     try:
         level = float(value)
@@ -159,8 +159,8 @@ def parse_level(value: str | None) -> float | None:
 
 
 def parse_count(value: str | None, name: str) -> int | None:
-    """Return a whole number from 1; ``None`` where it is empty. Raises InvalidRequest."""
-    if not value:
+    """Return a whole number from 1; ``None`` where there is none. Raises InvalidRequest."""
+    if value is None:
         return None
     if not (value.isascii() and value.isdigit() and 0 < len(value) < 9 and int(value)):
         raise InvalidRequest.at(

@@ -29,6 +29,7 @@ class Effect(NamedTuple):
     of: str
     """What is answered: the target, or a class of which it is the probability."""
     values: list[Any]
+    """The last is ``None`` where the feature is missing in some of the rows."""
     mean: Floats
     low: Floats
     high: Floats
@@ -78,7 +79,9 @@ def effect(predictor: Predictor, table: pa.Table, feature: str, of: str | None) 
 
 
 def _values(column: pa.ChunkedArray, kind: str) -> list[Any]:
-    """Return some values of a column in order: quantiles, or the most frequent labels."""
+    """Return some values of a column in order: quantiles, or the most frequent labels; behind them
+    ``None`` where there are gaps."""
+    gap = [None] if column.null_count else []
     present = column.drop_null()
     if not len(present):
         raise NotApplicable("this feature has no value in these rows")
@@ -86,10 +89,10 @@ def _values(column: pa.ChunkedArray, kind: str) -> list[Any]:
         counted = sorted(
             present.value_counts().to_pylist(), key=lambda item: (-item["counts"], item["values"])
         )
-        return sorted(item["values"] for item in counted[:_MOST_VALUES])
+        return sorted(item["values"] for item in counted[:_MOST_VALUES]) + gap
     ordered = present.take(pc.sort_indices(present))
     places = np.linspace(0, len(ordered) - 1, _MOST_VALUES).round().astype(np.int64)
-    return list(dict.fromkeys(ordered.take(pa.array(places)).to_pylist()))
+    return [*dict.fromkeys(ordered.take(pa.array(places)).to_pylist()), *gap]
 
 
 def _chosen(predictor: Predictor, said: Floats, of: str | None) -> tuple[int, str]:

@@ -159,12 +159,17 @@ class Predictor:
         Raises InvalidRequest where there is nothing that they could be made of.
         """
         if isinstance(self.target, LabelTargets):
-            raise InvalidRequest.at("/interval", "several labels have no sets; leave it out")
+            raise InvalidRequest.at(
+                "/interval",
+                "a model of several booleans has neither intervals nor sets of classes; leave it "
+                "out, and ask for probabilities",
+            )
         if (found := self.card.conformal) is None:
             raise InvalidRequest.at(
                 "/interval",
-                "this model has none: no rows were held out for them; train it with a validation "
-                "part (split.validation)",
+                "this model has none, as no rows were held out for them: train it with a "
+                "validation part (split.validation); a promoted checkpoint has them where it is "
+                "the one that its job kept",
             )
         return found
 
@@ -195,7 +200,11 @@ class Predictor:
         """
         background = self.card.background
         if isinstance(self.target, LabelTargets) or background is None:
-            why = "several labels have none" if background else "an older fitserve trained this"
+            why = (
+                "a model of several booleans has no explanations"
+                if isinstance(self.target, LabelTargets)
+                else "this model came from a fitserve that kept no rows to hold others against"
+            )
             raise InvalidRequest.at("/explain", f"{why}; leave it out")
         names = list(self.types)
         places = self.card.preprocessing.features.places()

@@ -144,6 +144,7 @@ def effect(
     labels: Sequence[str],
     means: NDArray[Any],
     between: tuple[NDArray[Any], NDArray[Any]],
+    missing: float | None,
     title: str,
     x: str,
     y: str,
@@ -153,6 +154,7 @@ def effect(
     of ten lie.
 
     ``places`` may be ``datetime64``; where there are ``labels`` they are the values' names.
+    ``missing`` is the mean answer where the feature is missing.
     """
     figure, axes = new_figure(title)
     low, high = (drawable(ends) for ends in between)
@@ -167,6 +169,11 @@ def effect(
             xs, low, high, color=BLUE, alpha=0.2, linewidth=0, label="eight of ten rows"
         )
         axes.plot(xs, ys, color=BLUE, label="mean", marker="o", markersize=3)
+    if missing is not None and np.isfinite(missing):
+        height = drawable(np.array([missing]))[0]
+        axes.axhline(
+            height, color="black", linewidth=1, linestyle=":", label="mean where it is missing"
+        )
     if places.dtype.kind == "M":
         use_dates(axes)
     label_axes(axes, x, y)

@@ -22,7 +22,7 @@ _MOST_PAIRS = 16
 
 def _refuse_many(value: Any) -> Any:
     if isinstance(value, dict) and len(value) > _MOST_PAIRS:
-        raise PydanticCustomError("too_long", "there can be at most 16 pairs")
+        raise PydanticCustomError("too_many_pairs", "there can be at most 16 pairs")
     return value
 
 

@@ -25,7 +25,7 @@ _OWN_TYPES = {
     "nesterov",
     "duplicate",
     "too_many_fields",
-    "too_long",
+    "too_many_pairs",
 }
 _OWN_TYPES |= {"threshold", "class_weight_list", "etas", "milestones", "max_lr"}
 _EXAMPLE_OF_JSON = '{"zip":"category"}'
@@ -210,6 +210,12 @@ _SENTENCES: dict[str, Callable[[str, dict[str, Any]], str]] = {
     "int_parsing": _whole_number,
     "int_from_float": _whole_number,
     "too_short": lambda name, item: f"'{name}' needs at least {item['ctx']['min_length']}",
+    "too_long": lambda name, item: (
+        f"'{name}' takes at most {item['ctx']['max_length']}, got {item['ctx']['actual_length']}"
+    ),
+    "string_too_long": lambda name, item: (
+        f"'{name}' may have at most {item['ctx']['max_length']} characters"
+    ),
     "none_required": lambda name, _: f"'{name}' can only be null as yet",
     "model_type": _json_object,
     "model_attributes_type": _json_object,

@@ -80,22 +80,25 @@ def _effect(
 ) -> Drawing:
     found = effects.of_version(context, predictors, row.id, feature, of)
     labels: list[str] = []
+    along, missing = found.values, None
+    if found.type in ("datetime", "number") and along[-1] is None:  # a gap has no place on the axis
+        along, missing = along[:-1], float(found.mean[-1])
     if found.type == "datetime":
-        places = np.array(
-            [str(iso(value)).removesuffix("Z") for value in found.values], "datetime64[us]"
-        )
+        places = np.array([str(iso(value)).removesuffix("Z") for value in along], "datetime64[us]")
     elif found.type == "number":
-        places = np.array(found.values, dtype=np.float64)
+        places = np.array(along, dtype=np.float64)
     else:
-        labels = [label(value) for value in found.values]
+        labels = ["missing" if value is None else label(value) for value in along]
         places = np.arange(len(labels), dtype=np.float64)
+    shown = slice(len(along))
     answer = found.of if row.task == "regression" else f"probability of {found.of}"
     return drawing(
         "effect",
         places,
         labels,
-        found.mean,
-        (found.low, found.high),
+        found.mean[shown],
+        (found.low[shown], found.high[shown]),
+        missing,
         f"{row.name}@{row.version}: {found.of} by {feature}, {found.rows:,} rows",
         feature,
         answer,

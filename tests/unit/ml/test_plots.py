@@ -160,11 +160,12 @@ def test_effect() -> None:
     ends = (means - 1, means + 1e200)
     days = np.array(["2020-01-01", "2021-01-01", "2022-01-01"], "datetime64[us]")
     for places in (np.arange(3.0), days):
-        check(plots.effect(places, [], means, ends, "t", "x", "y", image), image)
+        check(plots.effect(places, [], means, ends, 2.0, "t", "x", "y", image), image)
     labels = ["north", "$south$", "west"]
-    check(plots.effect(np.arange(3.0), labels, means, ends, "t", "x", "y", image), image)
+    check(plots.effect(np.arange(3.0), labels, means, ends, None, "t", "x", "y", image), image)
     check(
-        plots.effect(np.arange(1.0), [], means[:1], (means[:1],) * 2, "t", "x", "y", image), image
+        plots.effect(np.arange(1.0), [], means[:1], (means[:1],) * 2, np.nan, "t", "x", "y", image),
+        image,
     )
 
 
