@@ -70,7 +70,7 @@ schema: setup
 openapi: setup  ## rewrite tests/api/openapi.json after a change of the surface
 	$(BIN)/python -m tests.support.openapi
 
-bench: $(VENV)/.bench $(PEERS)/.ready  ## measure against hand-written loops, other libraries and servers; two hours
+bench: $(VENV)/.bench $(PEERS)/.ready  ## measure against hand-written loops, other libraries and servers; an hour and a half
 	$(BIN)/python -m benchmarks
 
 bench-quick: $(VENV)/.bench $(PEERS)/.ready  ## the same tables from fewer rounds
