@@ -83,16 +83,28 @@ def _no_range(start: Message, path: str) -> Response:
     return problems.problem(416, "range_not_satisfiable", detail, headers=told, path=path)
 
 
+def opened(path: Path, held: AsyncExitStack) -> Path:
+    """Return a path to the file that is at ``path`` now, whatever becomes of it until ``held`` is
+    closed: its name may be gone before the first byte is sent. Raises OSError."""
+    file: IO[bytes] = held.enter_context(path.open("rb"))
+    return Path(f"/proc/self/fd/{file.fileno()}")
+
+
 def safetensors_response(
-    request: Request, context: Context, kind: Kind, artifact_id: str, filename: str
+    request: Request,
+    context: Context,
+    held: AsyncExitStack,
+    kind: Kind,
+    artifact_id: str,
+    filename: str,
 ) -> Response:
-    """Return an artifact's weights as a download called ``filename``.
+    """Return an artifact's weights as a download called ``filename``, open until ``held`` is not.
 
     The ETag is the file's SHA-256 and ranges are answered; 304 where ``If-None-Match`` has it.
     Raises ArtifactCorrupt where a hash does not match, NotFound where it has just been deleted.
     """
     with unless_deleted(context, kind, artifact_id):
-        path = context.storage.file(kind, artifact_id, _WEIGHTS)
+        path = opened(context.storage.file(kind, artifact_id, _WEIGHTS), held)
         etag = f'"{context.storage.entry(kind, artifact_id, _WEIGHTS)[0]}"'
         found = path.stat()
     headers = {"ETag": etag}

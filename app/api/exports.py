@@ -7,7 +7,6 @@ file. It has no name, so it goes with the process, however that ends.
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import IO
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.api.downloads import Download
+from app.api.downloads import Download, opened
 from app.api.http.conditions import has_already
 from app.api.http.lanes import Lane, Lanes
 from app.api.http.methods import is_head
@@ -95,8 +94,11 @@ class Exports:
         if media != content.PARQUET:
             write = partial(self._write, dataset, path, media)
             path = await held.enter_async_context(self._file(self._lanes.exports, etag, write))
-        found = await lane.run(partial(self._stat, dataset, path))
-        return Download(path, media_type=media, filename=name, headers=headers, stat_result=found)
+        else:
+            path = await lane.run(partial(self._opened, dataset, path, held))
+        return Download(
+            path, media_type=media, filename=name, headers=headers, stat_result=path.stat()
+        )
 
     def _write(self, dataset: Dataset, path: Path, media: str, file: IO[bytes]) -> None:
         for piece in self._pieces(dataset, path, media):
@@ -123,7 +125,9 @@ class Exports:
         write = partial(self._write_model, row, found)
         path = await held.enter_async_context(self._file(self._lanes.onnx, etag, write))
         name = f"{row.name}-{row.version}.onnx"
-        return Download(path, media_type=ONNX, filename=name, headers=headers)
+        return Download(
+            path, media_type=ONNX, filename=name, headers=headers, stat_result=path.stat()
+        )
 
     def _write_model(self, row: ModelVersion, found: Exportable, file: IO[bytes]) -> None:
         self._context.require_room()
@@ -134,9 +138,9 @@ class Exports:
         with unless_deleted(self._context, "datasets", dataset.id):
             return content.stream(path, media)
 
-    def _stat(self, dataset: Dataset, path: Path) -> os.stat_result:
+    def _opened(self, dataset: Dataset, path: Path, held: AsyncExitStack) -> Path:
         with unless_deleted(self._context, "datasets", dataset.id):
-            return path.stat()
+            return opened(path, held)
 
     # ------------------------------------------------------------ files
 

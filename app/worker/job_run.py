@@ -124,7 +124,7 @@ class JobRun:
         claim = self._claim
         numbers = [pair for pair in (ended.test or {}).items() if isinstance(pair[1], float)]
         return {
-            "dataset": claim.dataset_id,
+            "dataset": claim.dataset_name or claim.dataset_id,
             "model": claim.spec.register_as or claim.job_id,
             **{f"test_{name}": f"{value:.4g}" for name, value in numbers[:1]},
             "seconds": round(self._pace.seconds, 3),

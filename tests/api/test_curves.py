@@ -454,3 +454,14 @@ def test_what_came_without_its_rows_has_none(server: Server, flats: Json) -> Non
     asked: Json = {"json": {"rows": [row]}, "params": {"explain": "3", "interval": "0.8"}}
     answers = [server.ok("POST", f"/v1/models/effects@{n}/predict", **asked) for n in (1, 2)]
     assert {**answers[0], "version": 2} == answers[1]
+
+
+def test_what_can_never_be_drawn_is_told_before_there_is_a_model(server: Server) -> None:
+    server.line("curves-early")
+    job = {"dataset": "curves-early", "target": "y", "model": "linear", "early_stopping": None}
+    running = server.ok("POST", "/v1/jobs", json={**job, "epochs": 1_000_000})
+    for path in (*(f"curves/{kind}" for kind in CURVES), *(f"plots/{k}.png" for k in CURVES)):
+        told = server.client.get(f"/v1/jobs/{running['id']}/{path}")
+        problem(told, 422, "not_applicable")
+    problem(server.client.get(f"/v1/jobs/{running['id']}/curves/residuals"), 409, "not_ready")
+    server.ok("POST", f"/v1/jobs/{running['id']}/cancel")

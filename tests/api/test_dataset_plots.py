@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from scipy.stats.contingency import association
 
-from app.errors import InvalidRequest
+from app.errors import InvalidRequest, NotApplicable
 from app.ml import plots
 from app.ml.column_types.canonical import column_type
 from app.ml.drawing import MAX_POINTS
@@ -99,8 +99,8 @@ def test_nothing_to_draw(server: Server) -> None:
     columns: Json = {"a": ["x", "y"], "b": [None, None]}
     body = {"source": {"kind": "inline", "columns": columns}}
     made = f"/v1/datasets/{server.ok('POST', '/v1/datasets', json=body)['id']}/plots"
-    problem(server.client.get(f"{made}/scatter.png"), 422, "invalid_request")
-    found = problem(server.client.get(f"{made}/correlation.png"), 422, "invalid_request")
+    problem(server.client.get(f"{made}/scatter.png"), 422, "not_applicable")
+    found = problem(server.client.get(f"{made}/correlation.png"), 422, "not_applicable")
     assert "at least 2 columns" in found["detail"]
     assert server.client.get(f"{made}/histogram.png").status_code == 200
     assert server.client.get(f"{made}/pie.png").status_code == 422
@@ -254,5 +254,5 @@ def test_a_default_histogram_is_of_what_can_be_drawn(tmp_path: Path) -> None:
         dataset_plots._histogram_column(source(tmp_path, a=names, n=[1, 2, 3]), None)["name"] == "n"
     )
     assert dataset_plots._histogram_column(source(tmp_path, n=empty, a=names), None)["name"] == "a"
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(NotApplicable):
         dataset_plots._histogram_column(source(tmp_path, n=empty), None)

@@ -208,7 +208,7 @@ def test_downloads_have_ranges_and_strong_etags(server: Server, job: str) -> Non
         assert (part.status_code, part.content) == (206, whole.content[4:10])
         fresh = server.client.get(path, headers={"Range": "bytes=4-9", "If-Range": '"other"'})
         assert (fresh.status_code, fresh.content) == (200, whole.content)
-        for tags in (etag, f'"a", {etag}', f"W/{etag}", "*", etag.strip('"')):
+        for tags in (etag, f'"a", {etag}', f"W/{etag}", "*"):
             known = server.client.get(path, headers={"If-None-Match": tags})
             assert (known.status_code, known.content) == (304, b""), tags
             assert known.headers["etag"] == etag
@@ -222,10 +222,41 @@ def test_downloads_have_ranges_and_strong_etags(server: Server, job: str) -> Non
         assert "bytes=0-1023" in problem(no_range, 400, "invalid_request")["detail"]
         times = [parsedate_to_datetime(part.headers[name]) for name in ("last-modified", "date")]
         assert times[0] <= times[1]
-        for broken in ('"', '"a" "b"', 'a"b'):
+        for broken in ('"', '"a" "b"', 'a"b', "garbage", "'a'", "W/abc", etag.strip('"')):
             refused = server.client.get(path, headers={"If-None-Match": broken})
             body = problem(refused, 422, "invalid_request")
             assert body["errors"][0]["pointer"] == "/If-None-Match"
+
+
+def test_a_download_is_whole_or_not_there_while_it_is_deleted(server: Server) -> None:
+    """The file is opened before the answer begins: its name may be gone before the first byte."""
+    for i in range(8):
+        made = server.line(f"going-{i}")
+        path = f"/v1/datasets/{made['id']}/content?format=parquet"
+        whole = server.client.get(path).content
+        with ThreadPoolExecutor(3) as pool:
+            asked = [pool.submit(_until_gone, server, path) for _ in range(2)]
+            pool.submit(server.client.delete, f"/v1/datasets/{made['id']}").result()
+            assert all(answer == whole for answers in asked for answer in answers.result())
+
+
+def _until_gone(server: Server, path: str) -> list[bytes]:
+    """What a download gives, again and again, until there is nothing."""
+    found = []
+    with httpx.Client(base_url=server.client.base_url) as client:
+        while (answer := client.get(path)).status_code == 200:
+            found.append(answer.content)
+    assert answer.status_code == 404
+    return found
+
+
+def test_an_alias_has_an_etag_that_is_looked_at(server: Server, job: str) -> None:
+    path = "/v1/models/methods/aliases/seen"
+    server.client.put(path, json={"version": 1})
+    etag = server.client.get(path).headers["etag"]
+    for tags, status in ((etag, 304), ("*", 304), ('"x"', 200), ("1", 422)):
+        assert server.client.get(path, headers={"If-None-Match": tags}).status_code == status
+    assert server.client.get(path, headers={"If-Match": '"x"'}).status_code == 412
 
 
 # ---------------------------------------------------------------- waiting

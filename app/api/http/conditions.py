@@ -7,19 +7,20 @@ from fastapi import Request
 from app.errors import InvalidRequest, PreconditionFailed
 
 _TAGS = re.compile(r'\s*(?:(?:W/)?"([^"]*)"|([^\s",]*))\s*(?:,|$)')
-"""One tag of a list; unquoted ones are taken as what they mean."""
+"""One tag of a list, or what stands there without quotes."""
 
 
-def entity_tags(header: str, pointer: str) -> frozenset[str]:
+def entity_tags(header: str, pointer: str, *, bare: bool = True) -> frozenset[str]:
     """Return the tags of a header without quotes and ``W/``; ``*`` is one of them.
 
-    Raises InvalidRequest at ``pointer`` where it is no list of tags.
+    ``bare``: tags without quotes are taken as what they mean. Raises InvalidRequest at ``pointer``
+    where it is no list of tags.
     """
     tags: list[str] = []
     at = 0
     while at < len(header):
         match = _TAGS.match(header, at)
-        if match is None:
+        if match is None or not (bare or match[2] in (None, "", "*")):
             raise InvalidRequest.at(
                 pointer, f'{pointer[1:]} wants ETags in quotes, such as "3", or *'
             )
@@ -45,5 +46,5 @@ def _names(request: Request, header: str, etag: str, *, otherwise: bool) -> bool
     value = request.headers.get(header)
     if value is None:
         return otherwise
-    tags = entity_tags(value, f"/{header}")
+    tags = entity_tags(value, f"/{header}", bare=header == "If-Match")
     return "*" in tags or etag.strip('"') in tags

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app import logs
 from app.api.http import problems
+from app.api.http.responses import NO_PAGE
 from app.errors import (
     FitserveError,
     HeadersTooLarge,
@@ -207,6 +208,7 @@ class Connection(HttpToolsProtocol):
         headers: list[tuple[bytes, bytes]] = [
             *self.server_state.default_headers,
             *response.raw_headers,
+            *NO_PAGE,
             (b"x-request-id", request_id.encode()),
             (b"connection", b"close"),
         ]

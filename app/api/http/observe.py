@@ -12,23 +12,15 @@ from app import logs
 from app.api.http import problems
 from app.api.http.connection import require_readable
 from app.api.http.prometheus import Metrics
+from app.api.http.responses import NO_PAGE, SAFE
 from app.errors import ShuttingDown
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
-_SAFE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
-_NO_PAGE = [
-    *_SAFE,
-    (
-        b"content-security-policy",
-        b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox",
-    ),
-]
-"""Nothing here is a page: a picture (an SVG has styles) or a file opened by itself runs nothing."""
 _PAGES = ("/docs", "/static-offline-docs")
 _PAGE = [
-    *_SAFE,
+    *SAFE,
     (
         b"content-security-policy",
         b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
@@ -67,7 +59,7 @@ class Observe:
                 headers = [
                     *message.get("headers", ()),
                     (b"x-request-id", request_id.encode()),
-                    *(_PAGE if scope["path"].startswith(_PAGES) else _NO_PAGE),
+                    *(_PAGE if scope["path"].startswith(_PAGES) else NO_PAGE),
                 ]
                 if unread:  # or a body without an end would be read for ever after its refusal
                     headers.append((b"connection", b"close"))

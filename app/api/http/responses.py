@@ -1,10 +1,21 @@
-"""JSON out."""
+"""JSON out, and what every answer says."""
 
 from typing import Any
 
 import orjson
 from fastapi import Response
 from pydantic import BaseModel
+
+SAFE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
+NO_PAGE = [
+    *SAFE,
+    (
+        b"content-security-policy",
+        b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox",
+    ),
+]
+"""Headers of all that is no page: a picture (an SVG has styles) or a file opened by itself runs
+nothing."""
 
 
 def dump_json(value: Any) -> bytes:

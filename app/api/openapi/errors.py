@@ -7,7 +7,15 @@ Json = dict[str, Any]
 
 _CODES = (
     *("invalid_json", "unauthorized", "forbidden_origin", "not_found", "method_not_allowed"),
-    *("not_acceptable", "timeout", "name_taken", "in_use", "invalid_transition", "not_ready"),
+    *(
+        "not_acceptable",
+        "range_not_satisfiable",
+        "timeout",
+        "name_taken",
+        "in_use",
+        "invalid_transition",
+        "not_ready",
+    ),
     *("idempotency_in_progress", "precondition_failed", "too_large", "unsupported_media_type"),
     *("unknown_host", "invalid_request", "invalid_data", "not_applicable"),
     *("idempotency_key_reused", "queue_full", "rate_limited", "too_many_requests"),
@@ -102,6 +110,7 @@ def _statuses(path: str, method: str, operation: Json) -> set[int]:
         (path.endswith("/rows"), {413}),
         ("if-match" in parameters or "304" in operation["responses"], {412}),
         ("/plots/" in path, {412}),
+        ("206" in operation["responses"], {400, 416}),
         (any(len(content) > 1 for content in contents), {406}),
     ):
         found |= statuses if applies else set()

@@ -37,7 +37,8 @@ def download_checkpoint(
     held.enter_context(lanes.downloads.place())
     with context.database.read() as session:
         row = checkpoints.find(session, job_id, checkpoint_id)
-    return safetensors_response(request, context, "checkpoints", row.id, f"{row.id}.safetensors")
+    name = f"{row.id}.safetensors"
+    return safetensors_response(request, context, held, "checkpoints", row.id, name)
 
 
 @router.get("/{job_id}/plots/{plot}.{image}", response_class=Response, responses=PICTURE)

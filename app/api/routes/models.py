@@ -233,4 +233,6 @@ async def download_model(
     if format == "bundle":
         return await lane.run(partial(bundle_response, request, context, held, row))
     name = f"{row.name}-{row.version}.{format}"
-    return await lane.run(partial(safetensors_response, request, context, "models", row.id, name))
+    return await lane.run(
+        partial(safetensors_response, request, context, held, "models", row.id, name)
+    )

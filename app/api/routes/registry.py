@@ -1,9 +1,10 @@
 """Which version is which: aliases of models, and checkpoints promoted to versions."""
 
 from anyio import to_thread
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from app.api.deps import AscendingDep, ConditionDep, ContextDep
+from app.api.http.conditions import has_already
 from app.api.http.idempotency import IdempotentRequestDep, canonical_json
 from app.api.http.json_route import StrictJSONRoute
 from app.api.http.responses import json_response
@@ -33,12 +34,20 @@ def list_aliases(name: str, context: ContextDep, paging: AscendingDep) -> AliasL
     return AliasList.of_page([AliasOut.of(row) for row in page.rows], page.has_more)
 
 
-@router.get(_ALIASES + "/{alias}", responses={200: {"model": AliasOut}}, response_model=None)
-def get_alias(name: str, alias: str, context: ContextDep) -> Response:
-    """Which version it names; the ETag is for ``If-Match``."""
+@router.get(
+    _ALIASES + "/{alias}",
+    responses={200: {"model": AliasOut}, 304: {"description": "If-None-Match has its ETag"}},
+    response_model=None,
+)
+def get_alias(name: str, alias: str, request: Request, context: ContextDep) -> Response:
+    """Which version it names; the ETag is for ``If-Match``, and 304 where it is known."""
     with context.database.read() as session:
         row = aliases.find(session, name, alias)
-    return _alias_response(row, 200)
+    response = _alias_response(row, 200)
+    etag = response.headers["ETag"]
+    if has_already(request, etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    return response
 
 
 @router.put(

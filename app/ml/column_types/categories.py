@@ -19,6 +19,8 @@ ONE_HOT_LIMIT = 1_000
 EMBEDDING_LIMIT = 100_000
 """Categories with a place of their own, most frequent first; the rest share that of unseen ones."""
 UNKNOWN_CODE, MISSING_CODE, FIRST_CODE = 0, 1, 2  # of an embedding
+LONG = 1 << 20
+"""Characters of a string from which on the table is asked whether it is too long for a cell."""
 _TOP_VALUES = 10
 _FEW = 500
 """Labels that Python puts in order sooner than Arrow."""
@@ -125,7 +127,10 @@ def _stranger(labels: Sequence[str], folded: bool) -> Callable[[str], bool]:
     table is asked of the others."""
     plain = {spelt(label, folded=False) for label in labels}
     return lambda value: (
-        not folded and "\0" not in value and spelt(value, folded=False) not in plain
+        not folded
+        and len(value) < LONG
+        and "\0" not in value
+        and spelt(value, folded=False) not in plain
     )
 
 

@@ -21,6 +21,7 @@ from pydantic import PlainSerializer, PlainValidator
 
 from app.ml.column_types.arrays import as_dictionary, mask
 from app.ml.column_types.base import ColumnType, Put, Width
+from app.ml.column_types.categories import LONG
 from app.ml.column_types.fitted import FittedPart, Matrix
 from app.ml.specs import PreprocessingSpec
 
@@ -115,7 +116,7 @@ class TextFeature(FittedPart):
                 if self.indicator:
                     out[last] = 1.0
                 return True
-            if type(value) is not str or "\0" in value:
+            if type(value) is not str or len(value) >= LONG or "\0" in value:
                 return False
             place = self.of_text(value)
             out[at : at + len(place)] = place.tolist()

@@ -15,6 +15,7 @@ from app.ml.column_types.fitted import Matrix
 from app.ml.evaluation import metrics
 from app.ml.features import preprocessing
 from app.ml.features.preprocessing import ClassTarget, NumberTargets, TargetEncoder, label
+from app.ml.specs import Task
 from app.ml.specs.metrics import CurveKind
 
 MOST_SERIES = 30
@@ -47,15 +48,27 @@ class Curve(NamedTuple):
     summary: dict[str, float | None]
 
 
+_TWO = "a threshold is of two classes, and this model has others"
+
+
+def require(kind: CurveKind, task: Task) -> None:
+    """Raise NotApplicable where no model of a task has such a curve."""
+    if kind == "residuals" and task != "regression":
+        raise NotApplicable("a classification has no residuals; look at curves/calibration")
+    if kind != "residuals" and task == "regression":
+        raise NotApplicable(f"a regression has no {kind} curve; look at curves/residuals")
+    if kind == "threshold" and task == "multilabel":
+        raise NotApplicable(_TWO)
+
+
 def curve(kind: CurveKind, target: TargetEncoder, table: pa.Table, outputs: Matrix) -> Curve:
     """Return a curve of a module's ``outputs`` ``(rows, outputs)`` against the targets in
-    ``table``. Raises NotApplicable where the task has no such curve, or an output overflows."""
+    ``table``; its task has such a curve (``require``). Raises NotApplicable where an output
+    overflows, or a threshold is wanted of more than two classes."""
     if not np.isfinite(outputs).all():
         raise NotApplicable("the model's output overflows on some of these rows: no curve")
     if kind == "residuals":
         return _residuals(target, table, outputs)
-    if isinstance(target, NumberTargets):
-        raise NotApplicable(f"a regression has no {kind} curve; look at curves/residuals")
     if kind == "threshold":
         return _by_threshold(target, table, outputs)
     return _CURVES[kind](target, table, outputs)
@@ -128,7 +141,7 @@ def _calibration(target: TargetEncoder, table: pa.Table, outputs: Matrix) -> Cur
 
 def _by_threshold(target: TargetEncoder, table: pa.Table, outputs: Matrix) -> Curve:
     if not isinstance(target, ClassTarget) or target.positive is None:
-        raise NotApplicable("a threshold is of two classes, and this model has others")
+        raise NotApplicable(_TWO)
     series: dict[str, Series] = {}
     summary: dict[str, float | None] = {"threshold": target.threshold}
     for _, true, shares in _views(target, table, outputs):
@@ -161,8 +174,7 @@ def _summary(
 
 
 def _residuals(target: TargetEncoder, table: pa.Table, outputs: Matrix) -> Curve:
-    if not isinstance(target, NumberTargets):
-        raise NotApplicable("a classification has no residuals; look at curves/calibration")
+    assert isinstance(target, NumberTargets)
     predicted = target.decode(outputs)
     errors = preprocessing.numbers(table, target.names) - predicted
     series = {

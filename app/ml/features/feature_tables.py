@@ -25,7 +25,7 @@ from app.ml.column_types.text_parsing import first_misfit
 from app.ml.features.encoder import Feature
 from app.ml.features.places import Place, in_columns, in_lists, in_rows
 from app.ml.tables import strings
-from app.ml.tables.columns import typed_column
+from app.ml.tables.columns import MAX_CELL_BYTES, cell_too_long, typed_column
 from app.ml.tables.json_values import flat, objects_among
 from app.names import nearest
 
@@ -174,7 +174,7 @@ class FeatureTables:
         _raise(errors)
         for name, values in columns.items():
             if self._features[name].type in ("category", "text"):
-                _refuse_nul(name, values, place)
+                _require_storable(name, values, place)
         return pa.table(
             {
                 name: COLUMN_TYPES[self._features[name].type].array(values)
@@ -223,6 +223,11 @@ class FeatureTables:
         columns = {}
         for name, feature in self._features.items():
             column = table[name]
+            if feature.type == "number" and pa.types.is_boolean(column.type) and len(column):
+                row = next((i for i, v in enumerate(column.to_pylist()) if v is not None), 0)
+                if (value := column[row].as_py()) is not None:
+                    detail = f"'{name[:64]}' wants a number or null, got {_quoted(value)}"
+                    raise InvalidRequest.at(place(name, row)[1], detail, "wrong_type")
             if feature.type == "number" and _is_plain_number(column):
                 columns[name] = column
             elif column.null_count == len(column):
@@ -312,12 +317,17 @@ def _column(texts: list[str]) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(texts, pa.string())])
 
 
-def _refuse_nul(name: str, values: list[Any], place: Place) -> None:
-    """Raise InvalidData at the first string with a NUL, which no file may have either."""
-    row = next((i for i, value in enumerate(values) if value is not None and "\0" in value), None)
-    if row is not None:
-        detail = f"'{name[:64]}' holds a NUL character in row {row}; remove it"
-        raise InvalidData.at(place(name, row), detail, "nul")
+def _require_storable(name: str, values: list[Any], place: Place) -> None:
+    """Raise InvalidData at the first string that no file may have either: with a NUL, or longer
+    than a cell may be."""
+    for row, value in enumerate(values):
+        if value is None:
+            continue
+        if "\0" in value:
+            detail = f"'{name[:64]}' holds a NUL character in row {row}; remove it"
+            raise InvalidData.at(place(name, row), detail, "nul")
+        if len(value) > MAX_CELL_BYTES // 4 and len(value.encode()) > MAX_CELL_BYTES:
+            raise cell_too_long(f"'{name[:64]}' in row {row}", place(name, row))
 
 
 def _quoted(value: Any) -> str:

@@ -1,7 +1,8 @@
 """What all specs share: closed, strict objects, and the short forms they may be given in."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from functools import cache
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -67,12 +68,40 @@ class Spec(BaseModel):
         # every unknown field would be an error of its own, and each costs time and memory
         if isinstance(data, dict) and len(data) > _MOST_FIELDS:
             raise PydanticCustomError("too_many_fields", "there are far too many fields; see /docs")
-        return data
+        return _spelt(cls, data) if isinstance(data, dict) else data
 
     def torch_options(self) -> dict[str, Any]:
         """Return the parameters as keyword arguments of the torch class; pairs are tuples there."""
         fields = self.model_dump(exclude={"kind"})
         return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+
+
+def _spelt(spec: type[Spec], data: dict[str, Any]) -> dict[str, Any]:
+    """Return an object's fields with names of a closed list spelt as there: ``"CPU"`` is ``"cpu"``,
+    as ``"AdamW"`` is ``"adamw"``."""
+    choices = _choices(spec)
+    return {
+        field: choices[field].get(plain(value), value)
+        if isinstance(value, str) and field in choices
+        else value
+        for field, value in data.items()
+    }
+
+
+@cache
+def _choices(spec: type[Spec]) -> dict[str, dict[str, str]]:
+    """Return the names that fields of a spec choose from, by field and by how they compare."""
+    fields = ((name, _names_in(field.annotation)) for name, field in spec.model_fields.items())
+    return {name: {plain(choice): choice for choice in names} for name, names in fields if names}
+
+
+def _names_in(annotation: Any) -> list[str]:
+    if get_origin(annotation) is Literal:
+        return [choice for choice in get_args(annotation) if isinstance(choice, str)]
+    parts = get_args(annotation)
+    if any(part is str for part in parts):  # anything goes
+        return []
+    return [name for part in parts for name in _names_in(part)]
 
 
 def plain(name: str) -> str:

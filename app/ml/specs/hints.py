@@ -1,7 +1,20 @@
 """Where a job's settings have their place, for those who look elsewhere first: the names that other
 libraries use, and ours on the wrong level."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any, get_args
+
+import orjson
+
+from app.ml.specs.base import Spec, kinds_of, plain
+from app.ml.specs.data import PreprocessingSpec, SplitSpec
+from app.ml.specs.job import CheckpointSpec, EarlyStoppingSpec, JobRequest
+from app.ml.specs.layers import LayerSpec
+from app.ml.specs.losses import LossSpec
+from app.ml.specs.models import ModelSpec
+from app.ml.specs.optimizers import OptimizerSpec
+from app.ml.specs.schedulers import SchedulerSpec
 
 _OPTIMIZER = '{"optimizer": {"kind": "adamw", "lr": 0.001, "weight_decay": 0.01}}'
 _MODEL = '{"model": {"kind": "mlp", "hidden": [64, 64], "activation": "relu", "dropout": 0.1}}'
@@ -12,9 +25,10 @@ _PREPROCESSING = '{"preprocessing": {"numbers": "standard"}}'
 
 _PLACES: dict[str, tuple[str, ...]] = {
     _OPTIMIZER: (
-        *("lr", "learning_rate", "learning_rate_init", "eta", "weight_decay", "l2", "momentum"),
+        *("lr", "learning_rate", "learning_rate_init", "eta", "weight_decay", "l2"),
         *("betas", "optim", "solver", "optimizer_name"),
     ),
+    '{"optimizer": {"kind": "sgd", "lr": 0.01, "momentum": 0.9}}': ("momentum",),
     _MODEL: (
         *("hidden", "hidden_size", "hidden_sizes", "hidden_layers", "hidden_layer_sizes", "width"),
         *("activation", "dropout", "norm", "network", "architecture", "model_type"),
@@ -63,6 +77,45 @@ def value_for(value: str, known: Sequence[str]) -> str | None:
     return meant if meant in known else None
 
 
-def place_of(name: str) -> str | None:
-    """Return how a job says what is called ``name`` elsewhere, None where nobody would know."""
-    return _BY_NAME.get(name) or _BY_NAME.get(name.lower())
+def place_of(name: str, value: Any) -> str | None:
+    """Return how a job says what is called ``name`` elsewhere, or has its place in one of a job's
+    parts, there with its ``value``; ``None`` where nobody would know."""
+    known = _BY_NAME.get(name) or _BY_NAME.get(name.lower())
+    if known is not None or (place := _nested().get(plain(name))) is None:
+        return known
+    part, kind, field = place
+    shown = orjson.dumps(value).decode() if isinstance(value, str | int | float) else "…"
+    inside = f'"{field}": {shown[:64]}'
+    if kind is not None:
+        inside = f'"kind": "{kind}", {inside}'
+    if part == "layers":
+        return f'{{"model": {{"kind": "sequential", "layers": [{{{inside}}}]}}}}'
+    return f'{{"{part}": {{{inside}}}}}'
+
+
+@cache
+def _nested() -> dict[str, tuple[str, str | None, str]]:
+    """Return the fields of a job's parts by how they compare: of which part, of which kind, and
+    their name. The first that has one stands for the others."""
+    found: dict[str, tuple[str, str | None, str]] = {}
+    for part, kind, spec in _parts():
+        for field in spec.model_fields:
+            if field != "kind" and field not in JobRequest.model_fields:
+                found.setdefault(plain(field), (part, kind, field))
+    return found
+
+
+def _parts() -> Iterator[tuple[str, str | None, type[Spec]]]:
+    yield "split", None, SplitSpec
+    yield "preprocessing", None, PreprocessingSpec
+    yield "early_stopping", None, EarlyStoppingSpec
+    yield "checkpoint", None, CheckpointSpec
+    for part, union in (
+        ("model", ModelSpec),
+        ("optimizer", OptimizerSpec),
+        ("scheduler", SchedulerSpec),
+        ("loss", LossSpec),
+        ("layers", LayerSpec),
+    ):
+        for kind, spec in kinds_of(get_args(union)[0]).items():
+            yield part, kind, spec

@@ -72,7 +72,8 @@ def _metric(target: TargetEncoder, outputs: Tensor, y: Tensor) -> tuple[str, Ten
         if target.link == "log":
             outputs = outputs.exp()
         errors = (outputs - y).double().square().mean(0).sqrt()
-        return "rmse", (errors * torch.tensor(target.scale).to(errors)).mean()
+        scale = torch.tensor(target.scale, dtype=torch.float64)  # it may leave float32's range
+        return "rmse", (errors * scale.to(errors.device)).mean()
     if isinstance(target, ClassTarget) and target.outputs > 1:
         return "accuracy", (outputs.argmax(1) == y).float().mean()
     return "accuracy", ((outputs > 0) == (y > 0.5)).float().mean()

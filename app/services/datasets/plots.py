@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from app.errors import InvalidRequest
+from app.errors import InvalidRequest, NotApplicable
 from app.ml.column_types.canonical import TypeName
 from app.ml.drawing import BLUE, Drawing, Picture, drawing
 from app.ml.tables import associations, summaries
@@ -57,7 +57,8 @@ class PlotSource:
 def picture(context: Context, ref: str, plot: Plot, x: str | None, y: str | None) -> Picture:
     """Return one plot of a dataset, to be gathered.
 
-    Raises NotFound; gathering it raises InvalidRequest where the columns do not fit the plot.
+    Raises NotFound; gathering it raises InvalidRequest where the columns do not fit the plot, and
+    NotApplicable where none does.
     """
     dataset, path = datasets.file_of(context, ref)
     source = PlotSource(path, dataset.columns, dataset.rows, dataset.name or dataset.id)
@@ -115,7 +116,7 @@ def _axes(source: PlotSource, x: str | None, y: str | None) -> tuple[Column, Col
             )
     able = source.of("number") or source.of("datetime")
     if not able:
-        raise InvalidRequest("the dataset has no numbers or dates to draw; try plots/histogram")
+        raise NotApplicable("the dataset has no numbers or dates to draw; try plots/histogram")
     return named.get("x", able[0]), named.get("y", able[-1])
 
 
@@ -145,7 +146,7 @@ def _histogram_column(source: PlotSource, x: str | None) -> Column:
         able = [column for column in source.columns if not _why_no_histogram(source, column)]
         numbers = [column for column in able if column["type"] == "number"]
         if not able:
-            raise InvalidRequest("all columns are empty or text, so there is no histogram to draw")
+            raise NotApplicable("all columns are empty or text, so there is no histogram to draw")
         return (numbers or able)[0]
     column = source.column(x, "/x")
     if reason := _why_no_histogram(source, column):
@@ -182,7 +183,7 @@ def correlation(source: PlotSource) -> Drawing:
     """Draw how columns go together, each pair on the rows that have both values."""
     able = [column for column in source.columns if associations.able(column)]
     if len(able) < 2:
-        raise InvalidRequest(
+        raise NotApplicable(
             "a correlation needs at least 2 columns of numbers, dates, booleans or few labels; the "
             f"dataset has {len(able)}"
         )

@@ -33,5 +33,6 @@ def of(context: Context, predictors: Predictors, job: Job, kind: CurveKind) -> "
     """Return the same of a job that was found. Raises the same."""
     from app.ml.evaluation import curves
 
+    curves.require(kind, job.spec.task)
     predictor, rows, part = judged.of(context, predictors, job)
     return curves.curve(kind, predictor.target, rows, predictor.outputs(rows)), part

@@ -113,6 +113,8 @@ class Claim:
     attempt: int
     dataset_id: str
     dataset_sha256: str
+    dataset_name: str | None
+    """Where it had one when the job was sent."""
     spec: JobSpec
     split_id: str | None
     split_counts: dict[str, int]
@@ -161,7 +163,7 @@ def claim(session: Session, lease: Lease | None = None) -> Claim | None:
     if not moved:
         return None
     job = session.get_one(Job, moved[0].id, populate_existing=True)
-    data = job.dataset_id, job.dataset_sha256
+    data = job.dataset_id, job.dataset_sha256, job.dataset_name
     return Claim(job.id, job.attempt, *data, job.spec, job.split_id, job.split)
 
 

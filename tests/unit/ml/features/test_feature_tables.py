@@ -10,7 +10,9 @@ from app.errors import InvalidData, InvalidRequest
 from app.ml.features.encoder import FeatureEncoder
 from app.ml.features.feature_tables import FeatureTables
 from app.ml.features.fitting import fit_features
+from app.ml.features.row_encoder import RowEncoder
 from app.ml.specs import PreprocessingSpec
+from app.ml.tables.columns import MAX_CELL_BYTES
 from tests.support.workbench import table_of
 
 TRAINED = table_of(
@@ -82,3 +84,22 @@ def test_names_of_many_columns_are_checked() -> None:
     assert len(caught.value.errors) == 20
     with pytest.raises(InvalidRequest, match="did you mean"):
         tables.of_rows([{**row, "x19999": 1.0}])
+
+
+def test_a_text_longer_than_a_cell_is_refused_from_json_too() -> None:
+    tables = FeatureTables(encoder().features, None)
+    long = "z" * (MAX_CELL_BYTES + 1)
+    row = dict.fromkeys(NAMES)
+    with pytest.raises(InvalidData) as caught:
+        tables.of_rows([row, {**row, "c": long}])
+    assert caught.value.errors[0].pointer == "/rows/1/c"
+    assert RowEncoder(encoder()).of_object({**row, "c": long}) is None
+    fits = {**row, "c": "z" * MAX_CELL_BYTES}
+    assert tables.of_rows([fits]).num_rows == 1
+
+
+def test_booleans_of_a_file_are_no_numbers() -> None:
+    tables = FeatureTables(encoder().features, None)
+    columns = {name: pa.nulls(3) for name in NAMES}
+    with pytest.raises(InvalidRequest, match="'n' wants a number or null, got true"):
+        tables.of_table(pa.table({**columns, "n": pa.array([None, True, False])}))

@@ -1,5 +1,6 @@
 """What a client may ask for: closed, strict, and counted by arithmetic."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from app.errors import InvalidRequest
 from app.ml.nn import modules
 from app.ml.specs import (
     AdamWSpec,
@@ -20,8 +22,10 @@ from app.ml.specs import (
     SGDSpec,
     SplitSpec,
     field_names,
+    hints,
     size_of,
 )
+from app.ml.specs.mistakes import checked
 from tests.support.workbench import request, spec_for, table_of
 
 
@@ -285,3 +289,43 @@ def test_a_spec_knows_which_columns_its_split_depends_on() -> None:
 def test_every_spec_has_a_json_schema() -> None:
     schema = TypeAdapter(JobRequest).json_schema()
     assert set(schema["required"]) == {"dataset", "target"}
+
+
+@pytest.mark.parametrize("name", sorted(hints._nested()))
+def test_a_field_of_a_part_is_told_its_place(name: str) -> None:
+    """At the top of a job, and what is told is taken, but for what a value must be beside it."""
+    part, _, field = hints._nested()[name]
+    with pytest.raises(InvalidRequest) as caught:
+        checked(JobRequest, {"dataset": "d", "target": "y", field: 1})
+    told = caught.value.detail
+    assert told.startswith(f"unknown field '{field}'; ")
+    if field not in hints._BY_NAME:
+        place = json.loads(told.partition("says it so: ")[2])
+        assert [*place] == ["model" if part == "layers" else part]
+        assert field in json.dumps(place)
+
+
+@pytest.mark.parametrize(
+    ("fields", "wanted"),
+    [
+        ({"select": "R2"}, {"select": "r2"}),
+        ({"select": "Log_Loss"}, {"select": "log_loss"}),
+        ({"device": "CPU"}, {"device": "cpu"}),
+        ({"task": "Binary"}, {"task": "binary"}),
+        ({"class_weight": "Balanced"}, {"class_weight": "balanced"}),
+        ({"batch_size": "Auto"}, {"batch_size": "auto"}),
+        ({"threshold": "F1"}, {"threshold": "f1"}),
+        ({"split": {"strategy": "Stratified"}}, {"split": {"strategy": "stratified"}}),
+        ({"preprocessing": {"numbers": "Robust"}}, {"preprocessing": {"numbers": "robust"}}),
+    ],
+)
+def test_names_of_a_closed_list_in_any_case(fields: dict[str, Any], wanted: dict[str, Any]) -> None:
+    request, plainly = (
+        checked(JobRequest, {"dataset": "d", "target": "y", **given}) for given in (fields, wanted)
+    )
+    assert request == plainly
+
+
+def test_columns_keep_their_case() -> None:
+    request = checked(JobRequest, {"dataset": "D", "target": "CPU", "register_as": "Auto"})
+    assert (request.dataset, request.target, request.register_as) == ("D", "CPU", "Auto")
