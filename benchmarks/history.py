@@ -54,7 +54,7 @@ class Size:
 
 SIZES = {
     Scale.FULL: Size(1_000_000, reads=15, rounds=5, linear_epochs=8_000, mlp_epochs=150),
-    Scale.QUICK: Size(1_000_000, reads=5, rounds=1, linear_epochs=5_000, mlp_epochs=40),
+    Scale.QUICK: Size(1_000_000, reads=5, rounds=1, linear_epochs=3_000, mlp_epochs=20),
     Scale.TINY: Size(10_000, reads=1, rounds=1, linear_epochs=200, mlp_epochs=2),
 }
 

@@ -37,7 +37,7 @@ class Size:
 
 SIZES = {
     Scale.FULL: Size(queued=10_000, rounds=300, followers=200, follow_seconds=10),
-    Scale.QUICK: Size(queued=5_000, rounds=50, followers=200, follow_seconds=5),
+    Scale.QUICK: Size(queued=2_000, rounds=50, followers=200, follow_seconds=5),
     Scale.TINY: Size(queued=30, rounds=2, followers=3, follow_seconds=1),
 }
 

@@ -67,7 +67,7 @@ class Size:
 
 SIZES = {
     Scale.FULL: Size(rounds=5, own_rounds=2, epochs=100, library_epochs=10, own_epochs=25),
-    Scale.QUICK: Size(rounds=1, own_rounds=1, epochs=50, library_epochs=5, own_epochs=3),
+    Scale.QUICK: Size(rounds=1, own_rounds=1, epochs=25, library_epochs=3, own_epochs=2),
     Scale.TINY: Size(1, 1, epochs=2, library_epochs=1, own_epochs=1, rows=1000),
 }
 

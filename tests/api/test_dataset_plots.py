@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from scipy.stats.contingency import association
 
-from app.errors import InvalidRequest, NotApplicable
+from app.errors import NotApplicable
 from app.ml import plots
 from app.ml.column_types.canonical import column_type
 from app.ml.drawing import MAX_POINTS
