@@ -14,8 +14,8 @@ Column = dict[str, Any]
 
 _LEFT_OUT = {
     "constant": "is constant and was left out of the features",
-    "identifier": "looks like an identifier and was left out",
-    "index": "looks like an identifier and was left out",
+    "identifier": "looks like an identifier and was left out; name it in features to keep it",
+    "index": "looks like an identifier and was left out; name it in features to keep it",
 }
 _MOST_CLASSES = 1000
 _FEW_CLASSES = 10
@@ -122,10 +122,10 @@ def features_of(
     if request.features is not None:
         return _named_features(request, known), []
     features, warnings = [], []
-    for name, column in known.items():
+    for place, (name, column) in enumerate(known.items()):
         if name in request.targets or name in _not_learnt(request):
             continue
-        role = roles.role_of(column, rows)
+        role = roles.role_of(column, rows, roles.leads(place, len(known)))
         if role in ("feature", "text"):
             features.append(name)
         else:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +21,8 @@ from app.ml.column_types.canonical import MAX_COLUMNS
 from app.ml.column_types.notations.notation import CellOptions, Notation
 from app.ml.tables.columns import typed_column
 from app.ml.tables.csv_cells import empty_at_end, repeated_headers, unwrapped, without_rows
-from app.ml.tables.csv_lines import DELIMITERS, is_rule, not_utf8, with_tabs
-from app.ml.tables.csv_shape import CSVOptions, shape_of
+from app.ml.tables.csv_lines import DELIMITERS, is_rule, not_utf8, with_tabs, without_gaps
+from app.ml.tables.csv_shape import CSVOptions, Shape, shape_of
 from app.ml.tables.labels import QUICKLY_PLACED
 from app.ml.tables.typed import (
     CellFacts,
@@ -103,13 +104,22 @@ def _with_quoted(
     return column if kind in ("category", "text") else cleared
 
 
+def _plainer(path: Path, shape: Shape) -> IO[str] | None:
+    """Return a copy of a file as Arrow can read it, where it cannot read the file itself."""
+    if shape.spaces:
+        return with_tabs(path, shape.spaces)
+    with suppress(csv.Error):  # the reader says where the cell is that is too long
+        return without_gaps(path, shape.delimiter) if shape.gaps else None
+    return None
+
+
 class _File:
     """One file, its delimiter, and how to find a row's line in it."""
 
     def __init__(self, path: Path, options: CSVOptions, cells: CellOptions) -> None:
         self.shape = shape_of(path, options)
-        self._unspaced = with_tabs(path, self.shape.spaces) if self.shape.spaces else None
-        self.path = Path(self._unspaced.name) if self._unspaced else path
+        self._copy = _plainer(path, self.shape)
+        self.path = Path(self._copy.name) if self._copy else path
         kept = {*cells.keep_na}
         self.missing = [mark for mark in MISSING if mark not in kept] + [*cells.na_values]
         self.header = self.shape.header

@@ -3,6 +3,7 @@ below the header, notes and totals at the end."""
 
 import codecs
 import csv
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,8 +28,10 @@ _TAIL_BYTES = 16 * 1024
 _RULES = "-=_" + "".join(map(chr, range(0x2500, 0x2580)))
 _COUNT = re.compile(r"\(\d+ rows?( affected)?\)")
 _TOTAL = re.compile(
-    r"\s*(grand )?(total|totals|sum|subtotal|summe|gesamt|insgesamt|average|mean|durchschnitt|"
-    r"somme|suma|totale|moyenne)\s*:?\s*",
+    r"\s*(grand |sub|sum |overall )?(total|totals|sum|summe|gesamt|gesamtsumme|zwischensumme|"
+    r"insgesamt|average|mean|durchschnitt|mittelwert|somme|suma|soma|totale?|moyenne|media|média|"
+    r"promedio|totaal|gemiddelde|razem|celkem|summa|yhteensä|toplam|összesen|итого|всего|合計|总计|"
+    r"總計|合计|합계)( g[eé]n[eé]ral|e? generale| general| geral)?\s*:?\s*",
     re.IGNORECASE,
 )
 _MOST_NOTES = 50
@@ -113,11 +116,34 @@ def notes_below(last: Sequence[str], width: int, delimiter: str) -> list[str]:
 
 
 def total_below(last: Sequence[str], width: int, delimiter: str) -> str | None:
-    """Return the first cell of a last row that looks like a total; None where there is none."""
-    line = next((line for line in reversed(last) if line.strip(delimiter + " ")), "")
-    cells = next(csv.reader([line], delimiter=delimiter), [])
-    looks = len(cells) == width and any(_TOTAL.fullmatch(cell) for cell in cells[:2])
-    return cells[0] if looks else None
+    """Return the cell of a last row that says it is a total, or that it has a sum where its first
+    cell is empty; None where neither holds."""
+    lines = [line for line in last if line.strip(delimiter + " ")]
+    rows = [row for row in csv.reader(lines, delimiter=delimiter) if len(row) == width]
+    cells = next(csv.reader(lines[-1:], delimiter=delimiter), [])
+    if len(cells) != width:
+        return None
+    named = next((cell for cell in cells if _TOTAL.fullmatch(cell)), None)
+    if named is not None:
+        return named
+    return "a sum of the rows above" if not cells[0].strip() and _sums(rows) else None
+
+
+def _sums(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a number in the last of ``rows`` is the sum of the numbers above it."""
+    *above, last = rows
+    for place, cell in enumerate(last):
+        numbers = [_number(row[place]) for row in above if NUMBER.fullmatch(row[place])]
+        # the header may be among the rows
+        if len(numbers) < max(3, len(above) - 1) or not NUMBER.fullmatch(cell):
+            continue
+        if _number(cell) and math.isclose(_number(cell), math.fsum(numbers), rel_tol=1e-9):
+            return True
+    return False
+
+
+def _number(cell: str) -> float:
+    return float(cell.replace(",", "."))
 
 
 def units_below(rows: Sequence[Sequence[str]], width: int) -> dict[int, str] | None:
@@ -176,6 +202,21 @@ def with_tabs(path: Path, least: int) -> IO[str]:
         writer = csv.writer(copy, delimiter="\t", lineterminator="\n")
         for line in file:  # an empty one stays one, so that lines keep their numbers
             cells = [] if is_rule(line) else split_at_blanks(line, least)
+            writer.writerow(cells) if cells else copy.write("\n")
+        copy.flush()
+    return copy
+
+
+def without_gaps(path: Path, delimiter: str) -> IO[str]:
+    """Return a copy of a file without the blanks behind its delimiters; it goes when it is closed.
+
+    Raises csv.Error for a cell that is too long or a quote that does not end.
+    """
+    copy = NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+    source = path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+    with source as file, explain_os_errors():
+        writer = csv.writer(copy, delimiter=delimiter, lineterminator="\n")
+        for cells in csv.reader(file, delimiter=delimiter, skipinitialspace=True):
             writer.writerow(cells) if cells else copy.write("\n")
         copy.flush()
     return copy

@@ -70,6 +70,8 @@ class Shape:
     """Whether blanks make cells equally wide, and are no part of them."""
     escapes: bool = False
     r"""Whether a quote in a cell is written ``\"``."""
+    gaps: bool = False
+    """Whether blanks stand between a delimiter and the quote that begins a cell."""
     spaces: int = 0
     """How many blanks, or more, separate cells; 0: something else does."""
     units: dict[str, str] = field(default_factory=dict)
@@ -187,6 +189,7 @@ class _Finder:
             nameless=nameless,
             padded=padded,
             escapes=self._escapes,
+            gaps=not self._spaces and self._has_gaps(self._delimiter),
             spaces=self._spaces,
             units=units,
             records_below_header=records,
@@ -255,6 +258,7 @@ class _Finder:
             [f"{line}\n" for line in self._lines],
             delimiter=delimiter,
             escapechar="\\" if self._escapes else None,
+            skipinitialspace=self._has_gaps(delimiter),
         )
         rows, start = [], 0
         for cells in reader:
@@ -264,6 +268,14 @@ class _Finder:
             if len(rows) == _MOST_ROWS:
                 break
         return rows
+
+    def _has_gaps(self, delimiter: str) -> bool:
+        """Whether blanks stand before the quotes of cells."""
+        gap = re.compile(rf'{re.escape(delimiter)} +"')
+        if not any(gap.search(line) for line in self._lines):
+            return False
+        rows = csv.reader(self._lines[:_MOST_ROWS], delimiter=delimiter)
+        return any(cell[:1] == " " and cell.lstrip()[:1] == '"' for row in rows for cell in row)
 
     def _between_blanks(self, least: int) -> list[tuple[int, list[str]]]:
         lines = enumerate(self._lines[:_MOST_ROWS])

@@ -15,35 +15,68 @@ _NEARLY = 0.9
 _MANY = 0.4
 """Share from which on a person should look."""
 _INDEX_NAMES = re.compile(
-    r"index|unnamed: \d+|__index_level_\d+__|row ?(id|no|nr|num|number|names?)?|rownum|obs no"
+    r"index|unnamed: \d+( \d+)*|__index_level_\d+__|level 0|idx|pk|#|rownum|obs no|"
+    r"row ?(id|no|nr|num|number|names?)?|(s|sr|sl|ser|serial)? ?(no|nr|num)|serial( number)?|"
+    r"lfd ?(nr)?|laufende nummer"
 )
 _ID_WORDS = {"id", "ids", "uid", "uuid", "guid"}
+_OWNERS = (
+    "user|customer|client|order|product|item|account|patient|person|employee|member|student|"
+    "household|transaction|session|case|record|row|sample|subject|invoice|ticket|device|store|"
+    "company|movie|track|object|unique"
+)
+_OWN_ID = re.compile(f"({_OWNERS})(id|nr|no|number|nummer)|kundennummer|matrikelnummer")
+_ALONG = re.compile(
+    "x|t|time|step|day|days|week|month|year|hour|minute|second|epoch|age|rank|position|distance|"
+    "iteration|trial|period|lag|depth|level|dose"
+)
+"""Names of what may well be counted from 0 or 1 and mean something."""
 
 
 def words_of(name: str) -> list[str]:
     """Return the words of a name in lower case: ``PassengerId``, ``passenger_id`` and
     ``passenger id`` have the same."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
-    return re.split(r"[\s_.-]+", spaced.strip().lower())
+    return re.split(r"[\s_.-]+", spaced.strip(" _.-").lower())
 
 
-def role_of(column: Column, rows: int) -> Role:
-    """Return what a column is for."""
+def leads(place: int, columns: int) -> bool:
+    """Return whether a column stands where row numbers do: first, with two others at the least."""
+    return place == 0 and columns > 2
+
+
+def role_of(column: Column, rows: int, first: bool = False) -> Role:
+    """Return what a column is for; ``first``: it ``leads`` the others."""
     if column["type"] == "text":
         return "text"
     if is_constant(column):
         return "constant"
-    if column["type"] not in ("number", "category") or rows < _LEAST_ROWS:
+    if column["type"] not in ("number", "category"):
         return "feature"
+    if rows < _LEAST_ROWS:
+        counted = rows > 2 and _counts_rows(column, rows)
+        by_name = _INDEX_NAMES.fullmatch(" ".join(words_of(column["name"])))
+        return "index" if counted and by_name else "feature"
     present, distinct = rows - column["missing"], column["distinct"]
     words = words_of(column["name"])
     whole = column["type"] == "category" or column["integer"]
     if whole and distinct >= present and _INDEX_NAMES.fullmatch(" ".join(words)):
         return "index"
+    if first and _counts_rows(column, rows) and not _ALONG.fullmatch(words[-1]):
+        return "index"
     named_so = words[-1] in _ID_WORDS and words != ["ids"]
+    named_so = named_so or (len(words) > 1 and words[0] in _ID_WORDS)
+    named_so = named_so or _OWN_ID.fullmatch(" ".join(words)) is not None
     if distinct >= _NEARLY * present and (column["type"] == "category" or (whole and named_so)):
         return "identifier"
     return "feature"
+
+
+def _counts_rows(column: Column, rows: int) -> bool:
+    """Whether every number from 0, or from 1, to that of the last row stands there once."""
+    if column["type"] != "number" or not column["integer"] or column["distinct"] < rows:
+        return False
+    return column["min"] in (0, 1) and column["max"] == column["min"] + rows - 1
 
 
 def is_constant(column: Column) -> bool:

@@ -181,9 +181,12 @@ def _urgency(column: TypedColumn) -> tuple[int, int]:
 def _evidence(found: Sequence[TypedColumn], delimiter: str | None) -> Evidence:
     """Return what the columns that could be read say of those that can be read in two ways."""
     orders = [column.notation.date_order for column in found if column.notation]
+    marks = [column.decimal for column in found if column.decimal]
+    if not marks and delimiter == ",":
+        marks = ["."]  # who writes decimal commas separates cells with something else
     return Evidence(
         delimiter,
-        unanimous([column.decimal for column in found if column.decimal]),
+        unanimous(marks),
         unanimous([order for order in orders if order in ("dmy", "mdy")]),
     )
 

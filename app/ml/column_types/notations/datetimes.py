@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from app.ml.column_types.arrays import matches
 from app.ml.column_types.canonical import MOMENT, ZONED
 from app.ml.column_types.notations.months import MONTHS
 from app.ml.column_types.notations.notation import (
@@ -149,16 +150,26 @@ def _compact(cells: pa.Array) -> Recognised | None:
     return None if values is None else Recognised(values, Notation(date_format="%Y%m%d"))
 
 
+_YEARS = r"^\s*(1[0-9]|20|21)[0-9]{2}\s*$"
+_YEARS_AND_MONTHS = r"^\s*(1[0-9]|20|21)[0-9]{2}(0[1-9]|1[0-2])\s*$"
+_LEAST_EPOCH = 1e7
+"""Seconds since 1970 up to which the largest number of a column is no time: 44928 is Excel's."""
+
+
 def _of_numbers(cells: pa.Array) -> Recognised | None:
-    """Return 20210301, or seconds, milliseconds or microseconds since 1970, as dates."""
+    """Return 20210301, years, 202103, or seconds, milliseconds or microseconds since 1970, as
+    dates; seconds of the first months of 1970 are something else."""
     if (dates := _compact(cells)) is not None:
         return dates
+    for pattern, form in (_YEARS, "%Y"), (_YEARS_AND_MONTHS, "%Y%m"):
+        if pc.all(matches(cells, pattern), min_count=0).as_py():
+            return _by_format(cells, form)
     try:
         values = pc.cast(cells, pa.float64())
     except pa.ArrowInvalid:
         return None
     most = pc.max(pc.abs(values)).as_py()
-    if most is None or most >= 1e17:
+    if most is None or not _LEAST_EPOCH <= most < 1e17:
         return None
     unit, form = (1, "us") if most >= 1e14 else (1000, "ms") if most >= 1e11 else (_US, "s")
     moments = pc.cast(pc.cast(pc.round(pc.multiply(values, float(unit))), pa.int64()), MOMENT)

@@ -202,10 +202,7 @@ def _allowed(reading: tuple[Decimal, Thousands | None], known: Cells) -> bool:
 def _by_evidence(
     readings: list[tuple[Decimal, Thousands | None]], known: Cells
 ) -> tuple[Decimal, Thousands | None] | Undecided:
-    evidence = known.evidence
-    decimal = known.notation.decimal if known.notation else evidence.decimal
-    if decimal is None and evidence.delimiter == ",":
-        decimal = "."  # who writes decimal commas separates cells with something else
+    decimal = known.notation.decimal if known.notation else known.evidence.decimal
     for reading in readings:
         if reading[0] == decimal:
             return reading

@@ -28,7 +28,7 @@ def test_labels_of_which_each_has_one_class_are_told() -> None:
     finer = [f"{each}{i % 2}" for i, each in enumerate(CLASS)]
     (warning,) = told("kind", kind=CLASS, finer=finer, coarse=codes, x=NOISE)
     assert (
-        "feature 'finer' alone gives the target 'kind' (each of its values has one class)"
+        "feature 'finer' alone gives the target 'kind' (each of its 6 values has one class)"
         in warning
     )
 
@@ -40,3 +40,18 @@ def test_what_is_no_leak() -> None:
     assert told("price", price=PRICE, x=PRICE * 2) == [], "the only feature is meant to"
     constant = np.ones(N)
     assert told("price", price=PRICE, one=constant, gap=np.full(N, np.nan)) == []
+
+
+def test_what_is_told_of_any_two_types() -> None:
+    flag = [float(each == "a") for each in CLASS]
+    (warning,) = told("kind", kind=[each == "a" for each in CLASS], flag=flag, x=NOISE)
+    assert "'flag' alone gives the target 'kind' (each of its 2 values has one class)" in warning
+    ranked = np.argsort(np.argsort(NOISE))
+    (warning,) = told("price", price=PRICE, square=PRICE**2, cube=ranked * 1.0)
+    assert "'square' alone gives the target 'price' (their rank correlation is 1)" in warning
+    bands = np.where(PRICE < 200, "low", np.where(PRICE < 400, "mid", "high")).tolist()
+    (warning,) = told("band", band=bands, price=PRICE, x=NOISE)
+    assert "'price' alone gives the target 'band' (each of the 3 classes has a stretch" in warning
+    label = [f"k{i % 9}" for i in range(N)]
+    (warning,) = told("rent", rent=[(i % 9) ** 1.5 for i in range(N)], label=label, x=NOISE)
+    assert "'label' alone gives the target 'rent' (each of its 9 values has one value)" in warning

@@ -341,6 +341,62 @@ def test_quotes_behind_backslashes(tmp_path: Path) -> None:
     assert found.table["b"].to_pylist() == ["C:\\", "x"]
 
 
+def test_blanks_before_quotes_are_no_part_of_cells(tmp_path: Path) -> None:
+    lines = "".join(f'{i}, "Smith{i}, John", "{i}.5"\n' for i in range(4))
+    found = typed(tmp_path, f'"id", "name", "v"\n{lines}')
+    assert found.table.column_names == ["id", "name", "v"]
+    assert found.table["name"].to_pylist() == [f"Smith{i}, John" for i in range(4)]
+    assert found.table["v"].to_pylist() == [0.5, 1.5, 2.5, 3.5]
+    plain = typed(tmp_path, 'a,b\n1,"he said, ""hi"", twice"\n2,x\n')
+    assert plain.table["b"].to_pylist() == ['he said, "hi", twice', "x"]
+
+
+@pytest.mark.parametrize(
+    ("content", "first"),
+    [
+        ('n,x,g\n"0,55","1,000",a\n"1,55","2,037",b\n', 1.0),
+        ('n,x,g\n"0,99 €","1,000 kg",a\n"1,55 €","2,037 kg",b\n', 1.0),
+        ('n,x,g\n0.55,"1,000",a\n1.55,"2,037",b\n', 1000),
+        ('x,g\n"1,000",a\n"2,037",b\n', 1000),
+        ("n\tx\n0,55\t1,000\n1,55\t2,037\n", 1.0),
+    ],
+)
+def test_other_columns_say_what_a_comma_is(tmp_path: Path, content: str, first: float) -> None:
+    assert typed(tmp_path, content).table["x"].to_pylist()[0] == first
+
+
+def test_columns_that_contradict_each_other_leave_it_open(tmp_path: Path) -> None:
+    found = typed(tmp_path, 'm,n,x\n0.5,"0,55","1,000"\n1.5,"1,55","2,037"\n')
+    assert found.types["x"] == "category"
+    assert any("send decimal=. or decimal=," in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("cells", "years"),
+    [
+        (["1991", "2004"], ["1991-01-01", "2004-01-01"]),
+        (["202102", "202111"], ["2021-02-01", "2021-11-01"]),
+    ],
+)
+def test_years_asked_for_as_dates(tmp_path: Path, cells: list[str], years: list[str]) -> None:
+    content = "when,v\n" + "".join(f"{cell},{i}\n" for i, cell in enumerate(cells))
+    found = typed(tmp_path, content, Wanted(types={"when": "datetime"}))
+    assert [str(day)[:10] for day in found.table["when"].to_pylist()] == years
+    with pytest.raises(InvalidData, match="holds '44928'"):
+        typed(tmp_path, "when,v\n44928,1\n44929,2\n", Wanted(types={"when": "datetime"}))
+
+
+@pytest.mark.parametrize(
+    "last",
+    ["Gesamtsumme,66,132", "Итого,66,132", "Total général,66,132", "66,132,Total", ",66,132"],
+)
+def test_totals_are_warned_of(tmp_path: Path, last: str) -> None:
+    rows = "".join(f"a{i},{i},{2 * i}\n" for i in range(12))
+    assert any("a total" in note for note in typed(tmp_path, f"i,q,p\n{rows}{last}\n").notes)
+    other = typed(tmp_path, f"i,q,p\n{rows},65,131\n")
+    assert not any("a total" in note for note in other.notes)
+
+
 def test_lines_above_can_be_said(tmp_path: Path) -> None:
     content = f"x,y,z\n{ROWS}"
     assert typed(tmp_path, content, skip_rows=1).table.to_pydict() == PLAIN

@@ -127,7 +127,6 @@ def test_codes_and_mixtures_are_no_numbers(cells: list[str]) -> None:
 @pytest.mark.parametrize(
     ("delimiter", "options", "values"),
     [
-        (",", {}, [1037, 2074]),
         (";", {"decimal": ","}, [1.037, 2.074]),
         (";", {"decimal": "."}, [1037, 2074]),
         (";", {"thousands": ","}, [1037, 2074]),

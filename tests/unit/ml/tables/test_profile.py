@@ -292,7 +292,9 @@ def test_names_and_row_numbers_look_like_identifiers() -> None:
         }
     )
     assert notes == [
-        f"column '{name}' looks like an identifier" for name in ("id", "customer_id", "name")
+        f"column '{name}' looks like an identifier, which no job learns from unless its "
+        "features name it"
+        for name in ("id", "customer_id", "name")
     ]
 
 

@@ -8,7 +8,9 @@ from app.ml.tables.roles import doubt, role_of, words_of
 
 
 def column(name: str, kind: str = "number", distinct: int = 100, **facts: Any) -> dict[str, Any]:
-    return {"name": name, "type": kind, "distinct": distinct, "missing": 0, "integer": True} | facts
+    ends = {"min": 7, "max": 500}
+    facts = {"missing": 0, "integer": True, **ends, **facts}
+    return {"name": name, "type": kind, "distinct": distinct} | facts
 
 
 @pytest.mark.parametrize(
@@ -30,6 +32,8 @@ def test_words(name: str, words: list[str]) -> None:
     [
         *((column(name), "identifier") for name in ("id", "PassengerId", "CustomerID", "user_uid")),
         *((column(name), "index") for name in ("index", "Unnamed: 0", "row_number", "rowid")),
+        *((column(name), "index") for name in ("S.No.", "no", "Nr", "#", "Unnamed: 0.1", "idx")),
+        *((column(n), "identifier") for n in ("userid", "customerid", "id_number", "ID Code")),
         *((column(name), "feature") for name in ("paid", "humidity", "valid", "covid", "number")),
         (column("user_id", distinct=40), "feature"),
         (column("PassengerId", integer=False), "feature"),
@@ -48,6 +52,24 @@ def test_roles(found: dict[str, Any], role: str) -> None:
 
 def test_few_rows_say_nothing() -> None:
     assert role_of(column("id", distinct=10), 10) == "feature"
+    counted: dict[str, Any] = {"distinct": 10, "min": 0, "max": 9}
+    assert role_of(column("index", **counted), 10) == "index", "but numbers of rows"
+    assert role_of(column("index", **{**counted, "max": 12}), 10) == "feature"
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "first", "role"),
+    [
+        ("plot", 1, True, "index"),
+        ("plot", 0, True, "index"),
+        ("plot", 1, False, "feature"),
+        ("plot", 5, True, "feature"),
+        ("day", 1, True, "feature"),
+        ("x", 0, True, "feature"),
+    ],
+)
+def test_a_first_column_that_counts_the_rows(name: str, low: int, first: bool, role: str) -> None:
+    assert role_of(column(name, min=low, max=low + 99), 100, first) == role
 
 
 def test_labels_that_seldom_repeat_are_doubted() -> None:
