@@ -127,6 +127,10 @@ def _holds_measurements(cells: list[str], warnings: list[str]) -> bool:
     return True
 
 
+_OF_ROWS = {"id", "index", "no", "nr", "#"}
+"""Names of columns that number rows themselves."""
+
+
 def names_of(
     names: list[str], body: list[list[str]], width: int, warnings: list[str]
 ) -> tuple[list[str], frozenset[str]]:
@@ -139,7 +143,9 @@ def names_of(
     if len(names) == width - 1 and inner:
         last_is_empty = not any(row[-1].strip() for row in inner)
         names = [*names, ""] if last_is_empty else ["", *names]
-        if not last_is_empty and not all(row[0].strip().isdigit() for row in inner):
+        counted = [row[0].strip() for row in inner]
+        counts = any(counted == [*map(str, range(i, i + len(inner)))] for i in (0, 1))
+        if not last_is_empty and (not counts or names[1].lower() in _OF_ROWS):
             warnings.append(
                 "rows have one cell more than the header has names; the first was taken for "
                 "the name of a row ('index'); quote cells that hold the delimiter, if it is not"

@@ -129,6 +129,14 @@ def total_below(last: Sequence[str], width: int, delimiter: str) -> str | None:
     return "a sum of the rows above" if not cells[0].strip() and _sums(rows) else None
 
 
+def lone_below(last: Sequence[str], width: int, delimiter: str) -> str | None:
+    """Return the first cell of a last row of words that has no other; None where there is none."""
+    line = next((line for line in reversed(last) if line.strip(delimiter + " ")), "")
+    first, *others = next(csv.reader([line], delimiter=delimiter), []) or [""]
+    is_lone = width > 2 and len(others) == width - 1 and not any(map(str.strip, others))
+    return first if is_lone and " " in first.strip() else None
+
+
 def _sums(rows: Sequence[Sequence[str]]) -> bool:
     """Whether a number in the last of ``rows`` is the sum of the numbers above it."""
     *above, last = rows

@@ -21,6 +21,7 @@ from app.ml.tables.csv_lines import (
     head,
     is_comment,
     is_rule,
+    lone_below,
     names_columns,
     notes_below,
     split_at_blanks,
@@ -237,6 +238,10 @@ class _Finder:
             self._warnings.append(
                 f"the last row looks like a total ('{total[:64]}'); leave it out of the file if "
                 "it is one"
+            )
+        elif (lone := lone_below(self._tail, width, self._delimiter)) is not None:
+            self._warnings.append(
+                f"the last row holds '{lone[:64]}' alone; leave it out of the file if it is a note"
             )
         return frozenset(line.strip() for line in found)
 

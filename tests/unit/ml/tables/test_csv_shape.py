@@ -397,6 +397,19 @@ def test_totals_are_warned_of(tmp_path: Path, last: str) -> None:
     assert not any("a total" in note for note in other.notes)
 
 
+def test_a_note_that_is_as_wide_as_a_row_is_warned_of(tmp_path: Path) -> None:
+    found = typed(tmp_path, f"{ROWS}Source: the shops,,\n")
+    assert "the last row holds 'Source: the shops' alone" in " ".join(found.notes)
+    assert not any("alone" in note for note in typed(tmp_path, f"{ROWS}4,,\n").notes)
+
+
+def test_commas_in_cells_that_are_not_quoted_are_warned_of(tmp_path: Path) -> None:
+    for content in ("id,city\n1,Paris, France\n2,Rome, Italy\n", "id,price\n1,1,50\n2,2,50\n"):
+        assert "quote cells that hold the delimiter" in " ".join(typed(tmp_path, content).notes)
+    counted = typed(tmp_path, "a,b\n1,x,y\n2,v,w\n")
+    assert counted.notes == []
+
+
 def test_lines_above_can_be_said(tmp_path: Path) -> None:
     content = f"x,y,z\n{ROWS}"
     assert typed(tmp_path, content, skip_rows=1).table.to_pydict() == PLAIN
