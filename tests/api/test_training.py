@@ -78,7 +78,7 @@ TWO_LAYERS = layers({"kind": "linear", "out_features": 8}, "batch_norm1d", "silu
         ({"optimizer": {"kind": "adam", "momentum": 0.9}}, "/optimizer/momentum", "unknown field"),
         ({"scheduler": "cosin"}, "/scheduler", "did you mean 'cosine'?"),
         ({"scheduler": "step"}, "/scheduler/step_size", "is required"),
-        ({"scheduler": {"kind": "cosine", "t_max": 5}}, "/scheduler/t_max", "'T_max'"),
+        ({"scheduler": {"kind": "cosine", "t_max": 5}}, "/scheduler/t_max", '"T_max": 5'),
         ({"model": layers({"kind": "Linaer"})}, "/model/layers/0/kind", "did you mean 'Linear'?"),
         ({"model": layers("ReLU", "Conv1d")}, "/model/layers/1", "there are"),
         (

@@ -80,7 +80,7 @@ def test_a_checkpoint_becomes_the_next_version(server: Server, done: Json) -> No
 def test_what_a_refit_saved_has_no_losses_of_the_first_run(server: Server) -> None:
     """It has learnt from the rows that they were measured on."""
     every = {"every_seconds": 0.02, "keep": 100}
-    job: Json = {**LINE_JOB, "epochs": 400, "batch_size": 4, "checkpoint": every, "refit": True}
+    job: Json = {**LINE_JOB, "epochs": 120, "batch_size": 4, "checkpoint": every, "refit": True}
     done = server.train(**job)
     [_last, saved, *_] = checkpoints(server, done["id"])  # the one before the end
     path = f"/v1/jobs/{done['id']}/checkpoints/{saved['id']}/promote"

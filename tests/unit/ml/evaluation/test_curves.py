@@ -9,8 +9,9 @@ from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
 from app.errors import NotApplicable
-from app.ml.evaluation.curves import curve
+from app.ml.evaluation.curves import curve, require
 from app.ml.features.preprocessing import ClassTarget, LabelTargets, NumberTargets
+from app.ml.specs import Task
 from app.ml.specs.metrics import CurveKind
 
 RANDOM = np.random.default_rng(3)
@@ -106,17 +107,23 @@ def test_many_points_are_thinned_out_but_for_the_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "target"),
+    ("kind", "task"),
     [
-        ("roc", NumberTargets(names=["y"], center=[0.0], scale=[1.0])),
-        ("threshold", NumberTargets(names=["y"], center=[0.0], scale=[1.0])),
-        ("threshold", THREE),
-        ("residuals", TWO),
+        *((kind, "regression") for kind in ("roc", "precision_recall", "calibration", "threshold")),
+        *(("residuals", task) for task in ("binary", "multiclass", "multilabel")),
+        ("threshold", "multilabel"),
     ],
 )
-def test_what_has_no_such_curve(kind: CurveKind, target: Any) -> None:
+def test_what_has_no_such_curve(kind: CurveKind, task: Task) -> None:
     with pytest.raises(NotApplicable):
-        curve(kind, target, CLASSES, SCORES)
+        require(kind, task)
+    require("residuals" if task == "regression" else "roc", task)
+
+
+def test_a_threshold_is_of_two_classes() -> None:
+    require("threshold", "multiclass")  # which may have two
+    with pytest.raises(NotApplicable):
+        curve("threshold", THREE, CLASSES, SCORES)
 
 
 def test_an_output_that_overflows_has_none() -> None:

@@ -156,7 +156,7 @@ def test_an_older_model_has_none(workbench: Workbench) -> None:
     predictor = run.predictor
     predictor.card = predictor.card.model_copy(update={"background": None})
     x = predictor.encode(TABLE.select(FEATURES).slice(0, 2))
-    with pytest.raises(InvalidRequest, match="an older fitserve"):
+    with pytest.raises(InvalidRequest, match="kept no rows to hold others against"):
         predictor.explain(x, predictor.forward(x), 3)
 
 

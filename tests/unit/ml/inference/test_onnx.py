@@ -29,8 +29,6 @@ from tests.support.soak import soak_only
 from tests.support.workbench import Run, Workbench, table_of
 
 NAMED = [name for name in FEATURES if name != "text"]
-QUICK = ("binary",)
-"""Models that are exported in each run; it takes ten seconds."""
 Columns = dict[str, NDArray[Any]]
 
 
@@ -87,9 +85,10 @@ def require_same(predictor: Predictor, table: pa.Table, answers: Columns) -> Non
             assert found.tolist() == wanted.tolist()
 
 
+@soak_only
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n in QUICK else [soak_only]) for n in MODELS]
-)
+    "name", MODELS
+)  # an export takes ten seconds; the default model's is tested over HTTP
 def test_it_predicts_what_the_service_does(workbench: Workbench, name: str) -> None:
     run = trained(workbench, **{**MODELS[name], "features": NAMED})
     content = exported(run)
@@ -188,6 +187,7 @@ def test_labels_are_known_as_they_were_written(awkward: tuple[Run, bytes]) -> No
     assert not np.allclose(shares[0], shares[5])
 
 
+@soak_only
 def test_the_same_model_gives_the_same_bytes(awkward: tuple[Run, bytes]) -> None:
     run, content = awkward
     assert exported(run) == content
