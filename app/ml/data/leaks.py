@@ -42,7 +42,7 @@ def _why(column: pa.ChunkedArray, kind: str, target: pa.ChunkedArray, numeric: b
         return f"their rank correlation is {share:.6g}" if share >= _CORRELATION else None
     if kind in ("category", "boolean", "number") and _gives(column, target):
         what = "value" if numeric else "class"
-        values = pc.count_distinct(column.drop_null()).as_py()
+        values = pc.count_distinct(_plain(column).drop_null()).as_py()
         return f"each of its {values} values has one {what}"
     if kind == "number" and (classes := _stretches(floats(column), target)):
         return f"each of the {classes} classes has a stretch of it"
