@@ -122,10 +122,10 @@ def features_of(
     if request.features is not None:
         return _named_features(request, known), []
     features, warnings = [], []
-    for place, (name, column) in enumerate(known.items()):
+    for name, column in known.items():
         if name in request.targets or name in _not_learnt(request):
             continue
-        role = roles.role_of(column, rows, roles.leads(place, len(known)))
+        role = roles.role_of(column, rows)
         if role in ("feature", "text"):
             features.append(name)
         else:

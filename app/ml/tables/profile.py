@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from app.ml.column_types.canonical import TypeName
 from app.ml.column_types.registry import COLUMN_TYPES
-from app.ml.tables.roles import doubt, leads, role_of
+from app.ml.tables.roles import doubt, role_of
 from app.ml.tables.typed import TypedTable
 
 Column = dict[str, Any]
@@ -26,12 +26,10 @@ def profile(typed: TypedTable, threads: int = 1) -> list[Column]:
     table = typed.table
     detailed = table.num_columns <= _MOST_DETAILED
 
-    first = table.column_names[0] if leads(0, table.num_columns) else None
-
     def one(name: str) -> Column:
         found = _column(name, table[name], typed.types[name], detailed)
         found |= typed.cells[name].told() if name in typed.cells else {}
-        return found | {"role": role_of(found, table.num_rows, name == first)}
+        return found | {"role": role_of(found, table.num_rows)}
 
     if threads == 1 or table.num_rows * table.num_columns < 100_000:
         return [one(name) for name in table.column_names]

@@ -26,11 +26,6 @@ _OWNERS = (
     "company|movie|track|object|unique"
 )
 _OWN_ID = re.compile(f"({_OWNERS})(id|nr|no|number|nummer)|kundennummer|matrikelnummer")
-_ALONG = re.compile(
-    "x|t|time|step|day|days|week|month|year|hour|minute|second|epoch|age|rank|position|distance|"
-    "iteration|trial|period|lag|depth|level|dose"
-)
-"""Names of what may well be counted from 0 or 1 and mean something."""
 
 
 def words_of(name: str) -> list[str]:
@@ -40,13 +35,8 @@ def words_of(name: str) -> list[str]:
     return re.split(r"[\s_.-]+", spaced.strip(" _.-").lower())
 
 
-def leads(place: int, columns: int) -> bool:
-    """Return whether a column stands where row numbers do: first, with two others at the least."""
-    return place == 0 and columns > 2
-
-
-def role_of(column: Column, rows: int, first: bool = False) -> Role:
-    """Return what a column is for; ``first``: it ``leads`` the others."""
+def role_of(column: Column, rows: int) -> Role:
+    """Return what a column is for."""
     if column["type"] == "text":
         return "text"
     if is_constant(column):
@@ -61,8 +51,6 @@ def role_of(column: Column, rows: int, first: bool = False) -> Role:
     words = words_of(column["name"])
     whole = column["type"] == "category" or column["integer"]
     if whole and distinct >= present and _INDEX_NAMES.fullmatch(" ".join(words)):
-        return "index"
-    if first and _counts_rows(column, rows) and not _ALONG.fullmatch(words[-1]):
         return "index"
     named_so = words[-1] in _ID_WORDS and words != ["ids"]
     named_so = named_so or (len(words) > 1 and words[0] in _ID_WORDS)

@@ -57,21 +57,6 @@ def test_few_rows_say_nothing() -> None:
     assert role_of(column("index", **{**counted, "max": 12}), 10) == "feature"
 
 
-@pytest.mark.parametrize(
-    ("name", "low", "first", "role"),
-    [
-        ("plot", 1, True, "index"),
-        ("plot", 0, True, "index"),
-        ("plot", 1, False, "feature"),
-        ("plot", 5, True, "feature"),
-        ("day", 1, True, "feature"),
-        ("x", 0, True, "feature"),
-    ],
-)
-def test_a_first_column_that_counts_the_rows(name: str, low: int, first: bool, role: str) -> None:
-    assert role_of(column(name, min=low, max=low + 99), 100, first) == role
-
-
 def test_labels_that_seldom_repeat_are_doubted() -> None:
     assert "50 different values in 100 rows" in str(doubt(column("passage", "category", 50), 100))
     assert doubt(column("city", "category", 10), 100) is None
