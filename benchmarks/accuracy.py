@@ -17,7 +17,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from statistics import mean
 from typing import Annotated, Any
@@ -299,8 +299,7 @@ def main(
 ) -> None:
     """Measure some tables by so many seeds."""
     with shared_servers:
-        size = Size(seeds)
-        measure(replace(size, tables=tuple(names)) if names else size)
+        measure(Size(seeds, tuple(names or TABLES)))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ from app.storage import Kind, explain_os_errors
 
 ImageFormat = Literal["png", "svg"]
 
+OCTETS = "application/octet-stream"
+"""Of files that have no media type of their own, safetensors and ONNX among them."""
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 """How OpenAPI tells of bytes."""
 _IMAGE_TYPES: dict[ImageFormat, str] = {"png": "image/png", "svg": "image/svg+xml"}
@@ -29,10 +31,10 @@ PICTURE: dict[int | str, dict[str, Any]] = {
     200: {"content": dict.fromkeys(_IMAGE_TYPES.values(), BINARY)}
 }
 DOWNLOAD: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/octet-stream": BINARY}},
+    200: {"content": {OCTETS: BINARY}},
     206: {
         "description": "the range that was asked for",
-        "content": {"application/octet-stream": BINARY},
+        "content": {OCTETS: BINARY},
     },
     304: {"description": "If-None-Match has its ETag"},
 }
@@ -83,11 +85,15 @@ def _no_range(start: Message, path: str) -> Response:
     return problems.problem(416, "range_not_satisfiable", detail, headers=told, path=path)
 
 
+def path_of(file: IO[bytes]) -> Path:
+    """Return where an open file, which may have no name, can be opened again."""
+    return Path(f"/proc/self/fd/{file.fileno()}")
+
+
 def opened(path: Path, held: AsyncExitStack) -> Path:
     """Return a path to the file that is at ``path`` now, whatever becomes of it until ``held`` is
     closed: its name may be gone before the first byte is sent. Raises OSError."""
-    file: IO[bytes] = held.enter_context(path.open("rb"))
-    return Path(f"/proc/self/fd/{file.fileno()}")
+    return path_of(held.enter_context(path.open("rb")))
 
 
 def safetensors_response(
@@ -110,10 +116,7 @@ def safetensors_response(
     headers = {"ETag": etag}
     if has_already(request, etag):
         return Response(status_code=304, headers=headers)
-    media_type = "application/octet-stream"
-    return Download(
-        path, media_type=media_type, filename=filename, headers=headers, stat_result=found
-    )
+    return Download(path, media_type=OCTETS, filename=filename, headers=headers, stat_result=found)
 
 
 BUNDLE = "application/zip"
@@ -137,7 +140,7 @@ def bundle_response(
         file: IO[bytes] = held.enter_context(TemporaryFile(dir=context.storage.scratch))  # noqa: SIM115
         found.write(file)
         file.flush()
-    path = Path(f"/proc/self/fd/{file.fileno()}")
+    path = path_of(file)
     name = f"{row.name}-{row.version}.zip"
     return Download(
         path, media_type=BUNDLE, filename=name, headers=headers, stat_result=path.stat()

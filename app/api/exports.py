@@ -18,7 +18,7 @@ from typing import IO
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.api.downloads import Download, opened
+from app.api.downloads import OCTETS, Download, opened, path_of
 from app.api.http.conditions import has_already
 from app.api.http.lanes import Lane, Lanes
 from app.api.http.methods import is_head
@@ -38,8 +38,6 @@ _MOST_KEPT_BYTES = 1024 * 1024 * 1024
 
 
 _Write = Callable[[IO[bytes]], None]
-ONNX = "application/octet-stream"
-"""No media type has been registered for it."""
 
 
 @dataclass
@@ -54,7 +52,7 @@ class _Export:
     @property
     def path(self) -> Path:
         """Where it can be opened while it is not closed."""
-        return Path(f"/proc/self/fd/{self.file.fileno()}")
+        return path_of(self.file)
 
 
 class Exports:
@@ -126,7 +124,7 @@ class Exports:
         path = await held.enter_async_context(self._file(self._lanes.onnx, etag, write))
         name = f"{row.name}-{row.version}.onnx"
         return Download(
-            path, media_type=ONNX, filename=name, headers=headers, stat_result=path.stat()
+            path, media_type=OCTETS, filename=name, headers=headers, stat_result=path.stat()
         )
 
     def _write_model(self, row: ModelVersion, found: Exportable, file: IO[bytes]) -> None:

@@ -167,10 +167,8 @@ class FeatureTables:
             if any(isinstance(values[i], str) for i in wrong):
                 values = columns[name] = self._read(name, values)
                 wrong = COLUMN_TYPES[kind].misfits(values)
-            for i in wrong[: _MOST_ERRORS - len(errors)]:
-                wanted = self._example(name, kind)
-                detail = f"'{name[:64]}' wants {wanted} or null, got {_quoted(values[i])}"
-                errors.append(FieldError(place(name, i), detail, "wrong_type"))
+            first = wrong[: _MOST_ERRORS - len(errors)]
+            errors += [self._misfit(name, values[i], place(name, i)) for i in first]
         _raise(errors)
         for name, values in columns.items():
             if self._features[name].type in ("category", "text"):
@@ -181,6 +179,11 @@ class FeatureTables:
                 for name, values in columns.items()
             }
         )
+
+    def _misfit(self, name: str, value: Any, pointer: str) -> FieldError:
+        wanted = self._example(name, self._features[name].type)
+        detail = f"'{name[:64]}' wants {wanted} or null, got {_quoted(value)}"
+        return FieldError(pointer, detail, "wrong_type")
 
     def _example(self, name: str, kind: TypeName) -> str:
         notation = self._notations.get(name)
@@ -223,11 +226,10 @@ class FeatureTables:
         columns = {}
         for name, feature in self._features.items():
             column = table[name]
-            if feature.type == "number" and pa.types.is_boolean(column.type) and len(column):
-                row = next((i for i, v in enumerate(column.to_pylist()) if v is not None), 0)
-                if (value := column[row].as_py()) is not None:
-                    detail = f"'{name[:64]}' wants a number or null, got {_quoted(value)}"
-                    raise InvalidRequest.at(place(name, row)[1], detail, "wrong_type")
+            if feature.type == "number" and pa.types.is_boolean(column.type):
+                row = pc.index(column.is_valid(), True).as_py()
+                if row >= 0:  # typed_column would have it as 0 or 1
+                    _raise([self._misfit(name, column[row].as_py(), place(name, row)[1])])
             if feature.type == "number" and _is_plain_number(column):
                 columns[name] = column
             elif column.null_count == len(column):

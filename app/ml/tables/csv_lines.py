@@ -118,23 +118,28 @@ def notes_below(last: Sequence[str], width: int, delimiter: str) -> list[str]:
 def total_below(last: Sequence[str], width: int, delimiter: str) -> str | None:
     """Return the cell of a last row that says it is a total, or that it has a sum where its first
     cell is empty; None where neither holds."""
-    lines = [line for line in last if line.strip(delimiter + " ")]
-    rows = [row for row in csv.reader(lines, delimiter=delimiter) if len(row) == width]
-    cells = next(csv.reader(lines[-1:], delimiter=delimiter), [])
+    cells = _last_row(last, delimiter)
     if len(cells) != width:
         return None
     named = next((cell for cell in cells if _TOTAL.fullmatch(cell)), None)
-    if named is not None:
+    if named is not None or cells[0].strip():
         return named
-    return "a sum of the rows above" if not cells[0].strip() and _sums(rows) else None
+    lines = [line for line in last if line.strip(delimiter + " ")]
+    rows = [row for row in csv.reader(lines, delimiter=delimiter) if len(row) == width]
+    return "a sum of the rows above" if _sums(rows) else None
 
 
 def lone_below(last: Sequence[str], width: int, delimiter: str) -> str | None:
     """Return the first cell of a last row of words that has no other; None where there is none."""
-    line = next((line for line in reversed(last) if line.strip(delimiter + " ")), "")
-    first, *others = next(csv.reader([line], delimiter=delimiter), []) or [""]
+    first, *others = _last_row(last, delimiter) or [""]
     is_lone = width > 2 and len(others) == width - 1 and not any(map(str.strip, others))
     return first if is_lone and " " in first.strip() else None
+
+
+def _last_row(last: Sequence[str], delimiter: str) -> list[str]:
+    """Return the cells of the last line that holds something; none where there is no such line."""
+    line = next((line for line in reversed(last) if line.strip(delimiter + " ")), "")
+    return next(csv.reader([line], delimiter=delimiter), [])
 
 
 def _sums(rows: Sequence[Sequence[str]]) -> bool:

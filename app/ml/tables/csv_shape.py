@@ -141,6 +141,7 @@ class _Finder:
         self._lines, self._skipped, self._options = lines, skipped, options
         self._tail = tail
         self._escapes = _escapes(lines)
+        self._has_blank_quotes = any(' "' in line for line in lines)
         self._named = delimiter is not None
         self._spaces = int(delimiter in ("space", " "))
         self._delimiter = " " if self._spaces else delimiter or self._best_delimiter()
@@ -277,7 +278,7 @@ class _Finder:
     def _has_gaps(self, delimiter: str) -> bool:
         """Whether blanks stand before the quotes of cells."""
         gap = re.compile(rf'{re.escape(delimiter)} +"')
-        if not any(gap.search(line) for line in self._lines):
+        if not self._has_blank_quotes or not any(map(gap.search, self._lines)):
             return False
         rows = csv.reader(self._lines[:_MOST_ROWS], delimiter=delimiter)
         return any(cell[:1] == " " and cell.lstrip()[:1] == '"' for row in rows for cell in row)

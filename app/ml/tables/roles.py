@@ -43,18 +43,20 @@ def role_of(column: Column, rows: int) -> Role:
         return "constant"
     if column["type"] not in ("number", "category"):
         return "feature"
-    if rows < _LEAST_ROWS:
-        counted = rows > 2 and _counts_rows(column, rows)
-        by_name = _INDEX_NAMES.fullmatch(" ".join(words_of(column["name"])))
-        return "index" if counted and by_name else "feature"
-    present, distinct = rows - column["missing"], column["distinct"]
     words = words_of(column["name"])
+    named_index = _INDEX_NAMES.fullmatch(" ".join(words)) is not None
+    if rows < _LEAST_ROWS:
+        counts = named_index and rows > 2 and _counts_rows(column, rows)
+        return "index" if counts else "feature"
+    present, distinct = rows - column["missing"], column["distinct"]
     whole = column["type"] == "category" or column["integer"]
-    if whole and distinct >= present and _INDEX_NAMES.fullmatch(" ".join(words)):
+    if whole and distinct >= present and named_index:
         return "index"
-    named_so = words[-1] in _ID_WORDS and words != ["ids"]
-    named_so = named_so or (len(words) > 1 and words[0] in _ID_WORDS)
-    named_so = named_so or _OWN_ID.fullmatch(" ".join(words)) is not None
+    named_so = (
+        (words[-1] in _ID_WORDS and words != ["ids"])
+        or (len(words) > 1 and words[0] in _ID_WORDS)
+        or _OWN_ID.fullmatch(" ".join(words)) is not None
+    )
     if distinct >= _NEARLY * present and (column["type"] == "category" or (whole and named_so)):
         return "identifier"
     return "feature"
