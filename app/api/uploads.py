@@ -17,7 +17,7 @@ from app.api.http.idempotency import IdempotentRequest, canonical_json
 from app.api.http.media_types import charset, is_json, media_type, without_parameters
 from app.api.http.responses import json_response
 from app.api.schemas.datasets import DatasetOut, DatasetPreview
-from app.api.schemas.uploads import UploadOptions, UploadOut
+from app.api.schemas.uploads import FileOptions, UploadOptions, UploadOut
 from app.db.models import Dataset
 from app.errors import InvalidRequest, MalformedRequest, UnsupportedMediaType
 from app.hashes import sha256_of
@@ -190,6 +190,20 @@ class Uploads:
             await idempotent.replay(kind.encode(), digest.encode())
         record = idempotent.recorder(_kept_response)
         await to_thread.run_sync(lambda: kept.keep(self._context, path, kind, record, tabbed))
+
+    @asynccontextmanager
+    async def of_model(
+        self, request: Request, said: FileOptions
+    ) -> AsyncIterator[tuple[Path, ingest.Options]]:
+        """Give the body, a file for a model, and how it is laid out; it is gone afterwards.
+
+        Raises what ``create_from_body`` raises.
+        """
+        media = media_type(request)
+        kind = _format_of_body(media)
+        tab = "\t" if media == _TABS else None
+        async with self.saved(request, codings_of(kind)) as path:
+            yield path, said.ingest_options(kind, tab, charset(request))
 
     # ------------------------------------------------------------ to disk
 

@@ -1,5 +1,6 @@
 """Engines for both kinds of database: SQLite in a file of ours, or a Postgres of yours."""
 
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from app.errors import FitserveError, InvalidRequest, StorageFull, Unavailable
+from app.errors import ArtifactCorrupt, FitserveError, InvalidRequest, StorageFull, Unavailable
 
 _READERS = 8
 """SQLite connections that read at once."""
@@ -51,6 +52,7 @@ def sqlite(
         pool_size=_READERS if read_only else 1,
         max_overflow=0,
         pool_timeout=_POOL_SECONDS,
+        json_deserializer=_stored_json,
     )
 
     @event.listens_for(engine, "connect")
@@ -68,6 +70,18 @@ def sqlite(
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _stored_json(text: str) -> Any:
+    """Return the value of a column of JSON, whose end may be a page of zeros: that is structurally
+    sound, so that no check of SQLite's own sees it. Raises ArtifactCorrupt."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ArtifactCorrupt(
+            f"a row of the database is damaged ({error}); stop fitserve and restore a backup "
+            "(fitserve restore BACKUP --data-dir NEW)"
+        ) from error
 
 
 def _has_wal(path: Path) -> bool:

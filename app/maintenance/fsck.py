@@ -1,13 +1,16 @@
 """Looking for damage: the database itself, every artifact with a row, everything without one."""
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
+from app.db.integrity import zeros
 from app.db.session import Database
 from app.errors import ArtifactCorrupt, Unavailable
 from app.runtime import identity
@@ -41,7 +44,11 @@ def fsck(storage: Storage, database: Database, progress: Progress) -> Report:
             met = identity.have_met(session)
             mark_is_lost = identity.is_lost(storage, session)
         mismatch = identity.mismatch(storage, database)
-    except (DatabaseError, Unavailable) as error:  # which artifacts there ought to be is not known
+    except (
+        DatabaseError,
+        Unavailable,
+        ArtifactCorrupt,
+    ) as error:  # which artifacts there ought to be is not known
         cause = error.__cause__ if isinstance(error, Unavailable) else error
         report.findings.append(broken(str(getattr(cause, "orig", error))))
         return report
@@ -71,6 +78,10 @@ def _database(session: Session) -> Iterator[Finding]:
     for (fault,) in connection.exec_driver_sql(f"PRAGMA integrity_check({_MOST_FAULTS})"):
         if fault != "ok":
             yield broken(fault)
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    for fault in islice(zeros(driver), _MOST_FAULTS):
+        yield broken(fault)
     for table, row, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
         yield broken(f"row {row} of {table} belongs to a row of {parent} that is not there")
 

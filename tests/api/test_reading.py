@@ -199,3 +199,16 @@ def test_what_is_said_to_be_missing_is_so_in_json_too(server: Server) -> None:
     assert answer(-999) == answer("-999") == answer(-999.0) == answer(None)
     assert answer(5, "None") == answer(5, None)
     assert answer(5) != answer(None)
+
+
+def test_a_target_that_cannot_be_one_says_how_it_was_read(server: Server) -> None:
+    rows = "".join(f"{i},1.{i:03d}\n" for i in range(100, 160))
+    sent = server.client.post(
+        "/v1/datasets?name=open-thousands&delimiter=;",
+        content="size;price\n" + rows.replace(",", ";").replace(".", ","),
+        headers=CSV,
+    )
+    assert sent.status_code == 201, sent.text
+    assert by_name(sent.json())["price"]["type"] == "category"
+    job = server.client.post("/v1/jobs", json={"dataset": "open-thousands", "target": "price"})
+    assert "decimal=" in problem(job, 422, "invalid_request")["detail"]

@@ -1,5 +1,6 @@
 """A database and a data directory that do not belong together: nothing is swept, nothing served."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -29,6 +30,7 @@ from tests.support.command_line import forked
 from tests.support.faults import mounted
 from tests.support.postgres import Postgres
 from tests.support.server import LINE_JOB, Server
+from tests.support.soak import rounds
 
 EX_CONFIG = 78
 DATABASE = "fitserve.db"
@@ -354,9 +356,9 @@ def test_a_zeroed_page_is_refused_or_holds_nothing(filled: Path, tmp_path: Path)
         (size,) = connection.execute("PRAGMA page_size").fetchone()
     connection.close()
     everything = rows(filled / DATABASE)
-    pages = len(whole) // size
+    pages = range(0, len(whole) // size, rounds(4, 1))
     unnoticed = []
-    for page in range(pages):
+    for page in pages:
         data = tmp_path / str(page)
         data.mkdir()
         shutil.copy(filled / "identity.json", data)
@@ -371,8 +373,30 @@ def test_a_zeroed_page_is_refused_or_holds_nothing(filled: Path, tmp_path: Path)
             continue
         unnoticed.append(page)
         assert rows(data / DATABASE) == everything, f"page {page}"
-    print(f"{pages - len(unnoticed)} of {pages} zeroed pages refused; the others held no row")
-    assert len(unnoticed) < pages / 2
+    refusals = len(pages) - len(unnoticed)
+    print(f"{refusals} of {len(pages)} zeroed pages refused; the others held no row")
+    assert len(unnoticed) < len(pages) / 2
+
+
+def test_the_end_of_a_long_value_that_was_zeroed_is_refused(filled: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(filled, tmp_path / "data"))
+    with sqlite3.connect(data / DATABASE) as connection:
+        warnings = json.dumps([f"warning {i:04}" for i in range(2000)])
+        connection.execute("UPDATE datasets SET warnings = ?", (warnings,))
+    connection.close()
+    put_down(data)
+    whole = (data / DATABASE).read_bytes()
+    page = whole.index(b"warning 1999") // 4096
+    damaged = whole[: page * 4096] + bytes(4096) + whole[(page + 1) * 4096 :]
+    (data / DATABASE).write_bytes(damaged)
+    assert "row 1 of datasets lost a part of its warnings" in quick_check(data / DATABASE, 60)
+    with (
+        pytest.raises(ConfigurationError, match="damaged"),
+        own_data(load_settings(data_dir=data), "test"),
+    ):
+        pass
+    report = forked("fsck", "--data-dir", str(data))
+    assert "lost a part of its warnings" in report.stdout + report.stderr
 
 
 def rows(path: Path) -> dict[str, list[tuple[object, ...]]]:

@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,29 @@ def test_the_models_and_the_migrations_agree(database: Database) -> None:
 
 
 # ---------------------------------------------------------------- older
+
+
+def columns(path: Path) -> dict[str, set[tuple[str, str, int]]]:
+    """Name, type and whether it may be null, of every column by its table."""
+    connection = sqlite3.connect(path)
+    tables = connection.execute("SELECT name FROM sqlite_master WHERE type='table'").fetchall()
+    found = {
+        table: {row[1:4] for row in connection.execute(f"PRAGMA table_info({table})")}
+        for (table,) in tables
+    }
+    connection.close()
+    return found
+
+
+def test_since_the_third_revision_migrations_only_add(tmp_path: Path) -> None:
+    folders = [tmp_path / revision for revision in OLDER if revision >= "0003"]
+    schemas = [columns(older(folder, folder.name)) for folder in folders]
+    with own_data(load_settings(data_dir=tmp_path / "newest"), "test"):
+        pass
+    schemas.append(columns(tmp_path / "newest" / "fitserve.db"))
+    for before, after in pairwise(schemas):
+        for table, held in before.items():
+            assert held <= after[table], table
 
 
 def test_every_revision_that_was_on_main_has_a_fixture() -> None:

@@ -11,8 +11,9 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
 from app.api.openapi import errors, predictions
-from app.api.openapi.examples import EXAMPLES
+from app.api.openapi.examples import EXAMPLES, FILES
 from app.api.schemas.datasets import DatasetRequest
+from app.api.schemas.evaluations import EvaluateRequest
 
 Json = dict[str, Any]
 
@@ -60,9 +61,10 @@ def complete(api: FastAPI) -> None:
 
 def _complete(document: Json) -> None:
     schemas = document["components"]["schemas"]
-    schema = DatasetRequest.model_json_schema(ref_template=_SCHEMAS + "{model}")
-    schemas.update(schema.pop("$defs", {}))
-    schemas["DatasetRequest"] = schema
+    for model in (DatasetRequest, EvaluateRequest):  # bodies that their routes read themselves
+        schema = model.model_json_schema(ref_template=_SCHEMAS + "{model}")
+        schemas.update(schema.pop("$defs", {}))
+        schemas[model.__name__] = schema
     document["paths"].update(deepcopy(predictions.PATHS))
     for path, method, operation in operations(document):
         errors.declare(path, method, operation)
@@ -75,9 +77,7 @@ def _complete(document: Json) -> None:
                 parameter["schema"] = {"type": "number", "minimum": 0}
             elif parameter["name"] == "alias":
                 parameter["schema"] = {"type": "string", "pattern": _ALIAS}
-        if (name := operation["operationId"]) in EXAMPLES:
-            content = operation["requestBody"]["content"]["application/json"]
-            content["examples"] = EXAMPLES[name]
+        _show_examples(operation)
     schemas.update(deepcopy(errors.SCHEMAS | predictions.SCHEMAS))
     for left in ("HTTPValidationError", "ValidationError"):  # FastAPI's own, which we never send
         schemas.pop(left, None)
@@ -87,6 +87,14 @@ def _complete(document: Json) -> None:
         _flatten_nested_union(part)
         _whole_bounds(part)
     _require_what_is_always_answered(document)
+
+
+def _show_examples(operation: Json) -> None:
+    bodies = operation.get("requestBody", {}).get("content", {})
+    if (name := operation["operationId"]) in EXAMPLES:
+        bodies["application/json"]["examples"] = EXAMPLES[name]
+    for media in bodies.keys() & FILES.keys():
+        bodies[media] = bodies[media] | {"examples": FILES[media]}
 
 
 def operations(document: Json) -> Iterator[tuple[str, str, Json]]:

@@ -74,20 +74,23 @@ SCHEMAS: dict[str, Json] = {
 }
 
 
+_PROBLEM: Json = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_INFERENCE_ERROR: Json = {
+    "application/json": {"schema": {"$ref": "#/components/schemas/InferenceError"}}
+}
+_OF_CONNECTION = {408, 414, 431}
+"""Of a request that comes too slowly or whose head is too large: nobody has read its path."""
+
+
 def declare(path: str, method: str, operation: Json) -> None:
     """Add the errors that the operation can answer to its ``responses``."""
     responses = operation["responses"]
     responses.pop("422", None)  # FastAPI's, of another shape
     oip = path == "/v2" or path.startswith("/v2/")
-    media, name = (
-        ("application/json", "InferenceError") if oip else ("application/problem+json", "Problem")
-    )
-    schema = {"$ref": f"#/components/schemas/{name}"}
+    own = _INFERENCE_ERROR if oip else _PROBLEM
     for status in sorted(_statuses(path, method, operation)):
-        responses[str(status)] = {
-            "description": HTTPStatus(status).phrase,
-            "content": {media: {"schema": schema}},
-        }
+        form = _PROBLEM if status in _OF_CONNECTION else own
+        responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": form}
 
 
 def _statuses(path: str, method: str, operation: Json) -> set[int]:
@@ -96,11 +99,11 @@ def _statuses(path: str, method: str, operation: Json) -> set[int]:
     creates = "idempotency-key" in parameters
     contents = [answer.get("content", {}) for answer in operation["responses"].values()]
     probe = path in ("/livez", "/readyz")
-    found = {403, 421, 422, 500}  # an unknown query parameter is 422 everywhere
+    found = {403, 421, 422, 500} | _OF_CONNECTION  # an unknown query parameter is 422 everywhere
     for applies, statuses in (
         (not probe, {401}),
         (path != "/livez", {503}),
-        ("requestBody" in operation, {400, 408, 413, 415}),
+        ("requestBody" in operation, {400, 413, 415}),
         ("{" in path or path in _OF_DEFAULT_MODEL or path == "/v1/jobs", {404}),
         (bool(parameters & {"after", "dataset"}), {404}),
         (method in ("post", "put"), {507}),

@@ -1,4 +1,4 @@
-"""An example for every JSON body, by operation; each is one that works."""
+"""An example for every JSON body, by operation, and for files of text; each is one that works."""
 
 from typing import Any
 
@@ -7,6 +7,14 @@ def _named(**examples: Any) -> dict[str, Any]:
     return {name: {"value": value} for name, value in examples.items()}
 
 
+FILES: dict[str, dict[str, Any]] = {
+    "text/csv": _named(flats="size,district,rent\n54,north,920\n71.5,south,1130\n"),
+    "application/x-ndjson": _named(
+        flats='{"size": 54, "district": "north", "rent": 920}\n'
+        '{"size": 71.5, "district": "south", "rent": 1130}\n'
+    ),
+}
+"""By the media type of the file."""
 EXAMPLES: dict[str, dict[str, Any]] = {
     "create_dataset": _named(
         rows={

@@ -34,7 +34,7 @@ class Confusion(BaseModel):
 class WorstRow(BaseModel):
     """One of the rows with the highest loss."""
 
-    row: int = Field(description="its number in the dataset, from 0")
+    row: int = Field(description="its number in the dataset or file, from 0")
     loss: float | None
     true: Any
     predicted: Any
@@ -55,7 +55,7 @@ class EvaluationOut(BaseModel):
     object: Literal["evaluation"] = "evaluation"
     model: str
     version: int
-    dataset: DatasetRef
+    dataset: DatasetRef | None = Field(description="null: the rows came with the request")
     rows: int = Field(description="rows with a target")
     skipped: int = Field(description="rows without one")
     loss: float | None = Field(

@@ -12,6 +12,7 @@ from app.ml.column_types.notations.notation import (
     DateFormat,
     DateOrder,
     Decimal,
+    OnError,
     Thousands,
     distinct_marks,
     kept_apart,
@@ -22,18 +23,11 @@ from app.ml.tables.formats import Format
 from app.services.datasets.uploads import Upload
 
 
-class UploadOptions(BaseModel):
-    """How to take an uploaded file: in the query, or as fields of the form."""
+class FileOptions(BaseModel):
+    """How a file is laid out, in the query; how its cells are written a model knows."""
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Name | None = None
-    dry_run: bool = Field(False, description="say what was understood, and store nothing")
-    replace: bool = Field(False, description="move the name from an older dataset to this one")
-    types: Json[dict[str, TypeName]] | None = Field(
-        None,
-        description='JSON: column types that differ from the inferred ones, {"zip":"category"}',
-    )
     delimiter: str | None = Field(
         None,
         min_length=1,
@@ -58,6 +52,48 @@ class UploadOptions(BaseModel):
         max_length=64,
         description="of xlsx and ods; left out: the first",
     )
+    on_error: OnError | None = Field(
+        None,
+        description="what becomes of a cell that does not fit its column: of `types` (left out: "
+        "refuse), or of a model (left out: as it was said of its dataset)",
+    )
+
+    def ingest_options(
+        self, file_format: Format, delimiter: str | None, encoding: str | None
+    ) -> ingest.Options:
+        """Return how to read the file; ``delimiter`` and ``encoding``, as its media type has them,
+        hold where no option says more."""
+        return ingest.Options(
+            format=file_format,
+            delimiter=self.delimiter or delimiter,
+            encoding=self.encoding or encoding,
+            header=self.header,
+            skip_rows=self.skip_rows,
+            comment=self.comment,
+            sheet=self.sheet,
+        )
+
+
+class EvaluateOptions(FileOptions):
+    """What is asked of a file whose outcomes are known."""
+
+    by: str | None = Field(
+        None,
+        min_length=1,
+        description="with a file: one of its columns, by whose values the metrics are told too",
+    )
+
+
+class UploadOptions(FileOptions):
+    """How to take an uploaded file: in the query, or as fields of the form."""
+
+    name: Name | None = None
+    dry_run: bool = Field(False, description="say what was understood, and store nothing")
+    replace: bool = Field(False, description="move the name from an older dataset to this one")
+    types: Json[dict[str, TypeName]] | None = Field(
+        None,
+        description='JSON: column types that differ from the inferred ones, {"zip":"category"}',
+    )
     decimal: Decimal | None = Field(
         None, description="decimal mark; left out: found in the file's numbers"
     )
@@ -76,10 +112,6 @@ class UploadOptions(BaseModel):
     date_format: DateFormat | None = Field(
         None, description="of dates, as strptime has it: %d/%m/%Y"
     )
-    on_error: Literal["refuse", "missing"] = Field(
-        "refuse",
-        description="what becomes of a cell that does not fit the type of its column in `types`",
-    )
 
     _distinct = field_validator("thousands")(distinct_marks)
     _apart = field_validator("keep_na")(kept_apart)
@@ -87,19 +119,9 @@ class UploadOptions(BaseModel):
     def ingest_options(
         self, file_format: Format, delimiter: str | None, encoding: str | None
     ) -> ingest.Options:
-        """Return how to read the file; ``delimiter`` and ``encoding``, as its media type has them,
-        hold where no option says more."""
-        return ingest.Options(
-            format=file_format,
-            delimiter=self.delimiter or delimiter,
-            encoding=self.encoding or encoding,
-            header=self.header,
-            skip_rows=self.skip_rows,
-            comment=self.comment,
-            sheet=self.sheet,
-            types=self.types or {},
-            cells=self.cells(),
-        )
+        """Return how to read the file and its cells; see ``FileOptions``."""
+        shape = super().ingest_options(file_format, delimiter, encoding)
+        return shape.model_copy(update={"types": self.types or {}, "cells": self.cells()})
 
     def cells(self) -> CellOptions:
         """Return what is said of how cells are written."""

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, TypeVar
 from anyio import CapacityLimiter, to_thread
 from pydantic import TypeAdapter, ValidationError
 
-from app.api.http.media_types import charset
-from app.api.schemas.uploads import UploadOptions
+from app.api.schemas.uploads import FileOptions
 from app.api.serving.asgi_io import ASGIRequest, ASGIResponse
-from app.api.uploads import FORMATS, Uploads, codings_of
+from app.api.uploads import Uploads
 from app.errors import InvalidRequest
 from app.ml.specs.mistakes import checked
 from app.runtime.context import Context
@@ -32,7 +31,7 @@ _T = TypeVar("_T")
 
 INLINE_ROWS = 2_000
 """Rows whose predictions are serialized on the event loop."""
-FILE_OPTIONS = ("delimiter", "encoding", "header", "skip_rows", "comment", "sheet", "on_error")
+FILE_OPTIONS = tuple(FileOptions.model_fields)
 """Query parameters that say how to read a file."""
 _INLINE_BODY_BYTES = 16 * 1024
 """Bodies that are parsed and encoded on the event loop, for a quick model."""
@@ -84,15 +83,9 @@ class Engine:
 
         Raises InvalidInput of any kind.
         """
-        kind = FORMATS[request.media_type]
-        tabbed = request.media_type == "text/tab-separated-values"
-        upload, card = request.starlette(), model.predictor.card
-        said = checked(UploadOptions, {name: value for name, value in query.items() if value})
-        asked = {"on_error": said.on_error} if query.get("on_error") else {}
-        options = said.ingest_options(kind, "\t" if tabbed else None, charset(upload)).model_copy(
-            update={"notations": card.notations, "cells": card.cells.model_copy(update=asked)}
-        )
-        async with self._uploads.saved(upload, codings_of(kind)) as path:
+        said = checked(FileOptions, {name: value for name, value in query.items() if value})
+        async with self._uploads.of_model(request.starlette(), said) as (path, plain):
+            options = files.as_trained(plain, model.predictor.card, said.on_error)
             predictions = await self.in_thread(
                 partial(
                     files.predict_file,

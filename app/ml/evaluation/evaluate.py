@@ -11,7 +11,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
-from app.errors import FieldError, InvalidData, InvalidRequest
+from app.errors import FieldError, InvalidData, InvalidRequest, escape
 from app.ml.column_types.arrays import Floats, as_dictionary
 from app.ml.column_types.canonical import TypeName, column_type, objects
 from app.ml.column_types.fitted import Matrix
@@ -35,6 +35,8 @@ from app.ml.nn import losses
 from app.ml.specs import LossUnit
 from app.names import nearest
 
+Source = Literal["dataset", "file"]
+"""What the rows came from."""
 MOST_CLASSES = 200
 """Classes of a confusion; one of more is left out, since its size is their square."""
 
@@ -75,17 +77,19 @@ class Evaluation:
     none was named."""
 
 
-def evaluate(predictor: Predictor, table: pa.Table, by: str | None = None) -> Evaluation:
+def evaluate(
+    predictor: Predictor, table: pa.Table, by: str | None = None, source: Source = "dataset"
+) -> Evaluation:
     """Return the metrics that a job reports, on the rows of ``table`` that have a target.
 
     ``table`` has the model's features and targets, in any order, maybe among other columns; ``by``
-    names a column of it, by whose values they are told as well.
+    names a column of it, by whose values they are told as well. ``source`` is what it came from.
     Raises InvalidRequest where one is missing or of another type, InvalidData where no row has a
     target or a number is too large.
     """
     card, target = predictor.card, predictor.target
-    require_columns(card, types_of(table))
-    numbers, rows = _with_target(card, table)
+    require_columns(card, types_of(table), source)
+    numbers, rows = _with_target(card, table, source)
     outputs = _outputs(predictor, rows)
     each = _losses(predictor, rows, outputs)
     scores = metrics.score(target, rows, outputs)
@@ -152,8 +156,11 @@ def types_of(table: pa.Table) -> dict[str, TypeName | None]:
     }
 
 
-def require_columns(card: Card, types: Mapping[str, TypeName | None]) -> None:
-    """Raise InvalidRequest where columns of these types lack what the model needs.
+def require_columns(
+    card: Card, types: Mapping[str, TypeName | None], source: Source = "dataset"
+) -> None:
+    """Raise InvalidRequest where the columns of a ``source``, of these types, lack what the model
+    needs.
 
     A column without a value (``None``) is of every type.
     """
@@ -163,12 +170,12 @@ def require_columns(card: Card, types: Mapping[str, TypeName | None]) -> None:
         role = f"{'the target' if name in targets else 'a feature'} of the model"
         if name not in types:
             close = nearest(name, filter(None, types))
-            remedy = f"rename its '{close[:64]}'" if close else "upload it with that column"
-            detail = (
-                f"the dataset has no column '{name[:64]}', {role}; {remedy}, or name another "
-                "dataset that has it"
-            )
-            errors.append(FieldError("/dataset", detail, "unknown_column"))
+            remedy = f"rename its '{close[:64]}'" if close else "send it with that column"
+            if source == "dataset":
+                remedy += ", or name another dataset that has it"
+            detail = f"the {source} has no column '{name[:64]}', {role}; {remedy}"
+            at = "/dataset" if source == "dataset" else f"/columns/{escape(name)}"
+            errors.append(FieldError(at, detail, "unknown_column"))
             continue
         given, labels = types[name], ("category", "text")
         if given not in (None, expected) and not (given in labels and expected in labels):
@@ -185,13 +192,13 @@ def require_columns(card: Card, types: Mapping[str, TypeName | None]) -> None:
         raise InvalidRequest(errors[0].detail, errors[:_MOST_ERRORS])
 
 
-def _with_target(card: Card, table: pa.Table) -> tuple[NDArray[np.int64], pa.Table]:
+def _with_target(card: Card, table: pa.Table, source: Source) -> tuple[NDArray[np.int64], pa.Table]:
     """The numbers and values of the rows that have a target, with the model's columns alone."""
     numbers = preprocessing.complete_rows(card.spec, table)
     if not len(numbers):
         names = ", ".join(f"'{name[:64]}'" for name in card.spec.targets[:_MOST_NAMES])
         raise InvalidData.at(
-            "/dataset",
+            "/dataset" if source == "dataset" else "",
             f"none of the {table.num_rows} rows has a value of {names}; "
             "send rows whose outcome is known, or use predict",
             "no_target",

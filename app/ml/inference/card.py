@@ -49,7 +49,8 @@ class Card(BaseModel):
     """The other columns of its dataset, targets among them, which a row to predict may have; an
     older model has none."""
     notations: dict[str, Notation] = {}
-    """How the features were written that the model was trained on, where that was not plainly."""
+    """How the features and targets were written that the model was trained on, where that was not
+    plainly; an older model has none of its targets."""
     cells: CellOptions = AS_FOUND
     """What cells of the training data were said to mean."""
     baseline: list[float] | None = Field(None, validation_alias=AliasChoices("baseline", "guess"))

@@ -27,7 +27,7 @@ from app.ml.column_types.registry import COLUMN_TYPES
 from app.ml.column_types.text_parsing import first_misfit
 from app.ml.tables import notes, strings
 from app.ml.tables.labels import Place, label_or_text
-from app.ml.tables.mixtures import is_mixture, parts, several_types
+from app.ml.tables.mixtures import is_mixture, parts, several_types, taken_as_labels
 
 MAX_CELL_BYTES = 8 * 1024 * 1024
 """Bytes of one text cell."""
@@ -185,6 +185,13 @@ def _dated(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
         raise InvalidData.at(f"/{escape(name[:64])}", detail, "wrong_type") from error
 
 
+_READ = (
+    *(pa.types.is_null, pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating),
+    *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+    *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_decimal),
+    *(pa.types.is_date, pa.types.is_timestamp, pa.types.is_time, pa.types.is_duration),
+)
+"""What ``_plain`` takes besides dictionaries of these."""
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -193,14 +200,14 @@ def is_no_value(column: pa.ChunkedArray) -> bool:
     kind = column.type
     if is_mixture(kind):
         return False
-    if pa.types.is_dictionary(kind) and not pa.types.is_string(kind.value_type):
+    if pa.types.is_dictionary(kind):
         return any(is_no_value(pa.chunked_array([chunk.dictionary])) for chunk in column.chunks)
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         try:
             pc.cast(column, pa.string())
         except pa.ArrowInvalid:
             return True
-    return bool(pa.types.is_nested(kind) or pa.types.is_fixed_size_binary(kind))
+    return not any(is_kind(kind) for is_kind in _READ)
 
 
 def _seconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -284,7 +291,11 @@ def _of_mixture(
             isinstance(found, Found) and found.notation and found.notation.unit in ("%", "\u2030")
         )
         if not isinstance(found, Found) or found.kind != kind or share:  # 0.1 may be 10%
-            raise several_types(name, texts, numbers, place)
+            if not cells.may_be_mixed:
+                raise several_types(name, texts, numbers, place)
+            labels = label_or_text(name, texts, place, has_types=True)
+            note = taken_as_labels(name, texts, numbers, place)
+            return TypedColumn(labels.values, labels.kind, note)
         read = _of_found(name, found, written, place, cells)
     else:
         read = _parsed(name, written, kind, place, cells, _OF_JSON.format(kind=kind))

@@ -57,6 +57,26 @@ def _holds_numbers(column: pa.ChunkedArray) -> bool:
     return bool(4 * hits(column, _BEGINS).sum() >= 3 * (len(column) - column.null_count) > 0)
 
 
+def may_be_codes(column: pa.ChunkedArray) -> bool:
+    """Return whether labels are codes of two letters, as countries have them, with gaps."""
+    if not column.null_count:
+        return False
+    labels = pc.unique(column).drop_null()
+    return len(labels) > 1 and bool(pc.all(matches(labels, "^[A-Z]{2}$")).as_py())
+
+
+def na_among_codes(name: str, cells: pa.ChunkedArray) -> list[str]:
+    """Return the warning of a column of such codes whose ``cells`` as they are hold NA."""
+    count = pc.sum(pc.equal(pc.utf8_trim_whitespace(cells), "NA")).as_py()
+    if not count:
+        return []
+    held = "cell holds NA and was" if count == 1 else "cells hold NA and were"
+    return [
+        f"column '{name[:64]}' has codes of two letters; {count} {held} taken as missing, "
+        "send keep_na=NA where that is one of the codes, as Namibia's"
+    ]
+
+
 def without_rows(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
     """Return the table without these rows."""
     if not len(rows):

@@ -20,7 +20,14 @@ from app.errors import FieldError, InvalidData, escape
 from app.ml.column_types.canonical import MAX_COLUMNS
 from app.ml.column_types.notations.notation import CellOptions, Notation
 from app.ml.tables.columns import typed_column
-from app.ml.tables.csv_cells import empty_at_end, repeated_headers, unwrapped, without_rows
+from app.ml.tables.csv_cells import (
+    empty_at_end,
+    may_be_codes,
+    na_among_codes,
+    repeated_headers,
+    unwrapped,
+    without_rows,
+)
 from app.ml.tables.csv_lines import DELIMITERS, is_rule, not_utf8, with_tabs, without_gaps
 from app.ml.tables.csv_shape import CSVOptions, Shape, shape_of
 from app.ml.tables.labels import QUICKLY_PLACED
@@ -73,7 +80,7 @@ def read_csv(path: Path, options: CSVOptions, wanted: Wanted, threads: int = 1) 
     )
     return replace(
         typed,
-        notes=[*file.warnings(typed.table), *typed.notes],
+        notes=[*file.warnings(typed.table), *typed.notes, *file.codes(typed, wanted)],
         reading=file.shape.told | typed.reading,
         cells=typed.cells | _with_units(typed, file.shape.units),
     )
@@ -126,6 +133,7 @@ class _File:
         self._records_above = self.header + self.shape.records_below_header
         self._options = options
         self._lines: list[int] | None = None
+        self._names_read: list[str] = []
         self._headers: list[int] = []
         """Rows that repeat the header, and are none."""
         first = self._first_line()
@@ -189,11 +197,22 @@ class _File:
         if self.header and self._options.header is None and not self._options.expected:
             self._headers = repeated_headers(table, self.shape.nameless).tolist()
             table = without_rows(table, np.array(self._headers, np.int64))
+        self._names_read = names
         return {
             name: unwrapped(column) if self.shape.wraps else column
             for name, column in zip(names, table.columns, strict=True)
             if name not in self.shape.nameless or column.null_count < len(column)
         }
+
+    def codes(self, typed: TypedTable, wanted: Wanted) -> list[str]:
+        """Return warnings of codes of two letters among which NA may be one; such columns are read
+        once more."""
+        found = []
+        for name, kind in typed.types.items() if "NA" in self.missing else ():
+            if kind == "category" and wanted.reads(name) and may_be_codes(typed.table[name]):
+                cells = self._read(self._names_read, 1, only=name)[name]
+                found += na_among_codes(name, cells)
+        return found
 
     def warnings(self, table: pa.Table) -> list[str]:
         """Return warnings of lines that are no rows, or hold nothing."""
@@ -225,7 +244,8 @@ class _File:
             raise self._too_long() from None
         return first if self.header else [f"f{i}" for i in range(len(first))]
 
-    def _read(self, names: list[str], threads: int) -> pa.Table:
+    def _read(self, names: list[str], threads: int, only: str | None = None) -> pa.Table:
+        """Every column, or ``only`` one with its marks of missing values as they are."""
         # a handler cannot be given what is not UTF-8, so there is none where it would do nothing
         loose = self.shape.notes or self.shape.has_odd_lines
         try:
@@ -242,7 +262,8 @@ class _File:
                     column_types=dict.fromkeys(names, pa.string()),
                     strings_can_be_null=True,
                     quoted_strings_can_be_null=not self.means_quotes,
-                    null_values=self.missing,
+                    null_values=self.missing if only is None else [],
+                    include_columns=None if only is None else [only],
                 ),
             )
         except (pa.ArrowInvalid, UnicodeError) as error:

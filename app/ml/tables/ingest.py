@@ -84,6 +84,8 @@ class Options(BaseModel):
     predicts: bool = False
     """Whether its rows are to be predicted: of the columns that ``types`` does not name only the
     names are read, and JSON as in requests to predict."""
+    types_if_there: bool = False
+    """Whether a column that ``types`` names may be missing: who asked says what that means."""
 
 
 class Limits(BaseModel):
@@ -183,6 +185,7 @@ def _wanted(options: Options) -> Wanted:
         notations=options.notations,
         bounds=options.bounds,
         nested=options.nested,
+        types_if_there=options.types_if_there,
     )
 
 

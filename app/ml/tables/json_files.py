@@ -3,6 +3,7 @@
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,13 +28,14 @@ _BEYOND = 2**63
 
 def read_ndjson(path: Path, wanted: Wanted, most_bytes: int, threads: int = 1) -> TypedTable:
     """Return the table of a UTF-8 file with one JSON object a line, or with a JSON array of them;
-    empty lines are passed over, and NaN is a gap.
+    empty lines are passed over, NaN is a gap, and what is no number beside numbers makes labels.
 
     Rows to predict are read as JSON in requests to predict: of equal keys the last counts, integers
     of any size are numbers, and each row has every feature.
     ``most_bytes`` bounds what gaps may take: rows of which each has keys of its own are many cells.
     Raises InvalidJSON, InvalidData, InvalidRequest or TooLarge naming the line.
     """
+    wanted = replace(wanted, may_be_mixed=True)
     with path.open("rb") as file:
         rows = _Array(file, wanted) if _Array.begins(file) else _Lines(file, wanted)
         columns, lists = _columns(rows, wanted, most_bytes)

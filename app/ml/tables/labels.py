@@ -31,7 +31,8 @@ _NOTATIONS: tuple[tuple[TypeName, str, str], ...] = (
     (
         "datetime",
         r"^\s*([0-9]{1,4}[./-][0-9]{1,2}[./-][0-9]{2,4}|[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?)\s*$",
-        "name how they are written, as in date_format=%d/%m/%Y",
+        'send types={{"{name}":"datetime"}} and on_error=missing to take those as missing that are '
+        "none, or name how they are written, as in date_format=%d/%m/%Y",
     ),
     (
         "datetime",
@@ -151,7 +152,8 @@ def _other_notation(name: str, values: pa.Array, fits: _Fits) -> str | None:
             example = values.filter(matches(values, pattern))[0].as_py()
             return (
                 f"column '{name[:64]}' is a category, though most of its cells look like {kind}s "
-                f"in another notation ('{example[:64]}'); {remedy}"
+                f"in another notation ('{example[:64]}'), or not all in one; "
+                f"{remedy.format(name=name[:64])}"
             )
     return None
 

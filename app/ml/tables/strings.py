@@ -178,13 +178,25 @@ def _without_misfits(distinct: Distinct, name: TypeName, known: Cells) -> Found 
         cells = pc.if_else(plain, rest.cells, pa.scalar(None, pa.string()))
         others = pc.and_not(rest.cells.is_valid(), plain).to_numpy(zero_copy_only=False)
         if 2 * others.sum() >= len(cells):
-            return None
+            return _without_plain(rest, plain, gone, name, known)
         values = kind.read_asked(pa.chunked_array([cells]))
         if values is None:
             return None
         gone |= distinct.counted(others)
         return Found(name, distinct.rows(values.combine_chunks()), None, gone)
     return replace(found, missing_as=found.missing_as | gone) if isinstance(found, Found) else found
+
+
+def _without_plain(
+    rest: Distinct, plain: pa.Array, gone: dict[str, int], name: TypeName, known: Cells
+) -> Found | Open | None:
+    """Return the column without its few plain cells, which the others cannot be read beside."""
+    cells = pc.if_else(plain, pa.scalar(None, pa.string()), rest.cells)
+    found = _first_found(COLUMN_TYPES[name].readers, rest.with_cells(cells), known, asked=True)
+    if not isinstance(found, Found):
+        return found
+    gone |= rest.counted(plain.to_numpy(zero_copy_only=False))
+    return replace(found, missing_as=found.missing_as | gone)
 
 
 def _unreadable(

@@ -91,6 +91,12 @@ class Wanted:
     nested: frozenset[str] | None = None
     """The objects of JSON whose members are columns; None: all of them."""
 
+    types_if_there: bool = False
+    """Whether a column that ``types`` names may be missing."""
+
+    may_be_mixed: bool = False
+    """Whether values of several types of JSON may become labels."""
+
     def reads(self, name: str) -> bool:
         """Return whether the values of the column ``name`` are wanted."""
         return not self.only_typed or name in self.types
@@ -135,7 +141,7 @@ def assemble(
         if not wanted.reads(name):
             del columns[name]
             return TypedColumn(pa.chunked_array([pa.nulls(rows, pa.string())]), "category")
-        cells = Cells(wanted.options, evidence, wanted.notations.get(name))
+        cells = Cells(wanted.options, evidence, wanted.notations.get(name), wanted.may_be_mixed)
         requested = wanted.types.get(name)
         typed = typed_column(name, column, requested, place, has_types=has_types, cells=cells)
         if not typed.undecided:
@@ -236,7 +242,7 @@ def check_wanted(wanted: Wanted, names: Sequence[str]) -> None:
     """Raise InvalidData where types are said of columns that are not there, InvalidRequest where
     such a column is a feature of the model that is to predict."""
     for name in wanted.types:
-        if name in names:
+        if name in names or wanted.types_if_there:
             continue
         guess = nearest(name, (other for other in names if other not in wanted.types))
         if not wanted.only_typed:

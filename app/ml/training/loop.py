@@ -310,7 +310,11 @@ def _model(
         versions=model_files.library_versions(),
         ignored=[*(name for name in data.names if name not in features.types), *task.left_out],
         cells=task.cells,
-        notations={name: n for name, n in task.notations.items() if name in features.types},
+        notations={
+            name: notation
+            for name, notation in task.notations.items()
+            if name in features.types or name in spec.targets
+        },
         baseline=metrics.constant_prediction(prepared.preprocessing.target, prepared.train.table),
         background=Background.of(prepared.train.x, spec.seed),
     )

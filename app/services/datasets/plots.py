@@ -57,8 +57,8 @@ class PlotSource:
 def picture(context: Context, ref: str, plot: Plot, x: str | None, y: str | None) -> Picture:
     """Return one plot of a dataset, to be gathered.
 
-    Raises NotFound; gathering it raises InvalidRequest where the columns do not fit the plot, and
-    NotApplicable where none does.
+    Raises NotFound; gathering it raises InvalidRequest for a column that is not there or not asked
+    for, and NotApplicable where it can never be drawn.
     """
     dataset, path = datasets.file_of(context, ref)
     source = PlotSource(path, dataset.columns, dataset.rows, dataset.name or dataset.id)
@@ -111,7 +111,7 @@ def _axes(source: PlotSource, x: str | None, y: str | None) -> tuple[Column, Col
             continue
         named[axis] = source.column(name, f"/{axis}")
         if named[axis]["type"] not in ("number", "datetime"):
-            raise InvalidRequest.at(
+            raise NotApplicable.at(
                 f"/{axis}", f"'{name[:64]}' has no numbers or dates; choose a column that has"
             )
     able = source.of("number") or source.of("datetime")
@@ -150,7 +150,7 @@ def _histogram_column(source: PlotSource, x: str | None) -> Column:
         return (numbers or able)[0]
     column = source.column(x, "/x")
     if reason := _why_no_histogram(source, column):
-        raise InvalidRequest.at("/x", f"'{x[:64]}' {reason}; choose another column")
+        raise NotApplicable.at("/x", f"'{x[:64]}' {reason}; choose another column")
     return column
 
 

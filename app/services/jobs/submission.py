@@ -20,6 +20,8 @@ from app.services.jobs import positions, queue, splits
 from app.services.models import versions
 from app.settings import memory_of_machine
 
+_OF_TARGET = {"wrong_task", "missing_class"}
+"""Codes of what is wrong with a target's values."""
 QueuedJob = tuple[Job, int]
 """A new job and its place in the queue."""
 OnCreate = Callable[[Session, QueuedJob], None]
@@ -41,10 +43,25 @@ def plan(context: Context, request: JobRequest) -> tuple[Dataset, Plan]:
             _require_dataset(session, dataset, request)
         raise
     source = _source(context, request)
-    planned = planning.plan(request, dataset.columns, dataset.rows, table, source)
+    try:
+        planned = planning.plan(request, dataset.columns, dataset.rows, table, source)
+    except InvalidRequest as error:
+        raise _with_reading(error, dataset, request) from error
     _require_memory(planned.memory_bytes)
     concerning = _warnings_concerning(dataset, planned)
     return dataset, replace(planned, warnings=[*concerning, *planned.warnings])
+
+
+def _with_reading(error: InvalidRequest, dataset: Dataset, request: JobRequest) -> InvalidRequest:
+    """Return a refusal of the target with what the dataset says of how that was read, which may be
+    the reason."""
+    targets = [f"'{name}'" for name in request.targets]
+    said = [warning for warning in dataset.warnings if any(name in warning for name in targets)]
+    if not said or not any(field.code in _OF_TARGET for field in error.errors):
+        return error
+    first, *others = error.errors
+    detail = f"{first.detail}; and its dataset says: {said[0]}"
+    return InvalidRequest(detail, [replace(first, detail=detail), *others])
 
 
 def _warnings_concerning(dataset: Dataset, planned: Plan) -> list[str]:

@@ -1,13 +1,19 @@
 """How a model does on a dataset; torch is imported on first use."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
 from app.db.models import Dataset, ModelVersion
 from app.errors import InvalidRequest
 from app.ml.column_types.canonical import TypeName
+from app.ml.column_types.notations.notation import OnError
+from app.ml.tables import parquet
+from app.ml.tables.ingest import Options
 from app.names import unknown
 from app.runtime.context import Context
-from app.services.datasets import datasets
+from app.services.datasets import creation, datasets
+from app.services.predictions import files
 from app.services.predictions.predictors import Predictors
 from app.services.predictions.resolver import load_version
 
@@ -25,7 +31,8 @@ class ModelEvaluation(NamedTuple):
     """Which model, on which dataset, and what was found."""
 
     model: ModelVersion
-    dataset: Dataset
+    dataset: Dataset | None
+    """``None``: on a file that came with the request."""
     evaluation: "Evaluation"
 
 
@@ -56,3 +63,39 @@ def evaluate(
     if dataset.sha256 == version.dataset_sha256 and predictor.card.trained_on == "all":
         found.warnings.append(_LEARNT)
     return ModelEvaluation(version, dataset, found)
+
+
+@files.releases_tables
+def evaluate_file(
+    context: Context,
+    predictors: Predictors,
+    ref: str,
+    path: Path,
+    options: Options,
+    on_error: OnError | None,
+    by: str | None,
+) -> ModelEvaluation:
+    """Compare what the model ``ref`` predicts with the targets in a file, whose cells are read as
+    those were that it was trained on; ``by`` as in ``evaluate``.
+
+    Raises NotFound (the model), InvalidInput of any kind, StorageFull or Unavailable.
+    """
+    version, predictor = load_version(context, predictors, ref)
+    from app.ml.evaluation import evaluate
+
+    card = predictor.card
+    types = evaluate.columns_of(card)
+    known = {"types": types, "bounds": card.preprocessing.features.bounds, "types_if_there": True}
+    read = files.as_trained(options, card, on_error).model_copy(update=known)
+    with TemporaryDirectory(dir=context.storage.scratch) as folder:
+        limits = creation.parse_limits(context, path.stat().st_size)
+        context.parsers.parse(path, Path(folder), read, limits)
+        stored = Path(folder) / parquet.FILE
+        names = parquet.names(stored)
+        evaluate.require_columns(card, {name: types.get(name) for name in names}, "file")
+        if by is not None and by not in names:
+            raise InvalidRequest.at("/by", unknown("column", by, names), "unknown_column")
+        wanted = dict.fromkeys([*types, *filter(None, [by])])
+        table = parquet.read(stored, list(wanted))
+        found = evaluate.evaluate(predictor, table, by, "file")
+    return ModelEvaluation(version, None, found)

@@ -18,6 +18,7 @@ import orjson
 import pyarrow as pa
 
 from app.ml.column_types.fitted import Matrix
+from app.ml.column_types.notations.notation import OnError
 from app.ml.features.encoder import ROWS_AT_ONCE
 from app.ml.features.feature_tables import FeatureTables, no_rows
 from app.ml.tables import arrow_files, parquet
@@ -30,6 +31,7 @@ from app.services.predictions.resolver import LoadedModel
 from app.storage import explain_os_errors
 
 if TYPE_CHECKING:
+    from app.ml.inference.card import Card
     from app.ml.inference.predictor import Predictor
 
 P = ParamSpec("P")
@@ -60,7 +62,7 @@ _MEMORY_BYTES = 4 * 1024 * 1024
 """Of an answer; what is longer goes to the disk."""
 
 
-def _releases_tables(work: Callable[P, R]) -> Callable[P, R]:
+def releases_tables(work: Callable[P, R]) -> Callable[P, R]:
     """Have the frames of an error that leaves ``work``, and of its causes, cleared of the tables in
     them.
 
@@ -85,7 +87,15 @@ def _releases_tables(work: Callable[P, R]) -> Callable[P, R]:
     return done
 
 
-@_releases_tables
+def as_trained(options: Options, card: "Card", on_error: OnError | None) -> Options:
+    """Return ``options`` of a file whose cells are read as those were that the model of ``card``
+    was trained on; ``on_error`` is what becomes of one that cannot be, where a client says it."""
+    asked = {} if on_error is None else {"on_error": on_error}
+    known = {"notations": card.notations, "cells": card.cells.model_copy(update=asked)}
+    return options.model_copy(update=known)
+
+
+@releases_tables
 def predict_file(
     context: Context,
     model: LoadedModel,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from app.ml.column_types.arrays import matches
 from app.ml.column_types.canonical import MOMENT, ZONED
-from app.ml.column_types.notations.months import MONTHS
+from app.ml.column_types.notations.months import LETTERS, MONTHS
 from app.ml.column_types.notations.notation import (
     Cells,
     DateOrder,
@@ -24,18 +24,19 @@ from app.ml.column_types.notations.notation import (
     times_of_format,
 )
 from app.ml.column_types.notations.numbers import named
+from app.ml.column_types.notations.zones import NO_ZONE, ZONE, minutes_east
 
 Integers = NDArray[np.int64]
 
 _TIME = (
     r"(?:(?:t|,?\s+|\s*-\s+)(?P<hour>[0-9]{1,2})(?::(?P<minute>[0-9]{2})"
-    r"(?::(?P<second>[0-9]{2})(?:[.,](?P<fraction>[0-9]{1,9}))?)?)?\s*(?P<half>(?:[ap]\.?m\.?)?)"
-    r"\s*(?P<zone>(?:z|[a-z]{2,4}|(?:utc|gmt)?[+-][0-9]{2}:?[0-9]{2})?))?"
+    r"(?::(?P<second>[0-9]{2})(?:[.,](?P<fraction>[0-9]{1,9}))?)?)?\s*(?P<half>(?:[ap]\.?m\b\.?)?)"
+    rf"\s*(?P<zone>(?:{ZONE})?))?"
 )
-_NAME = r"(?P<name>[a-zà-ÿ]{3,11})\.?"
-_WEEKDAY = r"(?:[a-zà-ÿ]{2,10}\.?,?\s+)?"
+_NAME = rf"(?P<name>[{LETTERS}]{{3,12}})\.?"
+_WEEKDAY = rf"(?:[{LETTERS}]{{2,12}}\.?,?\s+)?"
 _NTH = r"(?:st|nd|rd|th|er|º|\.)?"
-_YEAR = r"(?P<year>[0-9]{4}|'?[0-9]{2})"
+_YEAR = r"(?P<year>[0-9]{4}|'?[0-9]{2})(?:\s?г\.?)?"
 _NUMERIC = (
     r"^(?P<first>[0-9]{1,4})(?P<mark>[./-])(?P<middle>[0-9]{1,2})(?P<again>[./-])"
     r"(?P<last>[0-9]{4}|[0-9]{2}|[0-9]{1})" + _TIME + "$"
@@ -62,39 +63,17 @@ _FAMILIES: dict[str, str] = {
     "%q %Y": r"^(?P<quarter>[1-4])q\s?'?(?P<year>[0-9]{4}|[0-9]{2})$",
     "%G-W%V": r"^(?P<year>[0-9]{4})-?w(?P<week>[0-9]{2})(?:-?(?P<weekday>[1-7]))?$",
 }
-ANY = r"(?i)^\s*(?:[a-zà-ÿ]+\.?[\s,.-]*){0,2}'?[0-9]"
+ANY = rf"(?i)^\s*(?:[{LETTERS}]+\.?[\s,.-]*){{0,2}}'?[0-9]"
 """How any date begins."""
 _COMPACT = (
     r"^(?P<year>[0-9]{4})(?P<month>[0-9]{2})(?P<day>[0-9]{2})"
     r"(?:[t ]?(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})(?P<second>[0-9]{2})?z?)?$"
 )
-_ZONES = {
-    **dict.fromkeys(("z", "utc", "gmt", "wet"), 0),
-    "bst": 60,
-    "cet": 60,
-    "mez": 60,
-    "west": 60,
-    "cest": 120,
-    "mesz": 120,
-    "eet": 120,
-    "eest": 180,
-    "msk": 180,
-    "est": -300,
-    "edt": -240,
-    "cst": -360,
-    "cdt": -300,
-    "mst": -420,
-    "mdt": -360,
-    "pst": -480,
-    "pdt": -420,
-    "jst": 540,
-    "aest": 600,
-}
-"""Minutes to the east of Greenwich; Americans' by RFC 822."""
 _PIVOT = 69
 """Years of two digits from here on are of the last century, as POSIX has it."""
 _LEAST_BEYOND_DOUBT = 5
 """Distinct numbers like 20210301 that make a column one of dates."""
+_LEAST_SEASONS = 3
 _COMPACT_YEARS = (1900, 2100)
 _US = 1_000_000
 
@@ -116,7 +95,7 @@ def recognise(cells: pa.Array, known: Cells, asked: bool = False) -> Recognised 
         return _numeric(Parts(parts), known)
     for form, pattern in _FAMILIES.items():
         if (parts := matching(plain, pattern)) is not None:
-            values = _calendar(Parts(parts))
+            values = None if _are_seasons(form, Parts(parts)) else _calendar(Parts(parts))
             return None if values is None else Recognised(values, Notation(date_format=form))
     return _of_numbers(plain) if asked else None
 
@@ -302,6 +281,14 @@ def _calendar(parts: Parts) -> pa.Array | None:
     return _moments(parts, years, months, days)
 
 
+def _are_seasons(form: str, parts: Parts) -> bool:
+    """Return whether 2000-01, 2001-02 and 2002-03 are winters rather than months."""
+    if form != "%Y-%m":
+        return False
+    years, months = (parts.number(name)[parts.present] for name in ("year", "month"))
+    return len(years) >= _LEAST_SEASONS and bool(((years + 1) % 100 == months).all())
+
+
 def _weeks(parts: Parts, years: Integers) -> pa.Array | None:
     weeks, days = parts.number("week"), np.maximum(parts.number("weekday"), 1)
     found = []
@@ -325,11 +312,14 @@ def _moments(parts: Parts, years: Integers, months: Integers, days: Integers) ->
     if not (dates.astype("datetime64[M]") == first).all():
         return None
     seconds = _seconds(parts)
-    zones = _zone_minutes(parts)
-    if seconds is None or zones is None:
+    if seconds is None:
         return None
     microseconds = dates.astype("datetime64[us]").astype(np.int64) + seconds
-    zoned = zones != _NO_ZONE
+    named = parts.text("zone") if "zone" in parts.names else pa.nulls(len(there), pa.string())
+    zones = minutes_east(named, microseconds)
+    if zones is None:
+        return None
+    zoned = zones != NO_ZONE
     if zoned[there].any() and not zoned[there].all():
         return None
     kind = MOMENT
@@ -359,27 +349,6 @@ def _seconds(parts: Parts) -> Integers | None:
         shares = pc.if_else(pc.equal(parts.text("fraction"), ""), "0", padded)
         found = found + np.asarray(pc.cast(shares, pa.int64()).fill_null(0))
     return found
-
-
-_NO_ZONE = -10_000
-
-
-def _zone_minutes(parts: Parts) -> Integers | None:
-    """Return minutes to the east ``(cells,)``, ``_NO_ZONE`` for none; None where one is unknown."""
-    if "zone" not in parts.names:
-        return np.full(len(parts.present), _NO_ZONE)
-    texts = parts.text("zone").fill_null("")
-    minutes: dict[str, int] = {"": _NO_ZONE}
-    for zone in pc.unique(texts).to_pylist():
-        offset = zone.removeprefix("utc").removeprefix("gmt").replace(":", "")
-        if offset[:1] in ("+", "-"):
-            sign = -1 if offset[0] == "-" else 1
-            minutes[zone] = sign * (int(offset[1:3]) * 60 + int(offset[3:5]))
-        elif zone in _ZONES:
-            minutes[zone] = _ZONES[zone]
-        elif zone:
-            return None
-    return np.array([minutes[zone] for zone in texts.to_pylist()], np.int64)
 
 
 def _time_format(parts: Parts) -> str:

@@ -21,6 +21,7 @@ from pydantic_core import PydanticCustomError
 Decimal = Literal[".", ","]
 Thousands = Literal[",", ".", "'", " ", "_"]
 DateOrder = Literal["dmy", "mdy", "ymd"]
+OnError = Literal["refuse", "missing"]
 TimesOf = Literal["%H:%M:%S", "%M:%S"]
 """What times of day and durations are made of."""
 _MOMENTS = datetime(2022, 3, 4, 5, 6, 7, tzinfo=UTC), datetime(1999, 12, 31, 23, 58, 59, tzinfo=UTC)
@@ -115,7 +116,7 @@ class CellOptions(BaseModel):
     """Usual markers that are values here, such as Namibia's ``NA``."""
     date_order: DateOrder | None = None
     date_format: DateFormat | None = None
-    on_error: Literal["refuse", "missing"] = "refuse"
+    on_error: OnError = "refuse"
     """What becomes of a cell that its column's type cannot be read from."""
 
     _distinct = field_validator("thousands")(distinct_marks)
@@ -171,6 +172,8 @@ class Cells:
     evidence: Evidence = Evidence()
     notation: Notation | None = None
     """That of the column on which a model was trained."""
+    may_be_mixed: bool = False
+    """Whether values of several types of JSON may become labels."""
 
 
 AS_USUAL = Cells()

@@ -27,14 +27,17 @@ _MINUS = "\u2212\u2013\uff0d\ufe63"
 _BLANKS = " \u00a0\u2007\u2009\u202f"
 _APOSTROPHES = "'\u2019"
 _CURRENCIES = (
-    "US\\$|R\\$|A\\$|C\\$|HK\\$|NZ\\$|S\\$|[$€£¥₹₽₩₺₴₪฿₫₦₱¢]|Rs\\.?|kr\\.?|zł|Kč|Ft|lei|CHF|Fr\\.|"
+    "(?:US|AU|CA|HK|NZ|NT|MX|[RACS])\\$|[$€£¥₹₽₩₺₴₪฿₫₦₱¢₿]|Rs\\.?|Rp\\.?|RM|kr\\.?|zł|Kč|Ft|lei|CHF|"
+    "Fr\\.|руб\\.?|лв\\.?|"
     "USD|EUR|GBP|JPY|CNY|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|RON|BRL|MXN|ZAR|TRY|RUB|KRW|SGD|"
-    "HKD|ILS|THB"
+    "HKD|ILS|THB|MYR|IDR|TWD|PHP|VND|AED|SAR|EGP|NGN|CLP|COP|ARS|BTC|ETH"
 )
 _PER = "(?:/ ?|per )[A-Za-z][A-Za-z²³.]*"
 """What a price is paid for, as in $12/hr."""
+_SQUARE = "(?:sq|cu|fl)\\.? ?(?:ft|m|km|mi|yd|in|cm|oz)\\.?"
 _SUFFIX = (
-    f"(?:{_CURRENCIES})(?:{_PER})?|{_PER}|[%\u2030°]|[A-Za-zµμΩ°\"'][A-Za-zµμΩ°²³/.\u00b7^*0-9-]*"
+    f"(?:{_CURRENCIES})(?:{_PER})?|{_PER}|[%\u2030°]|{_SQUARE}|"
+    "[A-Za-zµμΩ°\"'][A-Za-zµμΩ°²³/.\u00b7^*0-9-]*"
 )
 _AROUND = (
     rf"^(?P<open>\(?)[{_BLANKS}]*(?P<sign>[+-]?)[{_BLANKS}]*(?P<before>(?:{_CURRENCIES})?)"
@@ -115,6 +118,8 @@ def named(parts: pa.StructArray) -> dict[str, pa.Array]:
 def _unit(part: dict[str, pa.Array]) -> str | Literal[False]:
     """Return the one unit that stands beside numbers, "" for none, False where they differ."""
     before, gap, after = (part[name].drop_null() for name in ("before", "gap", "after"))
+    twice = pc.and_(pc.not_equal(before, ""), matches(after, f"^(?:{_CURRENCIES})$"))
+    before = pc.if_else(twice, "", before)  # $5 USD
     after = pc.replace_substring_regex(after, "^(?:/ ?|per )", "/")
     per = pc.starts_with(after, "/")
     both = pc.and_(pc.not_equal(before, ""), pc.not_equal(after, ""))
@@ -129,7 +134,7 @@ def _unit(part: dict[str, pa.Array]) -> str | Literal[False]:
         bare = pc.filter(part["body"], pc.equal(part["after"], ""))
         if pc.any(matches(bare, "[1-9]")).as_py():
             return False
-    if re.search("[0-9]{2}", unit) or unit.lower().rstrip(".") in MAGNITUDES:
+    if re.search("(?<![/0-9])[0-9]{2}", unit) or unit.lower().rstrip(".") in MAGNITUDES:
         return False  # 1Q21 is a quarter
     if re.fullmatch(f"(?:{_CURRENCIES})(?:{_PER})?|[%\u2030°]", unit) or not unit:
         return unit

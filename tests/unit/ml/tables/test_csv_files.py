@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 
 from app.errors import InvalidData
-from tests.support.files import csv_of, pointers
+from app.ml.column_types.notations.notation import CellOptions
+from tests.support.files import csv_of, ingested, pointers
 from tests.support.soak import soak_only
 
 MEGABYTE = 1 << 20
@@ -269,3 +271,22 @@ def test_the_guess_looks_past_empty_lines_however_they_end(tmp_path: Path) -> No
 
 def test_the_guess_reads_a_quoted_name_of_two_lines_to_its_end(tmp_path: Path) -> None:
     assert csv_of(tmp_path, '"x\ny";"z"\n1;2\n').table.column_names == ["x\ny", "z"]
+
+
+def test_na_among_codes_of_two_letters_is_told(tmp_path: Path) -> None:
+    cells = ["DE", "NA", "FR", "NA", "US", ""] * 4
+    content = "land,y\n" + "".join(f"{c},{i}\n" for i, c in enumerate(cells))
+    found = ingested(tmp_path, content)
+    (warning,) = [warning for warning in found.summary.warnings if "keep_na=NA" in warning]
+    assert "'land'" in warning
+    assert "8 cells hold NA" in warning
+    kept = ingested(tmp_path, content, cells=CellOptions(keep_na=("NA",)))
+    assert pc.sum(pc.equal(kept.table["land"], "NA")).as_py() == 8
+    assert not any("keep_na" in warning for warning in kept.summary.warnings)
+
+
+@pytest.mark.parametrize("cells", [["DE", "", "FR"], ["NA", "low", "high"], ["NA", "1", "2"]])
+def test_else_it_is_not(tmp_path: Path, cells: list[str]) -> None:
+    content = "land,y\n" + "".join(f"{c},{i}\n" for i, c in enumerate(cells * 5))
+    found = ingested(tmp_path, content)
+    assert not any("keep_na" in warning for warning in found.summary.warnings)

@@ -33,6 +33,9 @@ def typed(
     return typed_column("c", column, wanted, place, has_types=False, cells=known)
 
 
+DAYS = ((1, 2), (15, 3), (4, 5))
+
+
 def table(delimiter: str = ";", **columns: list[str]) -> TypedTable:
     chunked = {name: pa.chunked_array([pa.array(cells)]) for name, cells in columns.items()}
     return assemble(chunked, Wanted(), place, has_types=False, delimiter=delimiter)
@@ -77,6 +80,13 @@ def table(delimiter: str = ";", **columns: list[str]) -> TypedTable:
         (["5 km/h", "6 km/h"], [5, 6], "km/h"),
         (["5 days", "1 day", "2 Days"], [5, 1, 2], "days"),
         (["$12/hr", "$ 7.50 / hr"], [12, 7.5], "$/hr"),
+        (["RM 1,200.50", "RM 3"], [1200.5, 3], "RM"),
+        (["Rp 1.200,50", "Rp 3"], [1200.5, 3], "Rp"),
+        (["CA$5.50", "CA$7"], [5.5, 7], "CA$"),
+        (["$5 USD", "$7.50 USD"], [5, 7.5], "USD"),
+        (["0.5 BTC", "2 BTC"], [0.5, 2], "BTC"),
+        (["8 l/100km", "7.5 l/100km"], [8, 7.5], "l/100km"),
+        (["80 sq ft", "70.5 sq ft"], [80, 70.5], "sq ft"),
         (["$12 per hour", "$7 per hour"], [12, 7], "$/hour"),
         (["12 €/m²", "7,50 €/m²"], [12, 7.5], "€/m²"),
         (["20 °C", "-3 °C"], [20, -3], "°C"),
@@ -358,6 +368,13 @@ def test_what_is_no_duration(cells: list[str]) -> None:
         (["1. März 2021", "3. Mai 2021"], [date(2021, 3, 1), date(2021, 5, 3)]),
         (["1 août 2021", "3 février 2021"], [date(2021, 8, 1), date(2021, 2, 3)]),
         (["1 de enero de 2021", "3 de agosto de 2021"], [date(2021, 1, 1), date(2021, 8, 3)]),
+        (["5 sty 2023", "7 lutego 2023"], [date(2023, 1, 5), date(2023, 2, 7)]),
+        (["5. ledna 2023", "7. listopadu 2023"], [date(2023, 1, 5), date(2023, 11, 7)]),
+        (["5 января 2023 г.", "7 дек. 2023"], [date(2023, 1, 5), date(2023, 12, 7)]),
+        (["5 жовтня 2023", "7 липня 2023"], [date(2023, 10, 5), date(2023, 7, 7)]),
+        (["5 Şubat 2023", "7 Ağustos 2023"], [date(2023, 2, 5), date(2023, 8, 7)]),
+        (["5. tammikuuta 2023", "7. maaliskuuta 2023"], [date(2023, 1, 5), date(2023, 3, 7)]),
+        (["5 maj 2023", "7. desember 2023"], [date(2023, 5, 5), date(2023, 12, 7)]),
         (["2000 Jan 1", "2001 Feb 2"], [date(2000, 1, 1), date(2001, 2, 2)]),
         (["Jan 2000", "Feb 2001"], [date(2000, 1, 1), date(2001, 2, 1)]),
         (["2019-01", "2019-12"], [date(2019, 1, 1), date(2019, 12, 1)]),
@@ -382,6 +399,10 @@ def test_what_is_no_duration(cells: list[str]) -> None:
             [datetime(2021, 1, 1, 5, tzinfo=UTC), datetime(2021, 1, 1, 23, tzinfo=UTC)],
         ),
         (
+            ["2023-01-05 10:00 Europe/Berlin", "2023-07-05T10:00:00 america/new_york"],
+            [datetime(2023, 1, 5, 9, tzinfo=UTC), datetime(2023, 7, 5, 14, tzinfo=UTC)],
+        ),
+        (
             [f"202103{day:02d}" for day in range(1, 7)],
             [date(2021, 3, day) for day in range(1, 7)],
         ),
@@ -402,6 +423,8 @@ def test_dates_in_other_notations(cells: list[str], values: list[Any]) -> None:
         ["01/02/2023", "02-02-2023"],
         ["May", "June"],
         ["2012-13", "2013-14"],
+        ["2000-01", "2001-02", "2002-03"],  # seasons
+        ["2023-01-05 10:00 Europe/Nowhere", "2023-01-06 10:00 Europe/Nowhere"],
         ["Foo 2021", "Bar 2022"],
         ["2021-01-01 25:00", "2021-01-02 01:00"],
         ["2021-01-01 10:00 XYZ", "2021-01-02 01:00 XYZ"],
@@ -552,6 +575,17 @@ def test_what_cannot_be_read_together_is_missing_where_that_is_asked_for(
     column = typed(cells, ";", wanted="number", on_error="missing")
     assert column.values.to_pylist() == values
     assert sum(column.missing_as.values()) == gone
+
+
+@pytest.mark.parametrize("odd", ["31/02/2023", "2023-01-05", "soon"])
+def test_the_remedy_of_dates_that_are_not_all_dates_is_one(odd: str) -> None:
+    cells = [odd, "01/02/2023", "15/03/2023", "04/05/2023"]
+    column = typed(cells)
+    assert column.type == "category"
+    assert "on_error=missing" in str(column.note)
+    mended = typed(cells, wanted="datetime", on_error="missing")
+    assert mended.values.to_pylist() == [None, *(date(2023, m, d) for d, m in DAYS)]
+    assert mended.missing_as == {odd: 1}
 
 
 def test_true_and_false_beside_markers_are_booleans() -> None:
