@@ -4,10 +4,9 @@ import codecs
 import csv
 import mmap
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from app.errors import FieldError, InvalidData, escape
+from app.errors import InvalidData, escape
 from app.ml.column_types.canonical import MAX_COLUMNS
 from app.ml.column_types.notations.notation import CellOptions, Notation
 from app.ml.tables.columns import typed_column
@@ -28,9 +27,16 @@ from app.ml.tables.csv_cells import (
     unwrapped,
     without_rows,
 )
-from app.ml.tables.csv_lines import DELIMITERS, is_rule, not_utf8, with_tabs, without_gaps
+from app.ml.tables.csv_lines import (
+    DELIMITERS,
+    is_rule,
+    not_utf8,
+    with_tabs,
+    without_empty_ends,
+    without_gaps,
+)
+from app.ml.tables.csv_records import BLOCK_BYTES, BadRecord, Records
 from app.ml.tables.csv_shape import CSVOptions, Shape, shape_of
-from app.ml.tables.labels import QUICKLY_PLACED
 from app.ml.tables.typed import (
     CellFacts,
     TypedTable,
@@ -45,10 +51,7 @@ MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "null", "NULL"]
 """Cells that stand for a missing value."""
 
 _RAGGED = re.compile(r"Expected ([0-9]+) columns, got")
-_BLOCK_BYTES = 8 * 1024 * 1024
 _TAIL_BYTES = 4096
-
-csv.field_size_limit(_BLOCK_BYTES)
 
 
 def header_line(names: Sequence[str], delimiter: str = ",") -> str:
@@ -70,20 +73,20 @@ def read_csv(path: Path, options: CSVOptions, wanted: Wanted, threads: int = 1) 
     if wanted.only_typed:
         units = {n: kept.unit for n, kept in wanted.notations.items() if kept.unit is not None}
         options = replace(options, expected=tuple(wanted.types), units=units)
-    file = _File(path, options, wanted.options)
-    columns = file.columns(threads)
-    if file.means_quotes:
-        for name in filter(wanted.reads, columns):
-            columns[name] = _with_quoted(name, columns[name], wanted, file)
-    typed = assemble(
-        columns, wanted, file.place, has_types=False, threads=threads, delimiter=file.delimiter
-    )
-    return replace(
-        typed,
-        notes=[*file.warnings(typed.table), *typed.notes, *file.codes(typed, wanted)],
-        reading=file.shape.told | typed.reading,
-        cells=typed.cells | _with_units(typed, file.shape.units),
-    )
+    with closing(_File(path, options, wanted.options)) as file:
+        columns = file.columns(threads)
+        if file.means_quotes:
+            for name in filter(wanted.reads, columns):
+                columns[name] = _with_quoted(name, columns[name], wanted, file)
+        typed = assemble(
+            columns, wanted, file.place, has_types=False, threads=threads, delimiter=file.delimiter
+        )
+        return replace(
+            typed,
+            notes=[*file.warnings(typed.table), *typed.notes, *file.codes(typed, wanted)],
+            reading=file.shape.told | typed.reading,
+            cells=typed.cells | _with_units(typed, file.shape.units),
+        )
 
 
 def _with_units(typed: TypedTable, units: dict[str, str]) -> dict[str, CellFacts]:
@@ -132,8 +135,9 @@ class _File:
         self.header = self.shape.header
         self._records_above = self.header + self.shape.records_below_header
         self._options = options
-        self._lines: list[int] | None = None
         self._names_read: list[str] = []
+        self._empty_ends = 0
+        """Lines that ended with delimiters beyond the columns."""
         self._headers: list[int] = []
         """Rows that repeat the header, and are none."""
         first = self._first_line()
@@ -144,6 +148,10 @@ class _File:
         self._width = width = first.count(self.delimiter) + 1
         if width > MAX_COLUMNS:  # Arrow takes a lot of memory for a lot of columns
             raise too_wide(width)
+        self.records = self._records()
+
+    def _records(self) -> Records:
+        return Records(self.path, self.shape, self.delimiter, self._width)
 
     def _first_line(self) -> str:
         """The first line that is not empty, without what stands in quotes."""
@@ -159,8 +167,8 @@ class _File:
     def _head(self) -> bytes:
         with self.path.open("rb") as file:
             for _ in range(self.shape.skip_lines):
-                file.readline(_BLOCK_BYTES)
-            return file.read(_BLOCK_BYTES).removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
+                file.readline(BLOCK_BYTES)
+            return file.read(BLOCK_BYTES).removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
 
     def _means_quotes(self, names: Sequence[str]) -> bool:
         """Whether the file quotes only what must be, by its header; what quotes all (as some tools
@@ -218,12 +226,15 @@ class _File:
         """Return warnings of lines that are no rows, or hold nothing."""
         found = [*self.shape.warnings]
         if headers := len(self._headers):
-            first = self._line(self._headers[0] + self._records_above)
+            first = self.records.line(self._headers[0] + self._records_above)
             lines = "1 line repeats" if headers == 1 else f"{headers} lines repeat"
             found.append(
                 f"{lines} the header and left no row, the first is line {first}; send header=true "
                 "to keep them"
             )
+        if self._empty_ends:
+            ends = "1 line ends" if self._empty_ends == 1 else f"{self._empty_ends} lines end"
+            found.append(f"{ends} with delimiters beyond the columns; nothing stands between them")
         if table.num_columns > 1 and (count := empty_at_end(table)):
             found.append(f"the last {count} rows hold nothing; leave them out of the file")
         return found
@@ -233,15 +244,15 @@ class _File:
         if self.shape.names is not None:
             return self.shape.names
         try:
-            _, first = next(self._records())
+            _, first = next(self.records.all())
             "".join(first).encode()
         except StopIteration:
             raise no_row() from None
         except UnicodeEncodeError:
             raise not_utf8(self.path) from None
-        except _BadRecord:
-            self._refuse_open_quote()
-            raise self._too_long() from None
+        except BadRecord:
+            self.records.refuse_open_quote()
+            raise self.records.too_long() from None
         return first if self.header else [f"f{i}" for i in range(len(first))]
 
     def _read(self, names: list[str], threads: int, only: str | None = None) -> pa.Table:
@@ -268,8 +279,26 @@ class _File:
             )
         except (pa.ArrowInvalid, UnicodeError) as error:
             if ragged := _RAGGED.search(str(error)):
-                raise self._ragged(int(ragged[1])) from error
-            raise self._explained(error) from error
+                if self._cut_empty_ends(int(ragged[1])):
+                    return self._read(names, threads, only)
+                raise self.records.ragged(int(ragged[1])) from error
+            raise self.records.explained(error) from error
+
+    def _cut_empty_ends(self, columns: int) -> bool:
+        """Go on with a copy whose lines have no empty cells beyond the ``columns``; return whether
+        that changed anything."""
+        if self._empty_ends or self.shape.escapes:
+            return False
+        copy, self._empty_ends = without_empty_ends(self.path, self.delimiter, columns)
+        self.close()
+        self._copy, self.path = copy, Path(copy.name)
+        self.records = self._records()
+        return self._empty_ends > 0
+
+    def close(self) -> None:
+        """Let go of the copy that was read instead of the file, if there is one."""
+        if self._copy is not None:
+            self._copy.close()
 
     def _skip_or_fail(self, row: pacsv.InvalidRow) -> str:
         """Lines of blanks, rules, comments and notes below the table are no rows."""
@@ -285,7 +314,7 @@ class _File:
             skip_rows_after_names=self.header + self.shape.lines_below_header if shaped else 0,
             autogenerate_column_names=not shaped and not self.header,
             # no larger than the file: a block's memory is touched whole
-            block_size=min(_BLOCK_BYTES, self.path.stat().st_size + 1),
+            block_size=min(BLOCK_BYTES, self.path.stat().st_size + 1),
             use_threads=threads > 1,
         )
 
@@ -295,50 +324,8 @@ class _File:
         """The line of a cell; the file is read once more, since quoted cells may span lines."""
         for header in self._headers:
             row += header <= row
-        line = self._line(row + self._records_above)
+        line = self.records.line(row + self._records_above)
         return f"line {line}", f"/line/{line}/{escape(name)}"
-
-    def _line(self, record: int) -> int:
-        if record < QUICKLY_PLACED and self._lines is None:
-            self._lines = self._first_lines()
-        if self._lines is not None and record < len(self._lines):
-            return self._lines[record]
-        try:
-            return next(line for i, (line, _) in enumerate(self._records()) if i == record)
-        except _BadRecord as bad:  # too long for Python's reader: it is that one
-            return bad.line
-
-    def _first_lines(self) -> list[int]:
-        """The lines of the first records, up to one that cannot be read."""
-        found: list[int] = []
-        with suppress(_BadRecord):
-            found.extend(line for line, _ in islice(self._records(), QUICKLY_PLACED))
-        return found
-
-    def _records(self, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
-        """``(line, cells)`` of every record, by Python's reader, which knows its lines."""
-        above = self.shape.skip_lines
-        start = above + 1
-        escape = "\\" if self.shape.escapes else None
-        with self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            for _ in range(above):
-                file.readline()
-            reader = csv.reader(file, delimiter=self.delimiter, strict=strict, escapechar=escape)
-            try:
-                for cells in reader:
-                    if cells and not (len(cells) == 1 < self._width and not cells[0].strip()):
-                        yield start, cells
-                    start = above + reader.line_num + 1
-            except csv.Error as error:
-                raise _BadRecord(start, str(error)) from error
-
-    def _bad_record(self, *, strict: bool) -> "_BadRecord | None":
-        try:
-            for _ in self._records(strict=strict):
-                pass
-        except _BadRecord as bad:
-            return bad
-        return None
 
     # ------------------------------------------------------------ what was wrong
 
@@ -357,78 +344,10 @@ class _File:
             ]
             closed = tail.endswith(tuple(form.encode() for form in forms))
         if not closed:
-            self._refuse_open_quote()
-
-    def _refuse_open_quote(self) -> None:
-        bad = self._bad_record(strict=True)
-        if bad is not None and "end of data" in bad.reason:
-            detail = (
-                f"the record of line {bad.line} opens a quote that is never closed; close it, or "
-                'double a quote ("") that is part of a cell'
-            )
-            raise InvalidData.at(f"/line/{bad.line}", detail, "unclosed_quote")
-
-    def _ragged(self, expected: int) -> InvalidData:
-        self._refuse_open_quote()
-        line, found = self._first_of_other_width(expected)
-        fields = "1 field" if found == 1 else f"{found} fields"
-        detail = f"line {line} has {fields}, expected {expected}"
-        if found == 1 and self._text_of(line).startswith("#"):
-            detail += "; comment=# leaves out lines that begin so"
-        elif self.guessed:
-            mark = "a tab" if self.delimiter == "\t" else f"'{self.delimiter}'"
-            detail += f" between {mark}; if another character separates them, name it as delimiter"
-        else:
-            detail += "; quote a field that holds the delimiter"
-        return InvalidData(
-            f"the CSV is ragged: {detail}", [FieldError(f"/line/{line}", detail, "ragged")]
-        )
-
-    def _text_of(self, line: int) -> str:
-        with self.path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-            return next(islice(file, line - 1, line), "")
-
-    def _first_of_other_width(self, expected: int) -> tuple[int, int]:
-        with suppress(_BadRecord):
-            for line, cells in self._records():
-                if len(cells) != expected:
-                    return line, len(cells)
-        return 1, expected
-
-    def _explained(self, error: Exception) -> InvalidData:
-        message = str(error)
-        if "Empty CSV" in message:
-            self._refuse_open_quote()
-            return no_row()
-        if "straddling" in message:
-            return self._too_long()
-        if isinstance(error, UnicodeError) or "UTF8" in message:
-            return not_utf8(self.path)
-        return InvalidData(
-            f"the file is no CSV: {message.splitlines()[0][:64]}; name its delimiter and encoding"
-        )
-
-    def _too_long(self) -> InvalidData:
-        """The error of a cell larger than a block; often a quote that was never closed."""
-        bad = self._bad_record(strict=False)
-        where = f"line {bad.line}" if bad else "a line"
-        return InvalidData.at(
-            f"/line/{bad.line}" if bad else "",
-            f"{where} holds a cell or record longer than {_BLOCK_BYTES >> 20} MiB; shorten it, "
-            "or close the quote that it opens",
-            "too_long",
-        )
+            self.records.refuse_open_quote()
 
 
 def _unpadded(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return cells without what pads them; one of blanks alone is missing."""
     trimmed = pc.utf8_trim_whitespace(column)
     return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
-
-
-class _BadRecord(Exception):
-    """Raised at a record that Python's reader cannot read; ``line`` is where it begins."""
-
-    def __init__(self, line: int, reason: str) -> None:
-        super().__init__(reason)
-        self.line, self.reason = line, reason

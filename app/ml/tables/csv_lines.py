@@ -235,6 +235,28 @@ def without_gaps(path: Path, delimiter: str) -> IO[str]:
     return copy
 
 
+def without_empty_ends(path: Path, delimiter: str, columns: int) -> tuple[IO[str], int]:
+    """Return a copy of a file without the delimiters that end a line beyond its ``columns``, as
+    spreadsheets leave them behind some rows, and how many lines had such; it goes when it is
+    closed."""
+    copy = NamedTemporaryFile(  # noqa: SIM115
+        "w", dir=path.parent, encoding="utf-8", errors="surrogateescape", newline=""
+    )
+    count, quoted = 0, False
+    source = path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+    with source as file, explain_os_errors():
+        for line in file:
+            text = line.rstrip("\r\n")
+            extra = "".join(text.split('"')[::2]).count(delimiter) - columns + 1
+            odd = text.count('"') % 2 == 1
+            if not (quoted or odd) and extra > 0 and text.endswith(delimiter * extra):
+                line, count = text[:-extra] + line[len(text) :], count + 1
+            quoted ^= odd
+            copy.write(line)
+        copy.flush()
+    return copy, count
+
+
 def not_utf8(path: Path) -> InvalidData:
     """Return the error that names the first line that is no UTF-8."""
     line = 1

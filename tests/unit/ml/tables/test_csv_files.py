@@ -290,3 +290,24 @@ def test_else_it_is_not(tmp_path: Path, cells: list[str]) -> None:
     content = "land,y\n" + "".join(f"{c},{i}\n" for i, c in enumerate(cells * 5))
     found = ingested(tmp_path, content)
     assert not any("keep_na" in warning for warning in found.summary.warnings)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_delimiters_beyond_the_columns_are_passed_over_and_told(
+    tmp_path: Path, mark: str, end: str
+) -> None:
+    rows = ["a,b", "1,2", "3,4,", '5,"x,y"', '7,"x', "z,,,", '"', "9,2,,", "10,3"]
+    content = end.join(row.replace(",", mark) for row in rows) + end
+    found = ingested(tmp_path, content)
+    assert found.table["a"].to_pylist() == [1, 3, 5, 7, 9, 10]
+    assert found.table["b"][2].as_py() == f"x{mark}y"
+    assert found.table["b"][3].as_py() == f"x{end}z{mark * 3}{end}"
+    assert "2 lines end with delimiters beyond the columns" in found.summary.warnings[0]
+
+
+@pytest.mark.parametrize("row", ["3,4,5", "3,4,,5", '3,4," "', "3"])
+def test_cells_beyond_the_columns_are_refused(tmp_path: Path, row: str) -> None:
+    error = refused(tmp_path, f"a,b\n1,2\n5,6,\n{row}\n7,8\n")
+    assert [field.code for field in error.errors] == ["ragged"]
+    assert error.errors[0].pointer == "/line/4"
