@@ -25,8 +25,7 @@ class _Trap:
 
 def parse_strict(body: bytes, what: str = "the body", *, nan_is_null: bool = False) -> Any:
     """Return the value of a JSON body, which errors call ``what``; ``nan_is_null`` takes NaN, as
-    Python's and pandas' writers leave it in files, for a missing value; infinity, and integers
-    beyond 63 bits as strings, are left to who reads the column then.
+    Python's and pandas' writers leave it in files, for a missing value.
 
     Raises InvalidJSON, at its place in the value, for duplicate keys, NaN, numbers that overflow,
     lone surrogates, integers beyond 63 bits and nesting deeper than 64.
@@ -61,7 +60,7 @@ def _parse(body: bytes, what: str, *, lenient: bool, nan_is_null: bool) -> Any:
         raise InvalidJSON(f"{what} is not UTF-8; JSON has to be") from error
     if _depth(body) > MAX_DEPTH:
         raise InvalidJSON(f"{what} is nested deeper than {MAX_DEPTH} levels; flatten it")
-    traps = _Traps(nan_is_null, of_file=nan_is_null and not lenient)
+    traps = _Traps(nan_is_null)
     try:
         value = json.loads(
             text,
@@ -102,9 +101,9 @@ def _depth(body: bytes) -> int:
 class _Traps:
     """Hooks for ``json.loads`` that put traps in the place of what cannot be taken."""
 
-    def __init__(self, nan_is_null: bool, of_file: bool) -> None:
+    def __init__(self, nan_is_null: bool) -> None:
         self.found: list[_Trap] = []
-        self._nan_is_null, self._of_file = nan_is_null, of_file
+        self._nan_is_null = nan_is_null
 
     def _trap(self, detail: str) -> _Trap:
         trap = _Trap(detail)
@@ -126,16 +125,12 @@ class _Traps:
         """Return no NaN and no infinity."""
         if name == "NaN" and self._nan_is_null:
             return None
-        if self._of_file:
-            return float(name)
         return self._trap(f"{name} is no JSON number; send null where a value is unknown")
 
     def bounded_int(self, digits: str) -> Any:
         """Return an integer of 63 bits and a sign."""
         if len(digits) <= 20 and -_MAX_INTEGER <= (number := int(digits)) < _MAX_INTEGER:
             return number
-        if self._of_file:
-            return digits
         return self._trap(
             f"the integer {digits[:64]} is beyond 63 bits; no setting is as large, and a value of "
             "a table goes as a string or as a fraction (1e20)"

@@ -81,8 +81,8 @@ def _no_range(start: Message, path: str) -> Response:
         detail = "'Range' wants bytes, such as bytes=0-1023; or leave it out"
         return problems.problem(400, "invalid_request", detail, path=path)
     detail = f"the range lies beyond the {length.partition('/')[2]} bytes that there are"
-    told = {"Content-Range": length}
-    return problems.problem(416, "range_not_satisfiable", detail, headers=told, path=path)
+    headers = {"Content-Range": length}
+    return problems.problem(416, "range_not_satisfiable", detail, headers=headers, path=path)
 
 
 def path_of(file: IO[bytes]) -> Path:

@@ -26,7 +26,7 @@ from app.ml.tables import ingest
 from app.ml.tables.formats import TEXT, Format, format_of, guess
 from app.runtime.context import Context
 from app.services.datasets import creation
-from app.services.datasets import uploads as kept
+from app.services.datasets import uploads as kept_uploads
 from app.storage import explain_os_errors
 
 FORM = "multipart/form-data"
@@ -188,8 +188,10 @@ class Uploads:
         if idempotent.has_key:
             digest = await to_thread.run_sync(sha256_of, path)
             await idempotent.replay(kind.encode(), digest.encode())
-        record = idempotent.recorder(_kept_response)
-        await to_thread.run_sync(lambda: kept.keep(self._context, path, kind, record, tabbed))
+        record = idempotent.recorder(_upload_response)
+        await to_thread.run_sync(
+            lambda: kept_uploads.keep(self._context, path, kind, record, tabbed)
+        )
 
     @asynccontextmanager
     async def of_model(
@@ -265,7 +267,7 @@ def _format_of_body(media: str) -> Format:
     return FORMATS[media]
 
 
-def _kept_response(_session: Any, upload: kept.Upload) -> Response:
+def _upload_response(_session: Any, upload: kept_uploads.Upload) -> Response:
     return json_response(UploadOut.of(upload), 201, {"Location": f"/v1/uploads/{upload.id}"})
 
 

@@ -103,10 +103,10 @@ class LocalExecutor:
     def _take_back(self, child: Child) -> None:
         """Keep a child whose task went to its end, as many as there are processors."""
         with self._lock:
-            kept = len(self._used) < (os.cpu_count() or 1) and not self._closed
-            if kept:
+            reusable = len(self._used) < (os.cpu_count() or 1) and not self._closed
+            if reusable:
                 self._used.append((child, time.monotonic()))
-        if not kept:
+        if not reusable:
             _end(child)
 
     def _has_spare(self) -> bool:

@@ -115,11 +115,11 @@ class JobRun:
                 self._registered = self._recorder.record(
                     lambda session: queue.succeed(session, self._claim, self._model_id, ended)
                 )
-            log.info("job succeeded", **self._told(ended))
+            log.info("job succeeded", **self._summary(ended))
         except ClaimLost:  # cancelled while it finished
             self._release()
 
-    def _told(self, ended: TrainEnded) -> dict[str, Any]:
+    def _summary(self, ended: TrainEnded) -> dict[str, Any]:
         """Return what the log says of a job that has succeeded."""
         claim = self._claim
         numbers = [pair for pair in (ended.test or {}).items() if isinstance(pair[1], float)]

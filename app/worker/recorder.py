@@ -63,7 +63,7 @@ class Recorder:
     def __init__(self, context: Context, claim: Claim, pace: Pace) -> None:
         self._context, self._claim, self._pace = context, claim, pace
         self._warnings: list[str] = []
-        self._told: list[str] = []
+        self._warning_events: list[str] = []
         self._epochs: list[EpochEnded] = []
         self._begun: list[str] = []
         """Ids of checkpoints that were published or are about to be."""
@@ -79,7 +79,7 @@ class Recorder:
             case DataRead(warnings=warnings):
                 self.warn(warnings)
             case CheckpointDamaged(message=message):
-                self._told.append(message)
+                self._warning_events.append(message)
             case EpochEnded(epoch=epoch):
                 self._epochs.append(event)
                 self._pace.epoch_ended(epoch)
@@ -107,7 +107,7 @@ class Recorder:
         claim = self._claim
 
         def write(session: Session) -> None:
-            queue.warn(session, claim, self._warnings, self._told)
+            queue.warn(session, claim, self._warnings, self._warning_events)
             queue.record(session, claim, self._epochs, self._pace.seconds_per_epoch)
             for saved in self._checkpoints:
                 queue.record_checkpoint(session, claim, saved)
@@ -118,7 +118,7 @@ class Recorder:
         if not write_until_done(self._context, claim, write, frees=transition is not None):
             return False
         self._warnings.clear()
-        self._told.clear()
+        self._warning_events.clear()
         self._epochs.clear()
         recorded = {saved.checkpoint_id for saved in self._checkpoints}
         self._begun = [begun for begun in self._begun if begun not in recorded]

@@ -23,7 +23,7 @@ from app.ml.tables.csv_files import read_csv
 from app.ml.tables.csv_shape import CSVOptions
 from app.ml.tables.formats import Format
 from app.ml.tables.ingest import Limits, Options, Summary, ingest
-from app.ml.tables.typed import TypedTable, Wanted
+from app.ml.tables.typed import ColumnOptions, TypedTable
 
 Error = TypeVar("Error", bound=FitserveError)
 ROOMY = 1 << 30
@@ -96,7 +96,7 @@ def csv_of(
     """The typed table of a CSV file in UTF-8."""
     source = folder / "table.csv"
     source.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_csv(source, CSVOptions(**options), Wanted(types or {}))
+    return read_csv(source, CSVOptions(**options), ColumnOptions(types or {}))
 
 
 def column_of(folder: Path, cells: Sequence[str], **types: TypeName) -> TypedTable:

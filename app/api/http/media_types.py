@@ -38,19 +38,19 @@ def is_json(media: str) -> bool:
     )
 
 
-def chosen(accept: str, wanted: str | None, offered: Mapping[_Media, str]) -> _Media:
+def chosen(accept: str, asked_format: str | None, offered: Mapping[_Media, str]) -> _Media:
     """Return the media type of the answer: of ``?format=``, which wins, else by ``Accept``.
 
     ``offered`` has the name of each format by its media type. Raises InvalidRequest for a format
     that is not offered, NotAcceptable.
     """
-    if wanted is None:
+    if asked_format is None:
         return negotiate(accept, *offered)
     for media, name in offered.items():
-        if name == wanted:
+        if name == asked_format:
             return media
     there = ", ".join(f"'{name}'" for name in offered.values())
-    detail = f"unknown value of 'format': '{wanted[:64]}'; there are {there}"
+    detail = f"unknown value of 'format': '{asked_format[:64]}'; there are {there}"
     raise InvalidRequest.at("/format", detail, "unknown_value")
 
 

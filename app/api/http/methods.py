@@ -52,8 +52,8 @@ class Methods:
     async def _head(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Ask for the GET and end it where its body would begin; it does not wait for a job."""
         query = scope["query_string"].split(b"&")
-        kept = b"&".join(part for part in query if not part.startswith(b"wait="))
-        get = {**scope, "method": "GET", "query_string": kept, _IS_HEAD: True}
+        others = b"&".join(part for part in query if not part.startswith(b"wait="))
+        get = {**scope, "method": "GET", "query_string": others, _IS_HEAD: True}
         begun = asyncio.Event()
 
         async def send_start(message: Message) -> None:

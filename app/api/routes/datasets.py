@@ -39,7 +39,7 @@ from app.ml.tables.ingest import Options
 from app.ml.tables.typed import TypedTable
 from app.runtime.context import Context
 from app.services.datasets import creation, datasets, plots
-from app.services.datasets import uploads as kept
+from app.services.datasets import uploads as kept_uploads
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictJSONRoute)
 
@@ -134,7 +134,7 @@ def _store(context: Context, body: DatasetRequest, at: str, on_create: creation.
     naming = creation.Naming(body.name, body.replace, body.metadata)
     if isinstance(body.source, UploadSource):
         upload, options = _file(context, body)
-        with kept.held(context, upload) as path:
+        with kept_uploads.held(context, upload) as path:
             creation.create_from_file(context, path, options, naming, on_create)
     else:
         creation.create(context, _table(body, at), naming, on_create)
@@ -143,15 +143,15 @@ def _store(context: Context, body: DatasetRequest, at: str, on_create: creation.
 def _preview(context: Context, body: DatasetRequest, at: str) -> creation.Preview:
     if isinstance(body.source, UploadSource):
         upload, options = _file(context, body)
-        with kept.held(context, upload) as path:
+        with kept_uploads.held(context, upload) as path:
             return creation.preview_file(context, path, options)
     return creation.preview(context, _table(body, at))
 
 
-def _file(context: Context, body: DatasetRequest) -> tuple[kept.Upload, Options]:
+def _file(context: Context, body: DatasetRequest) -> tuple[kept_uploads.Upload, Options]:
     """Return a kept file, and how it is to be read. Raises InvalidRequest."""
     assert isinstance(body.source, UploadSource)
-    upload = kept.find(context, body.source.id, "/source/id")
+    upload = kept_uploads.find(context, body.source.id, "/source/id")
     shape = body.reading.of_files()
     if upload.tabbed:
         shape = {"delimiter": "\t", **shape}

@@ -43,11 +43,11 @@ def get_job_metrics(
 ) -> Any:
     """The loss history, also while the job runs; CSV by ``format`` or ``Accept``."""
     media = chosen(request.headers.get("accept", ""), format, _FORMATS)
-    wanted = None if names is None else {name.strip() for name in names.split(",")}
+    selected = None if names is None else {name.strip() for name in names.split(",")}
     with context.database.read() as session:
         spec = jobs.find(session, job_id).spec
-        found = history.read(session, job_id, names=wanted, after_epoch=after_epoch)
-    _require_series(wanted, spec)
+        found = history.read(session, job_id, names=selected, after_epoch=after_epoch)
+    _require_series(selected, spec)
     if max_points is not None:
         found = found.downsampled(max_points)
     if media == "text/csv":
@@ -68,13 +68,13 @@ def get_job_curve(
     ``calibration`` and ``threshold`` of a classification, ``residuals`` of a regression."""
     held.enter_context(lanes.plots.place())
     found, part = curves.of_job(context, predictors, job_id, kind)
-    return CurveOut.shown(kind, found, part)
+    return CurveOut.from_curve(kind, found, part)
 
 
-def _require_series(wanted: set[str] | None, spec: JobSpec) -> None:
+def _require_series(selected: set[str] | None, spec: JobSpec) -> None:
     """Raise InvalidRequest for the name of a series that this job's history never has."""
     known = series_of(spec)
-    if wanted is not None and (unknown := sorted(wanted - set(known))):
+    if selected is not None and (unknown := sorted(selected - set(known))):
         there = ", ".join(f"'{name}'" for name in known)
         detail = f"unknown series '{unknown[0][:64]}'; this job has {there}"
         raise InvalidRequest.at("/names", detail, "unknown_value")

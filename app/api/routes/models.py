@@ -185,7 +185,7 @@ def get_model_effects(
     """What the model answers where a feature has one value in every row of the test part, the
     others being as they are: for numbers and dates along their quantiles, for labels one by one."""
     held.enter_context(lanes.plots.place())
-    return EffectOut.shown(effects.of_version(context, predictors, ref, feature, of))
+    return EffectOut.from_effect(effects.of_version(context, predictors, ref, feature, of))
 
 
 @router.get("/{ref}/plots/{plot}.{image}", response_class=Response, responses=PICTURE)

@@ -9,7 +9,7 @@ from app.api.http.json_route import StrictJSONRoute
 from app.api.http.media_types import media_type
 from app.api.schemas.uploads import UploadOut
 from app.api.uploads import FORM, FORMATS
-from app.services.datasets import uploads as kept
+from app.services.datasets import uploads as kept_uploads
 
 router = APIRouter(prefix="/v1/uploads", tags=["datasets"], route_class=StrictJSONRoute)
 
@@ -43,10 +43,10 @@ async def create_upload(
 @router.get("/{upload_id}")
 def get_upload(upload_id: str, context: ContextDep) -> UploadOut:
     """How large it is, and until when it is kept."""
-    return UploadOut.of(kept.find(context, upload_id))
+    return UploadOut.of(kept_uploads.find(context, upload_id))
 
 
 @router.delete("/{upload_id}", status_code=204)
 def delete_upload(upload_id: str, context: ContextDep) -> None:
     """Forget it at once."""
-    kept.delete(context, upload_id)
+    kept_uploads.delete(context, upload_id)

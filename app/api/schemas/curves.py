@@ -55,7 +55,7 @@ class CurveOut(BaseModel):
     summary: dict[str, Number]
 
     @classmethod
-    def shown(cls, kind: CurveKind, curve: "Curve", of: Part | MeasuredBefore) -> "CurveOut":
+    def from_curve(cls, kind: CurveKind, curve: "Curve", of: Part | MeasuredBefore) -> "CurveOut":
         """Return a curve of a part as the API shows it."""
         series = {name: CurveSeries.of(found) for name, found in curve.series.items()}
         return cls(kind=kind, of=of, series=series, x=curve.x, y=curve.y, summary=curve.summary)
@@ -76,7 +76,7 @@ class EffectOut(BaseModel):
     rows: int
 
     @classmethod
-    def shown(cls, effect: "Effect") -> "EffectOut":
+    def from_effect(cls, effect: "Effect") -> "EffectOut":
         """Return an effect as the API shows it."""
         mean, low, high = (
             [finite(value) for value in values.tolist()]

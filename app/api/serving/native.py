@@ -89,8 +89,8 @@ async def _explained(
                 f"{len(x):,} rows are more than the {_MOST_EXPLAINED:,} that are explained"
             )
         outputs = model.predictor.forward(x)
-        told = model.predictor.explain(x, outputs, most)
-        return _json(model, outputs, output_format, explanations=told)
+        explanations = model.predictor.explain(x, outputs, most)
+        return _json(model, outputs, output_format, explanations=explanations)
 
     return ASGIResponse(await engine.in_thread(work), JSON, version_header(model))
 

@@ -146,8 +146,8 @@ def prepare(
         for part in PARTS
     }
     fitted = Preprocessing(task=spec.task, features=features, target=target)
-    told = leaks.warnings(rows["train"], spec.features, spec.targets)
-    return Prepared(fitted, **parts, warnings=[*told, *_repetition_warnings(rows)])
+    leak_warnings = leaks.warnings(rows["train"], spec.features, spec.targets)
+    return Prepared(fitted, **parts, warnings=[*leak_warnings, *_repetition_warnings(rows)])
 
 
 # ---------------------------------------------------------------- rows on two sides

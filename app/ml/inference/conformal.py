@@ -66,8 +66,8 @@ def fit(target: TargetEncoder, table: pa.Table, outputs: Matrix) -> Conformal | 
     if isinstance(target, LabelTargets) or not len(outputs) or not np.isfinite(outputs).all():
         return None
     scores = np.sort(_scores(target, table, outputs), axis=0)
-    rows, kept = len(scores), min(len(scores), _MOST_SCORES)
-    places = np.ceil(np.arange(1, kept + 1) * rows / kept).astype(np.int64) - 1
+    rows, count = len(scores), min(len(scores), _MOST_SCORES)
+    places = np.ceil(np.arange(1, count + 1) * rows / count).astype(np.int64) - 1
     return Conformal(rows=rows, scores=scores[places].T.tolist())
 
 

@@ -100,10 +100,10 @@ def largest(
     """Return the ``most`` largest contributions by feature, the largest first, and the sum of the
     rest as ``other``."""
     order = sorted(range(len(names)), key=lambda place: -abs(values[place]))
-    told = {names[place]: values[place] for place in order[:most]}
+    largest = {names[place]: values[place] for place in order[:most]}
     if len(names) > most:
-        told["other"] = sum(values[place] for place in order[most:])
-    return {"base": base, "contributions": told}
+        largest["other"] = sum(values[place] for place in order[most:])
+    return {"base": base, "contributions": largest}
 
 
 # ---------------------------------------------------------------- of all rows

@@ -98,9 +98,9 @@ def _named(model: Any, card: Card) -> Any:
         for name, value in zip(answers, graph.output, strict=True)
     ]
     nodes = [*before, *graph.node, *behind]
-    for told in (graph, *nodes, *graph.value_info, *graph.input, *graph.output):
-        told.ClearField("metadata_props")
-        told.ClearField("doc_string")
+    for part in (graph, *nodes, *graph.value_info, *graph.input, *graph.output):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
     del graph.node[:]
     graph.node.extend(nodes)
     graph.name = "fitserve"
@@ -181,11 +181,11 @@ def _left(card: Card, name: str, value: Any, initializers: Any) -> Any:
 def _told(card: Card) -> dict[str, str]:
     """Return the metadata: what the columns are, and what stands in which place of an answer."""
     target = card.preprocessing.target
-    told: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "features": card.preprocessing.features.types,
         "target": target.names,
         "outputs": _answers(card),
     }
     if isinstance(target, ClassTarget):
-        told["classes"] = target.classes
-    return {name: json.dumps(value, ensure_ascii=False) for name, value in told.items()}
+        metadata["classes"] = target.classes
+    return {name: json.dumps(value, ensure_ascii=False) for name, value in metadata.items()}

@@ -210,14 +210,14 @@ class Predictor:
         places = self.card.preprocessing.features.places()
         rows: list[dict[str, Any]] = []
         for part in explanations.pieces(len(x), len(names), x.shape[1]):
-            told = [
+            added_by_target = [
                 explanations.contributions(x[part], background, places, answer)
                 for answer in self._answers(outputs[part])
             ]
-            for row in range(len(told[0][0])):
+            for row in range(len(added_by_target[0][0])):
                 each = [
                     explanations.largest(names, float(base[row]), added[row].tolist(), most)
-                    for base, added in told
+                    for base, added in added_by_target
                 ]
                 several = len(each) > 1
                 rows.append(dict(zip(self.target.names, each, strict=True)) if several else each[0])

@@ -70,8 +70,8 @@ def _require_weight_column(request: JobRequest, known: dict[str, Column]) -> Non
 def _not_learnt(request: JobRequest) -> set[str | None]:
     """Return the columns that say something of rows rather than of what is predicted; when a row
     was seen says both."""
-    told = None if request.split.strategy == "time" else request.split.column
-    return {told, request.sample_weight}
+    split_column = None if request.split.strategy == "time" else request.split.column
+    return {split_column, request.sample_weight}
 
 
 def _require_times(name: str, column: Column) -> None:

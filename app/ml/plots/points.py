@@ -30,7 +30,7 @@ def loss_curve(
     series: Mapping[str, Points],
     title: str,
     loss: str,
-    kept: int | None,
+    best_epoch: int | None,
     format: Format,  # noqa: A002
 ) -> bytes:
     """Draw losses by epoch, one line each, on a log scale where they span a factor of 100.
@@ -43,8 +43,10 @@ def loss_curve(
         label = name.replace("_", " ")
         marker = "o" if len(epochs) < 3 else None
         axes.plot(epochs, values, color=colors.get(name, GREY), label=label, marker=marker)
-    if kept is not None:
-        axes.axvline(kept, color="black", linewidth=1, linestyle=":", label=f"kept: epoch {kept}")
+    if best_epoch is not None:
+        axes.axvline(
+            best_epoch, color="black", linewidth=1, linestyle=":", label=f"kept: epoch {best_epoch}"
+        )
     finite = np.concatenate([v[np.isfinite(v)] for _, v in series.values()])
     if len(finite) and finite.min() > 0 and finite.max() > 100 * finite.min():
         axes.set_yscale("log")

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from app.errors import InvalidData, escape
 from app.ml.tables.columns import MAX_CELL_BYTES, cell_too_long
 from app.ml.tables.parquet import cut
-from app.ml.tables.typed import TypedTable, Wanted, assemble, check_names, no_row, too_much
+from app.ml.tables.typed import ColumnOptions, TypedTable, assemble, check_names, no_row, too_much
 
 _ROWS_AT_ONCE = 65_536
 _BYTES_A_VALUE = 8
@@ -30,7 +30,9 @@ _OF_ANY_LENGTH = (
 )
 
 
-def read_parquet(path: Path, wanted: Wanted, most_bytes: int, threads: int = 1) -> TypedTable:
+def read_parquet(
+    path: Path, column_options: ColumnOptions, most_bytes: int, threads: int = 1
+) -> TypedTable:
     """Return the table of a Parquet file.
 
     Raises InvalidData, or TooLarge where it decodes to more than ``most_bytes``.
@@ -42,7 +44,7 @@ def read_parquet(path: Path, wanted: Wanted, most_bytes: int, threads: int = 1) 
     with explained("Parquet file"), pq.ParquetFile(path, read_dictionary=texts) as file:
         batches = file.iter_batches(_ROWS_AT_ONCE, use_threads=threads > 1)
         table = _checked(batches, file.schema_arrow, most_bytes)
-    return _assembled(table, wanted, threads)
+    return _assembled(table, column_options, threads)
 
 
 def _with_dictionaries(file: pq.ParquetFile) -> list[str]:
@@ -64,7 +66,9 @@ def _is_text(kind: pa.DataType) -> bool:
     return any(is_of_kind(kind) for is_of_kind in _OF_ANY_LENGTH)
 
 
-def read_arrow(path: Path, wanted: Wanted, most_bytes: int, threads: int = 1) -> TypedTable:
+def read_arrow(
+    path: Path, column_options: ColumnOptions, most_bytes: int, threads: int = 1
+) -> TypedTable:
     """Return the table of an Arrow IPC stream or file (Feather).
 
     Raises InvalidData, or TooLarge where it decodes to more than ``most_bytes``.
@@ -76,7 +80,7 @@ def read_arrow(path: Path, wanted: Wanted, most_bytes: int, threads: int = 1) ->
     ):
         _check_schema(stream.schema)
         table = _checked(stream, stream.schema, most_bytes)
-    return _assembled(table, wanted, threads)
+    return _assembled(table, column_options, threads)
 
 
 def _at_stream(file: pa.NativeFile) -> pa.NativeFile:
@@ -295,7 +299,7 @@ def _longest(column: pa.Array) -> int:
     return int(pc.max(pc.binary_length(values)).as_py() or 0) if _is_text(values.type) else 0
 
 
-def _assembled(table: pa.Table, wanted: Wanted, threads: int) -> TypedTable:
+def _assembled(table: pa.Table, column_options: ColumnOptions, threads: int) -> TypedTable:
     if table.num_rows == 0:
         raise no_row()
 
@@ -303,7 +307,7 @@ def _assembled(table: pa.Table, wanted: Wanted, threads: int) -> TypedTable:
         return f"row {row}", f"/rows/{row}/{escape(name)}"
 
     columns = dict(zip(plain_names(table.column_names), table.columns, strict=True))
-    return assemble(columns, wanted, place, has_types=True, threads=threads)
+    return assemble(columns, column_options, place, has_types=True, threads=threads)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from app.ml.column_types.registry import COLUMN_TYPES
 from app.ml.column_types.text_parsing import first_misfit
 from app.ml.tables import notes, strings
 from app.ml.tables.labels import Place, label_or_text
-from app.ml.tables.mixtures import is_mixture, parts, several_types, taken_as_labels
+from app.ml.tables.mixtures import is_mixture, parts, several_types
 
 MAX_CELL_BYTES = 8 * 1024 * 1024
 """Bytes of one text cell."""
@@ -92,9 +92,9 @@ def _without(found: TypedColumn, said: SaidMissing) -> TypedColumn:
     counted = pc.value_counts(values.filter(gone))
     if not len(counted):
         return found
-    told = {f"{item['values']:g}": item["counts"] for item in counted.to_pylist()}
-    kept = pc.if_else(gone, pa.scalar(None, found.values.type), found.values)
-    return replace(found, values=kept, missing_as=found.missing_as | told)
+    counts = {f"{item['values']:g}": item["counts"] for item in counted.to_pylist()}
+    rest = pc.if_else(gone, pa.scalar(None, found.values.type), found.values)
+    return replace(found, values=rest, missing_as=found.missing_as | counts)
 
 
 def _typed(
@@ -291,11 +291,7 @@ def _of_mixture(
             isinstance(found, Found) and found.notation and found.notation.unit in ("%", "\u2030")
         )
         if not isinstance(found, Found) or found.kind != kind or share:  # 0.1 may be 10%
-            if not cells.may_be_mixed:
-                raise several_types(name, texts, numbers, place)
-            labels = label_or_text(name, texts, place, has_types=True)
-            note = taken_as_labels(name, texts, numbers, place)
-            return TypedColumn(labels.values, labels.kind, note)
+            raise several_types(name, texts, numbers, place)
         read = _of_found(name, found, written, place, cells)
     else:
         read = _parsed(name, written, kind, place, cells, _OF_JSON.format(kind=kind))

@@ -81,9 +81,9 @@ def without_rows(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
     """Return the table without these rows."""
     if not len(rows):
         return table
-    kept = np.ones(table.num_rows, bool)
-    kept[rows] = False
-    return table.filter(pa.array(kept))
+    mask = np.ones(table.num_rows, bool)
+    mask[rows] = False
+    return table.filter(pa.array(mask))
 
 
 def empty_at_end(table: pa.Table) -> int:

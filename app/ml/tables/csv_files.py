@@ -39,8 +39,8 @@ from app.ml.tables.csv_records import BLOCK_BYTES, BadRecord, Records
 from app.ml.tables.csv_shape import CSVOptions, Shape, shape_of
 from app.ml.tables.typed import (
     CellFacts,
+    ColumnOptions,
     TypedTable,
-    Wanted,
     assemble,
     check_names,
     no_row,
@@ -63,28 +63,38 @@ def header_line(names: Sequence[str], delimiter: str = ",") -> str:
     )
 
 
-def read_csv(path: Path, options: CSVOptions, wanted: Wanted, threads: int = 1) -> TypedTable:
-    """Read a UTF-8 CSV file and infer each column's type from all its rows (``wanted`` overrules).
+def read_csv(
+    path: Path, options: CSVOptions, column_options: ColumnOptions, threads: int = 1
+) -> TypedTable:
+    """Read a UTF-8 CSV file and infer each column's type from all its rows, where
+    ``column_options`` do not say it.
 
     In a file that quotes only what must be, a quoted ``""`` or ``"NA"`` is a string where its
     column is one of strings; else it is missing. Raises InvalidData naming the line or column and
     the remedy.
     """
-    if wanted.only_typed:
-        units = {n: kept.unit for n, kept in wanted.notations.items() if kept.unit is not None}
-        options = replace(options, expected=tuple(wanted.types), units=units)
-    with closing(_File(path, options, wanted.options)) as file:
+    if column_options.only_typed:
+        units = {
+            n: kept.unit for n, kept in column_options.notations.items() if kept.unit is not None
+        }
+        options = replace(options, expected=tuple(column_options.types), units=units)
+    with closing(_File(path, options, column_options.options)) as file:
         columns = file.columns(threads)
         if file.means_quotes:
-            for name in filter(wanted.reads, columns):
-                columns[name] = _with_quoted(name, columns[name], wanted, file)
+            for name in filter(column_options.reads, columns):
+                columns[name] = _with_quoted(name, columns[name], column_options, file)
         typed = assemble(
-            columns, wanted, file.place, has_types=False, threads=threads, delimiter=file.delimiter
+            columns,
+            column_options,
+            file.place,
+            has_types=False,
+            threads=threads,
+            delimiter=file.delimiter,
         )
         return replace(
             typed,
-            notes=[*file.warnings(typed.table), *typed.notes, *file.codes(typed, wanted)],
-            reading=file.shape.told | typed.reading,
+            notes=[*file.warnings(typed.table), *typed.notes, *file.codes(typed, column_options)],
+            reading=file.shape.reading | typed.reading,
             cells=typed.cells | _with_units(typed, file.shape.units),
         )
 
@@ -101,14 +111,14 @@ def _with_units(typed: TypedTable, units: dict[str, str]) -> dict[str, CellFacts
 
 
 def _with_quoted(
-    name: str, column: pa.ChunkedArray, wanted: Wanted, file: "_File"
+    name: str, column: pa.ChunkedArray, column_options: ColumnOptions, file: "_File"
 ) -> pa.ChunkedArray:
     """Return the column with quoted marks of a missing value as strings, if it is of strings."""
     marks = pc.is_in(column, value_set=pa.array(file.missing))
     if not pc.any(marks).as_py():
         return column
     cleared = pc.if_else(marks, pa.scalar(None, pa.string()), column)
-    kind = wanted.types.get(name)
+    kind = column_options.types.get(name)
     if kind is None:
         kind = typed_column(name, cleared, None, file.place, has_types=False).type
     return column if kind in ("category", "text") else cleared
@@ -212,12 +222,16 @@ class _File:
             if name not in self.shape.nameless or column.null_count < len(column)
         }
 
-    def codes(self, typed: TypedTable, wanted: Wanted) -> list[str]:
+    def codes(self, typed: TypedTable, column_options: ColumnOptions) -> list[str]:
         """Return warnings of codes of two letters among which NA may be one; such columns are read
         once more."""
         found = []
         for name, kind in typed.types.items() if "NA" in self.missing else ():
-            if kind == "category" and wanted.reads(name) and may_be_codes(typed.table[name]):
+            if (
+                kind == "category"
+                and column_options.reads(name)
+                and may_be_codes(typed.table[name])
+            ):
                 cells = self._read(self._names_read, 1, only=name)[name]
                 found += na_among_codes(name, cells)
         return found

@@ -178,5 +178,5 @@ def _rename_repeated(names: list[str], warnings: list[str]) -> None:
         renamed.append(f"the second '{name[:64]}' is '{new[:64]}' here")
     if renamed:
         more = f" and {len(renamed) - 3} more" if len(renamed) > 3 else ""
-        told = ", ".join(renamed[:3])
-        warnings.append(f"names of columns stand twice: {told}{more}")
+        first = ", ".join(renamed[:3])
+        warnings.append(f"names of columns stand twice: {first}{more}")

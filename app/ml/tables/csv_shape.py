@@ -87,7 +87,7 @@ class Shape:
     """Whether there are lines of nothing but blanks, rules or comments among the rows."""
     wraps: bool = True
     """Whether cells may be written ``="001"``."""
-    told: dict[str, Any] = field(default_factory=dict)
+    reading: dict[str, Any] = field(default_factory=dict)
     """What the dataset says of it."""
     warnings: list[str] = field(default_factory=list)
 
@@ -199,7 +199,7 @@ class _Finder:
             notes=notes,
             has_odd_lines=any(map(self._is_odd, (*self._lines, *self._tail))),
             wraps=any('="' in line for line in self._lines),
-            told={
+            reading={
                 "delimiter": "space" if self._spaces else self._delimiter,
                 "header_row": skip_lines + 1 if has_header else None,
                 **({"skipped": above} if above else {}),
@@ -217,14 +217,17 @@ class _Finder:
 
     def _plain(self) -> Shape:
         header = self._options.header is not False
-        told = {"delimiter": self._delimiter, "header_row": self._skipped + 1 if header else None}
+        reading = {
+            "delimiter": self._delimiter,
+            "header_row": self._skipped + 1 if header else None,
+        }
         return Shape(
             self._delimiter,
             not self._named,
             header,
             self._skipped,
             escapes=self._escapes,
-            told=told,
+            reading=reading,
         )
 
     def _notes(self, width: int) -> frozenset[str]:
@@ -352,9 +355,9 @@ class _Finder:
         units = units_below(body[ruled:], width) if len(body) > ruled else None
         if units is None or self._options.header is True or not self._are_learnt(header, units):
             return {}, ruled
-        told = ", ".join(unit for unit in units.values())
+        units_read = ", ".join(unit for unit in units.values())
         self._warnings.append(
-            f"the line below the header was read as units ({told[:64]}), not as a row; send "
+            f"the line below the header was read as units ({units_read[:64]}), not as a row; send "
             "header=true to keep it as one"
         )
         return units, ruled + 1

@@ -31,7 +31,7 @@ from app.ml.tables import (
 )
 from app.ml.tables.csv_shape import CSVOptions
 from app.ml.tables.formats import Format
-from app.ml.tables.typed import TypedTable, Wanted, too_much
+from app.ml.tables.typed import ColumnOptions, TypedTable, too_much
 from app.storage import require_room
 
 _CHUNK_BYTES = 1024 * 1024
@@ -177,8 +177,8 @@ def _is_encoding_of_files(name: str) -> bool:
         return False
 
 
-def _wanted(options: Options) -> Wanted:
-    return Wanted(
+def _column_options(options: Options) -> ColumnOptions:
+    return ColumnOptions(
         options.types,
         only_typed=options.predicts,
         options=options.cells,
@@ -199,7 +199,7 @@ def _csv(source: Path, folder: Path, options: Options, limits: Limits) -> TypedT
         folder,
         options,
         limits,
-        lambda text: csv_files.read_csv(text, shape, _wanted(options), limits.threads),
+        lambda text: csv_files.read_csv(text, shape, _column_options(options), limits.threads),
     )
 
 
@@ -210,7 +210,7 @@ def _ndjson(source: Path, folder: Path, options: Options, limits: Limits) -> Typ
         folder,
         options,
         limits,
-        lambda text: json_files.read_ndjson(text, _wanted(options), most, limits.threads),
+        lambda text: json_files.read_ndjson(text, _column_options(options), most, limits.threads),
     )
 
 
@@ -317,13 +317,13 @@ def _spreadsheet(source: Path, folder: Path, options: Options, limits: Limits) -
     text = folder / "sheet"
     bounds = limits.decoded_bytes, limits.free_disk_bytes
     try:
-        told, warnings = sheets.write_csv(source, options.sheet, text, *bounds)
+        sheet_reading, warnings = sheets.write_csv(source, options.sheet, text, *bounds)
         shape = CSVOptions(",", options.header, options.skip_rows, options.comment)
-        table = csv_files.read_csv(text, shape, _wanted(options), limits.threads)
+        table = csv_files.read_csv(text, shape, _column_options(options), limits.threads)
     finally:
         text.unlink(missing_ok=True)
     reading = {key: value for key, value in table.reading.items() if key != "delimiter"}
-    return replace(table, notes=[*warnings, *table.notes], reading=told | reading)
+    return replace(table, notes=[*warnings, *table.notes], reading=sheet_reading | reading)
 
 
 # ---------------------------------------------------------------- binary formats
@@ -331,12 +331,12 @@ def _spreadsheet(source: Path, folder: Path, options: Options, limits: Limits) -
 
 def _parquet(source: Path, _folder: Path, options: Options, limits: Limits) -> TypedTable:
     most = limits.decoded_bytes
-    return arrow_files.read_parquet(source, _wanted(options), most, limits.threads)
+    return arrow_files.read_parquet(source, _column_options(options), most, limits.threads)
 
 
 def _arrow(source: Path, _folder: Path, options: Options, limits: Limits) -> TypedTable:
     most = limits.decoded_bytes
-    return arrow_files.read_arrow(source, _wanted(options), most, limits.threads)
+    return arrow_files.read_arrow(source, _column_options(options), most, limits.threads)
 
 
 _READERS: dict[Format, Callable[[Path, Path, Options, Limits], TypedTable]] = {

@@ -3,7 +3,6 @@
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,7 +14,7 @@ from app.errors import InvalidData, InvalidJSON, InvalidRequest, TooLarge, escap
 from app.ml.column_types.canonical import MAX_COLUMNS
 from app.ml.tables.json_values import Types, array, flat, has_list, joined, typed
 from app.ml.tables.labels import Place
-from app.ml.tables.typed import TypedTable, Wanted
+from app.ml.tables.typed import ColumnOptions, TypedTable
 from app.strict_json import parse_fast, parse_strict
 
 _LONGEST_LINE_BYTES = 8 * 1024 * 1024
@@ -26,24 +25,25 @@ _MEMBER = re.compile(rb'"\s*:')
 _BEYOND = 2**63
 
 
-def read_ndjson(path: Path, wanted: Wanted, most_bytes: int, threads: int = 1) -> TypedTable:
+def read_ndjson(
+    path: Path, column_options: ColumnOptions, most_bytes: int, threads: int = 1
+) -> TypedTable:
     """Return the table of a UTF-8 file with one JSON object a line, or with a JSON array of them;
-    empty lines are passed over, NaN is a gap, and what is no number beside numbers makes labels.
+    empty lines are passed over, and NaN is a gap.
 
     Rows to predict are read as JSON in requests to predict: of equal keys the last counts, integers
     of any size are numbers, and each row has every feature.
     ``most_bytes`` bounds what gaps may take: rows of which each has keys of its own are many cells.
     Raises InvalidJSON, InvalidData, InvalidRequest or TooLarge naming the line.
     """
-    wanted = replace(wanted, may_be_mixed=True)
     with path.open("rb") as file:
-        rows = _Array(file, wanted) if _Array.begins(file) else _Lines(file, wanted)
-        columns, lists = _columns(rows, wanted, most_bytes)
-    return typed(columns, wanted, rows.place, lists, threads)
+        rows = _Array(file, column_options) if _Array.begins(file) else _Lines(file, column_options)
+        columns, lists = _columns(rows, column_options, most_bytes)
+    return typed(columns, column_options, rows.place, lists, threads)
 
 
 def _columns(
-    rows: "_Lines | _Array", wanted: Wanted, most_bytes: int
+    rows: "_Lines | _Array", column_options: ColumnOptions, most_bytes: int
 ) -> tuple[dict[str, pa.ChunkedArray], set[str]]:
     """Return the columns, and the names of those that hold lists and were left out."""
     blocks: dict[str, list[pa.Array]] = {}
@@ -52,15 +52,15 @@ def _columns(
     done = 0
     objects = iter(rows)
     while some := list(islice(objects, _ROWS_AT_ONCE)):
-        if wanted.only_typed:
-            _note_gaps(gaps, wanted.types, some, done)
+        if column_options.only_typed:
+            _note_gaps(gaps, column_options.types, some, done)
         _widen(blocks, some, done, most_bytes)
         for name, arrays in blocks.items():
             values = [row.get(name) for row in some]
-            if name not in wanted.types and has_list(values):
+            if name not in column_options.types and has_list(values):
                 lists.add(name)
-            if wanted.reads(name) and (name not in lists or len(blocks) == 1):
-                arrays.append(array(name, values, done, wanted.types.get(name), rows.place))
+            if column_options.reads(name) and (name not in lists or len(blocks) == 1):
+                arrays.append(array(name, values, done, column_options.types.get(name), rows.place))
             else:
                 arrays.append(pa.nulls(len(some)))
         done += len(some)
@@ -76,9 +76,9 @@ def _columns(
 class _Lines:
     """The objects of a file, one a line."""
 
-    def __init__(self, file: BinaryIO, wanted: Wanted) -> None:
-        self._file, self._nested = file, wanted.nested
-        self._parse = _row_to_predict if wanted.only_typed else _row
+    def __init__(self, file: BinaryIO, column_options: ColumnOptions) -> None:
+        self._file, self._nested = file, column_options.nested
+        self._parse = _row_to_predict if column_options.only_typed else _row
         self._empty_before: list[int] = []  # rows before which an empty line stands
 
     def place(self, name: str, row: int) -> tuple[str, str]:
@@ -104,16 +104,16 @@ class _Lines:
 class _Array:
     """The objects of a file that is one JSON array."""
 
-    def __init__(self, file: BinaryIO, wanted: Wanted) -> None:
+    def __init__(self, file: BinaryIO, column_options: ColumnOptions) -> None:
         file.seek(0)
         content = file.read()
-        if wanted.only_typed:
+        if column_options.only_typed:
             rows = parse_fast(content, "the file", nan_is_null=True)
         else:
             rows = _array_of_objects(content)
         if not isinstance(rows, list):  # never: it begins as one
             raise InvalidData("the file holds no JSON array")
-        self._rows, self._nested = rows, wanted.nested
+        self._rows, self._nested = rows, column_options.nested
 
     @staticmethod
     def begins(file: BinaryIO) -> bool:

@@ -10,7 +10,7 @@ from app.ml.column_types.canonical import MAX_COLUMNS
 from app.ml.column_types.notations.notation import AS_FOUND, CellOptions
 from app.ml.tables.json_values import Types, array, flat, has_list, typed
 from app.ml.tables.labels import Place
-from app.ml.tables.typed import TypedTable, Wanted
+from app.ml.tables.typed import ColumnOptions, TypedTable
 
 _MOST_CELLS = 10_000_000
 
@@ -93,4 +93,4 @@ def _assembled(
         for name, values in columns.items()
         if name not in lists
     }
-    return typed(arrays, Wanted(types, options=cells), place, lists)
+    return typed(arrays, ColumnOptions(types, options=cells), place, lists)

@@ -14,7 +14,7 @@ from app.errors import InvalidData, escape
 from app.ml.column_types.canonical import TypeName
 from app.ml.tables.labels import Place
 from app.ml.tables.mixtures import as_mixture, mixture, texts
-from app.ml.tables.typed import TypedTable, Wanted, assemble
+from app.ml.tables.typed import ColumnOptions, TypedTable, assemble
 
 Types = dict[str, TypeName]
 """Types by the column's name, where a client says them."""
@@ -57,13 +57,13 @@ def has_list(values: Sequence[Any]) -> bool:
 
 def typed(
     columns: dict[str, pa.ChunkedArray],
-    wanted: Wanted,
+    column_options: ColumnOptions,
     place: Place,
     lists: set[str],
     threads: int = 1,
 ) -> TypedTable:
     """Return the table, with a warning of ``lists``, columns that were left out."""
-    table = assemble(columns, wanted, place, has_types=True, threads=threads)
+    table = assemble(columns, column_options, place, has_types=True, threads=threads)
     notes = [
         f"column '{name[:64]}' holds lists, which no feature can be, and was left out; spread them "
         "into columns to have them"

@@ -49,7 +49,14 @@ def several_types(
     name: str, texts: pa.ChunkedArray, numbers: pa.ChunkedArray, place: Place
 ) -> InvalidData:
     """Return the error of a mixture, at the first value of another type than the first."""
-    kind, _, got, (where, pointer) = _differing(name, texts, numbers, place)
+    numeric = numbers.is_valid()
+    if numbers.null_count == len(numbers):
+        numeric = pc.is_in(texts, value_set=pa.array(["true", "false"]))
+    first = pc.index(texts.is_valid(), True).as_py()
+    others = pc.and_(texts.is_valid(), pc.not_equal(numeric, numeric[first]))
+    row = pc.index(others, True).as_py()
+    (kind, _), (_, got) = (_described(texts[i].as_py(), numbers[i].is_valid) for i in (first, row))
+    where, pointer = place(name, row)
     short = name[:64]
     return InvalidData.at(
         pointer,
@@ -58,34 +65,6 @@ def several_types(
         "on_error=missing to take what is no number as missing",
         "wrong_type",
     )
-
-
-def taken_as_labels(
-    name: str, texts: pa.ChunkedArray, numbers: pa.ChunkedArray, place: Place
-) -> str:
-    """Return the warning of a mixture that became labels."""
-    _, seen, other, (where, _) = _differing(name, texts, numbers, place)
-    short = name[:64]
-    return (
-        f"column '{short}' holds {seen} and in {where} {other}, and is taken as labels; send "
-        f'types={{"{short}":"number"}} and on_error=missing to take what is no number as missing'
-    )
-
-
-def _differing(
-    name: str, texts: pa.ChunkedArray, numbers: pa.ChunkedArray, place: Place
-) -> tuple[str, str, str, tuple[str, str]]:
-    """Return the type of the first value, what it is, the first of another type, and its place."""
-    numeric = numbers.is_valid()
-    if numbers.null_count == len(numbers):
-        numeric = pc.is_in(texts, value_set=pa.array(["true", "false"]))
-    first = pc.index(texts.is_valid(), True).as_py()
-    others = pc.and_(texts.is_valid(), pc.not_equal(numeric, numeric[first]))
-    row = pc.index(others, True).as_py()
-    (kind, seen), (_, other) = (
-        _described(texts[i].as_py(), numbers[i].is_valid) for i in (first, row)
-    )
-    return kind, seen, other, place(name, row)
 
 
 def _described(text: str, is_number: bool) -> tuple[str, str]:

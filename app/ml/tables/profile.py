@@ -28,7 +28,7 @@ def profile(typed: TypedTable, threads: int = 1) -> list[Column]:
 
     def one(name: str) -> Column:
         found = _column(name, table[name], typed.types[name], detailed)
-        found |= typed.cells[name].told() if name in typed.cells else {}
+        found |= typed.cells[name].as_dict() if name in typed.cells else {}
         return found | {"role": role_of(found, table.num_rows)}
 
     if threads == 1 or table.num_rows * table.num_columns < 100_000:

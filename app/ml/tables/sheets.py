@@ -65,12 +65,12 @@ def write_csv(
                 require_room(target.parent, free_disk_bytes)
                 if file.tell() > most_bytes:
                     raise too_much(most_bytes)
-    told: dict[str, Any] = {"sheet": name}
+    reading: dict[str, Any] = {"sheet": name}
     if len(names) == 1:
-        return told, []
+        return reading, []
     others = ", ".join(f"'{other[:64]}'" for other in names[:_MOST_NAMED] if other != name)
     warning = f"sheet '{name[:64]}' was read; the file has others: {others} (send sheet= for one)"
-    return told | {"sheets": names[:_MOST_NAMED]}, [] if sheet else [warning]
+    return reading | {"sheets": names[:_MOST_NAMED]}, [] if sheet else [warning]
 
 
 def _require_whole(source: Path, most_bytes: int) -> None:

@@ -50,16 +50,16 @@ class CellFacts:
     notation: Notation | None = None
     missing_as: dict[str, int] = field(default_factory=dict)
 
-    def told(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Return it as a column's profile has it, without what does not apply."""
         notation = self.notation or Notation()
-        told = {
+        facts = {
             "format": notation.date_format,
             "unit": notation.unit,
             "missing_as": self.missing_as,
             "notation": notation.model_dump(exclude_defaults=True),
         }
-        return {name: value for name, value in told.items() if value}
+        return {name: value for name, value in facts.items() if value}
 
 
 def notations_of(columns: Iterable[dict[str, Any]]) -> dict[str, Notation]:
@@ -72,8 +72,8 @@ def notations_of(columns: Iterable[dict[str, Any]]) -> dict[str, Notation]:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is wanted of a file's columns: their types by name, where the caller says them."""
+class ColumnOptions:
+    """How a file's columns are read: their types by name, where the caller says them."""
 
     types: dict[str, TypeName] = field(default_factory=dict)
     only_typed: bool = False
@@ -94,17 +94,14 @@ class Wanted:
     types_if_there: bool = False
     """Whether a column that ``types`` names may be missing."""
 
-    may_be_mixed: bool = False
-    """Whether values of several types of JSON may become labels."""
-
     def reads(self, name: str) -> bool:
-        """Return whether the values of the column ``name`` are wanted."""
+        """Return whether the values of the column ``name`` are column_options."""
         return not self.only_typed or name in self.types
 
 
 def assemble(
     columns: dict[str, pa.ChunkedArray],
-    wanted: Wanted,
+    column_options: ColumnOptions,
     place: Place,
     *,
     has_types: bool,
@@ -122,13 +119,13 @@ def assemble(
     names = list(columns)
     rows = len(next(iter(columns.values()))) if columns else 0
     check_names(names)
-    check_wanted(wanted, names)
+    check_requested(column_options, names)
     if rows == 0:
         raise no_row()
 
     left_out: dict[str, str] = {}
     for name in [name for name in names if is_no_value(columns[name])]:
-        if len(names) > 1 and name not in wanted.types:
+        if len(names) > 1 and name not in column_options.types:
             kind = str(columns.pop(name).type)[:64]
             names.remove(name)
             left_out[name] = (
@@ -138,16 +135,20 @@ def assemble(
 
     def one(name: str, evidence: Evidence) -> TypedColumn:
         column = columns[name]
-        if not wanted.reads(name):
+        if not column_options.reads(name):
             del columns[name]
             return TypedColumn(pa.chunked_array([pa.nulls(rows, pa.string())]), "category")
-        cells = Cells(wanted.options, evidence, wanted.notations.get(name), wanted.may_be_mixed)
-        requested = wanted.types.get(name)
+        cells = Cells(
+            column_options.options,
+            evidence,
+            column_options.notations.get(name),
+        )
+        requested = column_options.types.get(name)
         typed = typed_column(name, column, requested, place, has_types=has_types, cells=cells)
         if not typed.undecided:
             del columns[name]
-        if name in wanted.bounds:
-            refuse_beyond(name, typed.values, wanted.bounds[name], place)
+        if name in column_options.bounds:
+            refuse_beyond(name, typed.values, column_options.bounds[name], place)
         return typed
 
     first = Evidence(delimiter)
@@ -166,7 +167,8 @@ def assemble(
         pa.table([column.values for column in found], names=names),
         {name: column.type for name, column in zip(names, found, strict=True)},
         [*left_out.values(), *(c.note for c in sorted(found, key=_urgency) if c.note)],
-        reading=wanted.options.for_others() | ({"left_out": [*left_out]} if left_out else {}),
+        reading=column_options.options.for_others()
+        | ({"left_out": [*left_out]} if left_out else {}),
         cells={
             name: CellFacts(column.notation, column.missing_as)
             for name, column in zip(names, found, strict=True)
@@ -238,14 +240,14 @@ def check_names(names: Sequence[str]) -> None:
         seen.add(name)
 
 
-def check_wanted(wanted: Wanted, names: Sequence[str]) -> None:
+def check_requested(column_options: ColumnOptions, names: Sequence[str]) -> None:
     """Raise InvalidData where types are said of columns that are not there, InvalidRequest where
     such a column is a feature of the model that is to predict."""
-    for name in wanted.types:
-        if name in names or wanted.types_if_there:
+    for name in column_options.types:
+        if name in names or column_options.types_if_there:
             continue
-        guess = nearest(name, (other for other in names if other not in wanted.types))
-        if not wanted.only_typed:
+        guess = nearest(name, (other for other in names if other not in column_options.types))
+        if not column_options.only_typed:
             remedy = f"did you mean '{guess[:64]}'?" if guess else "leave it out of 'types'"
             detail = f"there is no column '{name[:64]}'; {remedy}"
             raise InvalidData.at(f"/types/{escape(name)}", detail, "no_column")

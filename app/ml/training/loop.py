@@ -107,7 +107,7 @@ def _refitted(
     if not run.state.finished:
         return
     if run.state.epoch == run.epochs:
-        yield from _published(saver, task.model_id, before.told)
+        yield from _published(saver, task.model_id, before.refit_ended)
         return
     with storage.publish("models", task.model_id) as draft:
         model_files.save(draft, before.card, before.weights)

@@ -30,8 +30,8 @@ class Before:
     """That the job had taken when the refit began."""
 
     @property
-    def told(self) -> TrainEnded:
-        """What is told when the refit has ended."""
+    def refit_ended(self) -> TrainEnded:
+        """The end of the refit, which says what was measured before it."""
         return self.ended.model_copy(update={"trained_on": "all"})
 
     def given_up(self, why: str) -> TrainEnded:

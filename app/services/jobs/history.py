@@ -58,8 +58,8 @@ class History:
         if not self.series or len(epochs := next(iter(self.series.values()))[0]) <= max_points:
             return self
         buckets = max(1, max_points // (2 * len(self.series)))
-        kept = [_extremes(values, buckets) for _, values in self.series.values()]
-        places = np.unique(np.concatenate(kept))
+        extremes = [_extremes(values, buckets) for _, values in self.series.values()]
+        places = np.unique(np.concatenate(extremes))
         room = max(0, max_points - len(places))
         evenly = np.linspace(0, len(epochs) - 1, room).astype(places.dtype)
         places = np.union1d(places, evenly)

@@ -99,8 +99,8 @@ def _loss(context: Context, job: Job) -> Drawing:
     title = f"{_title(job)}: loss by epoch"
     series = found.downsampled(_MOST_CURVE_POINTS).series
     unit = f" ({_LOSS_UNITS[spec.loss_unit]})" if spec.loss_unit else ""
-    kept = job.best["epoch"] if job.best and job.best["by"] != "last" else None
-    return drawing("loss_curve", series, title, f"{spec.loss.kind} loss{unit}", kept)
+    best_epoch = job.best["epoch"] if job.best and job.best["by"] != "last" else None
+    return drawing("loss_curve", series, title, f"{spec.loss.kind} loss{unit}", best_epoch)
 
 
 # ---------------------------------------------------------------- data and predictions

@@ -175,21 +175,23 @@ def status_of(session: Session, claim: Claim) -> JobStatus:
     return status
 
 
-def warn(session: Session, claim: Claim, warnings: Sequence[str], told: Sequence[str]) -> None:
+def warn(session: Session, claim: Claim, warnings: Sequence[str], events: Sequence[str]) -> None:
     """Add to the job's warnings what an earlier attempt has not said already.
 
-    Those that are ``told`` besides are events as well. Raises ClaimLost.
+    Those that are ``events`` are events as well. Raises ClaimLost.
     """
-    if not warnings and not told:
+    if not warnings and not events:
         return
     _lock_claimed(session, claim)
     job = session.get_one(Job, claim.job_id, populate_existing=True)
-    fresh = [warning for warning in (*warnings, *told) if warning not in job.warnings]
-    events = [warning for warning in fresh if warning in told]
+    fresh = [warning for warning in (*warnings, *events) if warning not in job.warnings]
+    fresh_events = [warning for warning in fresh if warning in events]
     first = job.changes + job.epochs_done + 1
-    changes = Job.changes + len(events)
+    changes = Job.changes + len(fresh_events)
     _update_claimed(session, claim, warnings=[*job.warnings, *fresh], changes=changes)
-    rows = [(job.id, first + i, "warning", {"message": event}) for i, event in enumerate(events)]
+    rows = [
+        (job.id, first + i, "warning", {"message": event}) for i, event in enumerate(fresh_events)
+    ]
     _insert_events(session, rows)
 
 

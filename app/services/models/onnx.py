@@ -37,5 +37,5 @@ def of_version(context: Context, row: ModelVersion) -> Exportable:
         context.storage.file("models", row.id, CARD)
         hashes = [context.storage.entry("models", row.id, name)[0] for name in (CARD, WEIGHTS)]
         onnx_file.require_exportable(cards.read(folder))
-    told = "\0".join([*hashes, __version__])
-    return Exportable(folder, hashlib.sha256(told.encode()).hexdigest())
+    identity = "\0".join([*hashes, __version__])
+    return Exportable(folder, hashlib.sha256(identity.encode()).hexdigest())

@@ -145,8 +145,8 @@ def _matching(session: Session, ref: str, *, only_newest: bool = False) -> Seque
     if match:
         statement = select(ModelVersion).where(ModelVersion.name == match["name"])
         if match["version"]:
-            wanted = min(int(match["version"]), _BEYOND_ALL)  # the database has integers of 32 bits
-            statement = statement.where(ModelVersion.version == wanted)
+            number = min(int(match["version"]), _BEYOND_ALL)  # the database has integers of 32 bits
+            statement = statement.where(ModelVersion.version == number)
         elif match["alias"]:
             named = and_(Alias.name == ModelVersion.name, Alias.version == ModelVersion.version)
             statement = statement.join(Alias, named).where(Alias.alias == match["alias"])

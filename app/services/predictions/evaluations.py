@@ -95,7 +95,7 @@ def evaluate_file(
         evaluate.require_columns(card, {name: types.get(name) for name in names}, "file")
         if by is not None and by not in names:
             raise InvalidRequest.at("/by", unknown("column", by, names), "unknown_column")
-        wanted = dict.fromkeys([*types, *filter(None, [by])])
-        table = parquet.read(stored, list(wanted))
+        needed = dict.fromkeys([*types, *filter(None, [by])])
+        table = parquet.read(stored, list(needed))
         found = evaluate.evaluate(predictor, table, by, "file")
     return ModelEvaluation(version, None, found)

@@ -36,8 +36,8 @@ _AMONG = {
 def markers(among: str, na_values: tuple[str, ...] = (), keep_na: tuple[str, ...] = ()) -> pa.Array:
     """Return the markers among ``"number"``, ``"datetime"`` or ``"either"``, in lower case."""
     usual = _WORDS + _AMONG[among]
-    kept = {value.lower() for value in keep_na}
-    found = [word for word in usual if word not in kept]
+    exceptions = {value.lower() for value in keep_na}
+    found = [word for word in usual if word not in exceptions]
     return pa.array([*found, *(value.strip().lower() for value in na_values)])
 
 

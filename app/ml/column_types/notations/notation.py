@@ -172,8 +172,6 @@ class Cells:
     evidence: Evidence = Evidence()
     notation: Notation | None = None
     """That of the column on which a model was trained."""
-    may_be_mixed: bool = False
-    """Whether values of several types of JSON may become labels."""
 
 
 AS_USUAL = Cells()

@@ -4,26 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from app.errors import InvalidData
 from app.ml.column_types.notations.notation import Notation
-from app.ml.tables.csv_files import read_csv
-from app.ml.tables.csv_shape import CSVOptions
-from app.ml.tables.ingest import Limits, Options, ingest
 from app.ml.tables.json_values import Types
-from app.ml.tables.typed import TypedTable, Wanted
-from tests.support.files import csv_of
-
-CASES = Path(__file__).parents[3] / "fixtures" / "tables"
-
-
-def typed(folder: Path, content: str, wanted: Wanted | None = None, **options: Any) -> TypedTable:
-    path = folder / "table.csv"
-    path.write_text(content)
-    return read_csv(path, CSVOptions(**options), wanted or Wanted())
-
+from app.ml.tables.typed import ColumnOptions
+from tests.support.csv_tables import read_text
 
 ROWS = "a,b,c\n1,2.5,x\n2,5.0,y\n3,7.5,z\n"
 PLAIN = {"a": [1, 2, 3], "b": [2.5, 5.0, 7.5], "c": ["x", "y", "z"]}
@@ -73,7 +59,7 @@ PLAIN = {"a": [1, 2, 3], "b": [2.5, 5.0, 7.5], "c": ["x", "y", "z"]}
     ],
 )
 def test_the_table_is_found(tmp_path: Path, content: str, reading: dict[str, Any]) -> None:
-    found = typed(tmp_path, content)
+    found = read_text(tmp_path, content)
     assert found.table.to_pydict() == PLAIN
     assert {name: found.reading[name] for name in reading} == reading
 
@@ -88,36 +74,36 @@ def test_the_table_is_found(tmp_path: Path, content: str, reading: dict[str, Any
     ],
 )
 def test_a_column_of_row_numbers_without_a_name_is_the_index(tmp_path: Path, content: str) -> None:
-    found = typed(tmp_path, content)
+    found = read_text(tmp_path, content)
     assert found.table.column_names == ["index", "a", "b"]
     assert found.table["a"].to_pylist() == [1, 2, 3]
 
 
 def test_a_file_of_numbers_without_names(tmp_path: Path) -> None:
     content = "0.5,1\n1.5,2\n2.5,3\n"
-    found = typed(tmp_path, content)
+    found = read_text(tmp_path, content)
     assert found.table.to_pydict() == {"f0": [0.5, 1.5, 2.5], "f1": [1, 2, 3]}
     assert "header=true" in found.notes[0]
-    assert typed(tmp_path, content, header=True).table.column_names == ["0.5", "1"]
-    years = typed(tmp_path, "2019,2020\n1.5,2\n2.5,3\n")
+    assert read_text(tmp_path, content, header=True).table.column_names == ["0.5", "1"]
+    years = read_text(tmp_path, "2019,2020\n1.5,2\n2.5,3\n")
     assert years.table.column_names == ["2019", "2020"]
     assert "header=false" in years.notes[0]
 
 
 def test_a_first_line_of_measurements_and_a_name_is_a_row(tmp_path: Path) -> None:
     content = "".join(f"{18.5 + i},8,307.0,car {i}\n" for i in range(9))
-    found = typed(tmp_path, content)
+    found = read_text(tmp_path, content)
     assert found.table.num_rows == 9
     assert "header=true" in found.notes[0]
-    named = typed(tmp_path, "name,2019,2020\na,1.5,2\nb,2.5,3\n")
+    named = read_text(tmp_path, "name,2019,2020\na,1.5,2\nb,2.5,3\n")
     assert named.table.column_names == ["name", "2019", "2020"]
 
 
 def test_facts_above_a_narrow_table_end_with_an_empty_line(tmp_path: Path) -> None:
-    found = typed(tmp_path, "Station,Oslo\nElevation,94\n\nhour,temp\n0,1.5\n1,2.5\n")
+    found = read_text(tmp_path, "Station,Oslo\nElevation,94\n\nhour,temp\n0,1.5\n1,2.5\n")
     assert found.table.to_pydict() == {"hour": [0, 1], "temp": [1.5, 2.5]}
     assert found.reading["skipped"] == ["Station,Oslo", "Elevation,94"]
-    whole = typed(tmp_path, "name,kind\nfoo,bar\nbaz,1\n")
+    whole = read_text(tmp_path, "name,kind\nfoo,bar\nbaz,1\n")
     assert whole.table.column_names == ["name", "kind"]
 
 
@@ -134,18 +120,18 @@ def test_a_line_of_units_below_the_header_is_no_row(
     tmp_path: Path, line: str, units: dict[str, str]
 ) -> None:
     content = ROWS.replace("a,b,c\n", f"a,b,c\n{line}\n")
-    found = typed(tmp_path, content)
+    found = read_text(tmp_path, content)
     assert found.table.to_pydict() == PLAIN
     assert found.reading["units"] == units
     assert {n: f.notation.unit for n, f in found.cells.items() if f.notation} == units
     assert any("units" in note and "s" in note for note in found.notes)
     with pytest.raises(InvalidData, match="line 5"):
-        typed(tmp_path, content.replace("3,7.5", "3,x"), Wanted({"b": "number"}))
+        read_text(tmp_path, content.replace("3,7.5", "3,x"), ColumnOptions({"b": "number"}))
 
 
 @pytest.mark.parametrize("line", ["x,y,z", "NA,NA,k", "4,,w", "?,-,s", "m,12,s", "M,M,F"])
 def test_a_first_row_is_no_line_of_units(tmp_path: Path, line: str) -> None:
-    found = typed(tmp_path, ROWS.replace("a,b,c\n", f"a,b,c\n{line}\n"))
+    found = read_text(tmp_path, ROWS.replace("a,b,c\n", f"a,b,c\n{line}\n"))
     assert found.table.num_rows == 4
     assert "units" not in found.reading
 
@@ -153,26 +139,26 @@ def test_a_first_row_is_no_line_of_units(tmp_path: Path, line: str) -> None:
 def test_lines_that_repeat_the_header_are_told_and_keep_the_others_lines(tmp_path: Path) -> None:
     content = ROWS + ROWS + "4,x,w\n"
     with pytest.raises(InvalidData, match="line 9"):
-        typed(tmp_path, content, Wanted({"b": "number"}))
-    found = typed(tmp_path, ROWS + ROWS)
+        read_text(tmp_path, content, ColumnOptions({"b": "number"}))
+    found = read_text(tmp_path, ROWS + ROWS)
     assert found.table.num_rows == 6
     assert any("the first is line 5; send header=true" in note for note in found.notes)
-    assert typed(tmp_path, ROWS + ROWS, header=True).table.num_rows == 7
-    words = typed(tmp_path, "word\nword\nother\n")
+    assert read_text(tmp_path, ROWS + ROWS, header=True).table.num_rows == 7
+    words = read_text(tmp_path, "word\nword\nother\n")
     assert words.table["word"].to_pylist() == ["word", "other"]
 
 
 def test_cells_that_are_wrapped_for_a_spreadsheet(tmp_path: Path) -> None:
-    found = typed(tmp_path, 'id,zip\n1,="00123"\n2,"=""01234"""\n')
+    found = read_text(tmp_path, 'id,zip\n1,="00123"\n2,"=""01234"""\n')
     assert found.table["zip"].to_pylist() == ["00123", "01234"]
-    kept = typed(tmp_path, 'id,f\n1,="001"\n2,=A1\n')
+    kept = read_text(tmp_path, 'id,f\n1,="001"\n2,=A1\n')
     assert kept.table["f"].to_pylist() == ['="001"', "=A1"]
 
 
 @pytest.mark.parametrize("odd", ["-" * 200_000 + "x", "1" + " " * 200_000 + "x", "(" * 200_000])
 def test_a_long_line_is_looked_at_once(tmp_path: Path, odd: str) -> None:
     """It took hours where an expression tried all ways to split it."""
-    found = typed(tmp_path, f"a,b\nm,{odd}\n1,2\n{odd},{odd}\n")
+    found = read_text(tmp_path, f"a,b\nm,{odd}\n1,2\n{odd},{odd}\n")
     assert found.table.num_rows == 3
 
 
@@ -183,7 +169,7 @@ def test_cells_with_blanks_stand_one_below_the_other(tmp_path: Path) -> None:
         "    11    < 12 years   4.943    No\n"
         "    13     16+ years   2.834   Yes\n"
     )
-    found = typed(tmp_path, content)
+    found = read_text(tmp_path, content)
     assert found.table.to_pydict() == {
         "id": [9, 11, 13],
         "school": ["12-15 years", "< 12 years", "16+ years"],
@@ -191,7 +177,7 @@ def test_cells_with_blanks_stand_one_below_the_other(tmp_path: Path) -> None:
         "div": ["No", "No", "Yes"],
     }
     one = "".join(content.splitlines(keepends=True)[:2])
-    asked = typed(tmp_path, one, Wanted({"school": "category"}, only_typed=True))
+    asked = read_text(tmp_path, one, ColumnOptions({"school": "category"}, only_typed=True))
     assert asked.table["school"].to_pylist() == ["12-15 years"]
 
 
@@ -201,15 +187,17 @@ NUMBERS: Types = {"grade": "category", "h": "number"}
 
 def test_rows_to_predict_are_all_there(tmp_path: Path) -> None:
     """What looks like a header or a line of units may be a row, and each row wants an answer."""
-    rows = typed(tmp_path, YES, Wanted({"yes": "category", "no": "category"}, only_typed=True))
+    rows = read_text(
+        tmp_path, YES, ColumnOptions({"yes": "category", "no": "category"}, only_typed=True)
+    )
     assert rows.table["yes"].to_pylist() == ["no", "yes", "no"]
     with pytest.raises(InvalidData, match="'m' in line 2"):
-        typed(tmp_path, "grade,h\nA,m\nB,5\n", Wanted(NUMBERS, only_typed=True))
-    learnt = Wanted(NUMBERS, only_typed=True, notations={"h": Notation(unit="m")})
-    found = typed(tmp_path, "grade,h\n,m\nB,5\n", learnt)
+        read_text(tmp_path, "grade,h\nA,m\nB,5\n", ColumnOptions(NUMBERS, only_typed=True))
+    learnt = ColumnOptions(NUMBERS, only_typed=True, notations={"h": Notation(unit="m")})
+    found = read_text(tmp_path, "grade,h\n,m\nB,5\n", learnt)
     assert found.table["h"].to_pylist() == [5]
     with pytest.raises(InvalidData, match="'ft' in line 2"):
-        typed(tmp_path, "grade,h\n,ft\nB,5\n", learnt)
+        read_text(tmp_path, "grade,h\n,ft\nB,5\n", learnt)
 
 
 @pytest.mark.parametrize(
@@ -228,20 +216,20 @@ def test_rows_to_predict_are_all_there(tmp_path: Path) -> None:
     ],
 )
 def test_no_row_is_taken_for_something_else(tmp_path: Path, content: str) -> None:
-    assert typed(tmp_path, content).table.num_rows == content.count("\n") - 1
+    assert read_text(tmp_path, content).table.num_rows == content.count("\n") - 1
 
 
 def test_a_line_of_units_stays_a_row_where_that_is_said(tmp_path: Path) -> None:
     content = ROWS.replace("a,b,c\n", "a,b,c\ns,m/s,\n")
-    assert any("header=true" in note for note in typed(tmp_path, content).notes)
-    assert typed(tmp_path, content, header=True).table.num_rows == 4
+    assert any("header=true" in note for note in read_text(tmp_path, content).notes)
+    assert read_text(tmp_path, content, header=True).table.num_rows == 4
 
 
 @pytest.mark.parametrize("mark", ["\t", ",", ";"])
 @pytest.mark.parametrize("before", ["", "\n"])
 def test_a_row_of_delimiters_alone_is_a_row(tmp_path: Path, mark: str, before: str) -> None:
     content = f"a{mark}b\n{before}{mark}\n1{mark}2\n\n3{mark}4\n"
-    found = typed(tmp_path, content)
+    found = read_text(tmp_path, content)
     assert found.table.to_pydict() == {"a": [None, 1, 3], "b": [None, 2, 4]}
 
 
@@ -249,20 +237,20 @@ def test_a_row_of_delimiters_alone_is_a_row(tmp_path: Path, mark: str, before: s
 @pytest.mark.parametrize("below", ["", "\n"])
 def test_empty_lines_around_a_header_change_nothing(tmp_path: Path, above: str, below: str) -> None:
     head = f"{above}a,b,c\n{below}s,m/s,\n{below}"
-    found = typed(tmp_path, ROWS.replace("a,b,c\n", head))
+    found = read_text(tmp_path, ROWS.replace("a,b,c\n", head))
     assert found.table.to_pydict() == PLAIN
     assert found.reading["units"] == {"a": "s", "b": "m/s"}
     assert not any("repeats" in note for note in found.notes)
     drawn = "| a | b | c |\n|---|---|---|\n| 1 | 2.5 | x |\n| 2 | 5.0 | y |\n| 3 | 7.5 | z |\n"
-    assert typed(tmp_path, above + drawn).table.to_pydict() == PLAIN
+    assert read_text(tmp_path, above + drawn).table.to_pydict() == PLAIN
     with pytest.raises(InvalidData) as error:
-        typed(tmp_path, (head + ROWS[6:]).replace("7.5", "z"), Wanted({"b": "number"}))
+        read_text(tmp_path, (head + ROWS[6:]).replace("7.5", "z"), ColumnOptions({"b": "number"}))
     lines = (head + ROWS[6:]).splitlines()
     assert error.value.errors[0].pointer == f"/line/{lines.index('3,7.5,z') + 1}/b"
 
 
 def test_blank_cells_of_printed_tables_are_missing(tmp_path: Path) -> None:
-    found = typed(tmp_path, " a | b \n---+---\n x |   \n y | q \n z | q \n")
+    found = read_text(tmp_path, " a | b \n---+---\n x |   \n y | q \n z | q \n")
     assert found.table["b"].to_pylist() == [None, "q", "q"]
 
 
@@ -277,35 +265,35 @@ def test_blank_cells_of_printed_tables_are_missing(tmp_path: Path) -> None:
     ],
 )
 def test_tables_of_instruments_and_databases(tmp_path: Path, content: str, names: str) -> None:
-    found = typed(tmp_path, content)
+    found = read_text(tmp_path, content)
     assert found.table.column_names == [*names]
     assert found.types[names[0]] == "number"
     assert found.table.num_rows == sum(line[0].isdigit() for line in content.splitlines())
 
 
 def test_notes_below_two_columns_stand_behind_an_empty_line(tmp_path: Path) -> None:
-    found = typed(tmp_path, "a,b\nx,1\ny,2\n\nNote: by hand\n")
+    found = read_text(tmp_path, "a,b\nx,1\ny,2\n\nNote: by hand\n")
     assert found.reading["notes"] == ["Note: by hand"]
     with pytest.raises(InvalidData, match="ragged"):
-        typed(tmp_path, "a,b\nx,1\ny,2\nby hand\n")
+        read_text(tmp_path, "a,b\nx,1\ny,2\nby hand\n")
 
 
 def test_a_comment_among_rows_names_its_option(tmp_path: Path) -> None:
     with pytest.raises(InvalidData, match="comment=#"):
-        typed(tmp_path, "a,b\nx,1\n# a note\ny,2\n")
+        read_text(tmp_path, "a,b\nx,1\n# a note\ny,2\n")
 
 
 def test_rows_without_names_are_of_the_features_in_their_order(tmp_path: Path) -> None:
-    wanted = Wanted({"h": "number", "grade": "category"}, only_typed=True)
-    found = typed(tmp_path, "5,A\n6,B\n", wanted, header=False)
+    wanted = ColumnOptions({"h": "number", "grade": "category"}, only_typed=True)
+    found = read_text(tmp_path, "5,A\n6,B\n", wanted, header=False)
     assert found.table.to_pydict() == {"h": [5, 6], "grade": ["A", "B"]}
 
 
 def test_comments_among_the_rows_where_their_mark_is_said(tmp_path: Path) -> None:
     content = ROWS.replace("2,5.0", "# a break\n2,5.0")
-    assert typed(tmp_path, content, comment="#").table.to_pydict() == PLAIN
+    assert read_text(tmp_path, content, comment="#").table.to_pydict() == PLAIN
     with pytest.raises(InvalidData, match="line 3"):
-        typed(tmp_path, content)
+        read_text(tmp_path, content)
 
 
 @pytest.mark.parametrize(
@@ -322,32 +310,32 @@ def test_comments_among_the_rows_where_their_mark_is_said(tmp_path: Path) -> Non
 def test_one_row_to_predict_is_read_by_the_names_that_a_model_knows(
     tmp_path: Path, content: str, wanted: dict[str, list[float]]
 ) -> None:
-    wants = Wanted(dict.fromkeys(sorted(wanted), "number"), only_typed=True)
-    found = typed(tmp_path, content, wants)
+    wants = ColumnOptions(dict.fromkeys(sorted(wanted), "number"), only_typed=True)
+    found = read_text(tmp_path, content, wants)
     assert found.table.to_pydict() == wanted
 
 
 def test_what_separates_cells_is_decided_by_all_rows(tmp_path: Path) -> None:
-    found = typed(tmp_path, "Name;Value, EUR\na;1,5\nb;2,5\n")
+    found = read_text(tmp_path, "Name;Value, EUR\na;1,5\nb;2,5\n")
     assert found.table.to_pydict() == {"Name": ["a", "b"], "Value, EUR": [1.5, 2.5]}
-    found = typed(tmp_path, "a,b;c,d\n1,2,3\n4,5,6\n")
+    found = read_text(tmp_path, "a,b;c,d\n1,2,3\n4,5,6\n")
     assert found.table.column_names == ["a", "b;c", "d"]
 
 
 def test_quotes_behind_backslashes(tmp_path: Path) -> None:
-    found = typed(tmp_path, 'a,b\n1,"say \\"hi\\" 0"\n2,"no, never"\n')
+    found = read_text(tmp_path, 'a,b\n1,"say \\"hi\\" 0"\n2,"no, never"\n')
     assert found.table["b"].to_pylist() == ['say "hi" 0', "no, never"]
-    found = typed(tmp_path, 'a,b\n1,"C:\\"\n2,"x"\n')
+    found = read_text(tmp_path, 'a,b\n1,"C:\\"\n2,"x"\n')
     assert found.table["b"].to_pylist() == ["C:\\", "x"]
 
 
 def test_blanks_before_quotes_are_no_part_of_cells(tmp_path: Path) -> None:
     lines = "".join(f'{i}, "Smith{i}, John", "{i}.5"\n' for i in range(4))
-    found = typed(tmp_path, f'"id", "name", "v"\n{lines}')
+    found = read_text(tmp_path, f'"id", "name", "v"\n{lines}')
     assert found.table.column_names == ["id", "name", "v"]
     assert found.table["name"].to_pylist() == [f"Smith{i}, John" for i in range(4)]
     assert found.table["v"].to_pylist() == [0.5, 1.5, 2.5, 3.5]
-    plain = typed(tmp_path, 'a,b\n1,"he said, ""hi"", twice"\n2,x\n')
+    plain = read_text(tmp_path, 'a,b\n1,"he said, ""hi"", twice"\n2,x\n')
     assert plain.table["b"].to_pylist() == ['he said, "hi", twice', "x"]
 
 
@@ -362,11 +350,11 @@ def test_blanks_before_quotes_are_no_part_of_cells(tmp_path: Path) -> None:
     ],
 )
 def test_other_columns_say_what_a_comma_is(tmp_path: Path, content: str, first: float) -> None:
-    assert typed(tmp_path, content).table["x"].to_pylist()[0] == first
+    assert read_text(tmp_path, content).table["x"].to_pylist()[0] == first
 
 
 def test_columns_that_contradict_each_other_leave_it_open(tmp_path: Path) -> None:
-    found = typed(tmp_path, 'm,n,x\n0.5,"0,55","1,000"\n1.5,"1,55","2,037"\n')
+    found = read_text(tmp_path, 'm,n,x\n0.5,"0,55","1,000"\n1.5,"1,55","2,037"\n')
     assert found.types["x"] == "category"
     assert any("send decimal=. or decimal=," in note for note in found.notes)
 
@@ -380,10 +368,10 @@ def test_columns_that_contradict_each_other_leave_it_open(tmp_path: Path) -> Non
 )
 def test_years_asked_for_as_dates(tmp_path: Path, cells: list[str], years: list[str]) -> None:
     content = "when,v\n" + "".join(f"{cell},{i}\n" for i, cell in enumerate(cells))
-    found = typed(tmp_path, content, Wanted(types={"when": "datetime"}))
+    found = read_text(tmp_path, content, ColumnOptions(types={"when": "datetime"}))
     assert [str(day)[:10] for day in found.table["when"].to_pylist()] == years
     with pytest.raises(InvalidData, match="holds '44928'"):
-        typed(tmp_path, "when,v\n44928,1\n44929,2\n", Wanted(types={"when": "datetime"}))
+        read_text(tmp_path, "when,v\n44928,1\n44929,2\n", ColumnOptions(types={"when": "datetime"}))
 
 
 @pytest.mark.parametrize(
@@ -392,244 +380,37 @@ def test_years_asked_for_as_dates(tmp_path: Path, cells: list[str], years: list[
 )
 def test_totals_are_warned_of(tmp_path: Path, last: str) -> None:
     rows = "".join(f"a{i},{i},{2 * i}\n" for i in range(12))
-    assert any("a total" in note for note in typed(tmp_path, f"i,q,p\n{rows}{last}\n").notes)
-    other = typed(tmp_path, f"i,q,p\n{rows},65,131\n")
+    assert any("a total" in note for note in read_text(tmp_path, f"i,q,p\n{rows}{last}\n").notes)
+    other = read_text(tmp_path, f"i,q,p\n{rows},65,131\n")
     assert not any("a total" in note for note in other.notes)
 
 
 def test_a_note_that_is_as_wide_as_a_row_is_warned_of(tmp_path: Path) -> None:
-    found = typed(tmp_path, f"{ROWS}Source: the shops,,\n")
+    found = read_text(tmp_path, f"{ROWS}Source: the shops,,\n")
     assert "the last row holds 'Source: the shops' alone" in " ".join(found.notes)
-    assert not any("alone" in note for note in typed(tmp_path, f"{ROWS}4,,\n").notes)
+    assert not any("alone" in note for note in read_text(tmp_path, f"{ROWS}4,,\n").notes)
 
 
 def test_commas_in_cells_that_are_not_quoted_are_warned_of(tmp_path: Path) -> None:
     for content in ("id,city\n1,Paris, France\n2,Rome, Italy\n", "id,price\n1,1,50\n2,2,50\n"):
-        assert "quote cells that hold the delimiter" in " ".join(typed(tmp_path, content).notes)
-    counted = typed(tmp_path, "a,b\n1,x,y\n2,v,w\n")
+        assert "quote cells that hold the delimiter" in " ".join(read_text(tmp_path, content).notes)
+    counted = read_text(tmp_path, "a,b\n1,x,y\n2,v,w\n")
     assert counted.notes == []
 
 
 def test_lines_above_can_be_said(tmp_path: Path) -> None:
     content = f"x,y,z\n{ROWS}"
-    assert typed(tmp_path, content, skip_rows=1).table.to_pydict() == PLAIN
-    assert typed(tmp_path, f"%a,b,c\n{ROWS}", comment="%").table.to_pydict() == PLAIN
+    assert read_text(tmp_path, content, skip_rows=1).table.to_pydict() == PLAIN
+    assert read_text(tmp_path, f"%a,b,c\n{ROWS}", comment="%").table.to_pydict() == PLAIN
 
 
 def test_a_total_and_rows_of_nothing_are_warned_of(tmp_path: Path) -> None:
-    found = typed(tmp_path, f"{ROWS}Total,15,\n")
+    found = read_text(tmp_path, f"{ROWS}Total,15,\n")
     assert any("looks like a total ('Total')" in note for note in found.notes)
-    found = typed(tmp_path, f"{ROWS},,\n,,\n")
+    found = read_text(tmp_path, f"{ROWS},,\n,,\n")
     assert any("the last 2 rows hold nothing" in note for note in found.notes)
 
 
 def test_a_cell_is_named_by_its_line_below_a_title(tmp_path: Path) -> None:
-    found = typed(tmp_path, f"Title\n\n{ROWS}4,soon,x\n")
+    found = read_text(tmp_path, f"Title\n\n{ROWS}4,soon,x\n")
     assert any("line 7 holds 'soon'" in note for note in found.notes)
-
-
-WORDS = ["red", "a b", "x;y", 'say "hi"', "1,5"]
-
-
-@given(
-    st.lists(
-        st.tuples(
-            st.integers(-999, 999), st.sampled_from(["red", "a b", "x;y", 'say "hi"', "1,5"])
-        ),
-        min_size=2,
-        max_size=20,
-    ),
-    st.sampled_from(",;\t|"),
-    st.booleans(),
-    st.booleans(),
-    st.sampled_from(["\n", "\r\n"]),
-)
-def test_random_tables_in_random_shapes_read_back_equal(
-    tmp_path_factory: pytest.TempPathFactory,
-    rows: list[tuple[int, str]],
-    delimiter: str,
-    title: bool,
-    trailing: bool,
-    end: str,
-) -> None:
-    def line(*cells: object) -> str:
-        quoted = ['"' + str(cell).replace('"', '""') + '"' for cell in cells]
-        return delimiter.join(quoted) + (delimiter if trailing else "")
-
-    lines = [line("n", "word", "m"), *(line(n, word, n) for n, word in rows)]
-    content = end.join([*(["A title", ""] if title else []), *lines, ""])
-    found = typed(tmp_path_factory.mktemp("shape"), content).table
-    assert found["n"].to_pylist() == [n for n, _ in rows]
-    if {word for _, word in rows} != {"1,5"}:
-        assert found["word"].to_pylist() == [word for _, word in rows]
-
-
-# ---------------------------------------------------------------- tables of users
-
-
-@pytest.mark.parametrize(
-    ("name", "rows", "types", "facts"),
-    [
-        ("decimal-comma", 12, "a=number b=number n=number", {"a": (0.25, 11.25)}),
-        ("thousand-dot-beside-decimal-comma", 12, "sold=number", {"sold": (1037, 12444)}),
-        ("thousand-dot-only", 12, "people=number", {"people": (1.037, 12.444)}),
-        ("thousand-comma", 12, "price=number", {"price": (1037, 12444)}),
-        ("currency-dollar", 12, "price=number", {"price": (3037.5, 36444.5)}),
-        ("percent", 12, "rate=number", {"rate": (0, 27.5)}),
-        ("infinity", 24, "b=number", {}),
-        ("missing-question", 24, "b=number", {"b": (0, 57.5)}),
-        ("missing-dot", 24, "b=number", {"b": (0, 57.5)}),
-        ("missing-none", 24, "b=number", {"b": (0, 57.5)}),
-        ("missing-blank-space", 24, "b=number", {"b": (0, 57.5)}),
-        ("one-nil-in-thousands", 2000, "v=number", {}),
-        ("less-than", 24, "ppm=category", {}),
-        ("date-dmy-slash", 20, "day=datetime", {"day": ("2023-01-01", "2023-02-28")}),
-        ("date-ambiguous", 20, "day=category", {}),
-        (
-            "date-dmy-dot-time",
-            20,
-            "ts=datetime",
-            {"ts": ("2021-01-01T14:55:00", "2021-02-28T14:55:00")},
-        ),
-        ("date-month-name", 24, "date=datetime", {"date": ("2000-01-01", "2001-06-01")}),
-        ("date-yyyymmdd", 20, "date=datetime", {}),
-        ("date-epoch-seconds", 24, "ts=number", {}),
-        ("date-only-feature", 336, "day=datetime", {}),
-        ("range-not-a-date", 40, "age=category", {}),
-        ("excel-sep-line", 12, "a=number b=number g=category", {}),
-        ("trailing-delimiter-rows", 12, "A=number B=number C=number", {}),
-        ("trailing-delimiter-all", 12, "A=number B=number C=number", {}),
-        ("excel-empty-rows-at-end", 14, "a=number", {}),
-        ("blank-line-of-spaces", 12, "a=number", {}),
-        ("index-column", 24, "index=number", {}),
-        ("no-header-numbers", 12, "f0=number", {"f0": (0.1, 1.2)}),
-        ("preamble", 12, "item=category qty=number price=number", {}),
-        ("footer-total", 13, "qty=number", {}),
-        ("semicolons-header-comma", 12, "Name=category Value, EUR=number", {}),
-        ("space-separated", 12, "t=number status=number sex=number", {}),
-        ("padded-header-and-cells", 24, "Name=category Country=category Time=number", {}),
-        ("backslash-quotes", 12, "b=category", {}),
-        ("repeated-names", 12, "val=number val_2=number", {}),
-        ("target-currency", 60, "price=number", {}),
-    ],
-)
-def test_small_tables_of_users(
-    tmp_path: Path, name: str, rows: int, types: str, facts: dict[str, tuple[Any, Any]]
-) -> None:
-    source = CASES / f"{name}.csv"
-    found = ingest(source, tmp_path, Options(format="csv"), Limits(decoded_bytes=1 << 28))
-    columns = {column["name"]: column for column in found.columns}
-    assert found.rows == rows
-    for word in types.replace(", ", ",\0").split(" "):
-        column, _, kind = word.replace("\0", " ").partition("=")
-        assert columns[column]["type"] == kind
-    for column, ends in facts.items():
-        assert (columns[column]["min"], columns[column]["max"]) == ends
-    if "missing" in name:
-        assert columns["b"]["missing"] == 4
-        assert any("4 cells were taken as missing" in warning for warning in found.warnings)
-
-
-@pytest.mark.parametrize(
-    ("name", "column", "role", "said"),
-    [
-        ("id-camel-case", "PassengerId", "identifier", "looks like an identifier"),
-        ("index-column-unnamed0", "Unnamed: 0", "index", "looks like an identifier"),
-        ("index-column", "index", "index", "looks like an identifier"),
-        ("id-in-predict", "id", "identifier", "looks like an identifier"),
-        ("id-nearly-unique", "passage", "identifier", "looks like an identifier"),
-        (
-            "categories-with-blanks",
-            "city",
-            "feature",
-            "they differ in case or blanks",
-        ),
-    ],
-)
-def test_columns_of_users_that_are_no_features(
-    tmp_path: Path, name: str, column: str, role: str, said: str
-) -> None:
-    source = CASES / f"{name}.csv"
-    found = ingest(source, tmp_path, Options(format="csv"), Limits(decoded_bytes=1 << 28))
-    assert {item["name"]: item["role"] for item in found.columns}[column] == role
-    assert any(f"'{column}'" in warning and said in warning for warning in found.warnings)
-
-
-def test_a_file_that_is_not_utf_8_names_the_encoding(tmp_path: Path) -> None:
-    limits = Limits(decoded_bytes=1 << 28)
-    source = CASES / "latin1.csv"
-    with pytest.raises(InvalidData, match="encoding=cp1252"):
-        ingest(source, tmp_path, Options(format="csv"), limits)
-    found = ingest(source, tmp_path, Options(format="csv", encoding="cp1252"), limits)
-    assert found.columns[0]["top"][0][0] in ("Françoise", "Müller")
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "ann,31\nbob,42\ncid,53\n",
-        "39, State-gov, 77516, Bachelors\n50, Private, 83311, Masters\n38, Private, 215646, HS\n",
-        "2021-01-01,3,a\n2021-01-02,4,b\n2021-01-03,5,a\n",
-        "a,$3.50\nb,$4.20\nc,$5.00\n",
-        "a;3,5\nb;4,2\nc;5,1\n",
-        "red,1,yes\nblue,2,no\nred,3,yes\n",
-    ],
-)
-def test_a_first_line_of_values_is_a_row_and_told(tmp_path: Path, content: str) -> None:
-    table = csv_of(tmp_path, content)
-    assert table.table.num_rows == 3
-    assert any("header=true" in note for note in table.notes)
-    assert csv_of(tmp_path, content, header=True).table.num_rows == 2
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "country,2019,2020\na,1,2\nb,3,4\n",
-        "subject,1,2,3\na,5,6,7\nb,8,9,1\n",
-        "id,7,x\n1,2,3\n4,5,6\n",
-        "day,2021-01-01,2021-02-01\na,1,2\nb,3,4\n",
-        "name,age\nann,31\nbob,42\n",
-    ],
-)
-def test_a_first_line_of_names_is_none(tmp_path: Path, content: str) -> None:
-    assert csv_of(tmp_path, content).table.num_rows == 2
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        ",,,\n,,,\n,,name,age\n,,ann,31\n,,bob,42\n",
-        "Report 2021\n\nname,age\nann,31\nbob,42\n",
-        "Report 2021,\n,\nname,age\nann,31\nbob,42\n",
-    ],
-)
-def test_what_stands_above_a_narrow_table_is_no_part_of_it(tmp_path: Path, content: str) -> None:
-    table = csv_of(tmp_path, content).table
-    assert table.to_pydict() == {"name": ["ann", "bob"], "age": [31, 42]}
-
-
-def test_one_cell_more_than_the_header_has_names_is_told(tmp_path: Path) -> None:
-    found = csv_of(tmp_path, "name,price\nann,1,50\nbob,2,75\n")
-    assert any("quote cells that hold the delimiter" in note for note in found.notes)
-    assert csv_of(tmp_path, "a,b\n1,5,6\n2,7,8\n").notes == []
-
-
-@pytest.mark.parametrize(
-    ("content", "names"),
-    [
-        (
-            '"age" "price" "city"\n"1" 31 1.5 "New Oslo"\n"2" 42 2.75 "Rome"\n',
-            "index age price city",
-        ),
-        ('"id" "age" "city"\n"a 1" 31 "x"\n"b 2" 42 "y"\n', "id age city"),
-        ("age price\nMazda 31 1.5\nFord 42 2.75\n", "index age price"),
-        ("  name  age\n0  ann   31\n1  bob   42\n", "index name age"),
-    ],
-)
-def test_tables_of_r_and_of_pandas_prints(tmp_path: Path, content: str, names: str) -> None:
-    table = csv_of(tmp_path, content).table
-    assert table.column_names == names.split()
-    assert table["age"].to_pylist() == [31, 42]
-    if "New" in content:
-        assert table["city"].to_pylist() == ["New Oslo", "Rome"]

@@ -255,7 +255,7 @@ def test_numbers_of_both_kinds_are_one_column_across_blocks(
 @pytest.mark.parametrize("first", [1, 1.5, "x", True])
 @pytest.mark.parametrize("later", [1, 1.5, "x", "7", True])
 @pytest.mark.parametrize("between", [[], [2.5]])
-def test_types_that_differ_between_blocks_make_labels(
+def test_types_that_differ_between_blocks_are_refused_at_their_line(
     tmp_path: Path, first: Any, later: Any, between: list[Any]
 ) -> None:
     kinds = {int: "number", float: "number", str: "string", bool: "boolean"}
@@ -267,30 +267,9 @@ def test_types_that_differ_between_blocks_make_labels(
     if same or (kinds[type(first)] == "number" and later == "7"):
         ingested(tmp_path, content, "ndjson")
         return
-    found = ingested(tmp_path, content, "ndjson")
-    assert found.types["a"] == "category"
-    (warning,) = [note for note in found.summary.warnings if "'a' holds" in note]
-    assert f"in line {len(values)} the {kinds[type(later)]}" in warning
-    labels = found.table["a"]
-    assert [labels[row].as_py() for row in (0, len(values) - 1)] == [
-        str(value).lower() for value in (first, later)
-    ]
-
-
-@pytest.mark.parametrize("as_array", [False, True])
-def test_infinity_and_integers_beyond_63_bits_keep_their_file(
-    tmp_path: Path, as_array: bool
-) -> None:
-    large = [2**64 - 1, 2**64 - 2]
-    rows = [f'{{"a": {a}, "id": {b}}}' for a, b in zip(["1", "-Infinity"], large, strict=True)]
-    content = f"[{','.join(rows)}]" if as_array else "\n".join(rows)
-    found = ingested(tmp_path, content, "ndjson")
-    assert found.table["a"].to_pylist() == [1, None]
-    assert found.summary.columns[0]["missing_as"] == {"inf": 1}
-    assert found.table["id"].to_pylist() == [str(value) for value in large]
-    beside = ingested(tmp_path, '{"id": 18446744073709551615}\n{"id": 7}\n', "ndjson")
-    assert beside.table["id"].to_pylist() == [2.0**64, 7]
-    assert any("every digit" in warning for warning in beside.summary.warnings)
+    error = refusal(tmp_path, InvalidData, content, "ndjson")
+    assert pointers(error) == [f"/line/{len(values)}/a"]
+    assert f"wants a {kinds[type(first)]}" in error.detail
 
 
 @pytest.mark.parametrize(
@@ -299,7 +278,14 @@ def test_infinity_and_integers_beyond_63_bits_keep_their_file(
         ('{"a":1,"a":2}', "'a' stands twice"),
         ('{"a":1,"\\u0061":2}', "'a' stands twice"),
         ('{"a":1, "b":{"c":1,"c":2}}', "'c' stands twice"),
+        ('{"a":Infinity}', "Infinity is no JSON number"),
+        ('{"a":-Infinity}', "-Infinity is no JSON number"),
         ('{"a":1e999}', "beyond float64"),
+        ('{"a":9223372036854775808}', "beyond 63 bits"),
+        ('{"a":18446744073709551616}', "beyond 63 bits"),
+        ('{"a":-9223372036854775809}', "beyond 63 bits"),
+        ('{"a":-9223372036854776832}', "beyond 63 bits"),
+        ('{"a":' + "1" * 5000 + "}", "beyond 63 bits"),
         ('{"a":"\\ud800"}', "lone surrogate"),
         ('{"\\udfff":1}', "lone surrogate"),
         ('{"a":1', "cut off"),

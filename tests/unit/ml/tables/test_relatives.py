@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from app.errors import FitserveError
 from app.ml.column_types.notations.notation import CellOptions
 from tests.support.files import ingested
-from tests.support.relatives import FAMILIES, FORMS, LOCALES, MARKERS, Locale, Relative, lines
+from tests.support.relative import LOCALES, MARKERS, Locale, Relative, lines
+from tests.support.relatives import FAMILIES, FORMS
 from tests.support.soak import SOAK, rounds
 
 SHARE = 0.95
