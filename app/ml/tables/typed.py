@@ -95,7 +95,7 @@ class ColumnOptions:
     """Whether a column that ``types`` names may be missing."""
 
     def reads(self, name: str) -> bool:
-        """Return whether the values of the column ``name`` are column_options."""
+        """Return whether the values of the column ``name`` are read."""
         return not self.only_typed or name in self.types
 
 
