@@ -191,19 +191,23 @@ def _first_pairing(
         raise _refused(storage, database, conflict)
     if known is not None and known.generation and directory is None:
         log.warning("identity.json was gone and is written anew", found=str(found))
-    elif not found.is_empty:
+        return Mark(secrets.token_hex(16), 0)  # as at a first meeting: this start sweeps nothing
+    if not found.is_empty:
         log.warning("a data directory of an older fitserve is adopted", found=str(found))
     return known or Mark(secrets.token_hex(16), 0)
 
 
 def _conflict(found: Comparison, known: Mark | None, directory: Mark | None) -> str | None:
     """Return why these two do not belong together; ``None`` where they may."""
-    if found.is_empty or (directory is None and found.agrees):
+    have_met = known is not None and known.generation > 0
+    if found.is_empty or (directory is None and found.agrees and not (have_met and found.unnamed)):
         return None
     if known is None and directory is None:
         return f"the two do not agree: {found}"
     if known is None:
         return f"it has never met this directory: {found}"
+    if directory is None and found.agrees:
+        return f"identity.json is gone, and it may be an older copy: {found}"
     if directory is None:
         return f"it belongs to another data directory, or its artifacts are away: {found}"
     if known.id != directory.id:

@@ -163,6 +163,28 @@ def test_nor_an_older_copy_of_its_own(data: Path, tmp_path: Path) -> None:
     refused(data, "older than the directory")
 
 
+def test_nor_an_older_copy_where_the_mark_is_gone(data: Path, tmp_path: Path) -> None:
+    shutil.copy(data / DATABASE, tmp_path / "yesterday")
+    with kept(data) as context:
+        line(context)
+    for path in [*data.glob(f"{DATABASE}*"), data / "identity.json"]:
+        path.unlink()
+    shutil.copy(tmp_path / "yesterday", data / DATABASE)
+    refused(data, "may be an older copy", "1 have none")
+
+
+def test_a_mark_that_is_gone_is_written_anew_and_nothing_is_swept_then(data: Path) -> None:
+    stray = data / "checkpoints" / "ckpt_of_a_crash"
+    stray.mkdir()
+    (data / "identity.json").unlink()
+    with kept(data):
+        pass
+    assert stray.exists(), "not at first sight"
+    with kept(data):
+        pass
+    assert not stray.exists()
+
+
 def test_nor_is_a_full_database_started_without_its_artifacts(data: Path) -> None:
     for kind in KINDS:
         shutil.rmtree(data / kind)
