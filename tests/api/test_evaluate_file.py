@@ -177,3 +177,19 @@ def test_by_and_layout_have_their_places(server: Server, flats: Json) -> None:
         "/v1/models/flats/evaluate", content="x", headers={"Content-Type": "text/plain"}
     )
     problem(sent, 415, "unsupported_media_type")
+
+
+def test_labels_that_were_made_one_are_one_in_a_file(server: Server) -> None:
+    kinds = ["Yes", "yes", "NO", "No ", "no", "Café", "Cafe\u0301"]
+    rows = [f"{i},{'Rome ' if i % 2 else 'rome'},{kinds[i % 7]}" for i in range(84)]
+    text = "size,town,kind\n" + "\n".join(rows) + "\n"
+    sent = server.client.post("/v1/datasets?name=spelt", content=text, headers=CSV)
+    assert sent.status_code == 201, sent.text
+    server.train(
+        dataset="spelt", target="kind", model="linear", epochs=2, register_as="spelt", refit=False
+    )
+    asked = {"dataset": "spelt", "by": "town"}
+    dataset = server.ok("POST", "/v1/models/spelt/evaluate", json=asked)
+    found = evaluated(server, text, model="spelt", by="town")
+    for name in ("metrics", "confusion", "warnings", "by"):
+        assert found[name] == dataset[name], name

@@ -140,6 +140,25 @@ def spelt(label: str, folded: bool) -> str:
     return plain.lower() if folded else plain
 
 
+def respelt(column: pa.ChunkedArray, labels: Sequence[str], folded: bool) -> pa.ChunkedArray:
+    """Return strings with those as one of ``labels`` that differ from it only in blanks or in how
+    an accent is composed, or if ``folded`` in case; the first of several."""
+    ways = [{label: label for label in labels}]
+    cases = (False, True) if folded else (False,)
+    ways += [{spelt(label, lower): label for label in reversed(labels)} for lower in cases]
+    encoded = column.combine_chunks().dictionary_encode()
+    values = [_known_as(value, ways) for value in encoded.dictionary.to_pylist()]
+    return pa.chunked_array([pa.array(values, pa.string()).take(encoded.indices)])
+
+
+def _known_as(value: str, ways: Sequence[dict[str, str]]) -> str:
+    for lower, labels in zip((None, False, True), ways, strict=False):
+        written = value if lower is None else spelt(value, lower)
+        if written in labels:
+            return labels[written]
+    return value
+
+
 class Category(ColumnType):
     """Labels, as they are written."""
 

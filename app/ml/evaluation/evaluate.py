@@ -22,6 +22,7 @@ from sklearn.metrics import confusion_matrix
 from app.errors import FieldError, InvalidData, InvalidRequest, escape
 from app.ml.column_types.arrays import Floats, as_dictionary
 from app.ml.column_types.canonical import TypeName, column_type, objects
+from app.ml.column_types.categories import CategoryFeature, respelt
 from app.ml.column_types.fitted import Matrix
 from app.ml.column_types.registry import COLUMN_TYPES
 from app.ml.evaluation import bootstrap, groups, metrics
@@ -146,6 +147,26 @@ def _type_of_target(card: Card) -> TypeName:
             if isinstance(classes[0], bool):
                 return "boolean"
             return "category" if isinstance(classes[0], str) else "number"
+
+
+def with_known_labels(card: Card, table: pa.Table) -> pa.Table:
+    """Return the table with labels that are the model's own, but for blanks or, where labels of
+    training were made one, case, as the model has them."""
+    known = {
+        feature.name: feature.categories
+        for feature in card.preprocessing.features.features
+        if isinstance(feature, CategoryFeature)
+    }
+    target = card.preprocessing.target
+    if isinstance(target, ClassTarget):
+        labels = [value for value in target.classes if isinstance(value, str)]
+        known |= {target.names[0]: labels} if labels else {}
+    for place, name in enumerate(table.column_names):
+        if name in known and pa.types.is_string(table[name].type):
+            notation = card.notations.get(name)
+            folded = notation is not None and notation.folded
+            table = table.set_column(place, name, respelt(table[name], known[name], folded))
+    return table
 
 
 def types_of(table: pa.Table) -> dict[str, TypeName | None]:

@@ -96,6 +96,6 @@ def evaluate_file(
         if by is not None and by not in names:
             raise InvalidRequest.at("/by", unknown("column", by, names), "unknown_column")
         needed = dict.fromkeys([*types, *filter(None, [by])])
-        table = parquet.read(stored, list(needed))
+        table = evaluate.with_known_labels(card, parquet.read(stored, list(needed)))
         found = evaluate.evaluate(predictor, table, by, "file")
     return ModelEvaluation(version, None, found)
