@@ -129,6 +129,17 @@ def _compact(cells: pa.Array) -> Recognised | None:
     return None if values is None else Recognised(values, Notation(date_format="%Y%m%d"))
 
 
+def _mostly_compact(cells: pa.Array) -> bool:
+    """Return whether most cells have the eight digits of a year, a month and a day, in that order
+    or the other way round."""
+    either = matches(cells, _EIGHT_DIGITS)
+    some = len(cells) - cells.null_count
+    return some > 0 and 2 * (pc.sum(pc.cast(either, pa.int64())).as_py() or 0) > some
+
+
+_EIGHT_DIGITS = (
+    r"^\s*(?:(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])[0-3][0-9]|[0-3][0-9][01][0-9](?:19|20)[0-9]{2})\s*$"
+)
 _YEARS = r"^\s*(1[0-9]|20|21)[0-9]{2}\s*$"
 _YEARS_AND_MONTHS = r"^\s*(1[0-9]|20|21)[0-9]{2}(0[1-9]|1[0-2])\s*$"
 _LEAST_EPOCH = 1e7
@@ -140,6 +151,8 @@ def _of_numbers(cells: pa.Array) -> Recognised | None:
     dates; seconds of the first months of 1970 are something else."""
     if (dates := _compact(cells)) is not None:
         return dates
+    if _mostly_compact(cells):  # then one that is no date is a mistake, and no second since 1970
+        return None
     for pattern, form in (_YEARS, "%Y"), (_YEARS_AND_MONTHS, "%Y%m"):
         if pc.all(matches(cells, pattern), min_count=0).as_py():
             return _by_format(cells, form)

@@ -154,3 +154,18 @@ def test_random_dates_read_back_equal_or_are_no_dates(moments: list[datetime], d
         assert found == expected
     else:
         assert column.note is not None or form == "%Y%m%d"
+
+
+@pytest.mark.parametrize("odd", ["20210231", "20191331", "99999999"])
+def test_one_impossible_day_makes_no_seconds_of_the_others(odd: str) -> None:
+    cells = [*(f"202103{day:02d}" for day in range(1, 12)), odd]
+    with pytest.raises(InvalidData, match=odd):
+        typed_cells(cells, wanted="datetime")
+    mended = typed_cells(cells, wanted="datetime", on_error="missing")
+    assert mended.values.to_pylist() == [*(date(2021, 3, day) for day in range(1, 12)), None]
+    assert mended.missing_as == {odd: 1}
+
+
+def test_the_day_first_without_marks_is_no_second_either() -> None:
+    with pytest.raises(InvalidData, match="28112021"):
+        typed_cells(["28112021", "01022021"], wanted="datetime")
