@@ -28,6 +28,8 @@ _LOOKED_AT = 400
 """Cells of which most hold a digit, and all can be read, where a column is of numbers or dates."""
 _HEADS = 20
 """Of these, one at least begins as a cell of its type does."""
+_GATHERED, _SEEDS = 64, 5
+"""Cells that show which can be read together, and how many of them are started from."""
 _MOST_TRIED = 20_000
 """Different cells among which those are looked for that cannot be read."""
 
@@ -173,30 +175,38 @@ def _without_misfits(distinct: Distinct, name: TypeName, known: Cells) -> Found 
         nothing = pa.nulls(len(rest.cells), kind.arrow)
         return Found(name, distinct.rows(nothing), None, gone)
     found = _first_found(kind.readers, rest, known, asked=True)
-    if found is None:  # each can be read, only not together: the plain ones, if they are most
-        plain = matches(rest.cells, kind.plain).fill_null(False)
-        cells = pc.if_else(plain, rest.cells, pa.scalar(None, pa.string()))
-        others = pc.and_not(rest.cells.is_valid(), plain).to_numpy(zero_copy_only=False)
-        if 2 * others.sum() >= len(cells):
-            return _without_plain(rest, plain, gone, name, known)
-        values = kind.read_asked(pa.chunked_array([cells]))
-        if values is None:
-            return None
-        gone |= distinct.counted(others)
-        return Found(name, distinct.rows(values.combine_chunks()), None, gone)
+    if found is None:  # each can be read, only not together
+        apart = np.zeros(len(odd), bool)
+        apart[_unlike_most(rest.cells, kind.plain, reads)] = True
+        gone |= rest.counted(apart)
+        most = pc.if_else(pa.array(apart), pa.scalar(None, pa.string()), rest.cells)
+        found = _first_found(kind.readers, rest.with_cells(most), known, asked=True)
     return replace(found, missing_as=found.missing_as | gone) if isinstance(found, Found) else found
 
 
-def _without_plain(
-    rest: Distinct, plain: pa.Array, gone: dict[str, int], name: TypeName, known: Cells
-) -> Found | Open | None:
-    """Return the column without its few plain cells, which the others cannot be read beside."""
-    cells = pc.if_else(plain, pa.scalar(None, pa.string()), rest.cells)
-    found = _first_found(COLUMN_TYPES[name].readers, rest.with_cells(cells), known, asked=True)
-    if not isinstance(found, Found):
-        return found
-    gone |= rest.counted(plain.to_numpy(zero_copy_only=False))
-    return replace(found, missing_as=found.missing_as | gone)
+def _unlike_most(
+    cells: pa.Array, plain: str, reads: Callable[[pa.Array], bool]
+) -> NDArray[np.int64]:
+    """Return the places of cells that cannot be read beside most of the others: days first among
+    months first, pounds among dollars. Some from all over the column each gather those that can be
+    read beside them, plain ones first; the most that come together are what all are held against."""
+    places = np.flatnonzero(np.asarray(cells.is_valid(), bool))
+    some = _evenly(places, _GATHERED)
+    some = some[np.argsort(~hits(cells.take(pa.array(some)), plain), kind="stable")]
+
+    most = places[:0]
+    for seed in _evenly(some, _SEEDS):
+        gathered = np.array([seed])
+        for place in some[some != seed]:
+            together = np.append(gathered, place)
+            gathered = together if reads(cells.take(pa.array(together))) else gathered
+        most = max(most, gathered, key=len)
+    held = cells.take(pa.array(most))
+    return _unreadable(cells, places, lambda part: reads(pa.concat_arrays([held, part])))
+
+
+def _evenly(places: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    return places[np.linspace(0, len(places) - 1, min(len(places), most)).astype(np.int64)]
 
 
 def _unreadable(

@@ -134,7 +134,8 @@ def _mostly_compact(cells: pa.Array) -> bool:
     or the other way round."""
     either = matches(cells, _EIGHT_DIGITS)
     some = len(cells) - cells.null_count
-    return some > 0 and 2 * (pc.sum(pc.cast(either, pa.int64())).as_py() or 0) > some
+    compact = int(pc.sum(pc.cast(either, pa.int64())).as_py() or 0)
+    return bool(2 * compact > some > 0)
 
 
 _EIGHT_DIGITS = (

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.errors import InvalidData
 from tests.support.cells import typed_cells, typed_table
 
 DAYS = ((1, 2), (15, 3), (4, 5))
@@ -169,3 +170,26 @@ def test_one_impossible_day_makes_no_seconds_of_the_others(odd: str) -> None:
 def test_the_day_first_without_marks_is_no_second_either() -> None:
     with pytest.raises(InvalidData, match="28112021"):
         typed_cells(["28112021", "01022021"], wanted="datetime")
+
+
+@pytest.mark.parametrize(
+    ("usual", "odd"),
+    [
+        ([f"01/{day}/2023" for day in range(1, 31)], "13/01/2023"),
+        ([f"{day}.02.2023" for day in range(10, 20)], "02/25/2023"),
+        ([f"2023-01-{day}" for day in range(10, 20)], "13.02.2023"),
+        ([f"{day} March 2023" for day in range(10, 20)], "Q1 2023"),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 5, -1])
+def test_a_day_unlike_the_others_is_missing_where_misfits_may_be(
+    usual: list[str], odd: str, place: int
+) -> None:
+    cells = [*usual]
+    cells.insert(place % len(cells), odd)
+    found = typed_cells(cells, wanted="datetime", on_error="missing")
+    assert found.type == "datetime"
+    assert found.missing_as == {odd: 1}
+    alone = typed_cells(usual, wanted="datetime")
+    kept = [value for value in found.values.to_pylist() if value is not None]
+    assert kept == alone.values.to_pylist()

@@ -400,6 +400,9 @@ def test_dates_outside_the_years_of_iso_are_no_dates(cell: str) -> None:
         (["5+", "3-4", "12a", "7", "8.5"], [None, None, None, 7, 8.5], 3),
         ([*["1.5", "2.5"] * 5, "61,5"], [*[1.5, 2.5] * 5, None], 1),
         (["12", "5,5", "7.5", "8"], [12, None, 7.5, 8], 1),
+        (["£3.50", "$1.50", "$2.50", "$4"], [None, 1.5, 2.5, 4], 1),
+        (["1.234,5", "3,5", "1,234.5", "1.234,6"], [1234.5, 3.5, None, 1234.6], 1),
+        (["3 km", "5 kg", "6 kg", "7 kg"], [None, 5, 6, 7], 1),
     ],
 )
 def test_what_cannot_be_read_together_is_missing_where_that_is_asked_for(
