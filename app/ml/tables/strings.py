@@ -189,7 +189,7 @@ def _unlike_most(
 ) -> NDArray[np.int64]:
     """Return the places of cells that cannot be read beside most of the others: days first among
     months first, pounds among dollars. Some from all over the column each gather those that can be
-    read beside them, plain ones first; the most that come together are what all are held against."""
+    read beside them, plain ones first; the most that come together are what others are held to."""
     places = np.flatnonzero(np.asarray(cells.is_valid(), bool))
     some = _evenly(places, _GATHERED)
     some = some[np.argsort(~hits(cells.take(pa.array(some)), plain), kind="stable")]
