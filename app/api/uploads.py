@@ -19,7 +19,7 @@ from app.api.http.responses import json_response
 from app.api.schemas.datasets import DatasetOut, DatasetPreview
 from app.api.schemas.uploads import FileOptions, UploadOptions, UploadOut
 from app.db.models import Dataset
-from app.errors import InvalidRequest, MalformedRequest, UnsupportedMediaType
+from app.errors import InvalidData, InvalidRequest, MalformedRequest, UnsupportedMediaType
 from app.hashes import sha256_of
 from app.ml.specs.mistakes import checked
 from app.ml.tables import ingest
@@ -63,6 +63,8 @@ _GENERIC_TYPES = {
 _ARCHIVES = {"application/zip", "application/x-bzip2", "application/zstd", "application/gzip"}
 _WRITE_BYTES = 1024 * 1024
 """Written to the disk at once."""
+_HEAD_BYTES = 16
+"""Of a file that tell its format."""
 _FORM_BYTES = 64 * 1024
 """Of a form beside its file."""
 
@@ -83,7 +85,7 @@ class Uploads:
         Raises UnsupportedMediaType and what ``creation.create_from_file`` raises.
         """
         media = media_type(request)
-        kind = _format_of_body(media)
+        kind = _format_of_body(media, f"application/json, {FORM}")
         delimiter = "\t" if media == _TABS else None
         reading = options.ingest_options(kind, delimiter, charset(request))
         async with self.saved(request, codings_of(kind)) as path:
@@ -169,8 +171,13 @@ class Uploads:
     async def keep_body(self, request: Request, idempotent: IdempotentRequest) -> None:
         """Keep a body that is a file for a day. Raises what ``create_from_body`` raises."""
         media = media_type(request)
-        kind = "ndjson" if is_json(media) else _format_of_body(media)
+        says_nothing = media in _GENERIC_TYPES
+        kind: Format = "ndjson" if is_json(media) else "csv"
+        if not (says_nothing or is_json(media)):
+            kind = _format_of_body(media, f"application/json, {FORM}, application/octet-stream")
         async with self.saved(request, codings_of(kind)) as path:
+            if says_nothing:
+                kind = guess(await to_thread.run_sync(_head, path)) or kind
             await self._keep(path, kind, idempotent, tabbed=media == _TABS)
 
     async def keep_form(self, request: Request, idempotent: IdempotentRequest) -> None:
@@ -185,6 +192,8 @@ class Uploads:
     async def _keep(
         self, path: Path, kind: Format, idempotent: IdempotentRequest, *, tabbed: bool
     ) -> None:
+        if not path.stat().st_size:
+            raise InvalidData("the file is empty; send a header line and at least one row")
         if idempotent.has_key:
             digest = await to_thread.run_sync(sha256_of, path)
             await idempotent.replay(kind.encode(), digest.encode())
@@ -202,7 +211,7 @@ class Uploads:
         Raises what ``create_from_body`` raises.
         """
         media = media_type(request)
-        kind = _format_of_body(media)
+        kind = _format_of_body(media, "application/json")
         tab = "\t" if media == _TABS else None
         async with self.saved(request, codings_of(kind)) as path:
             yield path, said.ingest_options(kind, tab, charset(request))
@@ -255,11 +264,12 @@ def codings_of(kind: Format) -> Codings:
     return GZIP if kind in TEXT else UNCOMPRESSED
 
 
-def _format_of_body(media: str) -> Format:
-    """Return the format that a body of this media type has. Raises UnsupportedMediaType."""
+def _format_of_body(media: str, others: str) -> Format:
+    """Return the format that a body of this media type has; ``others`` are taken besides files.
+    Raises UnsupportedMediaType."""
     if media not in FORMATS:
         raise UnsupportedMediaType(
-            f"cannot read '{media[:64]}'; send application/json, {FORM}, or a file as text/csv, "
+            f"cannot read '{media[:64]}'; send {others}, or a file as text/csv, "
             "application/x-ndjson, application/vnd.apache.parquet, "
             "application/vnd.apache.arrow.stream or "
             "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -274,6 +284,11 @@ def _upload_response(_session: Any, upload: kept_uploads.Upload) -> Response:
 def created_response(_session: Any, dataset: Dataset) -> Response:
     """Return the response that shows a new dataset."""
     return json_response(DatasetOut.of(dataset), 201, {"Location": f"/v1/datasets/{dataset.id}"})
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_HEAD_BYTES)
 
 
 def _write(file: BinaryIO, content: bytearray) -> None:
@@ -314,7 +329,7 @@ def _form_file_options(file: UploadFile, options: UploadOptions) -> ingest.Optio
     ending = (file.filename or "")[-32:].lower()
     kind = "ndjson" if is_json(media) else FORMATS.get(media)
     if kind is None or media in _ARCHIVES:
-        head = file.file.read(16)
+        head = file.file.read(_HEAD_BYTES)
         file.file.seek(0)
         kind = format_of(ending) or guess(head) or kind
         kind = kind or ("csv" if media in _GENERIC_TYPES else None)

@@ -191,5 +191,14 @@ def test_labels_that_were_made_one_are_one_in_a_file(server: Server) -> None:
     asked = {"dataset": "spelt", "by": "town"}
     dataset = server.ok("POST", "/v1/models/spelt/evaluate", json=asked)
     found = evaluated(server, text, model="spelt", by="town")
-    for name in ("metrics", "confusion", "warnings", "by"):
+    for name in ("metrics", "confusion", "by"):
         assert found[name] == dataset[name], name
+    told = [note for note in found["warnings"] if note not in dataset["warnings"]]
+    assert len(told) == 2
+    assert all("differ in case or blanks" in note or "accent" in note for note in told)
+
+
+def test_a_total_at_the_end_of_a_file_is_told(server: Server, flats: Json) -> None:
+    total = ";".join(["Summe"] + [""] * HEAD.count(";"))
+    found = evaluated(server, f"{OTHERS}{total}\n")
+    assert any("looks like a total ('Summe')" in note for note in found["warnings"])

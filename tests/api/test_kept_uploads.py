@@ -76,6 +76,29 @@ def test_a_preview_is_refused_as_the_dataset_would_be(server: Server) -> None:
         assert "ragged" in problem(sent, 422, "invalid_data")["detail"]
 
 
+def test_types_may_stand_in_the_reading(server: Server) -> None:
+    source = {"kind": "upload", "id": keep(server)}
+    read = {"types": {"amount": "category"}}
+    preview = server.ok(
+        "POST", "/v1/datasets?dry_run=true", json={"source": source, "reading": read}
+    )
+    assert preview["columns"][1]["type"] == "category"
+    both = {"source": source, "reading": read, "types": {"amount": "number"}}
+    preview = server.ok("POST", "/v1/datasets?dry_run=true", json=both)
+    assert preview["columns"][1]["type"] == "number"
+
+
+def test_a_file_of_no_known_type_is_kept_and_told_by_its_content(server: Server) -> None:
+    octets = {"Content-Type": "application/octet-stream"}
+    for content in (TABLE, '{"day": "x", "amount": 1}\n'):
+        source = {"kind": "upload", "id": keep(server, content, **octets)}
+        preview = server.ok("POST", "/v1/datasets?dry_run=true", json={"source": source})
+        assert [column["name"] for column in preview["columns"]] == ["day", "amount"]
+    for headers in (CSV, octets):
+        sent = server.client.post("/v1/uploads", content=b"", headers=headers)
+        assert "is empty" in problem(sent, 422, "invalid_data")["detail"]
+
+
 def test_an_array_of_rows_takes_its_options_from_the_query(server: Server) -> None:
     rows = [{"a": "01/02/2023", "u": {"v": i}} for i in range(3)]
     made = server.ok("POST", "/v1/datasets?name=rows-alone&date_order=dmy", json=rows)

@@ -1,5 +1,6 @@
 """Requests that Schemathesis makes up from the document: every answer is one that it promises."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 from tests.support.server import LINE_JOB, Server
 from tests.support.soak import SOAK, rounds
 
+_ROOT = Path(__file__).parents[2]
+_HOOKS = "tests.support.schemathesis_hooks"
 STREAM = "stream_job_events"
 """It ends with its job, and Schemathesis reads answers to their end."""
 _WITHOUT_JOBS = """
@@ -33,7 +36,8 @@ def test_every_answer_is_promised(data_dir: Path) -> None:
         command += ["--max-examples", str(rounds(1, 100)), "--exclude-checks", SEMANTICS]
         command += ["--phases", "examples,coverage,fuzzing,stateful"]
         command += ["--exclude-operation-id", STREAM]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=data_dir)
+        env = {**os.environ, "PYTHONPATH": str(_ROOT), "SCHEMATHESIS_HOOKS": _HOOKS}
+        done = subprocess.run(command, capture_output=True, text=True, cwd=data_dir, env=env)
         assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-1000:]
         print(done.stdout[-300:])
         assert "Traceback" not in server.log.read_text()

@@ -155,8 +155,8 @@ def _file(context: Context, body: DatasetRequest) -> tuple[kept_uploads.Upload, 
     shape = body.reading.of_files()
     if upload.tabbed:
         shape = {"delimiter": "\t", **shape}
-    options = Options(format=upload.format, types=body.types, cells=body.reading.cells(), **shape)
-    return upload, options
+    cells = body.reading.cells()
+    return upload, Options(format=upload.format, types=body.column_types, cells=cells, **shape)
 
 
 def _table(body: DatasetRequest, at: str) -> TypedTable:
@@ -168,11 +168,11 @@ def _table(body: DatasetRequest, at: str) -> TypedTable:
         if (source.rows is None) == (source.columns is None):
             raise InvalidRequest.at("/source", "an inline source has either 'rows' or 'columns'")
         if source.rows is not None:
-            return json_rows.from_rows(source.rows, body.types, cells, at)
-        return json_rows.from_columns(source.columns or {}, body.types, cells)
+            return json_rows.from_rows(source.rows, body.column_types, cells, at)
+        return json_rows.from_columns(source.columns or {}, body.column_types, cells)
     assert not isinstance(source, UploadSource)
     columns = {name: values.tolist() for name, values in source.columns().items()}
-    return json_rows.from_columns(columns, body.types)
+    return json_rows.from_columns(columns, body.column_types)
 
 
 # ---------------------------------------------------------------- reading

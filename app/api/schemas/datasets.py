@@ -38,11 +38,13 @@ class ReadingOptions(CellOptions):
     skip_rows: int | None = Field(None, ge=0, le=10_000)
     comment: str | None = Field(None, min_length=1, max_length=8)
     sheet: str | None = Field(None, min_length=1, max_length=64)
+    types: dict[str, TypeName] = Field(default={}, description="the same as beside 'reading'")
 
     def of_files(self) -> dict[str, Any]:
         """Return what concerns the shape of a file, as far as it is said."""
         said = self.model_dump(exclude_none=True)
-        return {name: value for name, value in said.items() if name not in CellOptions.model_fields}
+        of_cells = {*CellOptions.model_fields, "types"}
+        return {name: value for name, value in said.items() if name not in of_cells}
 
     def cells(self) -> CellOptions:
         """Return what concerns cells."""
@@ -62,6 +64,11 @@ class DatasetRequest(Spec):
     )
     replace: bool = Field(False, description="move the name from an older dataset to this one")
     metadata: Metadata = {}
+
+    @property
+    def column_types(self) -> dict[str, TypeName]:
+        """Types by column, wherever they were said."""
+        return self.reading.types | self.types
 
 
 class ColumnOut(BaseModel):

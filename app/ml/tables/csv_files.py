@@ -207,6 +207,7 @@ class _File:
             names = [str(name) for name in table.column_names]
             check_names(names)
             table = self._read(names, threads)
+        table = table.slice(0, table.num_rows - self.shape.padded_notes)
         if table.num_rows == 0:
             raise no_row()
         self._require_closed_quotes(table)

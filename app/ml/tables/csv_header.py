@@ -139,6 +139,8 @@ def names_of(
     if not names:
         return [f"f{i}" for i in range(width)], frozenset()
     inner = [row for row in body if len(row) == width]
+    while len(names) > width and not names[-1] and inner:  # delimiters at the end of the header
+        names = names[:-1]
     nameless = []
     if len(names) == width - 1 and inner:
         last_is_empty = not any(row[-1].strip() for row in inner)

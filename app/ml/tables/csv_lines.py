@@ -6,6 +6,7 @@ import csv
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO
@@ -36,6 +37,15 @@ _TOTAL = re.compile(
 )
 _MOST_NOTES = 50
 """Lines below a table that are taken for notes."""
+_NOTE = re.compile(
+    r"\s*([*©†]|\(?(source|note|notes|remark|remarks|n\.b|quelle|anmerkung|anmerkungen|hinweis|"
+    r"stand|fuente|nota|notas|fonte|bron|źródło|uwaga|zdroj|källa|kilde|lähde|kaynak|forrás|"
+    r"источник|примечание|출처|出典|来源|來源|注)\b ?[.:\uff1a]?)",
+    re.IGNORECASE,
+)
+"""How notes begin below a table."""
+_MOST_LONE = 3
+"""Rows of one cell of words at the end that are notes where no other row begins with words."""
 _UNIT = re.compile(r"[^\d\s.,][^\s,]{0,11}( ?[^\s\d,]{1,8})?")
 _BRACKETED = re.compile(r"\[[^\]]{1,16}\]|\([^)]{1,16}\)")
 _UNITS = re.compile(
@@ -94,13 +104,54 @@ def is_rule(line: str) -> bool:
     return not line.strip(f" \t\r\n|+:{_RULES}") and any(mark * 3 in line for mark in _RULES)
 
 
-def notes_below(last: Sequence[str], width: int, delimiter: str) -> list[str]:
+@dataclass(frozen=True)
+class Ending:
+    """What stands at the end of a file and may be no row of its table; the last of each first."""
+
+    notes: list[str]
+    """Lines that are no rows."""
+    padded_notes: list[str]
+    """Cells that are notes alone in rows as wide as the others."""
+    padded_rows: int
+    """How many rows those are, and empty ones among and below them."""
+    totals: list[str]
+    """Of rows that look like totals the cells that say so."""
+    lone: str | None
+    """The only cell of a last row of words, which may be a note."""
+
+
+def ending(last: Sequence[str], width: int, delimiter: str, keeps_rows: bool) -> Ending:
+    """Return what the ``last`` lines of a file with rows of ``width`` cells hold beside rows.
+    ``keeps_rows``: whether one that may be a row is no note, as where each row gets an answer."""
+    notes = _notes_below(last, width, delimiter)
+    lines = _above(last, notes)
+    rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
+    place, lone = len(rows), []
+    while place and (text := _alone(rows[place - 1], width)) is not None:
+        place -= 1
+        lone += [text] * bool(text)
+    filled = [row for row in rows[:place] if any(map(str.strip, row))]
+    are_notes = bool(lone) and not keeps_rows and _are_notes(lone, filled)
+    totals: list[str] = []
+    while len(filled) > 1 and (total := _total(filled, width)) is not None:
+        totals.append(total)
+        filled.pop()
+    return Ending(
+        notes,
+        padded_notes=lone if are_notes else [],
+        padded_rows=len(rows) - place if are_notes else 0,
+        totals=totals,
+        lone=lone[0] if lone and not are_notes else None,
+    )
+
+
+def _notes_below(last: Sequence[str], width: int, delimiter: str) -> list[str]:
     """Return the lines at the end of a file that hold one cell, behind an empty line where rows
     have two, and counts of rows as databases print them; the last one first."""
     found: list[str] = []
     apart = False
     for line in reversed(last):
-        cells = next(csv.reader([line], delimiter=delimiter), [])
+        cells = _cells(line, delimiter)
         filled = [cell for cell in cells if cell.strip()]
         is_row = len(filled) > 1 or len(cells) == width
         if filled and is_row and not is_rule(line):
@@ -115,31 +166,46 @@ def notes_below(last: Sequence[str], width: int, delimiter: str) -> list[str]:
     return found
 
 
-def total_below(last: Sequence[str], width: int, delimiter: str) -> str | None:
-    """Return the cell of a last row that says it is a total, or that it has a sum where its first
-    cell is empty; None where neither holds."""
-    cells = _last_row(last, delimiter)
+def _above(last: Sequence[str], notes: Sequence[str]) -> list[str]:
+    """Return the lines before the first of the ``notes`` at the end."""
+    left = len(notes)
+    place = len(last)
+    while left:
+        place -= 1
+        left -= last[place] in notes
+    return [line for line in last[:place] if not is_rule(line)]
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    return next(csv.reader([line], delimiter=delimiter), [])
+
+
+def _alone(cells: Sequence[str], width: int) -> str | None:
+    """Return the first cell of a row that has no other, where it is of words or empty; None where
+    it is another row."""
+    if width < 3 or len(cells) != width or any(map(str.strip, cells[1:])):
+        return None
+    cell = cells[0].strip()
+    return cell if not cell or " " in cell or _NOTE.match(cell) else None
+
+
+def _are_notes(lone: Sequence[str], above: Sequence[Sequence[str]]) -> bool:
+    """Whether lone cells of words are notes: they say so, or no row above begins with words."""
+    if all(map(_NOTE.match, lone)):
+        return True
+    return len(lone) <= _MOST_LONE and not any(" " in row[0].strip() for row in above[1:] if row)
+
+
+def _total(rows: Sequence[Sequence[str]], width: int) -> str | None:
+    """Return the cell of the last of ``rows`` that says it is a total, or that it has a sum where
+    its first cell is empty; None where neither holds."""
+    cells = rows[-1]
     if len(cells) != width:
         return None
     named = next((cell for cell in cells if _TOTAL.fullmatch(cell)), None)
     if named is not None or cells[0].strip():
         return named
-    lines = [line for line in last if line.strip(delimiter + " ")]
-    rows = [row for row in csv.reader(lines, delimiter=delimiter) if len(row) == width]
-    return "a sum of the rows above" if _sums(rows) else None
-
-
-def lone_below(last: Sequence[str], width: int, delimiter: str) -> str | None:
-    """Return the first cell of a last row of words that has no other; None where there is none."""
-    first, *others = _last_row(last, delimiter) or [""]
-    is_lone = width > 2 and len(others) == width - 1 and not any(map(str.strip, others))
-    return first if is_lone and " " in first.strip() else None
-
-
-def _last_row(last: Sequence[str], delimiter: str) -> list[str]:
-    """Return the cells of the last line that holds something; none where there is no such line."""
-    line = next((line for line in reversed(last) if line.strip(delimiter + " ")), "")
-    return next(csv.reader([line], delimiter=delimiter), [])
+    return "a sum of the rows above" if _sums([r for r in rows if len(r) == width]) else None
 
 
 def _sums(rows: Sequence[Sequence[str]]) -> bool:

@@ -2,6 +2,7 @@
 what is wrong with a file that Arrow could not read."""
 
 import csv
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
@@ -15,6 +16,8 @@ from app.ml.tables.typed import no_row
 
 BLOCK_BYTES = 8 * 1024 * 1024
 """Of a file, read at once; no record is larger."""
+
+_DECIMALS = re.compile(r"[-+]?\d+,\d+([ ;|\t]+[-+]?\d+,\d+)*")
 
 csv.field_size_limit(BLOCK_BYTES)
 
@@ -87,16 +90,25 @@ class Records:
         line, found = self._first_of_other_width(expected)
         fields = "1 field" if found == 1 else f"{found} fields"
         detail = f"line {line} has {fields}, expected {expected}"
-        if found == 1 and self._text_of(line).startswith("#"):
-            detail += "; comment=# leaves out lines that begin so"
-        elif self._shape.guessed:
-            mark = "a tab" if self._delimiter == "\t" else f"'{self._delimiter}'"
-            detail += f" between {mark}; if another character separates them, name it as delimiter"
-        else:
-            detail += "; quote a field that holds the delimiter"
+        detail += self._remedy(self._text_of(line), found, expected)
         return InvalidData(
             f"the CSV is ragged: {detail}", [FieldError(f"/line/{line}", detail, "ragged")]
         )
+
+    def _remedy(self, text: str, found: int, expected: int) -> str:
+        if found == 1 and text.startswith("#"):
+            return "; comment=# leaves out lines that begin so"
+        if not self._shape.guessed:
+            return "; quote a field that holds the delimiter"
+        mark = "a tab" if self._delimiter == "\t" else f"'{self._delimiter}'"
+        if self._delimiter == "," and _DECIMALS.fullmatch(text.strip()):
+            return (
+                f" between {mark}; if commas are decimal marks, name what separates the cells, as "
+                "in delimiter=;"
+            )
+        if found > expected:
+            return f" between {mark}; quote a field that holds it, or name another delimiter"
+        return f" between {mark}; if another character separates them, name it as delimiter"
 
     def _text_of(self, line: int) -> str:
         with self._path.open(encoding="utf-8-sig", errors="surrogateescape") as file:

@@ -18,15 +18,14 @@ from app.ml.tables.csv_header import clean, first_row, has_header, names_of
 from app.ml.tables.csv_lines import (
     DELIMITERS,
     NUMBER,
+    Ending,
+    ending,
     head,
     is_comment,
     is_rule,
-    lone_below,
     names_columns,
-    notes_below,
     split_at_blanks,
     tail,
-    total_below,
     units_below,
 )
 
@@ -83,6 +82,8 @@ class Shape:
     """The same with empty lines."""
     notes: frozenset[str] = frozenset()
     """Lines below the table that are no rows."""
+    padded_notes: int = 0
+    """The last rows, as wide as the others, that are none: one cell of them is a note."""
     has_odd_lines: bool = False
     """Whether there are lines of nothing but blanks, rules or comments among the rows."""
     wraps: bool = True
@@ -173,7 +174,8 @@ class _Finder:
         named = [clean(name, padded) for name in header] if has_header else self._in_order(width)
         names, nameless = names_of(named, body, width, self._warnings)
         units = {names[place]: unit for place, unit in placed.items() if place < len(names)}
-        notes = self._notes(width) if body else frozenset()
+        end = self._end(width) if body else Ending([], [], 0, [], None)
+        notes = [*end.padded_notes, *end.notes]
         above = self._lines_before(skip_lines)
         if above:
             self._warnings.append(
@@ -196,7 +198,8 @@ class _Finder:
             units=units,
             records_below_header=records,
             lines_below_header=below,
-            notes=notes,
+            notes=frozenset(line.strip() for line in end.notes),
+            padded_notes=end.padded_rows,
             has_odd_lines=any(map(self._is_odd, (*self._lines, *self._tail))),
             wraps=any('="' in line for line in self._lines),
             reading={
@@ -204,7 +207,7 @@ class _Finder:
                 "header_row": skip_lines + 1 if has_header else None,
                 **({"skipped": above} if above else {}),
                 **({"units": units} if units else {}),
-                **({"notes": sorted(notes)} if notes else {}),
+                **({"notes": sorted(note.strip() for note in notes)} if notes else {}),
             },
             warnings=self._warnings,
         )
@@ -230,24 +233,28 @@ class _Finder:
             reading=reading,
         )
 
-    def _notes(self, width: int) -> frozenset[str]:
-        """Lines below the table that are no rows; a total, which may be one, is warned of."""
-        found = [] if self._spaces else notes_below(self._tail, width, self._delimiter)
-        if found:
+    def _end(self, width: int) -> Ending:
+        """What stands below the table; a total, which may be a row, is warned of."""
+        tail = [] if self._spaces else self._tail
+        found = ending(tail, width, self._delimiter, keeps_rows=bool(self._options.expected))
+        if notes := [*found.notes, *found.padded_notes]:
             self._warnings.append(
-                f"{len(found)} line{'s' * (len(found) > 1)} below the table left no row, "
-                f"the first: '{found[-1][:64]}'"
+                f"{len(notes)} line{'s' * (len(notes) > 1)} below the table left no row, "
+                f"the first: '{notes[-1][:64]}'"
             )
-        if (total := total_below(self._tail, width, self._delimiter)) is not None:
+        if totals := found.totals:
+            which = "the last row looks like a total"
+            if len(totals) > 1:
+                which = f"each of the last {len(totals)} rows looks like a total"
             self._warnings.append(
-                f"the last row looks like a total ('{total[:64]}'); leave it out of the file if "
-                "it is one"
+                f"{which} ('{totals[0][:64]}'); leave out of the file what is one"
             )
-        elif (lone := lone_below(self._tail, width, self._delimiter)) is not None:
+        if found.lone is not None:
             self._warnings.append(
-                f"the last row holds '{lone[:64]}' alone; leave it out of the file if it is a note"
+                f"the last row holds '{found.lone[:64]}' alone; leave it out of the file if it is "
+                "a note"
             )
-        return frozenset(line.strip() for line in found)
+        return found
 
     def _is_odd(self, line: str) -> bool:
         mark = self._options.comment

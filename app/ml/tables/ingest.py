@@ -121,7 +121,11 @@ def ingest(source: Path, folder: Path, options: Options, limits: Limits) -> Summ
     with packing.unpacked(source, folder, *bounds) as file:
         kind = formats.checked(file, options.format)
         table = _READERS[kind](file.path, folder, options, limits)
-    return store(replace(table, notes=[*_unused(options, kind), *table.notes]), folder, limits)
+    table = replace(table, notes=[*_unused(options, kind), *table.notes])
+    found = store(table, folder, limits)
+    if options.predicts or options.types_if_there:  # a model says what columns are for
+        return replace(found, warnings=profile.warnings([], found.rows, table.notes))
+    return found
 
 
 def _unused(options: Options, kind: Format) -> list[str]:

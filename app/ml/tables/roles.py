@@ -25,7 +25,7 @@ _OWNERS = (
     "household|transaction|session|case|record|row|sample|subject|invoice|ticket|device|store|"
     "company|movie|track|object|unique"
 )
-_OWN_ID = re.compile(f"({_OWNERS})(id|nr|no|number|nummer)|kundennummer|matrikelnummer")
+_OWN_ID = re.compile(f"({_OWNERS}) ?(id|nr|no|num|number|nummer)|kundennummer|matrikelnummer")
 
 
 def words_of(name: str) -> list[str]:

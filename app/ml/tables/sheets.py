@@ -56,6 +56,7 @@ def write_csv(
         writer = csv.writer(file, lineterminator="\n")
         rows = _from_first_column(rows)
         notes = _first_note(rows)
+        warnings = _empty_among(rows[:notes])
         for number, row in enumerate(rows):
             if any(value != "" for value in row):
                 writer.writerow([_cell(value) for value in (row if number < notes else row[:1])])
@@ -67,10 +68,11 @@ def write_csv(
                     raise too_much(most_bytes)
     reading: dict[str, Any] = {"sheet": name}
     if len(names) == 1:
-        return reading, []
+        return reading, warnings
     others = ", ".join(f"'{other[:64]}'" for other in names[:_MOST_NAMED] if other != name)
     warning = f"sheet '{name[:64]}' was read; the file has others: {others} (send sheet= for one)"
-    return reading | {"sheets": names[:_MOST_NAMED]}, [] if sheet else [warning]
+    others_too = [] if sheet else [warning]
+    return reading | {"sheets": names[:_MOST_NAMED]}, [*others_too, *warnings]
 
 
 def _require_whole(source: Path, most_bytes: int) -> None:
@@ -166,6 +168,20 @@ def _first_note(rows: list[list[Any]]) -> int:
         if not filled and place + 1 < len(rows):
             found = place
     return found if place else len(rows)
+
+
+def _empty_among(rows: list[list[Any]]) -> list[str]:
+    """A warning of empty rows between such as fill half of the widest or more; those around titles
+    are usual."""
+    counts = [sum(value != "" for value in row) for row in rows]
+    most = max(counts, default=0)
+    wide = [place for place, count in enumerate(counts) if 2 * count > most]
+    empty = [place for place in range(wide[0], wide[-1]) if not counts[place]] if wide else []
+    if not empty:
+        return []
+    several = f"{len(empty)} empty rows among the others"
+    which = several if len(empty) > 1 else "an empty row among the others"
+    return [f"{which} left no row, the first is row {empty[0] + 1} of the sheet"]
 
 
 def _cell(value: Any) -> str:

@@ -89,7 +89,7 @@ def evaluate_file(
     read = files.as_trained(options, card, on_error).model_copy(update=known)
     with TemporaryDirectory(dir=context.storage.scratch) as folder:
         limits = creation.parse_limits(context, path.stat().st_size)
-        context.parsers.parse(path, Path(folder), read, limits)
+        file = context.parsers.parse(path, Path(folder), read, limits)
         stored = Path(folder) / parquet.FILE
         names = parquet.names(stored)
         evaluate.require_columns(card, {name: types.get(name) for name in names}, "file")
@@ -98,4 +98,5 @@ def evaluate_file(
         needed = dict.fromkeys([*types, *filter(None, [by])])
         table = evaluate.with_known_labels(card, parquet.read(stored, list(needed)))
         found = evaluate.evaluate(predictor, table, by, "file")
+        found.warnings.extend(file.warnings)
     return ModelEvaluation(version, None, found)

@@ -5,7 +5,7 @@ the file's other columns, or not at all.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -55,6 +55,8 @@ MAGNITUDES = {
     "billion": 1e9,
 }
 """Words behind a number that multiply it; they are no units."""
+_NO_UNITS = {*MAGNITUDES, "uhr"}
+"""Words behind a number that are none: 14.30 Uhr is half past two."""
 _LETTERS = {"k", "K", "m", "M", "b", "B", "G", "T", "e", "E", "x", "X"}
 """Letters right behind a number that change it, or make it a code; they are no units."""
 _GROUPS: dict[Thousands, str] = {
@@ -134,7 +136,7 @@ def _unit(part: dict[str, pa.Array]) -> str | Literal[False]:
         bare = pc.filter(part["body"], pc.equal(part["after"], ""))
         if pc.any(matches(bare, "[1-9]")).as_py():
             return False
-    if re.search("(?<![/0-9])[0-9]{2}", unit) or unit.lower().rstrip(".") in MAGNITUDES:
+    if re.search("(?<![/0-9])[0-9]{2}", unit) or unit.lower().rstrip(".") in _NO_UNITS:
         return False  # 1Q21 is a quarter
     if re.fullmatch(f"(?:{_CURRENCIES})(?:{_PER})?|[%\u2030°]", unit) or not unit:
         return unit
@@ -162,12 +164,25 @@ def recognise(cells: pa.Array, known: Cells, *, codes: bool) -> Recognised | Und
     bodies = split.bodies.drop_null()
     if not codes and pc.any(matches(bodies, _CODE)).as_py():
         return None
+    likes_learnt = None
+    if learnt is not None and known.evidence.delimiter is None:  # no file: each stands for itself
+        likes_learnt = _fit(split.bodies, learnt).fill_null(False)
+        bodies = _where(pc.invert(likes_learnt), split).bodies.drop_null()
     marks = _marks(bodies, known)
     if not isinstance(marks, tuple):
         return marks
     notation = Notation(decimal=marks[0], thousands=marks[1], unit=split.unit)
-    values = _values(split, notation)
+    if learnt is None or likes_learnt is None:
+        values = _values(split, notation)
+    else:
+        each = _values(_where(likes_learnt, split), learnt)
+        others = _values(_where(pc.invert(likes_learnt), split), notation)
+        values = None if each is None or others is None else pc.coalesce(each, others)
     return None if values is None else Recognised(values, notation)
+
+
+def _where(mask: pa.Array, split: Split) -> Split:
+    return replace(split, bodies=pc.if_else(mask, split.bodies, pa.scalar(None, pa.string())))
 
 
 def _marks(bodies: pa.Array, known: Cells) -> tuple[Decimal, Thousands | None] | Undecided | None:
@@ -215,7 +230,12 @@ def _by_evidence(
 
 
 def _fits(bodies: pa.Array, reading: tuple[Decimal, Thousands | None]) -> bool:
-    return bool(pc.all(matches(bodies, f"^(?:{_body(*reading)})$")).as_py())
+    return bool(pc.all(_fit(bodies, Notation(decimal=reading[0], thousands=reading[1]))).as_py())
+
+
+def _fit(bodies: pa.Array, notation: Notation) -> pa.Array:
+    """Whether each body is written in the marks of ``notation``."""
+    return matches(bodies, f"^(?:{_body(notation.decimal, notation.thousands)})$")
 
 
 def _body(decimal: Decimal, thousands: Thousands | None) -> str:

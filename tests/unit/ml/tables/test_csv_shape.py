@@ -271,13 +271,6 @@ def test_tables_of_instruments_and_databases(tmp_path: Path, content: str, names
     assert found.table.num_rows == sum(line[0].isdigit() for line in content.splitlines())
 
 
-def test_notes_below_two_columns_stand_behind_an_empty_line(tmp_path: Path) -> None:
-    found = read_text(tmp_path, "a,b\nx,1\ny,2\n\nNote: by hand\n")
-    assert found.reading["notes"] == ["Note: by hand"]
-    with pytest.raises(InvalidData, match="ragged"):
-        read_text(tmp_path, "a,b\nx,1\ny,2\nby hand\n")
-
-
 def test_a_comment_among_rows_names_its_option(tmp_path: Path) -> None:
     with pytest.raises(InvalidData, match="comment=#"):
         read_text(tmp_path, "a,b\nx,1\n# a note\ny,2\n")
@@ -374,23 +367,6 @@ def test_years_asked_for_as_dates(tmp_path: Path, cells: list[str], years: list[
         read_text(tmp_path, "when,v\n44928,1\n44929,2\n", ColumnOptions(types={"when": "datetime"}))
 
 
-@pytest.mark.parametrize(
-    "last",
-    ["Gesamtsumme,66,132", "Итого,66,132", "Total général,66,132", "66,132,Total", ",66,132"],
-)
-def test_totals_are_warned_of(tmp_path: Path, last: str) -> None:
-    rows = "".join(f"a{i},{i},{2 * i}\n" for i in range(12))
-    assert any("a total" in note for note in read_text(tmp_path, f"i,q,p\n{rows}{last}\n").notes)
-    other = read_text(tmp_path, f"i,q,p\n{rows},65,131\n")
-    assert not any("a total" in note for note in other.notes)
-
-
-def test_a_note_that_is_as_wide_as_a_row_is_warned_of(tmp_path: Path) -> None:
-    found = read_text(tmp_path, f"{ROWS}Source: the shops,,\n")
-    assert "the last row holds 'Source: the shops' alone" in " ".join(found.notes)
-    assert not any("alone" in note for note in read_text(tmp_path, f"{ROWS}4,,\n").notes)
-
-
 def test_commas_in_cells_that_are_not_quoted_are_warned_of(tmp_path: Path) -> None:
     for content in ("id,city\n1,Paris, France\n2,Rome, Italy\n", "id,price\n1,1,50\n2,2,50\n"):
         assert "quote cells that hold the delimiter" in " ".join(read_text(tmp_path, content).notes)
@@ -402,13 +378,6 @@ def test_lines_above_can_be_said(tmp_path: Path) -> None:
     content = f"x,y,z\n{ROWS}"
     assert read_text(tmp_path, content, skip_rows=1).table.to_pydict() == PLAIN
     assert read_text(tmp_path, f"%a,b,c\n{ROWS}", comment="%").table.to_pydict() == PLAIN
-
-
-def test_a_total_and_rows_of_nothing_are_warned_of(tmp_path: Path) -> None:
-    found = read_text(tmp_path, f"{ROWS}Total,15,\n")
-    assert any("looks like a total ('Total')" in note for note in found.notes)
-    found = read_text(tmp_path, f"{ROWS},,\n,,\n")
-    assert any("the last 2 rows hold nothing" in note for note in found.notes)
 
 
 def test_a_cell_is_named_by_its_line_below_a_title(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import pytest
 from app.errors import FitserveError, InvalidData, InvalidJSON, TooLarge, UnsupportedMediaType
 from app.ml.tables.formats import Format, format_of
 from app.ml.tables.ingest import Limits, Options, Summary, ingest
+from tests.support.sheets import workbook
 
 PLAIN = b"a,b,g\n" + b"\n".join(b"%d,%d.5,%s" % (i, i, b"xy"[i % 2 :][:1]) for i in range(12))
 
@@ -115,18 +116,6 @@ def test_archives_that_hold_no_single_table(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- spreadsheets
-
-
-def workbook(**sheets: list[list[Any]]) -> bytes:
-    book = openpyxl.Workbook()
-    book.remove(book.worksheets[0])
-    for name, rows in sheets.items():
-        sheet = book.create_sheet(name)
-        for row in rows:
-            sheet.append(row)
-    sink = io.BytesIO()
-    book.save(sink)
-    return sink.getvalue()
 
 
 ROWS: list[list[Any]] = [

@@ -33,7 +33,7 @@ def test_words(name: str, words: list[str]) -> None:
         *((column(name), "identifier") for name in ("id", "PassengerId", "CustomerID", "user_uid")),
         *((column(name), "index") for name in ("index", "Unnamed: 0", "row_number", "rowid")),
         *((column(name), "index") for name in ("S.No.", "no", "Nr", "#", "Unnamed: 0.1", "idx")),
-        *((column(n), "identifier") for n in ("userid", "customerid", "id_number", "ID Code")),
+        *((column(n), "identifier") for n in ("userid", "order_no", "InvoiceNumber", "ID Code")),
         *((column(name), "feature") for name in ("paid", "humidity", "valid", "covid", "number")),
         (column("user_id", distinct=40), "feature"),
         (column("PassengerId", integer=False), "feature"),
