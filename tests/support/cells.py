@@ -17,7 +17,7 @@ def place(name: str, row: int) -> tuple[str, str]:
 
 def typed_cells(
     cells: Sequence[str | None],
-    delimiter: str = ",",
+    delimiter: str | None = ",",
     wanted: TypeName | None = None,
     notation: Notation | None = None,
     **options: Any,

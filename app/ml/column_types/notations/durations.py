@@ -21,7 +21,8 @@ _FRACTION = "(?:[.,](?P<fraction>[0-9]{1,9}))"
 _FAMILIES = (
     r"^(?P<sign>-?)(?P<hour>[0-9]{1,3})[:h](?P<minute>[0-5][0-9])"
     rf"(?::(?P<second>[0-5][0-9]){_FRACTION}?)?(?:\s*(?P<half>[ap])\.?m\.?)?$",
-    r"^(?P<hour>[0-9]{1,2})(?:[:.](?P<minute>[0-5][0-9])(?:[:.](?P<second>[0-5][0-9]))?)?\s*uhr$",
+    rf"^{_SIGN}(?P<hour>[0-9]{{1,2}})(?:[:.](?P<minute>[0-5][0-9])"
+    rf"(?:[:.](?P<second>[0-5][0-9]){_FRACTION}?)?)?\s*uhr$",
     rf"^{_SIGN}(?P<minute>[0-9]{{1,3}}):(?P<second>[0-5][0-9]){_FRACTION}$",
     r"^(?P<before>-?)(?P<day>[0-9]{1,6}) days?(?:,? \+?(?P<hour>[0-9]{1,2}):(?P<minute>[0-5][0-9])"
     rf":(?P<second>[0-5][0-9]){_FRACTION}?)?$",

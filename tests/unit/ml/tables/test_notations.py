@@ -377,6 +377,7 @@ def test_cells_that_cannot_be_read_are_missing_where_that_is_asked_for() -> None
         (["13/01/2023", "02/03/2023"], "03/04/2023", date(2023, 4, 3)),
         (["01/13/2023", "02/03/2023"], "03/04/2023", date(2023, 3, 4)),
         (["14:55", "3:05"], "1:00", 3600),
+        (["14.30 Uhr", "9 Uhr"], "15.00 Uhr", 54000),
     ],
 )
 def test_one_cell_is_read_as_its_column_was(
@@ -439,6 +440,28 @@ def test_a_format_that_is_said_holds_before_others() -> None:
 
 def test_a_unit_that_differs_in_case_is_the_same() -> None:
     assert typed_cells(["12 kg", "7.5kg", "100 KG"]).values.to_pylist() == [12, 7.5, 100]
+
+
+def test_strings_of_json_are_read_each_by_itself() -> None:
+    learnt = Notation(decimal=",", thousands=".")
+    cells: list[str | None] = ["1.037", "10.5", None, "1.037,5"]
+    read = typed_cells(cells, None, wanted="number", notation=learnt)
+    assert read.values.to_pylist() == [1037, 10.5, None, 1037.5]
+
+
+@pytest.mark.parametrize("cells", [["14.30 Uhr", "15.00 Uhr"], ["14:30 Uhr", "15 Uhr"]])
+def test_times_of_a_german_clock_are_seconds(cells: list[str]) -> None:
+    column = typed_cells(cells)
+    assert column.values.to_pylist() == [52200, 54000]
+    assert column.notation is not None
+    assert column.notation.unit == "s"
+
+
+def test_the_remedy_of_times_that_are_not_all_times_is_one() -> None:
+    cells: list[str | None] = ["14:30", "15:45", "abc", "16:00"]
+    assert 'types={"c":"number"} and on_error=missing' in str(typed_cells(cells).note)
+    mended = typed_cells(cells, wanted="number", on_error="missing")
+    assert mended.values.to_pylist() == [52200, 56700, None, 57600]
 
 
 def test_another_unit_than_the_models_is_none_of_its_numbers() -> None:
