@@ -22,6 +22,7 @@ from typing import Literal, NamedTuple
 
 from app.errors import ArtifactCorrupt, StorageFull, Unavailable
 from app.hashes import fingerprint, remembered_fingerprint, sha256_of
+from app.ids import is_id
 
 Kind = Literal["datasets", "models", "checkpoints"]
 KINDS: tuple[Kind, ...] = ("datasets", "models", "checkpoints")
@@ -319,13 +320,15 @@ class Storage:
         sync(path.parent)
 
     def sweep(self, kind: Kind, known: Collection[str], least_age_seconds: float = 0.0) -> Sweep:
-        """Move artifacts of ``kind`` that no database row names to quarantine.
+        """Move artifacts of ``kind`` that no database row names to quarantine; what has not the
+        name of one was made by somebody else, and stays.
 
         What the disk does not let go of stays, for the next sweep. Where others may be publishing,
         ``least_age_seconds`` must have passed since they did. The caller has made sure that the
         database is this directory's.
         """
-        orphans = [path for path in (self.root / kind).iterdir() if path.name not in known]
+        made = [path for path in (self.root / kind).iterdir() if is_id(path.name)]
+        orphans = [path for path in made if path.name not in known]
         old = [path for path in orphans if self._is_older(path, least_age_seconds)]
         swept = Sweep([], [])
         if old:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.db.integrity import zeros
 from app.db.session import Database
 from app.errors import ArtifactCorrupt, Unavailable
+from app.ids import is_id
 from app.runtime import identity
 from app.runtime.artifacts import Artifact, Finding, Progress, check, expected, finding
 from app.storage import KINDS, MANIFEST, Storage
@@ -99,6 +100,7 @@ def _unlisted_files(storage: Storage, artifact: Artifact, known: set[str]) -> It
             yield Finding("orphaned", where, "not in the manifest", "nobody reads it; remove it")
 
 
+_FOREIGN = "fitserve neither reads nor removes it; remove it"
 _LOST_MARK = Finding(
     "missing",
     "identity.json",
@@ -140,8 +142,13 @@ def _orphans(
             yield Finding("missing", f"{room}/", f"cannot be listed: {error.strerror}", restart)
             continue
         for name in names:
-            if f"{room}/{name}" not in known:
-                yield Finding("orphaned", f"{room}/{_printable(name)}", wrong, remedy)
+            if f"{room}/{name}" in known:
+                continue
+            where = f"{room}/{_printable(name)}"
+            if room in KINDS and not is_id(name):
+                yield Finding("foreign", where, "no artifact has such a name", _FOREIGN)
+            else:
+                yield Finding("orphaned", where, wrong, remedy)
 
 
 def _names(folder: Path) -> list[str]:

@@ -57,7 +57,7 @@ Progress = Callable[[Sequence[Artifact]], Iterable[Artifact]]
 class Finding:
     """Something wrong, where it is, and what to do about it."""
 
-    kind: Literal["missing", "damaged", "orphaned", "database"]
+    kind: Literal["missing", "damaged", "orphaned", "foreign", "database"]
     where: str
     wrong: str
     remedy: str

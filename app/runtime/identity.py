@@ -12,6 +12,7 @@ the right database back, or says with ``fitserve adopt`` that this one is right.
 
 import json
 import secrets
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -88,6 +89,7 @@ def pair(storage: Storage, database: Database) -> None:
     agrees. Raises ConfigurationError, having changed nothing, where they do not match.
     """
     if _is_paired(storage, database):
+        _say_what_is_away(storage, database)
         try:
             renew(storage, database)
         except ServiceError as error:  # a full disk must not keep anybody from making room
@@ -108,6 +110,22 @@ def _is_paired(storage: Storage, database: Database) -> bool:
     with database.read() as session:
         known = of_database(session)
     return known is not None and directory is not None and _continues(known, directory)
+
+
+def _say_what_is_away(storage: Storage, database: Database) -> None:
+    """Log an error for each kind of which rows name artifacts and the folder holds none: a disk
+    that is not mounted looks so. Reading one is 503, and nothing is swept or written there."""
+    with database.read() as session:
+        named = Counter(item.kind for item in artifacts.expected(session))
+    for kind, count in named.items():
+        folder = storage.root / kind
+        if not folder.is_dir() or next(folder.iterdir(), None) is None:
+            log.error(
+                "artifacts are away: a folder is empty, though rows name some; see that its disk "
+                "is mounted, or run `fitserve fsck`",
+                folder=str(folder),
+                rows=count,
+            )
 
 
 def have_met(session: Session) -> bool:

@@ -1,5 +1,6 @@
 """``fitserve fsck``: every kind of damage is named with its remedy, and the remedies heal it."""
 
+import ast
 import hashlib
 import io
 import os
@@ -15,6 +16,7 @@ import pytest
 from app.__main__ import EX_CONFIG
 from app.cli import maintenance
 from app.errors import ArtifactCorrupt, ConfigurationError
+from app.ids import new_id
 from app.runtime.artifacts import Artifact, check
 from app.settings import load_settings
 from app.storage import MANIFEST, Storage
@@ -22,6 +24,7 @@ from tests.support.command_line import forked
 from tests.support.server import LINE_JOB, Server
 
 DATASETS = 10
+ORPHAN = new_id("ds")
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +117,7 @@ def damage(data: Path) -> dict[str, tuple[str, str]]:
     os.mkfifo(tables[6] / "table.parquet")
     (tables[7] / MANIFEST).unlink()
     (tables[8] / "notes").write_text("mine")
-    (data / "datasets" / "ds_orphan").mkdir()
+    (data / "datasets" / ORPHAN).mkdir()
     (data / "models" / "a\nb").mkdir()
     os.makedirs(os.fsencode(data / "checkpoints") + b"/\xff")
     (data / "datasets" / "readme").write_text("not even a folder")
@@ -133,13 +136,20 @@ def damage(data: Path) -> dict[str, tuple[str, str]]:
         f"datasets/{tables[6].name}": ("damaged", "table.parquet is not a regular file"),
         f"datasets/{tables[7].name}": ("damaged", "manifest.json is not there"),
         f"datasets/{tables[8].name}/notes": ("orphaned", "not in the manifest"),
-        "datasets/ds_orphan": ("orphaned", "no row names it"),
-        "models/'a\\nb'": ("orphaned", "no row names it"),
-        "checkpoints/'\\udcff'": ("orphaned", "no row names it"),
-        "datasets/readme": ("orphaned", "no row names it"),
-        "datasets/away": ("orphaned", "no row names it"),
+        f"datasets/{ORPHAN}": ("orphaned", "no row names it"),
+        "models/'a\\nb'": ("foreign", "no artifact has such a name"),
+        "checkpoints/'\\udcff'": ("foreign", "no artifact has such a name"),
+        "datasets/readme": ("foreign", "no artifact has such a name"),
+        "datasets/away": ("foreign", "no artifact has such a name"),
         "tmp/upload.1234": ("orphaned", "a crash left it"),
     }
+
+
+def remove(data: Path, path: str) -> None:
+    """Remove a file or an empty folder; fsck prints its name as Python does where it must."""
+    folder, _, name = path.rpartition("/")
+    there = data / folder / (ast.literal_eval(name) if name.startswith("'") else name)
+    there.rmdir() if there.is_dir() and not there.is_symlink() else there.unlink()
 
 
 def test_every_damage_is_named_and_healed_by_its_remedy(data: Path, healthy: Path) -> None:
@@ -159,7 +169,7 @@ def test_every_damage_is_named_and_healed_by_its_remedy(data: Path, healthy: Pat
             subprocess.run(healing, shell=True, check=True, timeout=10)
             healed += 1
         elif remedy.endswith("remove it"):
-            (data / path).unlink()
+            remove(data, path)
     said = fsck(data, 1)
     assert "disagree" in said, "a row cannot be healed by a folder"
     with closing(sqlite3.connect(data / "fitserve.db")) as connection, connection:
@@ -177,7 +187,7 @@ def test_after_a_restore_an_orphan_stays_for_one_start_as_is_said(
     data = tmp_path / "restored"
     restored = forked("restore", str(healthy), "--data-dir", str(data))
     assert restored.returncode == 0, restored.stderr
-    orphan = data / "datasets" / "ds_orphan"
+    orphan = data / "datasets" / ORPHAN
     orphan.mkdir()
     assert "when it starts for the second time" in fsck(data, 1)
     with Server(data) as server:

@@ -19,6 +19,7 @@ from app.db.session import Database
 from app.errors import ConfigurationError
 from app.executors.parsers import Parsers
 from app.house import own_data
+from app.ids import new_id
 from app.maintenance.housekeeper import Housekeeper
 from app.ml.tables import json_rows
 from app.runtime import health
@@ -174,7 +175,7 @@ def test_nor_an_older_copy_where_the_mark_is_gone(data: Path, tmp_path: Path) ->
 
 
 def test_a_mark_that_is_gone_is_written_anew_and_nothing_is_swept_then(data: Path) -> None:
-    stray = data / "checkpoints" / "ckpt_of_a_crash"
+    stray = data / "checkpoints" / new_id("ckpt")
     stray.mkdir()
     (data / "identity.json").unlink()
     with kept(data):
@@ -190,6 +191,20 @@ def test_nor_is_a_full_database_started_without_its_artifacts(data: Path) -> Non
         shutil.rmtree(data / kind)
     (data / "identity.json").unlink()
     refused(data, "its artifacts are away", "2 rows have no artifact")
+
+
+def test_a_folder_that_is_empty_is_said_and_nothing_is_lost(data: Path) -> None:
+    (data / "datasets").rename(data / "elsewhere")
+    with Server(data) as server:
+        assert server.logged("artifacts are away")
+        assert server.client.get("/v1/datasets/line/rows").status_code == 503
+        server.terminate()
+    (data / "datasets").rmdir()
+    (data / "elsewhere").rename(data / "datasets")
+    with Server(data) as server:
+        assert not server.logged("artifacts are away")
+        server.ok("GET", "/v1/datasets/line/rows")
+        server.terminate()
 
 
 def test_a_mark_that_cannot_be_read_is_said(data: Path) -> None:
@@ -292,10 +307,11 @@ def forget_identity(data: Path) -> None:
 def test_an_older_house_is_adopted_where_rows_and_artifacts_agree(data: Path) -> None:
     before = artifacts(data)
     forget_identity(data)
-    shutil.copytree(data / "models" / min(before["models"]), data / "models" / "mdl_of_a_crash")
+    of_a_crash = new_id("mdl")
+    shutil.copytree(data / "models" / min(before["models"]), data / "models" / of_a_crash)
     with kept(data):
         pass
-    assert artifacts(data)["models"] == before["models"] | {"mdl_of_a_crash"}, "not at first sight"
+    assert artifacts(data)["models"] == before["models"] | {of_a_crash}, "not at first sight"
     with kept(data):
         pass
     assert artifacts(data) == before

@@ -12,6 +12,7 @@ import pytest
 from app.errors import ConfigurationError
 from app.executors.parsers import Parsers
 from app.house import own_data
+from app.ids import new_id
 from app.maintenance.housekeeper import Housekeeper
 from app.runtime.context import Context
 from app.settings import load_settings
@@ -92,7 +93,7 @@ def test_a_postgres_does_not_take_the_artifacts_of_another_database_for_orphans(
     with own_data(settings, "test") as (_, database):
         parsers = Parsers(1 << 30, 60, lambda: False)
         context = Context(settings, storage, database, parsers)
-        old = storage.path("models", "mdl_old")
+        old = storage.path("models", new_id("mdl"))
         old.mkdir()
         os.utime(old, (0, 0))
         Housekeeper(context).start()

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.ids import new_id
 from tests.support.faults import saving_job, whole
 from tests.support.server import LINE_JOB, LONG_JOB, PATIENCE, Server, free_port
 from tests.support.soak import soak_only
@@ -43,12 +44,13 @@ def test_kill_the_server_while_one_job_is_done_and_another_runs(server: Server) 
     server.kill()  # asserts that no child is left
 
     kept = {kind: _names(data_dir / kind) for kind in ("datasets", "models", "checkpoints")}
+    orphan = new_id("ds")
     for kind in kept:
-        (data_dir / kind / "orphan").mkdir()
+        (data_dir / kind / orphan).mkdir()
     (data_dir / "tmp" / "draft").mkdir()
     (data_dir / "tmp" / "upload.x").write_bytes(b"half a file")
     server.restart()
-    assert not any((data_dir / kind / "orphan").exists() for kind in kept)
+    assert not any((data_dir / kind / orphan).exists() for kind in kept)
     assert not {"draft", "upload.x"} & _names(data_dir / "tmp")
 
     assert server.ok("POST", "/v1/models/line/predict", json=rows) == before

@@ -10,6 +10,7 @@ import pytest
 
 from app.errors import ArtifactCorrupt, StorageFull, Unavailable
 from app.hashes import sha256_of
+from app.ids import new_id
 from app.storage import KINDS, MANIFEST, Storage, explain_os_errors
 
 
@@ -173,11 +174,14 @@ def test_remove_deletes_one_artifact_and_missing_is_fine(storage: Storage) -> No
 
 
 def test_sweep_removes_what_no_row_names(storage: Storage) -> None:
-    for artifact_id in ("m1", "m2", "m3"):
+    first, named, last = (new_id("mdl") for _ in range(3))
+    for artifact_id in (first, named, last):
         publish(storage, artifact_id)
-    assert sorted(storage.sweep("models", {"m2", "gone"}).moved) == ["m1", "m3"]
-    assert [path.name for path in (storage.root / "models").iterdir()] == ["m2"]
-    assert storage.sweep("models", {"m2"}) == ([], [])
+    (storage.root / "models" / "somebody's notes").write_text("mine")
+    assert sorted(storage.sweep("models", {named, "gone"}).moved) == [first, last]
+    left = {path.name for path in (storage.root / "models").iterdir()}
+    assert left == {named, "somebody's notes"}, "what nobody here has made is nobody's here"
+    assert storage.sweep("models", {named}) == ([], [])
     assert storage.sweep("datasets", set()) == ([], [])
 
 
