@@ -32,7 +32,9 @@ from app.services.models.onnx import Exportable
 from app.storage import explain_os_errors
 
 _KEPT_SECONDS = 60.0
+"""How long a file waits for its next reader."""
 _MOST_KEPT = 8
+"""Files that nobody is reading."""
 _MOST_KEPT_BYTES = 1024 * 1024 * 1024
 """Of files that nobody is reading, but for the newest."""
 

@@ -16,7 +16,8 @@ from app.api.http.shared import Shared
 from app.executors.plotters import Plotters
 from app.ml.drawing import Picture
 
-_KEPT_BYTES = 16 * 1024 * 1024
+_CACHE_BYTES = 16 * 1024 * 1024
+"""Of drawn plots; the one that nobody has asked for longest goes first."""
 
 
 class Pictures:
@@ -24,8 +25,8 @@ class Pictures:
 
     def __init__(self, plotters: Plotters, lane: Lane) -> None:
         self._plotters, self._lane = plotters, lane
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
-        self._kept_bytes = 0
+        self._cache: OrderedDict[str, bytes] = OrderedDict()
+        self._cached_bytes = 0
         self._drawing = Shared[bytes]()
         self._versions = f"{__version__} {version('matplotlib')}"
 
@@ -47,9 +48,9 @@ class Pictures:
         return response
 
     async def _image(self, tag: str, picture: Picture, image: ImageFormat) -> bytes:
-        if tag in self._kept:
-            self._kept.move_to_end(tag)
-            return self._kept[tag]
+        if tag in self._cache:
+            self._cache.move_to_end(tag)
+            return self._cache[tag]
         return await self._drawing.get(tag, lambda: self._draw(tag, picture, image))
 
     async def _draw(self, tag: str, picture: Picture, image: ImageFormat) -> bytes:
@@ -59,8 +60,8 @@ class Pictures:
         return content
 
     def _keep(self, tag: str, content: bytes) -> None:
-        self._kept[tag] = content
-        self._kept_bytes += len(content)
-        while self._kept_bytes > _KEPT_BYTES:
-            _, oldest = self._kept.popitem(last=False)
-            self._kept_bytes -= len(oldest)
+        self._cache[tag] = content
+        self._cached_bytes += len(content)
+        while self._cached_bytes > _CACHE_BYTES:
+            _, oldest = self._cache.popitem(last=False)
+            self._cached_bytes -= len(oldest)

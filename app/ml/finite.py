@@ -11,6 +11,9 @@ from typing import Literal
 Metrics = dict[str, float | None]
 """A metric that is not defined on these rows (AUC with one class, R² of one row) is ``None``."""
 
+LARGEST_FLOAT32 = 3.4028234e38
+"""What a number must stay below, either way, to be finite in a matrix of float32."""
+
 Kind = Literal["nan", "inf", "-inf"]
 
 

@@ -47,7 +47,7 @@ class ReadingOptions(CellOptions):
         return {name: value for name, value in said.items() if name not in of_cells}
 
     def cells(self) -> CellOptions:
-        """Return what concerns cells."""
+        """Return the options of how cells are written, without those of where they stand."""
         return CellOptions(**self.model_dump(include={*CellOptions.model_fields}))
 
 

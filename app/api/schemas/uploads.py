@@ -15,7 +15,7 @@ from app.ml.column_types.notations.notation import (
     OnError,
     Thousands,
     distinct_marks,
-    kept_apart,
+    not_both,
 )
 from app.ml.specs import Name
 from app.ml.tables import ingest
@@ -114,7 +114,7 @@ class UploadOptions(FileOptions):
     )
 
     _distinct = field_validator("thousands")(distinct_marks)
-    _apart = field_validator("keep_na")(kept_apart)
+    _apart = field_validator("keep_na")(not_both)
 
     def ingest_options(
         self, file_format: Format, delimiter: str | None, encoding: str | None

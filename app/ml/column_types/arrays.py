@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 _FEW = 512
+"""Cells up to which Python's expressions are quicker than Arrow's, which are compiled anew."""
 
 
 def floats(column: pa.ChunkedArray) -> Floats:

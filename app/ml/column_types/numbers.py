@@ -24,13 +24,13 @@ from app.ml.column_types.notations.notation import (
 )
 from app.ml.column_types.scales import SCALERS
 from app.ml.column_types.spread import QUANTILES, distinct, histogram, quantile
-from app.ml.finite import finite, finite_values
+from app.ml.finite import LARGEST_FLOAT32, finite, finite_values
 from app.ml.specs import PreprocessingSpec
 
 _MOST_KNOTS = 1_000
+"""Quantiles that a column is scaled by."""
 _HEAD = 400
 """Rows that tell whether numbers may be dates like 20210301."""
-_LARGEST_FLOAT32 = 3.4028234e38
 
 
 class NumberFeature(FittedPart):
@@ -95,7 +95,7 @@ class NumberFeature(FittedPart):
                 value = float(np.interp(value, knots, scores))
             scaled: float = (value - center) / scale
             out[at] = scaled
-            return -_LARGEST_FLOAT32 < scaled < _LARGEST_FLOAT32
+            return -LARGEST_FLOAT32 < scaled < LARGEST_FLOAT32
 
         return put
 

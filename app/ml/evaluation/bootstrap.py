@@ -17,8 +17,10 @@ from app.ml.finite import Metrics
 from app.ml.inference.confidence import Confidence, Range
 
 _LEVEL = 0.95
+"""Share of the resamples in which a metric lies between its ends."""
 _RESAMPLES = 200
 _MOST_ROWS = 5_000
+"""That are resampled; of more, so many are drawn once."""
 _MOST_NUMBERS = 20_000_000
 """Weights of all resamples, for each column of outputs; of more rows some are drawn from."""
 _FEWEST_ROWS = 500

@@ -27,7 +27,7 @@ _BINS = 10
 
 @dataclass(frozen=True)
 class Series:
-    """One line, or one cloud: ``(points,)`` each."""
+    """One line, or the points of one cloud; each array is ``(points,)``."""
 
     x: Floats
     y: Floats

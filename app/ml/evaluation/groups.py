@@ -17,7 +17,9 @@ from app.ml.finite import Metrics
 MOST_GROUPS = 50
 """Values that are told, the most frequent ones; numbers and dates of more are told by fifths."""
 _FEW = 20
+"""Different numbers or dates up to which each is a group."""
 _PARTS = 5
+"""Groups of equally many rows that there are of more."""
 
 
 class Group(NamedTuple):

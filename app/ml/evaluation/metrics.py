@@ -41,7 +41,7 @@ def score(
     Where an output is not finite (it can overflow on a row that no loss has seen) all are ``None``.
     """
     if not np.isfinite(outputs).all():
-        return dict.fromkeys(_wanted(target, only))
+        return dict.fromkeys(_of_task(target, only))
     return measured(target, table, answers_of(target, outputs), only)
 
 
@@ -53,7 +53,7 @@ def answers_of(target: TargetEncoder, outputs: Matrix) -> Floats:
     return target.probabilities(outputs)
 
 
-def _wanted(target: TargetEncoder, only: Collection[str] | None) -> dict[str, Callable[..., Any]]:
+def _of_task(target: TargetEncoder, only: Collection[str] | None) -> dict[str, Callable[..., Any]]:
     """Return the metrics of a target by name."""
     match target:
         case NumberTargets():
@@ -75,7 +75,7 @@ def measured(
     case = case_of(target, table, answers)
     # what it would check of its arguments takes longer than the arithmetic on a few rows
     with config_context(assume_finite=True, skip_parameter_validation=True):
-        return finite_values({name: found(case) for name, found in _wanted(target, only).items()})
+        return finite_values({name: found(case) for name, found in _of_task(target, only).items()})
 
 
 def case_of(target: TargetEncoder, table: pa.Table, answers: Floats) -> "Case":

@@ -107,7 +107,7 @@ def _named(model: Any, card: Card) -> Any:
     model.opset_import.append(helper.make_opsetid("ai.onnx.ml", _OPSET_OF_LABELS))
     model.producer_name, model.producer_version = "fitserve", card.versions.get("fitserve", "")
     del model.metadata_props[:]
-    helper.set_model_props(model, _told(card))
+    helper.set_model_props(model, _properties(card))
     return model
 
 
@@ -178,7 +178,7 @@ def _left(card: Card, name: str, value: Any, initializers: Any) -> Any:
     return helper.make_node("Gather", [classes.name, inner], [name])
 
 
-def _told(card: Card) -> dict[str, str]:
+def _properties(card: Card) -> dict[str, str]:
     """Return the metadata: what the columns are, and what stands in which place of an answer."""
     target = card.preprocessing.target
     metadata: dict[str, Any] = {

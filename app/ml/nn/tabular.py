@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from app.ml.specs import TabularSpec
 
-_CLIP = 3.0  # standard deviations, which no number exceeds
+_CLIP = 3.0
+"""Standard deviations from the mean that no number exceeds."""
 
 
 def _uniform(*shape: int, fan_in: int) -> nn.Parameter:

@@ -14,11 +14,11 @@ from app.ml.data.splits import PARTS, Split
 from app.ml.features import preprocessing
 from app.ml.features.encoder import FeatureEncoder
 from app.ml.features.fitting import fit_features
+from app.ml.finite import LARGEST_FLOAT32
 from app.ml.plan.columns import Column
 from app.ml.plan.pretrained import Pretrained
 from app.ml.specs import JobRequest, JobSpec
 
-_LARGEST_FLOAT32 = 3.4028234e38
 _LARGEST = {"standard": 1e150, "quantile": float("inf")}
 """By scaling: quantiles know no size, and a standard deviation is of squares."""
 _FAR = 1e30
@@ -50,7 +50,7 @@ def require_float32(spec: JobSpec, known: Mapping[str, Column]) -> None:
         ("/features", spec.features, scaling.numbers),
         ("/target", targets, scaling.target),
     ):
-        limit = _LARGEST.get(scaled or "none", _LARGEST_FLOAT32)
+        limit = _LARGEST.get(scaled or "none", LARGEST_FLOAT32)
         for column in (known[name] for name in names):
             if column["type"] == "number" and _largest(column) > limit:
                 raise _beyond(pointer, column)

@@ -14,6 +14,7 @@ from app.ml.column_types.notations.notation import Cells, Notation, times_of_for
 from app.ml.tables.labels import Place, spot
 
 _LOOKED_AT = 100
+"""Cells of a column that are looked at."""
 _YEARS_AHEAD = 10
 """Up to which dates are plans."""
 _MOST_LISTED = 5

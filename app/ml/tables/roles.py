@@ -36,7 +36,8 @@ def words_of(name: str) -> list[str]:
 
 
 def role_of(column: Column, rows: int) -> Role:
-    """Return what a column is for."""
+    """Return what a column of a table of so many ``rows`` is for, by its profile: a feature, or
+    something that says nothing of other rows."""
     if column["type"] == "text":
         return "text"
     if is_constant(column):

@@ -59,7 +59,7 @@ def _listed(value: Any) -> Any:
     return tuple(filter(None, (part.strip() for part in value.split(","))))
 
 
-def kept_apart(keep: Any, info: ValidationInfo) -> Any:
+def not_both(keep: Any, info: ValidationInfo) -> Any:
     """Return the markers that are values. Raises PydanticCustomError where one of them is to be
     missing too."""
     both = {*_listed(keep or ())} & {*_listed(info.data.get("na_values") or ())}
@@ -120,7 +120,7 @@ class CellOptions(BaseModel):
     """What becomes of a cell that its column's type cannot be read from."""
 
     _distinct = field_validator("thousands")(distinct_marks)
-    _apart = field_validator("keep_na")(kept_apart)
+    _apart = field_validator("keep_na")(not_both)
 
     def for_others(self) -> dict[str, Any]:
         """Return, as JSON has it, what holds for other files of the same kind too: what a cell
