@@ -123,26 +123,57 @@ def assemble(
     if rows == 0:
         raise no_row()
 
+    left_out = _leave_out(columns, column_options)
+    names = list(columns)
+    found = _typed_columns(columns, column_options, place, has_types, threads, delimiter)
+    return TypedTable(
+        pa.table([column.values for column in found], names=names),
+        {name: column.type for name, column in zip(names, found, strict=True)},
+        [*left_out.values(), *(c.note for c in sorted(found, key=_urgency) if c.note)],
+        reading=column_options.options.for_others()
+        | ({"left_out": [*left_out]} if left_out else {}),
+        cells={
+            name: CellFacts(column.notation, column.missing_as)
+            for name, column in zip(names, found, strict=True)
+            if column.notation or column.missing_as
+        },
+    )
+
+
+def _leave_out(
+    columns: dict[str, pa.ChunkedArray], column_options: ColumnOptions
+) -> dict[str, str]:
+    """Take the columns away that hold lists and other things that no column of ours can, but for
+    the last; return warnings by their names."""
     left_out: dict[str, str] = {}
-    for name in [name for name in names if is_no_value(columns[name])]:
-        if len(names) > 1 and name not in column_options.types:
+    for name in [name for name, column in columns.items() if is_no_value(column)]:
+        if len(columns) > 1 and name not in column_options.types:
             kind = str(columns.pop(name).type)[:64]
-            names.remove(name)
             left_out[name] = (
                 f"column '{name[:64]}' is of the type {kind}, which no feature can be, and was "
                 "left out; store it as numbers, strings, booleans or timestamps to have it"
             )
+    return left_out
+
+
+def _typed_columns(
+    columns: dict[str, pa.ChunkedArray],
+    column_options: ColumnOptions,
+    place: Place,
+    has_types: bool,
+    threads: int,
+    delimiter: str | None,
+) -> list[TypedColumn]:
+    """Return every column typed, in their order; ``columns`` is emptied."""
+    names = list(columns)
+    rows = len(next(iter(columns.values())))
 
     def one(name: str, evidence: Evidence) -> TypedColumn:
         column = columns[name]
         if not column_options.reads(name):
             del columns[name]
             return TypedColumn(pa.chunked_array([pa.nulls(rows, pa.string())]), "category")
-        cells = Cells(
-            column_options.options,
-            evidence,
-            column_options.notations.get(name),
-        )
+        cells = Cells(column_options.options, evidence, column_options.notations.get(name))
         requested = column_options.types.get(name)
         typed = typed_column(name, column, requested, place, has_types=has_types, cells=cells)
         if not typed.undecided:
@@ -163,18 +194,7 @@ def assemble(
             for name, typed in zip(names, found, strict=True)
         ]
     columns.clear()
-    return TypedTable(
-        pa.table([column.values for column in found], names=names),
-        {name: column.type for name, column in zip(names, found, strict=True)},
-        [*left_out.values(), *(c.note for c in sorted(found, key=_urgency) if c.note)],
-        reading=column_options.options.for_others()
-        | ({"left_out": [*left_out]} if left_out else {}),
-        cells={
-            name: CellFacts(column.notation, column.missing_as)
-            for name, column in zip(names, found, strict=True)
-            if column.notation or column.missing_as
-        },
-    )
+    return found
 
 
 def _urgency(column: TypedColumn) -> tuple[int, int]:
