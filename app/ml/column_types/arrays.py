@@ -76,6 +76,28 @@ def hits(cells: pa.Array | pa.ChunkedArray, pattern: str) -> NDArray[np.bool_]:
     return np.array([text is not None and search(text) is not None for text in texts], bool)
 
 
+def groups(cells: pa.Array, pattern: str) -> pa.StructArray:
+    """Return what the named groups of a regular expression have found in each string, "" where a
+    group took no part; null where the string is null or the expression is not found in it."""
+    if (texts := _few(cells)) is None:
+        return pc.extract_regex(cells, pattern)
+    compiled = _compiled(pattern)
+    found = [None if text is None else compiled.search(text) for text in texts]
+    names = list(compiled.groupindex)
+    columns = [pa.array(["" if m is None else m[name] or "" for m in found]) for name in names]
+    nowhere = pa.array([match is None for match in found], pa.bool_())
+    return pa.StructArray.from_arrays(columns, names, mask=nowhere)
+
+
+def replaced(cells: pa.Array, pattern: str, replacement: str) -> pa.Array:
+    r"""Return strings with what a regular expression finds replaced, groups as ``\1``."""
+    if (texts := _few(cells)) is None:
+        return pc.replace_substring_regex(cells, pattern, replacement)
+    substitute = _compiled(pattern).sub
+    found = [None if text is None else substitute(replacement, text) for text in texts]
+    return pa.array(found, pa.string())
+
+
 def _few(cells: pa.Array | pa.ChunkedArray) -> list[str | None] | None:
     """Return cells that are few enough for Python, and mean the same to it; None for others."""
     if len(cells) > _FEW:

@@ -313,7 +313,12 @@ def _inferred(
     if isinstance(found, Open):
         note = notes.how_to_decide(name, found)
         return TypedColumn(column, "category", note, undecided=found.undecided)
-    labels = label_or_text(name, column, place, has_types)
+
+    def explain() -> str | None:
+        nearly = strings.nearly(column, cells, has_types=has_types)
+        return nearly and notes.misfits(name, nearly, place)
+
+    labels = label_or_text(name, column, place, has_types, explain)
     notation = Notation(folded=True) if labels.folded else None
     return TypedColumn(labels.values, labels.kind, labels.note, notation)
 

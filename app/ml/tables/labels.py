@@ -11,6 +11,7 @@ from app.ml.column_types import text_parsing
 from app.ml.column_types.arrays import hits, matches
 from app.ml.column_types.canonical import TypeName
 from app.ml.column_types.categories import folded_labels, plain_labels
+from app.ml.column_types.datetimes import COMPACT_DATE
 from app.ml.column_types.registry import COLUMN_TYPES
 from app.ml.column_types.text_parsing import first_misfit
 
@@ -75,9 +76,16 @@ class Labels:
     """Whether labels were made one that differ in case or blanks only."""
 
 
-def label_or_text(name: str, column: pa.ChunkedArray, place: Place, has_types: bool) -> Labels:
+def label_or_text(
+    name: str,
+    column: pa.ChunkedArray,
+    place: Place,
+    has_types: bool,
+    explain: Callable[[], str | None],
+) -> Labels:
     """Return a column as categories or text, and why it is neither of numbers nor of dates where it
-    looks so; ``has_types``: whether its file's format has types."""
+    looks so; ``has_types``: whether its file's format has types. ``explain`` says so where most of
+    its cells can be read, though not plainly."""
     counted = column.value_counts()
     values, counts = counted.field(0), counted.field(1).to_numpy()
     present = counts[values.is_valid().to_numpy(zero_copy_only=False)].sum()
@@ -87,9 +95,9 @@ def label_or_text(name: str, column: pa.ChunkedArray, place: Place, has_types: b
 
     kinds: tuple[TypeName, ...] = ("number", "datetime")
     for kind in kinds:
-        if fits(COLUMN_TYPES[kind].plain):
+        if fits(COLUMN_TYPES[kind].plain) and not fits(COMPACT_DATE):
             return Labels("category", column, _almost(name, column, kind, place, has_types))
-    if note := _other_notation(name, values, fits):
+    if note := explain() or _other_notation(name, values, fits):
         return Labels("category", column, note)
     words = pc.add(pc.count_substring(values, " "), 1)
     wordy = np.dot(pc.fill_null(words, 0).to_numpy(zero_copy_only=False), counts)

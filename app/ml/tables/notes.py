@@ -12,6 +12,7 @@ from app.ml.column_types.cells import Found, Open
 from app.ml.column_types.notations import durations
 from app.ml.column_types.notations.notation import Cells, Notation, times_of_format
 from app.ml.tables.labels import Place, spot
+from app.ml.tables.strings import Nearly
 
 _LOOKED_AT = 100
 """Cells of a column that are looked at."""
@@ -132,6 +133,25 @@ def _may_be_dates(name: str, found: Found) -> str | None:
     return (
         f"column '{name[:64]}' is a number, though it may hold dates like {values[0]}; "
         f'send types={{"{name[:64]}":"datetime"}} where it does'
+    )
+
+
+def misfits(name: str, nearly: Nearly, place: Place) -> str:
+    """Why a column is a category though most of its cells are numbers or dates, and what makes it
+    one of them."""
+    kind = nearly.kind
+    request = f'types={{"{name[:64]}":"{kind}"}} and on_error=missing'
+    if nearly.left_open is not None:
+        return f"{how_to_decide(name, nearly.left_open)}, with {request}, since not all cells fit"
+    others = "one of several cells that are"
+    if nearly.misfits is not None:
+        count = nearly.misfits
+        others = "the only one that is" if count == 1 else f"one of {count} cells that are"
+    return (
+        f"column '{name[:64]}' is a category although most of its cells are {kind}s like "
+        f"'{nearly.example[:32]}': {spot(place, name, nearly.row)} holds '{nearly.misfit[:64]}', "
+        f"{others} no {kind} beside them; mend {'it' if nearly.misfits == 1 else 'them'}, or send "
+        f"{request} to take {'it' if nearly.misfits == 1 else 'them'} as missing"
     )
 
 

@@ -8,6 +8,7 @@ whole or not at all, but for markers of missing values, which are told with thei
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from app.ml.column_types.arrays import hits, matches
 from app.ml.column_types.canonical import TypeName
 from app.ml.column_types.cells import Distinct, Found, Open, Read
+from app.ml.column_types.datetimes import COMPACT_DATE
 from app.ml.column_types.notations import missing
 from app.ml.column_types.notations.notation import Cells, times_of_format
 from app.ml.column_types.numbers import means_commas
@@ -30,6 +32,10 @@ _HEADS = 20
 """Of these, one at least begins as a cell of its type does."""
 _GATHERED, _SEEDS = 64, 5
 """Cells that show which can be read together, and how many of them are started from."""
+_TRIED_FIRST = 9, 50
+"""Cells of which most can be read where it is worth a look at more of them."""
+_MOST_WEIGHED = 2_000
+"""Different cells of which each is looked at to say which of them cannot be read."""
 _MOST_TRIED = 20_000
 """Different cells among which those are looked for that cannot be read."""
 
@@ -113,6 +119,85 @@ def _mostly_digits(sample: pa.ChunkedArray, known: Cells) -> bool:
     marks = missing.is_marker(sample, missing.markers("either", known.options.na_values))
     none = int((np.asarray(marks.fill_null(False), bool) & ~digits).sum())
     return 2 * some > len(sample) - none
+
+
+# ---------------------------------------------------------------- most of it is known
+
+
+class Nearly(NamedTuple):
+    """What most cells of a column are, though not all."""
+
+    kind: TypeName
+    example: str
+    misfit: str
+    """The first cell that is none."""
+    row: int
+    """Where it stands."""
+    misfits: int | None
+    """How many there are; None where the column is so long that a part was looked at."""
+    left_open: Open | None
+
+
+def nearly(column: pa.ChunkedArray, known: Cells, *, has_types: bool) -> Nearly | None:
+    """Return what most cells of a column of strings can be read as together where it is asked for,
+    others taken as missing; None where that is nothing."""
+    sample = _sample(column)
+    if not _mostly_digits(sample, known):
+        return None
+    cells = sample.unique()
+    lenient = replace(known, options=known.options.model_copy(update={"on_error": "missing"}))
+    kinds: tuple[TypeName, ...] = ("datetime",) if has_types else ("datetime", "number")
+    for name in kinds:
+        if not _beyond_doubt(name, sample) or not all(
+            _most_are(name, cells.take(pa.array(_evenly(np.arange(len(cells)), most))), lenient)
+            for most in _TRIED_FIRST
+        ):
+            continue
+        whole = len(Distinct(column).cells) <= _MOST_WEIGHED
+        weighed = column if whole else sample
+        found = read_as(weighed, name, lenient)
+        if found is not None and (told := _misfits(name, weighed, found, known)):
+            return told._replace(
+                row=pc.index(column, told.misfit).as_py(), misfits=told.misfits if whole else None
+            )
+    return None
+
+
+def _most_are(kind: TypeName, cells: pa.Array, lenient: Cells) -> bool:
+    """Whether most of the cells can be read together."""
+    found = read_as(pa.chunked_array([cells]), kind, lenient)
+    return found is not None and (
+        isinstance(found, Open) or 2 * found.values.null_count < len(cells)
+    )
+
+
+def _beyond_doubt(kind: TypeName, sample: pa.ChunkedArray) -> bool:
+    """Whether plain numbers, which are dates where that is asked for, would be so by themselves."""
+    if kind != "datetime":
+        return True
+    plain = hits(sample, COLUMN_TYPES["number"].plain)
+    compact = hits(sample, COMPACT_DATE)
+    return bool(2 * plain.sum() <= len(sample) or 2 * compact.sum() > len(sample))
+
+
+def _misfits(
+    kind: TypeName, column: pa.ChunkedArray, found: Found | Open, known: Cells
+) -> Nearly | None:
+    """Return what was read of ``column`` and what could not be; None where all could, or most
+    could not."""
+    marks = missing.is_marker(
+        column, missing.markers(kind, known.options.na_values, known.options.keep_na)
+    )
+    values = pc.and_not(column.is_valid(), marks.fill_null(False))
+    if isinstance(found, Open):
+        return Nearly(kind, found.example, found.example, 0, None, found)
+    misfit = pc.and_(values, found.values.is_null())
+    count = pc.sum(pc.cast(misfit, pa.int64())).as_py() or 0
+    if not 0 < 2 * count < (pc.sum(pc.cast(values, pa.int64())).as_py() or 0):
+        return None
+    cells = column.filter(misfit)
+    example = column.filter(found.values.is_valid())[0].as_py()
+    return Nearly(kind, example, cells[0].as_py(), 0, count, None)
 
 
 # ---------------------------------------------------------------- it is asked for

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from app.ml.column_types.arrays import matches
+from app.ml.column_types.arrays import groups, matches
 from app.ml.column_types.canonical import MOMENT, ZONED
 from app.ml.column_types.notations.months import LETTERS, MONTHS
 from app.ml.column_types.notations.notation import (
@@ -106,7 +106,7 @@ def matching(cells: pa.Array, pattern: str) -> pa.Array | None:
     first = next((cell.as_py() for cell in cells if cell.is_valid), None)
     if first is None or re.match(pattern, first) is None:
         return None
-    parts = pc.extract_regex(cells, pattern)
+    parts = groups(cells, pattern)
     return parts if parts.null_count == cells.null_count else None
 
 
@@ -118,7 +118,7 @@ def compact(cells: pa.Array) -> Recognised | None:
 
 
 def _compact(cells: pa.Array) -> Recognised | None:
-    parts = pc.extract_regex(cells, _COMPACT)
+    parts = groups(cells, _COMPACT)
     if parts.null_count > cells.null_count:
         return None
     found = Parts(parts)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from app.ml.column_types.arrays import matches
+from app.ml.column_types.arrays import matches, replaced
 from app.ml.column_types.notations.datetimes import Parts, matching
 from app.ml.column_types.notations.notation import TimesOf
 
@@ -57,7 +57,7 @@ def parts_of(cells: pa.Array) -> Seen | None:
     short = plain.filter(matches(plain, _TWO_PARTS).fill_null(False))
     if not len(short):
         return None
-    head = pc.replace_substring_regex(short, "^-|:.*$", "")
+    head = replaced(short, "^-|:.*$", "")
     largest = pc.max(pc.cast(head, pa.int64())).as_py()
     example = short[0].as_py()
     if pc.any(matches(plain, ":.*:")).as_py():  # 59:30 beside 1:02:03

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from app.ml.column_types.arrays import hits
+from app.ml.column_types.arrays import groups, hits
 from app.ml.column_types.notations import numbers
 from app.ml.column_types.notations.notation import Cells, Recognised, Undecided
 
@@ -23,7 +23,7 @@ def recognise(cells: pa.Array, known: Cells) -> Recognised | None:
     if known.notation is not None and known.notation.unit == "s":
         return None  # 90m are minutes there
     plain = pc.utf8_trim_whitespace(cells)
-    parts = numbers.named(pc.extract_regex(plain, _SHORT))
+    parts = numbers.named(groups(plain, _SHORT))
     words = pc.utf8_lower(parts["word"])
     kinds = {*pc.unique(words.drop_null()).to_pylist()}
     if not kinds:

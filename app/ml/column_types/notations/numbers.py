@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from app.ml.column_types.arrays import matches
+from app.ml.column_types.arrays import groups, matches, replaced
 from app.ml.column_types.notations.notation import (
     Cells,
     Decimal,
@@ -87,17 +87,17 @@ def take_apart(cells: pa.Array) -> Split | None:
     first = next((cell.as_py() for cell in cells if cell.is_valid), "")
     if re.match(_AROUND, re.sub(f"[{_MINUS}]", "-", first)) is None:
         return None  # before Arrow compiles its expression, anew for every column
-    cells = pc.replace_substring_regex(cells, f"[{_MINUS}]", "-")
+    cells = replaced(cells, f"[{_MINUS}]", "-")
     if pc.any(pc.ends_with(cells, "-")).as_py():  # accountants write $ - for nothing
         cells = pc.replace_substring_regex(cells, f"^((?:{_CURRENCIES})[{_BLANKS}]*)-+$", r"\10")
-    parts = pc.extract_regex(cells, _AROUND)
+    parts = groups(cells, _AROUND)
     if parts.null_count > cells.null_count:
         return None
     part = named(parts)
     brackets = [pc.not_equal(part[name], "") for name in ("open", "close")]
     if not pc.all(pc.equal(*brackets), min_count=0).as_py():
         return None
-    round_sum = pc.match_substring_regex(part["body"], "[.,]$")  # 12,- and 12.- are 12
+    round_sum = matches(part["body"], "[.,]$")  # 12,- and 12.- are 12
     trailing = pc.and_not(pc.equal(part["trail"], "-"), round_sum)
     minus = [*(pc.equal(part[name], "-") for name in ("sign", "inner")), trailing]
     signs = np.sum(
@@ -122,7 +122,7 @@ def _unit(part: dict[str, pa.Array]) -> str | Literal[False]:
     before, gap, after = (part[name].drop_null() for name in ("before", "gap", "after"))
     twice = pc.and_(pc.not_equal(before, ""), matches(after, f"^(?:{_CURRENCIES})$"))
     before = pc.if_else(twice, "", before)  # $5 USD
-    after = pc.replace_substring_regex(after, "^(?:/ ?|per )", "/")
+    after = replaced(after, "^(?:/ ?|per )", "/")
     per = pc.starts_with(after, "/")
     both = pc.and_(pc.not_equal(before, ""), pc.not_equal(after, ""))
     if not pc.all(pc.equal(both, per), min_count=0).as_py():
@@ -282,7 +282,7 @@ def _values(split: Split, notation: Notation) -> pa.Array | None:
     """Return float64 ``(cells,)``; None where one is beyond it."""
     plain = split.bodies
     if notation.thousands is not None:
-        plain = pc.replace_substring_regex(plain, _GROUPS[notation.thousands], "")
+        plain = replaced(plain, _GROUPS[notation.thousands], "")
     if notation.decimal == ",":
         plain = pc.replace_substring(plain, ",", ".")
     values = pc.cast(plain, pa.float64())

@@ -79,11 +79,11 @@ def test_integers_of_twenty_digits_are_warned_of(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cells", "said"),
     [
-        (["5%", "7.5 %", "x"], "like 1234.5"),
+        (["5%", "7.5 %", "x"], "line 4 holds 'x'"),
         (["€5", "$ 7.50"], "like 1234.5"),
-        (["1.000", "1,25", "1,2,3"], "like 1234.5"),
-        (["01/15/2024", "02/28/2024", "31/12/2024"], "date_format="),
-        (["15.01.2024", "28.02.2024", "soon"], "date_format="),
+        (["1.000", "1,25", "1,2,3"], "line 4 holds '1,2,3'"),
+        (["01/15/2024", "28/02/2024", "01/16/2024", "31/12/2024"], "date_format="),
+        (["15.01.2024", "28.02.2024", "soon"], "on_error=missing"),
     ],
 )
 def test_other_notations_are_warned_of(tmp_path: Path, cells: list[str], said: str) -> None:

@@ -189,8 +189,8 @@ def test_random_numbers_read_back_equal_or_warned(
 @pytest.mark.parametrize(
     ("cells", "said"),
     [
-        (["10%", "0.5", "20%"], "without separators or units"),
-        (["10 kg", "5 lbs", "7 kg"], "in one unit"),
+        (["10%", "0.5", "20%"], "no number beside them"),
+        (["10 kg", "5 lbs", "7 kg", "9 lbs"], "in one unit"),
         (["Dec-21", "Jan-22"], "date_format=%b-%y"),
         (["21-Dec", "22-Jan"], "date_format=%b-%y"),
     ],
