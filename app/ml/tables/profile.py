@@ -1,5 +1,6 @@
 """What a table holds, column by column, and what a person should know before training on it."""
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -49,11 +50,8 @@ def _column(name: str, values: pa.ChunkedArray, kind: TypeName, detailed: bool) 
 def warnings(columns: Sequence[Column], rows: int, notes: Sequence[str] = ()) -> list[str]:
     """Return ``notes`` of the typing and what the profile warns of; at most 100 in all."""
     found = list(notes)
-    if len(columns) == 1 and (mark := next((c for c in ";\t|" if c in columns[0]["name"]), None)):
-        quoted = "a tab" if mark == "\t" else f"'{mark}'"
-        found.append(
-            f"there is one column only; if {quoted} separates columns, send it as delimiter"
-        )
+    if len(columns) == 1:
+        found += _of_one_column(columns[0]["name"])
     for column in columns:
         name = column["name"]
         if column["missing"] == rows:
@@ -64,6 +62,19 @@ def warnings(columns: Sequence[Column], rows: int, notes: Sequence[str] = ()) ->
         left_out = len(found) - _MOST_WARNINGS
         found = [*found[:_MOST_WARNINGS], f"and {left_out} more warnings"]
     return found
+
+
+def _of_one_column(name: str) -> list[str]:
+    """A warning of a name that seems to be those of several columns."""
+    if (mark := next((c for c in ";\t|" if c in name), None)) is not None:
+        quoted = "a tab" if mark == "\t" else f"'{mark}'"
+        return [f"there is one column only; if {quoted} separates columns, send it as delimiter"]
+    if re.search(r"\S {2,}\S", name):
+        return [
+            "there is one column only; if blanks make columns of one width, mark empty cells (with "
+            "NA, say) and send delimiter=space, or save the file with another delimiter"
+        ]
+    return []
 
 
 def _note_of_role(column: Column, rows: int) -> str | None:

@@ -10,6 +10,7 @@ from app.ml.column_types.notations.notation import Notation
 from app.ml.tables.json_values import Types
 from app.ml.tables.typed import ColumnOptions
 from tests.support.csv_tables import read_text
+from tests.support.files import ingested
 
 ROWS = "a,b,c\n1,2.5,x\n2,5.0,y\n3,7.5,z\n"
 PLAIN = {"a": [1, 2, 3], "b": [2.5, 5.0, 7.5], "c": ["x", "y", "z"]}
@@ -383,3 +384,12 @@ def test_lines_above_can_be_said(tmp_path: Path) -> None:
 def test_a_cell_is_named_by_its_line_below_a_title(tmp_path: Path) -> None:
     found = read_text(tmp_path, f"Title\n\n{ROWS}4,soon,x\n")
     assert any("line 7 holds 'soon'" in note for note in found.notes)
+
+
+def test_columns_of_one_width_with_gaps_are_warned_of(tmp_path: Path) -> None:
+    content = "name    age  city\nAnna    30   Oslo\nJon          Bergen\nKim     41   Oslo\n"
+    found = ingested(tmp_path, content)
+    assert "send delimiter=space" in " ".join(found.summary.warnings)
+    marked = content.replace("Jon          ", "Jon     NA   ")
+    mended = ingested(tmp_path, marked, delimiter="space")
+    assert mended.types == {"name": "category", "age": "number", "city": "category"}
