@@ -234,6 +234,9 @@ def _holds(column: pa.ChunkedArray, mark: str) -> bool:
 
 
 def _numbers(distinct: Distinct, known: Cells, asked: bool) -> Found | Open | None:
+    is_short = known.notation is not None and known.notation.short
+    if is_short and (short := _magnitudes(distinct, known, asked)) is not None:
+        return short
     if (apart := set_apart(distinct, "number", known)) is None:
         return None
     rest, gone = apart

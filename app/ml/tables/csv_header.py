@@ -147,6 +147,11 @@ def names_of(
         names = [*names, ""] if last_is_empty else ["", *names]
         counted = [row[0].strip() for row in inner]
         counts = any(counted == [*map(str, range(i, i + len(inner)))] for i in (0, 1))
+        if counts and width == 2 and all(map(str.isdigit, (row[1].strip() for row in inner))):
+            warnings.append(
+                "the first cell of each row was taken for its number ('index'); if the commas are "
+                "decimal marks, send delimiter=;"
+            )
         if not last_is_empty and (not counts or names[1].lower() in _OF_ROWS):
             warnings.append(
                 "rows have one cell more than the header has names; the first was taken for "

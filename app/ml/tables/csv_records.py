@@ -101,7 +101,7 @@ class Records:
         if not self._shape.guessed:
             return "; quote a field that holds the delimiter"
         mark = "a tab" if self._delimiter == "\t" else f"'{self._delimiter}'"
-        if self._delimiter == "," and _DECIMALS.fullmatch(text.strip()):
+        if self._delimiter == "," and found > expected and _DECIMALS.fullmatch(text.strip()):
             return (
                 f" between {mark}; if commas are decimal marks, name what separates the cells, as "
                 "in delimiter=;"

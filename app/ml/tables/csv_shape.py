@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from app.ml.column_types.canonical import MAX_COLUMNS
-from app.ml.tables.csv_header import clean, first_row, has_header, names_of
+from app.ml.tables.csv_header import Rows, clean, first_row, has_header, names_of
 from app.ml.tables.csv_lines import (
     DELIMITERS,
     NUMBER,
@@ -26,6 +26,7 @@ from app.ml.tables.csv_lines import (
     names_columns,
     split_at_blanks,
     tail,
+    totals_among,
     units_below,
 )
 
@@ -175,6 +176,7 @@ class _Finder:
         names, nameless = names_of(named, body, width, self._warnings)
         units = {names[place]: unit for place, unit in placed.items() if place < len(names)}
         end = self._end(width) if body else Ending([], [], 0, [], None)
+        self._warn_of_totals(rows[first + 1 + records :], width, len(end.totals))
         notes = [*end.padded_notes, *end.notes]
         above = self._lines_before(skip_lines)
         if above:
@@ -255,6 +257,21 @@ class _Finder:
                 "a note"
             )
         return found
+
+    def _warn_of_totals(self, rows: Rows, width: int, at_end: int) -> None:
+        """Warn of totals among ``rows``, but for those that were seen at the end."""
+        found = totals_among([cells for _, cells in rows], width)
+        found = [place for place in found if place < len(rows) - at_end]
+        if not found:
+            return
+        line, cells = rows[found[0]]
+        total = next((cell for cell in cells if cell.strip()), "")[:64]
+        several = f"{len(found)} rows look like totals, the first" if len(found) > 1 else "a row"
+        looks = "is" if len(found) > 1 else "looks like a total,"
+        self._warnings.append(
+            f"{several} {looks} line {self._skipped + line + 1} ('{total}'); leave out of the file "
+            "what is one"
+        )
 
     def _is_odd(self, line: str) -> bool:
         mark = self._options.comment

@@ -322,7 +322,7 @@ def _spreadsheet(source: Path, folder: Path, options: Options, limits: Limits) -
     bounds = limits.decoded_bytes, limits.free_disk_bytes
     try:
         sheet_reading, warnings = sheets.write_csv(source, options.sheet, text, *bounds)
-        shape = CSVOptions(",", options.header, options.skip_rows, options.comment)
+        shape = CSVOptions(sheets.DELIMITER, options.header, options.skip_rows, options.comment)
         table = csv_files.read_csv(text, shape, _column_options(options), limits.threads)
     finally:
         text.unlink(missing_ok=True)

@@ -31,9 +31,13 @@ _MONTH = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
 _NOTATIONS: tuple[tuple[TypeName, str, str], ...] = (
     (
         "datetime",
+        r"^\s*[0-9]{4}[./-][0-9]{1,2}[./-][0-9]{1,2}\s*$",
+        "name how they are written, as in date_format=%Y-%d-%m",
+    ),
+    (
+        "datetime",
         r"^\s*[0-9]{1,4}[./-][0-9]{1,2}[./-][0-9]{2,4}\s*$",
-        'send types={{"{name}":"datetime"}} and on_error=missing to take those as missing that are '
-        "none, or name how they are written, as in date_format=%d/%m/%Y",
+        "name how they are written, as in date_format=%d/%m/%Y",
     ),
     (
         "number",

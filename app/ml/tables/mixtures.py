@@ -9,10 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.errors import InvalidData
+from app.ml.column_types.arrays import hits
+from app.ml.column_types.canonical import TypeName
+from app.ml.column_types.registry import COLUMN_TYPES
 from app.ml.tables.labels import Place
 
 _TEXT, _NUMBER = "\0text", "\0number"
 """No file has columns of such names."""
+_BOOLEAN = "(?i)^(true|false|yes|no)$"
 _MIXTURE = pa.struct([(_TEXT, pa.string()), (_NUMBER, pa.float64())])
 
 
@@ -57,14 +61,25 @@ def several_types(
     row = pc.index(others, True).as_py()
     (kind, _), (_, got) = (_described(texts[i].as_py(), numbers[i].is_valid) for i in (first, row))
     where, pointer = place(name, row)
-    short = name[:64]
+    short, most = name[:64], _most(texts, numbers)
     return InvalidData.at(
         pointer,
         f"column '{short}' wants a {kind}, got {got} in {where}; "
-        f'send types={{"{short}":"category"}} to have labels, or types={{"{short}":"number"}} and '
-        "on_error=missing to take what is no number as missing",
+        f'send types={{"{short}":"category"}} to have labels, or types={{"{short}":"{most}"}} and '
+        f"on_error=missing to take what is no {most} as missing",
         "wrong_type",
     )
+
+
+def _most(texts: pa.ChunkedArray, numbers: pa.ChunkedArray) -> TypeName:
+    """Return what most values of a mixture are, as far as a word or a look says it."""
+    written = texts.filter(numbers.is_null())
+    shares: dict[TypeName, int] = {
+        "number": len(numbers) - numbers.null_count,
+        "boolean": int(hits(written, _BOOLEAN).sum()),
+        "datetime": int(hits(written, COLUMN_TYPES["datetime"].plain).sum()),
+    }
+    return max(shares, key=lambda kind: shares[kind])
 
 
 def _described(text: str, is_number: bool) -> tuple[str, str]:

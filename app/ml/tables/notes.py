@@ -143,6 +143,12 @@ def misfits(name: str, nearly: Nearly, place: Place) -> str:
     request = f'types={{"{name[:64]}":"{kind}"}} and on_error=missing'
     if nearly.left_open is not None:
         return f"{how_to_decide(name, nearly.left_open)}, with {request}, since not all cells fit"
+    if nearly.misfits == 0:
+        return (
+            f"column '{name[:64]}' holds numbers written as strings, like "
+            f"'{nearly.example[:32]}', and is a category; "
+            f'send types={{"{name[:64]}":"number"}} to make it a number'
+        )
     others = "one of several cells that are"
     if nearly.misfits is not None:
         count = nearly.misfits

@@ -24,6 +24,10 @@ from app.storage import require_room
 _CHUNK_BYTES = 1024 * 1024
 _PARTS = re.compile(r"content\.xml|xl/workbook\.xml|xl/sharedStrings\.xml|xl/worksheets/[^/]+\.xml")
 _CELL = re.compile(rb'<c r="([A-Z]{1,20})([0-9]{1,20})"')
+DELIMITER = ";"
+"""Of the text; beside it a decimal comma is as likely as a dot."""
+_DECIMAL_COMMA = re.compile(r"\d,(\d{1,2}|\d{4,})\D*$")
+_LIKE_THOUSANDS = re.compile(r"-?[0-9]+\.[0-9]{3}")
 _LONGEST_NAME = 64
 _MOST_ROWS, _MOST_LETTERS = 1_048_576, 3
 """Of a sheet, and of the name of a column, as Excel has them."""
@@ -53,13 +57,15 @@ def write_csv(
             f"this spreadsheet cannot be read; it is damaged or protected: {reason}"
         ) from error
     with target.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(file, delimiter=DELIMITER, lineterminator="\n")
         rows = _from_first_column(rows)
+        commas = _with_commas(rows)
         notes = _first_note(rows)
         warnings = _empty_among(rows[:notes])
         for number, row in enumerate(rows):
             if any(value != "" for value in row):
-                writer.writerow([_cell(value) for value in (row if number < notes else row[:1])])
+                cells = [_cell(value, place in commas) for place, value in enumerate(row)]
+                writer.writerow(cells if number < notes else cells[:1])
             else:
                 file.write("\n")  # no row, but a line: errors name the sheet's own
             if number % _CHECKED_ROWS == 0:
@@ -184,13 +190,25 @@ def _empty_among(rows: list[list[Any]]) -> list[str]:
     return [f"{which} left no row, the first is row {empty[0] + 1} of the sheet"]
 
 
-def _cell(value: Any) -> str:
-    """Return a cell as JSON and ISO 8601 have it; a whole number without its fraction."""
+def _with_commas(rows: list[list[Any]]) -> set[int]:
+    """Return the columns where texts have decimal commas, so that numbers beside them need one."""
+    cells = ((place, cell) for row in rows for place, cell in enumerate(row))
+    texts = ((place, cell) for place, cell in cells if isinstance(cell, str))
+    return {place for place, text in texts if _DECIMAL_COMMA.search(text)}
+
+
+def _cell(value: Any, comma: bool) -> str:
+    """Return a cell as JSON and ISO 8601 have it; a whole number without its fraction, others so
+    that no dot of theirs can be taken for a mark of thousands. ``comma``: with a decimal comma."""
     match value:
         case bool():
             return "true" if value else "false"
         case float() if value.is_integer() and abs(value) < 2**53:
             return str(int(value))
+        case float():
+            text = str(value)
+            text = f"{text}0" if _LIKE_THOUSANDS.fullmatch(text) else text
+            return text.replace(".", ",") if comma else text
         case datetime():
             midnight = value.time() == time()
             return value.date().isoformat() if midnight else value.isoformat(sep=" ")

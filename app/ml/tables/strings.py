@@ -146,7 +146,7 @@ def nearly(column: pa.ChunkedArray, known: Cells, *, has_types: bool) -> Nearly 
         return None
     cells = sample.unique()
     lenient = replace(known, options=known.options.model_copy(update={"on_error": "missing"}))
-    kinds: tuple[TypeName, ...] = ("datetime",) if has_types else ("datetime", "number")
+    kinds: tuple[TypeName, ...] = ("datetime", "number")
     for name in kinds:
         if not _beyond_doubt(name, sample) or not all(
             _most_are(name, cells.take(pa.array(_evenly(np.arange(len(cells)), most))), lenient)
@@ -156,7 +156,7 @@ def nearly(column: pa.ChunkedArray, known: Cells, *, has_types: bool) -> Nearly 
         whole = len(Distinct(column).cells) <= _MOST_WEIGHED
         weighed = column if whole else sample
         found = read_as(weighed, name, lenient)
-        if found is not None and (told := _misfits(name, weighed, found, known)):
+        if found is not None and (told := _misfits(name, weighed, found, known, has_types)):
             return told._replace(
                 row=pc.index(column, told.misfit).as_py(), misfits=told.misfits if whole else None
             )
@@ -181,10 +181,14 @@ def _beyond_doubt(kind: TypeName, sample: pa.ChunkedArray) -> bool:
 
 
 def _misfits(
-    kind: TypeName, column: pa.ChunkedArray, found: Found | Open, known: Cells
+    kind: TypeName,
+    column: pa.ChunkedArray,
+    found: Found | Open,
+    known: Cells,
+    has_types: bool,
 ) -> Nearly | None:
     """Return what was read of ``column`` and what could not be; None where all could, or most
-    could not."""
+    could not. ``has_types``: strings are read as numbers only where that is asked for."""
     marks = missing.is_marker(
         column, missing.markers(kind, known.options.na_values, known.options.keep_na)
     )
@@ -193,11 +197,12 @@ def _misfits(
         return Nearly(kind, found.example, found.example, 0, None, found)
     misfit = pc.and_(values, found.values.is_null())
     count = pc.sum(pc.cast(misfit, pa.int64())).as_py() or 0
-    if not 0 < 2 * count < (pc.sum(pc.cast(values, pa.int64())).as_py() or 0):
+    present = pc.sum(pc.cast(values, pa.int64())).as_py() or 0
+    if 2 * count >= present or not (count or (has_types and kind == "number")):
         return None
-    cells = column.filter(misfit)
     example = column.filter(found.values.is_valid())[0].as_py()
-    return Nearly(kind, example, cells[0].as_py(), 0, count, None)
+    first = column.filter(misfit)[0].as_py() if count else example
+    return Nearly(kind, example, first, 0, count, None)
 
 
 # ---------------------------------------------------------------- it is asked for

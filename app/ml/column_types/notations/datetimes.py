@@ -229,10 +229,20 @@ def _numeric(parts: Parts, known: Cells) -> Recognised | Undecided | None:
         return _ordered(parts, "ymd", marks) if (lengths == 4).all() else None
     if (ends < 2).any():  # 1.2.3 is a version
         return None
-    wanted = known.options.date_order or (known.notation.date_order if known.notation else None)
+    wanted = known.options.date_order or _learnt_order(known, marks)
     if wanted is not None:
         return _ordered(parts, wanted, marks)
     return _day_or_month_first(parts, marks, known)
+
+
+def _learnt_order(known: Cells, marks: list[str]) -> DateOrder | None:
+    """Return the order of a model's dates; none where these have dots, after which nobody writes
+    the day, and those have not."""
+    learnt = known.notation
+    if learnt is None:
+        return None
+    is_dotted = marks == ["."] and "." not in (learnt.date_format or "")
+    return None if is_dotted and learnt.date_order == "mdy" else learnt.date_order
 
 
 def _day_or_month_first(

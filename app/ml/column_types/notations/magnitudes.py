@@ -32,7 +32,8 @@ def recognise(cells: pa.Array, known: Cells) -> Recognised | None:
     read = numbers.recognise(pc.coalesce(bare, plain), known, codes=False)
     if read is None or isinstance(read, Undecided):
         return None
-    if not _multiply(kinds, read.notation.unit, plain):
+    learnt = known.notation is not None and known.notation.short
+    if not learnt and not _multiply(kinds, read.notation.unit, plain):
         return None
     factors = [1.0 if word is None else _FACTORS[word] for word in words.to_pylist()]
     values = pc.multiply(read.values, pa.array(factors))

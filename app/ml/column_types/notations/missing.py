@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 _WORDS = (
     *("", "?", "??", "-", "--", "---", "\u2013", "\u2014", ".", "..", "...", "\u2026", "*", "/"),
+    ":",  # Eurostat's
     *("na", "n/a", "n.a.", "n.a", "#n/a", "#n/a n/a", "<na>", "nan", "-nan", "1.#qnan", "-1.#ind"),
     *("none", "nil", "null", "(null)", "[null]", "<null>", "nat", "missing", "(missing)"),
     *("nd", "n.d.", "n.v.", "n.b.", "k.a", "tbd", "tba", "(leer)", "(blank)", "void"),

@@ -30,7 +30,7 @@ _CURRENCIES = (
     "(?:US|AU|CA|HK|NZ|NT|MX|[RACS])\\$|[$€£¥₹₽₩₺₴₪฿₫₦₱¢₿]|Rs\\.?|Rp\\.?|RM|kr\\.?|zł|Kč|Ft|lei|CHF|"
     "Fr\\.|руб\\.?|лв\\.?|"
     "USD|EUR|GBP|JPY|CNY|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|RON|BRL|MXN|ZAR|TRY|RUB|KRW|SGD|"
-    "HKD|ILS|THB|MYR|IDR|TWD|PHP|VND|AED|SAR|EGP|NGN|CLP|COP|ARS|BTC|ETH"
+    "円|元|원|HKD|ILS|THB|MYR|IDR|TWD|PHP|VND|AED|SAR|EGP|NGN|CLP|COP|ARS|BTC|ETH"
 )
 _PER = "(?:/ ?|per )[A-Za-z][A-Za-z²³.]*"
 """What a price is paid for, as in $12/hr."""
@@ -46,15 +46,16 @@ _AROUND = (
     rf"(?P<gap>[{_BLANKS}]*)(?P<after>(?:{_SUFFIX})?)[{_BLANKS}]*(?P<trail>-{{0,2}})(?P<close>\)?)$"
 )
 MAGNITUDES = {
-    "tsd": 1e3,
-    "mn": 1e6,
-    "mio": 1e6,
-    "million": 1e6,
-    "bn": 1e9,
-    "mrd": 1e9,
-    "billion": 1e9,
+    **dict.fromkeys(("tsd", "thousand", "thousands", "tausend"), 1e3),
+    **dict.fromkeys(("lakh", "lakhs", "lac"), 1e5),
+    **dict.fromkeys(("mn", "mio", "mln", "million", "millions", "millionen"), 1e6),
+    **dict.fromkeys(("crore", "crores"), 1e7),
+    **dict.fromkeys(("bn", "mrd", "mld", "billion", "billions", "milliarden"), 1e9),
+    **dict.fromkeys(("trillion", "trillions"), 1e12),
 }
 """Words behind a number that multiply it; they are no units."""
+_OF_CASE = re.compile("m(?:wh?|v|a|hz|pa|j|n|g|m|s|ev|l|t|cal|bar)|[kmgtp]?i?(?:b|bit)(?:/s|ps)?")
+"""Units in which a capital letter has a meaning: mega and milli, bytes and bits."""
 _NO_UNITS = {*MAGNITUDES, "uhr"}
 """Words behind a number that are none: 14.30 Uhr is half past two."""
 _LETTERS = {"k", "K", "m", "M", "b", "B", "G", "T", "e", "E", "x", "X"}
@@ -68,6 +69,8 @@ _GROUPS: dict[Thousands, str] = {
 }
 _DOTTED_THOUSANDS = r"^\s*[+-]?(?:[1-9][0-9]{0,2}(?:\.[0-9]{3})+|[0-9]+)\s*$"
 _CODE = "^0[0-9]"
+_FOOTNOTE = r"^\s*\([0-9]+\)\s*$"
+"""(1), (2), (3) are numbers of things, unless others stand without brackets."""
 ANY = f"^[(]?[-+{_MINUS}]?(?:{_CURRENCIES})?[{_BLANKS}]*[-+{_MINUS}]?[0-9.,]"
 """How any number begins."""
 
@@ -83,13 +86,16 @@ class Split:
 
 def take_apart(cells: pa.Array) -> Split | None:
     """Return what distinct ``cells`` are made of; None where one is no number, or units differ."""
-    cells = pc.utf8_trim_whitespace(cells)
-    first = next((cell.as_py() for cell in cells if cell.is_valid), "")
-    if re.match(_AROUND, re.sub(f"[{_MINUS}]", "-", first)) is None:
-        return None  # before Arrow compiles its expression, anew for every column
+    cells = _plain_digits(pc.utf8_trim_whitespace(cells))
     cells = replaced(cells, f"[{_MINUS}]", "-")
+    if pc.any(pc.match_substring(cells, "(")).as_py():  # $(1.50) and (1.50) $ are ($1.50)
+        cells = replaced(cells, rf"^((?:{_CURRENCIES}))[{_BLANKS}]*\((.*)\)$", r"(\1\2)")
+        cells = replaced(cells, rf"^\((.*)\)[{_BLANKS}]*((?:{_CURRENCIES})|%)$", r"(\1\2)")
     if pc.any(pc.ends_with(cells, "-")).as_py():  # accountants write $ - for nothing
         cells = pc.replace_substring_regex(cells, f"^((?:{_CURRENCIES})[{_BLANKS}]*)-+$", r"\10")
+    first = next((cell.as_py() for cell in cells if cell.is_valid), "")
+    if re.match(_AROUND, first) is None:
+        return None  # before Arrow compiles its expression, anew for every column
     parts = groups(cells, _AROUND)
     if parts.null_count > cells.null_count:
         return None
@@ -111,6 +117,14 @@ def take_apart(cells: pa.Array) -> Split | None:
     return Split(part["body"], pa.array(signs == 1), unit or None)
 
 
+def _plain_digits(cells: pa.Array) -> pa.Array:
+    """Return cells with the wide digits and signs of East Asian scripts as ASCII has them."""
+    wide = matches(cells, "[\uff01-\uff5e]").fill_null(False)
+    if not pc.any(wide).as_py():
+        return cells
+    return pc.if_else(wide, pc.utf8_normalize(cells, form="NFKC"), cells)
+
+
 def named(parts: pa.StructArray) -> dict[str, pa.Array]:
     """Return what a regular expression has found in cells by the name of its group, null where it
     does not fit."""
@@ -129,7 +143,7 @@ def _unit(part: dict[str, pa.Array]) -> str | Literal[False]:
         return False
     around = pc.binary_join_element_wise(before, after, "")
     found = {*pc.unique(around).to_pylist()} - {""}
-    if len({_singular(unit) for unit in found}) > 1:
+    if not all(_same(unit, other) for unit in found for other in found):
         return False
     unit: str = max(found, key=lambda around: (len(around), around), default="")
     if unit in ("%", "\u2030"):  # 0.5 beside 10% may be 50%
@@ -163,6 +177,8 @@ def recognise(cells: pa.Array, known: Cells, *, codes: bool) -> Recognised | Und
         return None  # feet are no metres
     bodies = split.bodies.drop_null()
     if not codes and pc.any(matches(bodies, _CODE)).as_py():
+        return None
+    if not codes and split.unit is None and pc.all(matches(cells, _FOOTNOTE), min_count=0).as_py():
         return None
     likes_learnt = None
     if learnt is not None and known.evidence.delimiter is None:  # no file: each stands for itself
@@ -261,7 +277,10 @@ def is_currency(unit: str) -> bool:
 
 
 def _same(unit: str, other: str) -> bool:
-    return _singular(unit) == _singular(other)
+    """Return whether two units are one: KG and kg, day and days; not mW and MW, nor Mb and MB."""
+    if _singular(unit) != _singular(other):
+        return False
+    return unit == other or _OF_CASE.fullmatch(unit.lower()) is None
 
 
 def _singular(unit: str) -> str:

@@ -61,6 +61,42 @@ def test_notes_as_wide_as_rows_are_no_rows(tmp_path: Path, below: str, notes: li
     assert any("below the table left no row" in note for note in found.notes)
 
 
+@pytest.mark.parametrize(
+    "note",
+    ["\nNote: values, rounded", "Source: A", "* preliminary", "Source: A, B, C", "\nby hand"],
+)
+def test_notes_below_two_columns(tmp_path: Path, note: str) -> None:
+    rows = "a,b\n1,2\n3,4\n5,6\n"
+    found = read_text(tmp_path, f"{rows}{note}\n")
+    assert found.table.to_pydict() == {"a": [1, 3, 5], "b": [2, 4, 6]}
+    assert found.reading["notes"] == [note.strip()]
+    asked = ColumnOptions({"a": "number", "b": "number"}, only_typed=True)
+    assert read_text(tmp_path, f"{rows}{note}\n", asked).table.num_rows == 3
+
+
+def test_rows_that_all_begin_as_notes_are_rows(tmp_path: Path) -> None:
+    found = read_text(tmp_path, "text,n\nNote: x,1\nNote: y,2\nNote: z,3\n")
+    assert found.table.num_rows == 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            "N,10\nN,20\nN Total,30\nS,5\nS,7\nS Total,12\n",
+            "2 rows look like totals, the first is line 4 ('N Total')",
+        ),
+        ("x,2\ny,4\nTotal,6\nz,6\n", "a row looks like a total, line 4 ('Total')"),
+    ],
+)
+def test_totals_among_rows_are_warned_of(tmp_path: Path, rows: str, said: str) -> None:
+    assert said in " ".join(read_text(tmp_path, f"region,units\n{rows}").notes)
+
+
+def test_a_label_that_speaks_of_totals_is_none(tmp_path: Path) -> None:
+    assert read_text(tmp_path, "film,n\nTotal Recall,5\nHeat,5\nSum of us,7\n").notes == []
+
+
 def test_a_row_of_words_among_such_is_kept_and_warned_of(tmp_path: Path) -> None:
     rows = "name,age,city\nAnna Berg,30,Oslo\nJon Dal,31,Bergen\n"
     found = read_text(tmp_path, f"{rows}Kim Lie,,\n")

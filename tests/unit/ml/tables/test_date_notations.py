@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidData
+from app.ml.column_types.notations.notation import Notation
 from tests.support.cells import typed_cells, typed_table
 
 DAYS = ((1, 2), (15, 3), (4, 5))
@@ -155,6 +156,14 @@ def test_random_dates_read_back_equal_or_are_no_dates(moments: list[datetime], d
         assert found == expected
     else:
         assert column.note is not None or form == "%Y%m%d"
+
+
+def test_dates_with_dots_begin_with_the_day_whatever_those_of_a_model_do() -> None:
+    american = Notation(date_order="mdy", date_format="%m/%d/%Y")
+    (day,) = typed_cells(["03.04.2023"], wanted="datetime", notation=american).values.to_pylist()
+    assert day == date(2023, 4, 3)
+    (day,) = typed_cells(["03/04/2023"], wanted="datetime", notation=american).values.to_pylist()
+    assert day == date(2023, 3, 4)
 
 
 @pytest.mark.parametrize("odd", ["20210231", "20191331", "99999999"])

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.errors import FitserveError, InvalidData, InvalidJSON, TooLarge, UnsupportedMediaType
+from app.ml.column_types.notations.notation import CellOptions
 from app.ml.tables.formats import Format, format_of
 from app.ml.tables.ingest import Limits, Options, Summary, ingest
 from tests.support.sheets import workbook
@@ -376,3 +377,26 @@ def test_a_damaged_part_of_a_sheet_is_refused(tmp_path: Path) -> None:
         flipped[place] ^= 0x55
         with suppress(FitserveError):  # and nothing else
             read(tmp_path, bytes(flipped), "spreadsheet")
+
+
+SPOKEN: list[list[Any]] = [["p", "t"], [1.125, "1.250,50"], [2.375, "2,50"], [3.625, "17,00"]]
+
+
+@pytest.mark.parametrize("options", [{}, {"cells": CellOptions(decimal=",")}])
+def test_numbers_of_a_sheet_are_what_they_are_whatever_its_texts_say(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    read(tmp_path, workbook(Data=SPOKEN), "spreadsheet", **options)
+    assert table(tmp_path).to_pydict() == {"p": [1.125, 2.375, 3.625], "t": [1250.5, 2.5, 17]}
+
+
+def test_texts_of_a_sheet_are_read_as_those_of_a_file_are(tmp_path: Path) -> None:
+    rows: list[list[Any]] = [["a", "b"], ["2,5", "1.234"], ["3,75", "2.345"], ["4,5", "7.000"]]
+    read(tmp_path, workbook(Data=rows), "spreadsheet")
+    assert table(tmp_path)["b"].to_pylist() == [1234, 2345, 7000]
+    rows = [["x"], [1.5], ["2,5"], ["3,75"], [4.125]]
+    read(tmp_path, workbook(Data=rows), "spreadsheet")
+    assert table(tmp_path)["x"].to_pylist() == [1.5, 2.5, 3.75, 4.125]
+    rows = [["x", "y"], *([number, "z"] for number in (1500, "2.500", "3.750", 45))]
+    found = read(tmp_path, workbook(Data=rows), "spreadsheet")
+    assert any("send decimal=," in warning for warning in found.warnings)

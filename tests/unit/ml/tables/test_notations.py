@@ -449,6 +449,53 @@ def test_strings_of_json_are_read_each_by_itself() -> None:
     assert read.values.to_pylist() == [1037, 10.5, None, 1037.5]
 
 
+@pytest.mark.parametrize(
+    ("cells", "values", "unit"),
+    [
+        (["1.5 million", "2 million", "300 thousand"], [1.5e6, 2e6, 3e5], None),
+        (["3 lakh", "1.5 crore"], [3e5, 1.5e7], None),
+        ([" $12.00 ", " $(500.00)", " $ -   "], [12, -500, 0], "$"),
+        (["€ (500,00)", "€ 3,50"], [-500, 3.5], "€"),
+        (["(500,00) €", "3,50 €"], [-500, 3.5], "€"),
+        (["10\uff05", "20.5\uff05"], [10, 20.5], "%"),
+        (["1,234.5\u5186", "5\u5186"], [1234.5, 5], "\u5186"),
+    ],
+)
+def test_amounts_of_reports(cells: list[str], values: list[float], unit: str | None) -> None:
+    column = typed_cells(cells, ";")
+    assert column.values.to_pylist() == values
+    assert column.notation is not None
+    assert column.notation.unit == unit
+
+
+@pytest.mark.parametrize(
+    ("usual", "other"), [("mW", "MW"), ("MB", "Mb"), ("mm", "Mm"), ("Mbit/s", "mbit/s")]
+)
+def test_capitals_that_mean_something_make_another_unit(usual: str, other: str) -> None:
+    cells = [f"5 {usual}", f"3 {other}", f"2 {usual}"]
+    column = typed_cells(cells)
+    assert column.type == "category"
+    assert f"'3 {other}', the only one" in str(column.note)
+    with pytest.raises(InvalidData):
+        typed_cells([f"3 {other}"], wanted="number", notation=Notation(unit=usual))
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"), [("2.4M", 2.4e6), ("5k", 5000), ("900", 900), ("3 M", 3e6)]
+)
+def test_short_numbers_alone_are_read_by_a_model_of_such(cell: str, value: float) -> None:
+    short = Notation(short=True)
+    assert typed_cells([cell], ",", "number", short).values.to_pylist() == [value]
+    together = typed_cells([cell, "7k"], None, "number", short)
+    assert together.values.to_pylist() == [value, 7000]
+
+
+def test_numbers_that_all_stand_in_brackets_are_none() -> None:
+    assert typed_cells(["(1)", "(2)", "(3)"]).type == "category"
+    assert typed_cells(["(1)", "2", "(3)"]).values.to_pylist() == [-1, 2, -3]
+    assert typed_cells(["(1)", "(2)"], wanted="number").values.to_pylist() == [-1, -2]
+
+
 @pytest.mark.parametrize("cells", [["14.30 Uhr", "15.00 Uhr"], ["14:30 Uhr", "15 Uhr"]])
 def test_times_of_a_german_clock_are_seconds(cells: list[str]) -> None:
     column = typed_cells(cells)
