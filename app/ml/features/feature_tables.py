@@ -196,7 +196,7 @@ class FeatureTables:
         """Return values with strings as numbers, booleans or ISO 8601, where they are that."""
         kind = self._features[name].type
         places = [i for i, value in enumerate(values) if isinstance(value, str)]
-        known = Cells(self._options, notation=self._notations.get(name))
+        known = Cells(self._options, notation=self._notations.get(name), of_model=True)
         read = _Strings(kind, known).read([values[i] for i in places])
         values = [*values]
         for i, value in zip(places, read, strict=True):
@@ -237,7 +237,7 @@ class FeatureTables:
                     [pa.nulls(len(column), COLUMN_TYPES[feature.type].arrow)]
                 )
             else:
-                cells = Cells(self._options, notation=self._notations.get(name))
+                cells = Cells(self._options, notation=self._notations.get(name), of_model=True)
                 columns[name] = typed_column(
                     name, column, feature.type, place, has_types=True, cells=cells
                 ).values

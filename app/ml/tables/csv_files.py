@@ -77,7 +77,9 @@ def read_csv(
         units = {
             n: kept.unit for n, kept in column_options.notations.items() if kept.unit is not None
         }
-        options = replace(options, expected=tuple(column_options.types), units=units)
+        commas = frozenset(n for n, kept in column_options.notations.items() if kept.decimal == ",")
+        expected = tuple(column_options.types)
+        options = replace(options, expected=expected, units=units, commas=commas)
     with closing(_File(path, options, column_options.options)) as file:
         columns = file.columns(threads)
         if file.means_quotes:
@@ -127,7 +129,7 @@ def _with_quoted(
 def _plainer(path: Path, shape: Shape) -> IO[str] | None:
     """Return a copy of a file as Arrow can read it, where it cannot read the file itself."""
     if shape.spaces:
-        return with_tabs(path, shape.spaces)
+        return with_tabs(path, shape.spaces, shape.spans)
     with suppress(csv.Error):  # the reader says where the cell is that is too long
         return without_gaps(path, shape.delimiter) if shape.gaps else None
     return None

@@ -19,12 +19,15 @@ from app.ml.tables.csv_lines import (
     DELIMITERS,
     NUMBER,
     Ending,
+    Span,
     ending,
     head,
     is_comment,
     is_rule,
     names_columns,
+    spans_of,
     split_at_blanks,
+    split_at_spans,
     tail,
     totals_among,
     units_below,
@@ -51,6 +54,8 @@ class CSVOptions:
     """Columns that a model needs of rows to predict, in its order."""
     units: Mapping[str, str] = field(default_factory=dict)
     """In what they were when it was trained, by name."""
+    commas: frozenset[str] = frozenset()
+    """Those that had decimal commas then."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ class Shape:
     """Whether blanks stand between a delimiter and the quote that begins a cell."""
     spaces: int = 0
     """How many blanks, or more, separate cells; 0: something else does."""
+    spans: Sequence[Span] = ()
+    """Where the cells of columns of fixed width stand; none: they do not."""
     units: dict[str, str] = field(default_factory=dict)
     """What a line below the header says the numbers of a column are in."""
     records_below_header: int = 0
@@ -146,13 +153,20 @@ class _Finder:
         self._has_blank_quotes = any(' "' in line for line in lines)
         self._named = delimiter is not None
         self._spaces = int(delimiter in ("space", " "))
+        # a file of one column, of which the model knows the name: nothing separates cells in it
+        first = next((line.strip() for line in lines if line.strip()), "")
+        self._is_lone = delimiter is None and first in options.expected
+        if self._is_lone and first in options.commas:
+            delimiter = ";"
         self._delimiter = " " if self._spaces else delimiter or self._best_delimiter()
+        self._spans: Sequence[Span] = ()
         self._warnings: list[str] = []
 
     def shape(self) -> Shape:
         rows = self._rows(self._delimiter)
         widths = Counter(len(cells) for _, cells in rows)
-        if max(widths, default=1) == 1 and not self._named and (spaced := self._spaced()):
+        may_be_spaced = max(widths, default=1) == 1 and not (self._named or self._is_lone)
+        if may_be_spaced and (spaced := self._spaced() or self._fixed()):
             self._spaces, rows = spaced
             self._delimiter = " "
             widths = Counter(len(cells) for _, cells in rows)
@@ -197,6 +211,7 @@ class _Finder:
             escapes=self._escapes,
             gaps=not self._spaces and self._has_gaps(self._delimiter),
             spaces=self._spaces,
+            spans=self._spans,
             units=units,
             records_below_header=records,
             lines_below_header=below,
@@ -325,6 +340,18 @@ class _Finder:
             if self._is_table([cells for _, cells in rows], unnamed):
                 return least, rows
         return None
+
+    def _fixed(self) -> tuple[int, list[tuple[int, list[str]]]] | None:
+        """The same where all columns have one width, and some cells are empty or hold blanks."""
+        self._spans = spans_of(self._lines[:_MOST_ROWS])
+        if not self._spans:
+            return None
+        lines = enumerate(self._lines[:_MOST_ROWS])
+        split = (
+            (place, split_at_spans(line, self._spans)) for place, line in lines if line.strip()
+        )
+        drawn = ((place, cells) for place, cells in split if not is_rule(self._lines[place]))
+        return 1, [(place, cells) for place, cells in drawn if cells]
 
     def _is_table(self, rows: list[list[str]], unnamed: int) -> bool:
         """Whether the first row names all but so many ``unnamed`` columns of the others."""

@@ -173,7 +173,9 @@ def _typed_columns(
         if not column_options.reads(name):
             del columns[name]
             return TypedColumn(pa.chunked_array([pa.nulls(rows, pa.string())]), "category")
-        cells = Cells(column_options.options, evidence, column_options.notations.get(name))
+        of_model = column_options.only_typed or column_options.types_if_there
+        notation = column_options.notations.get(name)
+        cells = Cells(column_options.options, evidence, notation, of_model)
         requested = column_options.types.get(name)
         typed = typed_column(name, column, requested, place, has_types=has_types, cells=cells)
         if not typed.undecided:

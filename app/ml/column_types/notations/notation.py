@@ -171,7 +171,9 @@ class Cells:
     options: CellOptions = AS_FOUND
     evidence: Evidence = Evidence()
     notation: Notation | None = None
-    """That of the column on which a model was trained."""
+    """That of the column on which a model was trained; None where it was plain, or without one."""
+    of_model: bool = False
+    """Whether there is a model that was trained on such a column."""
 
 
 AS_USUAL = Cells()

@@ -56,6 +56,7 @@ MAGNITUDES = {
 """Words behind a number that multiply it; they are no units."""
 _OF_CASE = re.compile("m(?:wh?|v|a|hz|pa|j|n|g|m|s|ev|l|t|cal|bar)|[kmgtp]?i?(?:b|bit)(?:/s|ps)?")
 """Units in which a capital letter has a meaning: mega and milli, bytes and bits."""
+_SHARES = {"%", "\u2030"}
 _NO_UNITS = {*MAGNITUDES, "uhr"}
 """Words behind a number that are none: 14.30 Uhr is half past two."""
 _LETTERS = {"k", "K", "m", "M", "b", "B", "G", "T", "e", "E", "x", "X"}
@@ -146,7 +147,7 @@ def _unit(part: dict[str, pa.Array]) -> str | Literal[False]:
     if not all(_same(unit, other) for unit in found for other in found):
         return False
     unit: str = max(found, key=lambda around: (len(around), around), default="")
-    if unit in ("%", "\u2030"):  # 0.5 beside 10% may be 50%
+    if unit in _SHARES:  # 0.5 beside 10% may be 50%
         bare = pc.filter(part["body"], pc.equal(part["after"], ""))
         if pc.any(matches(bare, "[1-9]")).as_py():
             return False
@@ -171,6 +172,8 @@ def recognise(cells: pa.Array, known: Cells, *, codes: bool) -> Recognised | Und
     if split is None:
         return None
     learnt = known.notation
+    if known.of_model and split.unit in _SHARES and (learnt is None or learnt.unit is None):
+        return None  # 12% may be 0.12 there
     if learnt is not None and (values := _read(split, learnt)) is not None:
         return Recognised(values, learnt)
     if learnt is not None and split.unit and learnt.unit and not _same(split.unit, learnt.unit):

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from app.errors import InvalidData
+from app.ml.column_types.canonical import TypeName
 from app.ml.column_types.notations.notation import Notation
 from app.ml.tables.json_values import Types
 from app.ml.tables.typed import ColumnOptions
@@ -386,10 +387,70 @@ def test_a_cell_is_named_by_its_line_below_a_title(tmp_path: Path) -> None:
     assert any("line 7 holds 'soon'" in note for note in found.notes)
 
 
-def test_columns_of_one_width_with_gaps_are_warned_of(tmp_path: Path) -> None:
-    content = "name    age  city\nAnna    30   Oslo\nJon          Bergen\nKim     41   Oslo\n"
-    found = ingested(tmp_path, content)
-    assert "send delimiter=space" in " ".join(found.summary.warnings)
-    marked = content.replace("Jon          ", "Jon     NA   ")
-    mended = ingested(tmp_path, marked, delimiter="space")
-    assert mended.types == {"name": "category", "age": "number", "city": "category"}
+@pytest.mark.parametrize(
+    ("name", "kind", "cells"),
+    [
+        ("city", "category", ["New York", "San Jose"]),
+        ("when", "datetime", ["2023-01-12 10:30", "2023-01-13 11:00"]),
+        ("price", "number", ["1 234", "2 345"]),
+        ("price", "number", ["1,50", "2,50"]),
+        ("my city", "category", ["New York", "San Jose"]),
+    ],
+)
+def test_a_lone_feature_is_one_column_whatever_its_cells_hold(
+    tmp_path: Path, name: str, kind: TypeName, cells: list[str]
+) -> None:
+    learnt = {name: Notation(decimal=",")} if "," in cells[0] else {}
+    asked = ColumnOptions({name: kind}, notations=learnt, only_typed=True)
+    found = read_text(tmp_path, "\n".join([name, *cells]) + "\n", asked)
+    assert found.table.column_names == [name]
+    assert found.table.num_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "table"),
+    [
+        (
+            "name    age  city\nAnna    30   Oslo\nJon          Bergen\nKim     41   Oslo\n",
+            {
+                "name": ["Anna", "Jon", "Kim"],
+                "age": [30, None, 41],
+                "city": ["Oslo", "Bergen", "Oslo"],
+            },
+        ),
+        (
+            "               mpg cyl\nMazda RX4     21.0   6\nMazda RX4 Wag 20.5   6\n"
+            "Datsun 710    22.8   4\n",
+            {
+                "index": ["Mazda RX4", "Mazda RX4 Wag", "Datsun 710"],
+                "mpg": [21.0, 20.5, 22.8],
+                "cyl": [6, 6, 4],
+            },
+        ),
+        (
+            "id    name    paid\n----- ------- ------\n    1 Ann B    12.50\n    2 NULL     3.25\n"
+            "    3 Cid       NULL\n\n(3 rows affected)\n",
+            {"id": [1, 2, 3], "name": ["Ann B", None, "Cid"], "paid": [12.5, 3.25, None]},
+        ),
+    ],
+)
+def test_columns_of_one_width_with_gaps_and_blanks(
+    tmp_path: Path, content: str, table: dict[str, list[Any]]
+) -> None:
+    assert read_text(tmp_path, content).table.to_pydict() == table
+
+
+def test_a_line_that_leaves_the_columns_is_named(tmp_path: Path) -> None:
+    content = "name    age  city\n" + "Anna    30   Oslo\nJon          Bergen\n" * 300
+    with pytest.raises(InvalidData, match="line 602 does not keep to the columns of fixed width"):
+        read_text(tmp_path, f"{content}Anna-Maria 3 Oslo\n")
+
+
+@pytest.mark.parametrize(
+    "prose",
+    ["just some text\nmore text here\nand 5 more lines\n", "a  b\nof the best\nx 5 times\n"],
+)
+def test_prose_is_one_column(tmp_path: Path, prose: str) -> None:
+    found = ingested(tmp_path, prose)
+    assert len(found.types) == 1
+    assert ("delimiter=space" in " ".join(found.summary.warnings)) == ("  " in prose)

@@ -490,6 +490,17 @@ def test_short_numbers_alone_are_read_by_a_model_of_such(cell: str, value: float
     assert together.values.to_pylist() == [value, 7000]
 
 
+def test_shares_of_a_model_without_percent_are_refused() -> None:
+    column = pa.chunked_array([pa.array(["12%"])])
+    for notation in (None, Notation(decimal=",")):
+        known = Cells(notation=notation, of_model=True)
+        with pytest.raises(InvalidData, match="'12%'"):
+            typed_column("c", column, "number", place, has_types=True, cells=known)
+    known = Cells(notation=Notation(unit="%"), of_model=True)
+    read = typed_column("c", column, "number", place, has_types=True, cells=known)
+    assert read.values.to_pylist() == [12]
+
+
 def test_numbers_that_all_stand_in_brackets_are_none() -> None:
     assert typed_cells(["(1)", "(2)", "(3)"]).type == "category"
     assert typed_cells(["(1)", "2", "(3)"]).values.to_pylist() == [-1, 2, -3]
