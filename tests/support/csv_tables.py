@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from app.ml.tables.csv_files import read_csv
-from app.ml.tables.csv_shape import CSVOptions
+from app.ml.tables.csv_layout import CSVOptions
 from app.ml.tables.typed import ColumnOptions, TypedTable
 
 

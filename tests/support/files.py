@@ -20,7 +20,7 @@ from app.errors import FitserveError
 from app.ml.column_types.canonical import TypeName
 from app.ml.tables import parquet
 from app.ml.tables.csv_files import read_csv
-from app.ml.tables.csv_shape import CSVOptions
+from app.ml.tables.csv_layout import CSVOptions
 from app.ml.tables.formats import Format
 from app.ml.tables.ingest import Limits, Options, Summary, ingest
 from app.ml.tables.typed import ColumnOptions, TypedTable

@@ -19,6 +19,7 @@ from app.errors import InvalidData, escape
 from app.ml.column_types.canonical import MAX_COLUMNS
 from app.ml.column_types.notations.notation import CellOptions, Notation
 from app.ml.tables.columns import typed_column
+from app.ml.tables.csv_blanks import with_tabs
 from app.ml.tables.csv_cells import (
     empty_at_end,
     may_be_codes,
@@ -27,16 +28,16 @@ from app.ml.tables.csv_cells import (
     unwrapped,
     without_rows,
 )
+from app.ml.tables.csv_layout import CSVOptions, Shape
 from app.ml.tables.csv_lines import (
     DELIMITERS,
     is_rule,
     not_utf8,
-    with_tabs,
     without_empty_ends,
     without_gaps,
 )
 from app.ml.tables.csv_records import BLOCK_BYTES, BadRecord, Records
-from app.ml.tables.csv_shape import CSVOptions, Shape, shape_of
+from app.ml.tables.csv_shape import shape_of
 from app.ml.tables.typed import (
     CellFacts,
     ColumnOptions,

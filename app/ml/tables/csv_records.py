@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 
 from app.errors import FieldError, InvalidData
+from app.ml.tables.csv_layout import Shape
 from app.ml.tables.csv_lines import not_utf8
-from app.ml.tables.csv_shape import Shape
 from app.ml.tables.labels import QUICKLY_PLACED
 from app.ml.tables.typed import no_row
 

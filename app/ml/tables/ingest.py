@@ -29,7 +29,7 @@ from app.ml.tables import (
     profile,
     sheets,
 )
-from app.ml.tables.csv_shape import CSVOptions
+from app.ml.tables.csv_layout import CSVOptions
 from app.ml.tables.formats import Format
 from app.ml.tables.typed import ColumnOptions, TypedTable, too_much
 from app.storage import require_room

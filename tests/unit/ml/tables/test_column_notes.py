@@ -10,7 +10,7 @@ import pytest
 from app.ml.column_types.notations.notation import CellOptions
 from app.ml.tables import json_rows
 from app.ml.tables.csv_files import read_csv
-from app.ml.tables.csv_shape import CSVOptions
+from app.ml.tables.csv_layout import CSVOptions
 from app.ml.tables.typed import ColumnOptions
 from tests.support.files import column_of, csv_of
 
