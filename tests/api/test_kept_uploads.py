@@ -99,6 +99,13 @@ def test_a_file_of_no_known_type_is_kept_and_told_by_its_content(server: Server)
         assert "is empty" in problem(sent, 422, "invalid_data")["detail"]
 
 
+@pytest.mark.parametrize("table", [{"a": {"0": 1}}, {"data": [{"a": 1}]}, {"a": [1, 2]}])
+def test_a_table_that_is_no_request_is_told_how_to_be_one(server: Server, table: Json) -> None:
+    found = problem(server.client.post("/v1/datasets", json=table), 422, "invalid_request")
+    assert 'orient="records"' in found["detail"]
+    assert found["errors"][0]["pointer"] == "/source"
+
+
 def test_an_array_of_rows_takes_its_options_from_the_query(server: Server) -> None:
     rows = [{"a": "01/02/2023", "u": {"v": i}} for i in range(3)]
     made = server.ok("POST", "/v1/datasets?name=rows-alone&date_order=dmy", json=rows)

@@ -107,6 +107,13 @@ async def _create_from_json(
         said = options.model_dump(exclude_defaults=True, exclude={"dry_run"})
         for name in said:  # generated clients send the defaults
             raise InvalidRequest.at(f"/{name}", f"with a JSON object, '{name}' goes into it")
+        if isinstance(value, dict) and not value.keys() & DatasetRequest.model_fields.keys():
+            detail = (
+                "'source' is required; a table itself is an array of rows (of pandas: "
+                'df.to_json(orient="records")), or stands in it: {"source": {"kind": "inline", '
+                '"columns": {…}}}'
+            )
+            raise InvalidRequest.at("/source", detail, "missing")
         body = checked(DatasetRequest, value)
     at = "" if isinstance(value, list) else "/source/rows"
     if options.dry_run:
