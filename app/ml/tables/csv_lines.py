@@ -75,7 +75,7 @@ def is_rule(line: str) -> bool:
 def units_below(rows: Sequence[Sequence[str]], width: int) -> dict[int, str] | None:
     """Return the units in the first of ``rows``, by the place of their column, where it holds units
     of the numbers below it; None where it is a row like the others."""
-    first, others = rows[0], rows[1:]
+    first, others = rows[0], [row for row in rows[1:] if len(row) == width]  # no notes
     if len(first) != width or not others or any(NUMBER.fullmatch(c) for c in first if c != "1"):
         return None
     units = {place: cell.strip() for place, cell in enumerate(first) if not _is_nothing(cell)}

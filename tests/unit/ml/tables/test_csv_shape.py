@@ -387,6 +387,13 @@ def test_a_cell_is_named_by_its_line_below_a_title(tmp_path: Path) -> None:
     assert any("line 7 holds 'soon'" in note for note in found.notes)
 
 
+def test_units_above_a_single_row_and_a_note(tmp_path: Path) -> None:
+    content = "Report\n\nTime,Temp,y\ns,°C,kg\n5,10.5,3\n\nSource: me\n"
+    found = read_text(tmp_path, content)
+    assert found.table.to_pydict() == {"Time": [5], "Temp": [10.5], "y": [3]}
+    assert found.reading["units"] == {"Time": "s", "Temp": "°C", "y": "kg"}
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "cells"),
     [
