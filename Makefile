@@ -42,7 +42,8 @@ SOAK := $(patsubst %,tests/integration/test_%.py,kill soak endings survival work
 	tests/conformance/test_aliases_meanwhile.py tests/conformance/test_queue.py \
 	tests/unit/ml/tables/test_relatives.py tests/unit/ml/features/test_row_encoder.py \
 	tests/unit/ml/inference/test_onnx.py tests/unit/ml/test_plots.py tests/unit/ml/nn/test_tabular.py tests/unit/ml/tables/test_csv_files.py \
-	tests/unit/ml/training/test_defaults.py tests/api/files/test_out.py tests/compat/test_schemathesis.py
+	tests/unit/ml/training/test_defaults.py tests/api/files/test_out.py tests/compat/test_schemathesis.py \
+	tests/compat/test_typescript.py
 
 soak: setup  ## the tests of what jobs survive, a hundred times as often; an hour or more
 	FITSERVE_SOAK=1 $(BIN)/python -m pytest -s $(SOAK)

@@ -2,6 +2,7 @@
 clients from it: errors, security, the routes that are plain ASGI, and bodies read by their route.
 """
 
+import json
 from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
@@ -86,7 +87,9 @@ def _complete(document: Json) -> None:
     for part in _objects(document):
         _flatten_nested_union(part)
         _whole_bounds(part)
+        _open(part)
     _require_what_is_always_answered(document)
+    _leave_out_defaults(document)
 
 
 def _show_examples(operation: Json) -> None:
@@ -134,13 +137,40 @@ def _whole_bounds(schema: Json) -> None:
                 schema[bound] = int(schema[bound])
 
 
+def _open(schema: Json) -> None:
+    """Say of objects that may hold anything that they do: openapi-typescript takes those for empty
+    of which nothing is said."""
+    closed = {"properties", "additionalProperties", "anyOf", "oneOf", "allOf"}
+    if schema.get("type") == "object" and not schema.keys() & closed:
+        schema["additionalProperties"] = True
+
+
+def _leave_out_defaults(document: Json) -> None:
+    """Tell the defaults of what is sent in descriptions: of a field that has one in its schema
+    openapi-typescript says that it must be there."""
+    schemas = document["components"]["schemas"]
+    for name in _asked(document):
+        for key, field in schemas[name].get("properties", {}).items():
+            if "default" in field and key != "kind":  # which tells the members of a union apart
+                default = field.pop("default")
+                if default is not None:
+                    told = [field.get("description"), f"left out: {json.dumps(default)}"]
+                    field["description"] = "; ".join(filter(None, told))
+
+
+def _asked(document: Json) -> set[str]:
+    """Return the names of the schemas of what is sent."""
+    bodies = [op.get("requestBody", {}) for _, _, op in operations(document)]
+    return _reachable(document["components"]["schemas"], bodies)
+
+
 def _require_what_is_always_answered(document: Json) -> None:
     """Say of the schemas that only answers have that all their fields are there: they are.
 
     Specs are closed objects, and those of an older version's lineage may lack a newer field.
     """
     schemas = document["components"]["schemas"]
-    asked = _reachable(schemas, [op.get("requestBody", {}) for _, _, op in operations(document)])
+    asked = _asked(document)
     for name, schema in schemas.items():
         optional = schema.pop("x-optional", [])
         if name not in asked and "properties" in schema and "additionalProperties" not in schema:
