@@ -19,7 +19,8 @@ _TOTAL = re.compile(
     re.IGNORECASE,
 )
 _SAYS_TOTAL = re.compile(
-    rf"{_TOTAL.pattern}|.*\s(sub)?(totals?|summe|gesamt)|(sub)?totals?\s.*", re.I
+    rf"^(?:{_TOTAL.pattern}|.*\s(sub)?(totals?|summe|gesamt)|(sub)?totals?\s.*)$",
+    re.IGNORECASE | re.MULTILINE,
 )
 _MOST_NOTES = 50
 """Lines below a table that are taken for notes."""
@@ -142,6 +143,8 @@ def _are_notes(lone: Sequence[str], above: Sequence[Sequence[str]]) -> bool:
 def totals_among(rows: Sequence[Sequence[str]], width: int) -> list[int]:
     """Return which of ``rows`` look like totals: a cell says so, and a number is the
     sum of the rows above, of all or of those since the total before."""
+    if _SAYS_TOTAL.search("\n".join("\n".join(row) for row in rows)) is None:
+        return []
     found: list[int] = []
     plain: list[Sequence[str]] = []
     since: list[Sequence[str]] = []
