@@ -315,6 +315,8 @@ def _inferred(
         return TypedColumn(column, "category", note, undecided=found.undecided)
 
     def explain() -> str | None:
+        if not cells.explains:
+            return None
         nearly = strings.nearly(column, cells, has_types=has_types)
         return nearly and notes.misfits(name, nearly, place)
 

@@ -30,9 +30,9 @@ _LOOKED_AT = 400
 """Cells of which most hold a digit, and all can be read, where a column is of numbers or dates."""
 _HEADS = 20
 """Of these, one at least begins as a cell of its type does."""
-_GATHERED, _SEEDS = 64, 5
+_GATHERED, _SEEDS = 20, 3
 """Cells that show which can be read together, and how many of them are started from."""
-_TRIED_FIRST = 9, 50
+_TRIED_FIRST = 9, 30
 """Cells of which most can be read where it is worth a look at more of them."""
 _MOST_WEIGHED = 2_000
 """Different cells of which each is looked at to say which of them cannot be read."""
@@ -291,6 +291,8 @@ def _unlike_most(
             together = np.append(gathered, place)
             gathered = together if reads(cells.take(pa.array(together))) else gathered
         most = max(most, gathered, key=len)
+    if 2 * len(most) < len(some):
+        return places  # there is nothing that most are
     held = cells.take(pa.array(most))
     return _unreadable(cells, places, lambda part: reads(pa.concat_arrays([held, part])))
 

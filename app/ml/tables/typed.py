@@ -26,6 +26,8 @@ from app.names import nearest
 
 MAX_NAME = 256
 """Characters in the name of a column."""
+_MOST_EXPLAINED = 50
+"""Columns that are looked at closely where they are labels that look like numbers or dates."""
 _CELLS_WORTH_THREADS = 100_000
 """Cells from which several threads are faster than one."""
 
@@ -167,6 +169,7 @@ def _typed_columns(
     """Return every column typed, in their order; ``columns`` is emptied."""
     names = list(columns)
     rows = len(next(iter(columns.values())))
+    explained = {*names[:_MOST_EXPLAINED]}
 
     def one(name: str, evidence: Evidence) -> TypedColumn:
         column = columns[name]
@@ -175,7 +178,7 @@ def _typed_columns(
             return TypedColumn(pa.chunked_array([pa.nulls(rows, pa.string())]), "category")
         of_model = column_options.only_typed or column_options.types_if_there
         notation = column_options.notations.get(name)
-        cells = Cells(column_options.options, evidence, notation, of_model)
+        cells = Cells(column_options.options, evidence, notation, of_model, name in explained)
         requested = column_options.types.get(name)
         typed = typed_column(name, column, requested, place, has_types=has_types, cells=cells)
         if not typed.undecided:

@@ -174,6 +174,8 @@ class Cells:
     """That of the column on which a model was trained; None where it was plain, or without one."""
     of_model: bool = False
     """Whether there is a model that was trained on such a column."""
+    explains: bool = True
+    """Whether it is worth a while to find out why a column is neither of numbers nor of dates."""
 
 
 AS_USUAL = Cells()
