@@ -1,11 +1,14 @@
 """Looking before storing: previews, and files that are kept to be read again."""
 
+import io
 import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.support.server import Json, Server, problem
@@ -74,6 +77,18 @@ def test_a_preview_is_refused_as_the_dataset_would_be(server: Server) -> None:
     for path in ("/v1/datasets", "/v1/datasets?dry_run=true"):
         sent = server.client.post(path, content=b"a,b\n1,2\n3,4,5\n", headers=CSV)
         assert "ragged" in problem(sent, 422, "invalid_data")["detail"]
+
+
+def test_a_preview_holds_no_more_than_an_answer_may(server: Server) -> None:
+    cell = "x" * (7 << 20)
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"a": [cell] * 10, "b": range(10)}), sink, compression="zstd")
+    parquet = {"Content-Type": "application/vnd.apache.parquet"}
+    sent = server.client.post("/v1/datasets?dry_run=true", content=sink.getvalue(), headers=parquet)
+    assert sent.status_code == 200
+    assert sent.json()["rows"] == 10
+    assert [row["b"] for row in sent.json()["preview"]] == [0, 1]
+    assert len(sent.content) < 17 << 20
 
 
 def test_types_may_stand_in_the_reading(server: Server) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import orjson
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -22,6 +23,8 @@ from app.storage import explain_os_errors
 
 _MOST_EXPANSION = 50
 """Times its size that a file may decode to; text shrinks to a tenth, seldom to a fiftieth."""
+_MOST_BYTES = 16 * 1024 * 1024
+"""Of the rows of a preview."""
 _FIRST_ROWS = 10
 """Rows of a preview."""
 _WORTH_THREADS_BYTES = 1024 * 1024
@@ -99,8 +102,18 @@ def _preview(context: Context, fill: Callable[[Path], ingest.Summary]) -> Previe
     context.require_room()
     with explain_os_errors(), TemporaryDirectory(dir=context.storage.scratch) as folder:
         summary = fill(Path(folder))
-        path = Path(folder) / parquet.FILE
-        return Preview(summary, list(chain(*parquet.read_rows(path, 0, _FIRST_ROWS))))
+        return Preview(summary, _first_rows(Path(folder) / parquet.FILE))
+
+
+def _first_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the first rows of a table, ten or as many as one answer may hold."""
+    found, size = list[dict[str, Any]](), 0
+    for row in chain(*parquet.read_rows(path, 0, _FIRST_ROWS)):
+        size += len(orjson.dumps(row))
+        if size > _MOST_BYTES:
+            break
+        found.append(row)
+    return found
 
 
 def parse_limits(context: Context, size: int) -> ingest.Limits:
