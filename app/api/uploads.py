@@ -172,8 +172,11 @@ class Uploads:
         """Keep a body that is a file for a day. Raises what ``create_from_body`` raises."""
         media = media_type(request)
         says_nothing = media in _GENERIC_TYPES
-        kind: Format = "ndjson" if is_json(media) else "csv"
-        if not (says_nothing or is_json(media)):
+        if is_json(media):
+            kind: Format = "ndjson"
+        elif says_nothing:
+            kind = "csv"  # until its first bytes say more
+        else:
             kind = _format_of_body(media, f"application/json, {FORM}, application/octet-stream")
         async with self.saved(request, codings_of(kind)) as path:
             if says_nothing:

@@ -115,17 +115,21 @@ def _is_paired(storage: Storage, database: Database) -> bool:
 def _say_what_is_away(storage: Storage, database: Database) -> None:
     """Log an error for each kind of which rows name artifacts and the folder holds none: a disk
     that is not mounted looks so. Reading one is 503, and nothing is swept or written there."""
+    folders = {kind: storage.root / kind for kind in KINDS}
+    empty = {
+        kind: path for kind, path in folders.items() if not path.is_dir() or not any(path.iterdir())
+    }
+    if not empty:
+        return  # as a rule: nothing is asked of the database then
     with database.read() as session:
         named = Counter(item.kind for item in artifacts.expected(session))
-    for kind, count in named.items():
-        folder = storage.root / kind
-        if not folder.is_dir() or next(folder.iterdir(), None) is None:
-            log.error(
-                "artifacts are away: a folder is empty, though rows name some; see that its disk "
-                "is mounted, or run `fitserve fsck`",
-                folder=str(folder),
-                rows=count,
-            )
+    for kind in empty.keys() & named.keys():
+        log.error(
+            "artifacts are away: a folder is empty, though rows name some; see that its disk "
+            "is mounted, or run `fitserve fsck`",
+            folder=str(empty[kind]),
+            rows=named[kind],
+        )
 
 
 def have_met(session: Session) -> bool:

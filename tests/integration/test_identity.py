@@ -202,8 +202,9 @@ def test_a_folder_that_is_empty_is_said_and_nothing_is_lost(data: Path) -> None:
     (data / "datasets").rmdir()
     (data / "elsewhere").rename(data / "datasets")
     with Server(data) as server:
-        assert not server.logged("artifacts are away")
         server.ok("GET", "/v1/datasets/line/rows")
+        assert server.logged("/v1/datasets/line/rows")
+        assert not server.logged("artifacts are away", seconds=0)
         server.terminate()
 
 

@@ -106,8 +106,7 @@ def _sample(column: pa.ChunkedArray) -> pa.ChunkedArray:
     are many, and few columns of strings are numbers or dates."""
     if column.null_count:
         column = column.drop_null()
-    places = np.linspace(0, len(column) - 1, min(len(column), _LOOKED_AT)).astype(np.int64)
-    return column.take(places)
+    return column.take(_evenly(len(column), _LOOKED_AT))
 
 
 def _mostly_digits(sample: pa.ChunkedArray, known: Cells) -> bool:
@@ -149,7 +148,7 @@ def nearly(column: pa.ChunkedArray, known: Cells, *, has_types: bool) -> Nearly 
     kinds: tuple[TypeName, ...] = ("datetime", "number")
     for name in kinds:
         if not _beyond_doubt(name, sample) or not all(
-            _most_are(name, cells.take(pa.array(_evenly(np.arange(len(cells)), most))), lenient)
+            _most_are(name, cells.take(pa.array(_evenly(len(cells), most))), lenient)
             for most in _TRIED_FIRST
         ):
             continue
@@ -281,11 +280,11 @@ def _unlike_most(
     months first, pounds among dollars. Some from all over the column each gather those that can be
     read beside them, plain ones first; the most that come together are what others are held to."""
     places = np.flatnonzero(np.asarray(cells.is_valid(), bool))
-    some = _evenly(places, _GATHERED)
+    some = places[_evenly(len(places), _GATHERED)]
     some = some[np.argsort(~hits(cells.take(pa.array(some)), plain), kind="stable")]
 
     most = places[:0]
-    for seed in _evenly(some, _SEEDS):
+    for seed in some[_evenly(len(some), _SEEDS)]:
         gathered = np.array([seed])
         for place in some[some != seed]:
             together = np.append(gathered, place)
@@ -297,8 +296,9 @@ def _unlike_most(
     return _unreadable(cells, places, lambda part: reads(pa.concat_arrays([held, part])))
 
 
-def _evenly(places: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    return places[np.linspace(0, len(places) - 1, min(len(places), most)).astype(np.int64)]
+def _evenly(count: int, most: int) -> NDArray[np.int64]:
+    """Return at most so many of the places up to ``count``, from all over them."""
+    return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
 
 
 def _unreadable(

@@ -19,12 +19,11 @@ from app.ml.tables import ingest, parquet
 from app.ml.tables.typed import TypedTable
 from app.runtime import artifacts
 from app.runtime.context import Context
+from app.services.datasets.datasets import MOST_BYTES
 from app.storage import explain_os_errors
 
 _MOST_EXPANSION = 50
 """Times its size that a file may decode to; text shrinks to a tenth, seldom to a fiftieth."""
-_MOST_BYTES = 16 * 1024 * 1024
-"""Of the rows of a preview."""
 _FIRST_ROWS = 10
 """Rows of a preview."""
 _WORTH_THREADS_BYTES = 1024 * 1024
@@ -110,7 +109,7 @@ def _first_rows(path: Path) -> list[dict[str, Any]]:
     found, size = list[dict[str, Any]](), 0
     for row in chain(*parquet.read_rows(path, 0, _FIRST_ROWS)):
         size += len(orjson.dumps(row))
-        if size > _MOST_BYTES:
+        if size > MOST_BYTES:
             break
         found.append(row)
     return found

@@ -17,7 +17,7 @@ from app.runtime.context import Context
 from app.runtime.pagination import Page, Paging, page
 from app.runtime.room import frees_room
 
-_MOST_BYTES = 16 * 1024 * 1024
+MOST_BYTES = 16 * 1024 * 1024
 """Of one answer of rows."""
 
 
@@ -60,10 +60,10 @@ def rows(
         for some in parquet.read_rows(path, offset, limit, chosen):
             found.append(orjson.dumps(some)[1:-1])
             size += len(found[-1])
-            if size > _MOST_BYTES:
+            if size > MOST_BYTES:
                 raise TooLarge.at(
                     "/limit",
-                    f"these rows are more than the {_MOST_BYTES >> 20} MiB that one answer may "
+                    f"these rows are more than the {MOST_BYTES >> 20} MiB that one answer may "
                     "hold; ask for fewer with limit or columns, or take the whole table from "
                     "/content",
                 )
