@@ -58,7 +58,7 @@ def _parse(body: bytes, what: str, *, lenient: bool, nan_is_null: bool) -> Any:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidJSON(f"{what} is not UTF-8; JSON has to be") from error
-    if _depth(body) > MAX_DEPTH:
+    if not lenient and _depth(body) > MAX_DEPTH:
         raise InvalidJSON(f"{what} is nested deeper than {MAX_DEPTH} levels; flatten it")
     traps = _Traps(nan_is_null)
     try:
@@ -71,6 +71,8 @@ def _parse(body: bytes, what: str, *, lenient: bool, nan_is_null: bool) -> Any:
         )
     except json.JSONDecodeError as error:
         raise InvalidJSON(f"{what} {_explained(error)}") from error
+    except RecursionError as error:
+        raise InvalidJSON(f"{what} is nested deeper than a thousand levels; flatten it") from error
     if traps.found:
         trap = traps.found[0]
         pointer = next((at for at, there in _places(value) if there is trap), "")

@@ -10,6 +10,7 @@ from app.api.http.conditions import entity_tags
 from app.api.job_streams import JobStreams
 from app.api.pictures import Pictures
 from app.api.uploads import Uploads
+from app.errors import InvalidRequest
 from app.runtime.context import Context
 from app.runtime.pagination import Paging
 from app.services.models.aliases import Condition
@@ -87,6 +88,12 @@ def _filtered(sorts: Any) -> Any:
             for key, value in request.query_params.multi_items()
             if key.startswith("metadata[") and key.endswith("]")
         )
+        way = "desc" if sort and sort.startswith("-") else "asc"
+        if sort and request.query_params.get("order", way) != way:
+            detail = (
+                f"'sort={sort}' says which way by its minus, or by having none; leave 'order' out"
+            )
+            raise InvalidRequest.at("/order", detail)
         return replace(paging, metadata=pairs, sort=sort)
 
     return filtered

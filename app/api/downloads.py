@@ -1,7 +1,9 @@
 """Files as answers: weights of models and checkpoints, and pictures."""
 
 import os
+import re
 import time
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from email.utils import formatdate
 from pathlib import Path
@@ -26,9 +28,12 @@ OCTETS = "application/octet-stream"
 """Of files that have no media type of their own, safetensors and ONNX among them."""
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 """How OpenAPI tells of bytes."""
-_IMAGE_TYPES: dict[ImageFormat, str] = {"png": "image/png", "svg": "image/svg+xml"}
+IMAGE_TYPES: dict[ImageFormat, str] = {"png": "image/png", "svg": "image/svg+xml"}
+_IMAGES = {"content": dict.fromkeys(IMAGE_TYPES.values(), BINARY)}
 PICTURE: dict[int | str, dict[str, Any]] = {
-    200: {"content": dict.fromkeys(_IMAGE_TYPES.values(), BINARY)}
+    200: _IMAGES,
+    206: {"description": "the range that was asked for", **_IMAGES},
+    304: {"description": "If-None-Match has its ETag"},
 }
 DOWNLOAD: dict[int | str, dict[str, Any]] = {
     200: {"content": {OCTETS: BINARY}},
@@ -44,6 +49,8 @@ MODEL_DOWNLOAD: dict[int | str, dict[str, Any]] = {
     else answer
     for status, answer in DOWNLOAD.items()
 }
+_ONE_RANGE = rb"\s*(\d{1,18}-\d{0,18}|-\d{1,18})\s*"
+_RANGES = re.compile(rb"(?i)\s*bytes\s*=%b(,%b)*" % (_ONE_RANGE, _ONE_RANGE))
 _OLDEST_DATE_SECONDS = 5.0
 _WEIGHTS = "weights.safetensors"
 
@@ -59,13 +66,15 @@ class Download(FileResponse):
         super().set_stat_headers(stat_result)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it; a range that there is not is told as every other error is."""
+        """Send it, or the range that is asked for; one that is not ours to understand is passed
+        over (RFC 9110, section 14.2), and one that there is not is told as every other error is."""
+        scope = {**scope, "headers": [*filter(_is_understood, scope["headers"])]}
         problem: Response | None = None
 
         async def send_explained(message: Message) -> None:
             nonlocal problem
             if message["type"] == "http.response.start" and message["status"] >= 400:
-                problem = _no_range(message, scope["path"])
+                problem = _no_range(message["headers"], scope["path"])
                 await problem(scope, receive, send)
             elif problem is None:
                 await send(message)
@@ -73,13 +82,20 @@ class Download(FileResponse):
         await super().__call__(scope, receive, send_explained)
 
 
-def _no_range(start: Message, path: str) -> Response:
-    """Return the response to a ``Range`` that this file has not (416), or that is none (400)."""
-    headers = {name: value for name, value in start["headers"] if name == b"content-range"}
-    length = headers.get(b"content-range", b"").decode()
-    if start["status"] != 416:
-        detail = "'Range' wants bytes, such as bytes=0-1023; or leave it out"
-        return problems.problem(400, "invalid_request", detail, path=path)
+def _is_understood(header: tuple[bytes, bytes]) -> bool:
+    """Return whether it is no ``Range``, or one of bytes whose ends come after their beginnings."""
+    name, value = header
+    if name != b"range":
+        return True
+    if not _RANGES.fullmatch(value):
+        return False
+    pairs = [part.strip().split(b"-") for part in value.partition(b"=")[2].split(b",")]
+    return all(not (first and last) or int(first) <= int(last) for first, last in pairs)
+
+
+def _no_range(start: Iterable[tuple[bytes, bytes]], path: str) -> Response:
+    """Return the response to a ``Range`` that this file has not."""
+    length = dict(start)[b"content-range"].decode()
     detail = f"the range lies beyond the {length.partition('/')[2]} bytes that there are"
     headers = {"Content-Range": length}
     return problems.problem(416, "range_not_satisfiable", detail, headers=headers, path=path)
@@ -147,6 +163,12 @@ def bundle_response(
     )
 
 
-def image_response(image: bytes, image_format: ImageFormat) -> Response:
-    """Return a rendered plot."""
-    return Response(image, media_type=_IMAGE_TYPES[image_format])
+def content_response(
+    held: AsyncExitStack, content: bytes, media: str, headers: dict[str, str]
+) -> Response:
+    """Return what has been made in memory, whole or a range of it; ``headers`` have its ETag."""
+    file = held.enter_context(os.fdopen(os.memfd_create("answer"), "w+b"))
+    file.write(content)
+    file.flush()
+    path = path_of(file)
+    return Download(path, media_type=media, headers=headers, stat_result=path.stat())

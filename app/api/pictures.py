@@ -3,13 +3,14 @@
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from importlib.metadata import version
 
 from anyio import to_thread
 from fastapi import Request, Response
 
 from app import __version__
-from app.api.downloads import ImageFormat, image_response
+from app.api.downloads import IMAGE_TYPES, ImageFormat, content_response
 from app.api.http.conditions import has_already
 from app.api.http.lanes import Lane
 from app.api.http.shared import Shared
@@ -31,9 +32,14 @@ class Pictures:
         self._versions = f"{__version__} {version('matplotlib')}"
 
     async def response(
-        self, request: Request, image: ImageFormat, find: Callable[[], Picture]
+        self,
+        request: Request,
+        held: AsyncExitStack,
+        image: ImageFormat,
+        find: Callable[[], Picture],
     ) -> Response:
-        """Return the plot that ``find`` finds; 304 where the client has it already.
+        """Return the plot that ``find`` finds, open until ``held`` is not; 304 where the client has
+        it already.
 
         Raises what ``find`` and gathering raise, Unavailable or TooManyRequests.
         """
@@ -43,9 +49,8 @@ class Pictures:
         headers = {"ETag": tag, "Cache-Control": "no-cache"}
         if has_already(request, tag):
             return Response(status_code=304, headers=headers)
-        response = image_response(await self._image(tag, picture, image), image)
-        response.headers.update(headers)
-        return response
+        content = await self._image(tag, picture, image)
+        return content_response(held, content, IMAGE_TYPES[image], headers)
 
     async def _image(self, tag: str, picture: Picture, image: ImageFormat) -> bytes:
         if tag in self._cache:

@@ -130,6 +130,14 @@ def test_preconditions(
     assert server.client.get(path).status_code == (404 if holds_for_2 else 200)
 
 
+@pytest.mark.parametrize("tags", ["abc", "2", "'2'", '"2'])
+def test_what_is_no_tag_writes_nothing(server: Server, name: str, tags: str) -> None:
+    put(server, "strict", 2)
+    refused = put(server, "strict", 3, **{"If-None-Match": tags})
+    assert problem(refused, 422, "invalid_request")["errors"][0]["pointer"] == "/If-None-Match"
+    assert version_of(server, f"{name}@strict") == 2
+
+
 def test_several_lines_of_a_precondition_are_one_list(server: Server, name: str) -> None:
     put(server, "lines", 2)
     path = f"/v1/models/{name}/aliases/lines"

@@ -62,6 +62,9 @@ def test_filters(server: Server, made: list[str]) -> None:
     of = {"metadata[of]": "lists"}
     (one,) = walked(server, "/v1/datasets", name="list-a")
     assert one["id"] == made[1]
+    for sort in ("name", "-name"):
+        order = "desc" if sort.startswith("-") else "asc"
+        assert server.client.get(f"/v1/datasets?sort={sort}&order={order}").status_code == 200
     assert walked(server, "/v1/datasets", name="nobody") == []
     jobs = walked(server, "/v1/jobs", **of)
     assert len(walked(server, "/v1/jobs", model="lists-one")) == 2
@@ -75,7 +78,10 @@ def test_filters(server: Server, made: list[str]) -> None:
     named = {model["name"] for model in walked(server, "/v1/models", named="true", **of)}
     assert named == {"lists-one", "lists-two"}
     assert len(walked(server, "/v1/models", name="lists-one")) == 1
-    assert len(walked(server, "/v1/models/lists-one/versions", sort="-created_at")) == 2
+    versions = "/v1/models/lists-one/versions"
+    assert len(walked(server, versions, sort="-created_at")) == 2
+    assert walked(server, versions, **{"metadata[of]": "nothing"}) == []
+    problem(server.client.get("/v1/models/lists-none/versions"), 404, "not_found")
 
 
 def test_every_list_has_pages(server: Server, made: list[str]) -> None:
@@ -99,6 +105,10 @@ def test_wrong_sorts_and_filters_are_refused(server: Server, made: list[str]) ->
     for path, pointer in (
         ("/v1/datasets?sort=rows", "/sort"),
         ("/v1/datasets?sort=status", "/sort"),
+        ("/v1/datasets?sort=name&order=desc", "/order"),
+        ("/v1/jobs?sort=-status&order=asc", "/order"),
+        ("/v1/datasets?a/b~=3", "/a~1b~0"),
+        ("/v1/datasets?a/b=3&a/b=4", "/a~1b"),
         ("/v1/jobs?sort=name", "/sort"),
         ("/v1/jobs?name=line", "/name"),
         ("/v1/models?named=perhaps", "/named"),

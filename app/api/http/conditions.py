@@ -10,12 +10,14 @@ _TAGS = re.compile(r'\s*(?:(?:W/)?"([^"]*)"|([^\s",]*))\s*(?:,|$)')
 """One tag of a list, or what stands there without quotes."""
 
 
-def entity_tags(header: str, pointer: str, *, bare: bool = True) -> frozenset[str]:
+def entity_tags(header: str, pointer: str) -> frozenset[str]:
     """Return the tags of a header without quotes and ``W/``; ``*`` is one of them.
 
-    ``bare``: tags without quotes are taken as what they mean. Raises InvalidRequest at ``pointer``
-    where it is no list of tags.
+    In ``If-Match`` a tag without quotes, or one that a proxy has made weak as it compressed, is
+    taken as what it means: where it does not match, nothing is written. Raises InvalidRequest at
+    ``pointer``, which names the header, where it is no list of tags.
     """
+    bare = pointer == "/If-Match"
     tags: list[str] = []
     at = 0
     while at < len(header):
@@ -46,5 +48,5 @@ def _names(request: Request, header: str, etag: str, *, otherwise: bool) -> bool
     value = request.headers.get(header)
     if value is None:
         return otherwise
-    tags = entity_tags(value, f"/{header}", bare=header == "If-Match")
+    tags = entity_tags(value, f"/{header}")
     return "*" in tags or etag.strip('"') in tags

@@ -8,7 +8,7 @@ from fastapi import Request, params
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.routing import APIRoute
 
-from app.errors import InvalidRequest
+from app.errors import InvalidRequest, escape
 from app.names import nearest
 
 
@@ -62,9 +62,9 @@ def _refuse_repeated(counts: "Counter[str]") -> None:
     for name, count in counts.items():
         if count > 1:
             detail = f"the query parameter '{name[:64]}' stands {count} times; send it once"
-            raise InvalidRequest.at(f"/{name[:64]}", detail, "repeated")
+            raise InvalidRequest.at(f"/{escape(name[:64])}", detail, "repeated")
 
 
 def _unknown(name: str, remedy: str) -> InvalidRequest:
     detail = f"unknown query parameter '{name[:64]}'; {remedy}"
-    return InvalidRequest.at(f"/{name[:64]}", detail, "unknown")
+    return InvalidRequest.at(f"/{escape(name[:64])}", detail, "unknown")

@@ -1,8 +1,11 @@
 """Waiting for a job's end: ``Prefer: wait=N`` (RFC 7240) and ``?wait=N``."""
 
+import re
+
 from app.errors import InvalidRequest
 
 _LONGEST_SECONDS = 60.0
+_NUMBER = re.compile(r"[0-9.]+([eE][+-]?[0-9]+)?")
 
 
 def preferred_wait(prefer: str | None) -> float | None:
@@ -11,9 +14,9 @@ def preferred_wait(prefer: str | None) -> float | None:
     Raises InvalidRequest.
     """
     for preference in (prefer or "").split(","):
-        name, _, value = preference.strip().partition("=")
+        name, _, value = preference.partition(";")[0].partition("=")
         if name.strip().lower() == "wait":
-            return parse_wait(value.strip(), "/Prefer")
+            return parse_wait(value.strip().strip('"'), "/Prefer")
     return None
 
 
@@ -23,7 +26,7 @@ def parse_wait(value: str, pointer: str) -> float:
     Raises InvalidRequest at ``pointer``.
     """
     try:
-        seconds = float(value)
+        seconds = float(value) if _NUMBER.fullmatch(value) else -1.0
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):

@@ -246,11 +246,14 @@ async def get_dataset_plot(
     request: Request,
     context: ContextDep,
     pictures: PicturesDep,
+    held: HeldDep,
     x: str | None = None,
     y: str | None = None,
 ) -> Response:
     """Two columns against each other, the values of one, or how numbers go together."""
-    return await pictures.response(request, image, lambda: plots.picture(context, ref, plot, x, y))
+    return await pictures.response(
+        request, held, image, lambda: plots.picture(context, ref, plot, x, y)
+    )
 
 
 @router.delete("/{ref}", status_code=204)

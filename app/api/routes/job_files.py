@@ -49,10 +49,11 @@ async def get_job_plot(
     request: Request,
     context: ContextDep,
     pictures: PicturesDep,
+    held: HeldDep,
     predictors: PredictorsDep,
 ) -> Response:
     """``loss`` while it trains, ``data`` from the start; once it succeeded ``predictions``, and
     ``residuals`` of a regression, or of a classification ``confusion`` and its curves."""
     return await pictures.response(
-        request, image, lambda: plots.picture(context, predictors, job_id, plot, image)
+        request, held, image, lambda: plots.picture(context, predictors, job_id, plot, image)
     )

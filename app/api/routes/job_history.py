@@ -1,6 +1,7 @@
 """``/v1/jobs/{id}``: its loss history, its events, and those as they come."""
 
 import csv
+import hashlib
 import io
 from typing import Annotated, Any, Literal
 
@@ -8,6 +9,8 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.api.deps import ContextDep, JobStreamsDep, PagingDep, PredictorsDep
+from app.api.downloads import content_response
+from app.api.http.conditions import has_already
 from app.api.http.json_route import StrictJSONRoute
 from app.api.http.lanes import HeldDep, LanesDep
 from app.api.http.media_types import chosen
@@ -25,23 +28,30 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictJSONRoute
 # ---------------------------------------------------------------- loss history
 
 _FORMATS = {"application/json": "json", "text/csv": "csv"}
+_CSV = {"text/csv": {"schema": {"type": "string"}}}
 
 
 @router.get(
     "/{job_id}/metrics",
     response_model=MetricsOut,
-    responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+    responses={
+        200: {"content": _CSV},
+        206: {"description": "the range of the CSV that was asked for", "content": _CSV},
+        304: {"description": "If-None-Match has the ETag of the CSV"},
+    },
 )
 def get_job_metrics(
     job_id: str,
     request: Request,
     context: ContextDep,
+    held: HeldDep,
     names: Annotated[str | None, Query(description="comma-separated; left out: all")] = None,
     after_epoch: Annotated[int, Query(ge=-1, le=2**53)] = -1,
     max_points: Annotated[int | None, Query(ge=2, le=1_000_000)] = None,
     format: Literal["json", "csv"] | None = None,  # noqa: A002
 ) -> Any:
-    """The loss history, also while the job runs; CSV by ``format`` or ``Accept``."""
+    """The loss history, also while the job runs; CSV, or ranges of it, by ``format`` or
+    ``Accept``."""
     media = chosen(request.headers.get("accept", ""), format, _FORMATS)
     selected = None if names is None else {name.strip() for name in names.split(",")}
     with context.database.read() as session:
@@ -51,7 +61,11 @@ def get_job_metrics(
     if max_points is not None:
         found = found.downsampled(max_points)
     if media == "text/csv":
-        return Response(_as_csv(found), media_type="text/csv")
+        content = _as_csv(found).encode()
+        headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "Vary": "Accept"}
+        if has_already(request, headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+        return content_response(held, content, media, headers)
     return _as_json(found, spec)
 
 

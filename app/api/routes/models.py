@@ -196,6 +196,7 @@ async def get_model_plot(
     request: Request,
     context: ContextDep,
     pictures: PicturesDep,
+    held: HeldDep,
     predictors: PredictorsDep,
     feature: Annotated[
         str | None, Query(description="of `effects`; left out the most important one")
@@ -207,6 +208,7 @@ async def get_model_plot(
     """``importance`` of the features, or ``effects`` of one of them."""
     return await pictures.response(
         request,
+        held,
         image,
         lambda: model_plots.picture(context, predictors, ref, plot, feature, of),
     )

@@ -53,16 +53,17 @@ class History:
         """Return a history of at most ``max_points`` epochs, the same of every series.
 
         Of each of equal buckets they are those where a series has its minimum or maximum; where
-        those are fewer, since series turn together, evenly spaced ones besides.
+        those are fewer, since series turn together, evenly spaced ones besides. Of more, which a
+        few points for several series may be, evenly spaced ones are left.
         """
         if not self.series or len(epochs := next(iter(self.series.values()))[0]) <= max_points:
             return self
         buckets = max(1, max_points // (2 * len(self.series)))
         extremes = [_extremes(values, buckets) for _, values in self.series.values()]
         places = np.unique(np.concatenate(extremes))
-        room = max(0, max_points - len(places))
-        evenly = np.linspace(0, len(epochs) - 1, room).astype(places.dtype)
+        evenly = _evenly(len(epochs), max(0, max_points - len(places)))
         places = np.union1d(places, evenly)
+        places = places[_evenly(len(places), min(max_points, len(places)))]
         return History({name: (epochs[places], v[places]) for name, (_, v) in self.series.items()})
 
 
@@ -199,6 +200,11 @@ def of_epoch(session: Session, job_id: str, epoch: int) -> dict[str, float]:
         values = chunk.values[:, epoch - chunk.first_epoch]
         return dict(zip(chunk.names, values.tolist(), strict=True))
     return {}
+
+
+def _evenly(count: int, points: int) -> NDArray[np.int64]:
+    """Return so many of ``count`` places, the first and the last among them."""
+    return np.linspace(0, count - 1, points).astype(np.int64)
 
 
 def _extremes(values: NDArray[np.float64], buckets: int) -> NDArray[np.int64]:

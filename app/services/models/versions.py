@@ -204,8 +204,8 @@ def of_model(session: Session, name: str, paging: Paging) -> Page[ModelVersion]:
     ``after``."""
     # a job's result got its id when the job began, perhaps before one that was promoted since
     found = page(session, ModelVersion, paging, ModelVersion.name == name, by="version")
-    if not found.rows and paging.after is None:
-        raise NotFound(f"there is no model '{name[:64]}'")
+    if not found.rows:
+        require_model(session, name)
     return found
 
 

@@ -17,7 +17,7 @@ def test_series_that_fall_together_use_the_room(most: int) -> None:
     cut = found.downsampled(most).series
     epochs = [list(epochs) for epochs, _ in cut.values()]
     assert epochs[0] == epochs[1] == epochs[2]
-    assert most * 0.6 <= len(epochs[0]) <= max(most, 3)
+    assert most * 0.6 <= len(epochs[0]) <= most
     assert {0, 99} <= set(epochs[0])
     for name, (kept, values) in cut.items():
         assert list(values) == [found.series[name][1][epoch] for epoch in kept]
