@@ -82,11 +82,25 @@ def test_what_a_refit_saved_has_no_losses_of_the_first_run(server: Server) -> No
     every = {"every_seconds": 0.02, "keep": 100}
     job: Json = {**LINE_JOB, "epochs": 120, "batch_size": 4, "checkpoint": every, "refit": True}
     done = server.train(**job)
-    [_last, saved, *_] = checkpoints(server, done["id"])  # the one before the end
-    path = f"/v1/jobs/{done['id']}/checkpoints/{saved['id']}/promote"
-    made = server.ok("POST", path, json={"register_as": "of-a-refit"})
-    assert made["trained_on"] == "all"
-    assert made["metrics"] == {"best": {"epoch": saved["epoch"]}, "test": None, "baseline": None}
+    path = f"/v1/jobs/{done['id']}/checkpoints"
+    last, saved, *_ = found = server.everything(path, "desc")
+    for one in (last, saved):
+        named = {"register_as": "of-a-refit"}
+        made = server.ok("POST", f"{path}/{one['id']}/promote", json=named)
+        assert made["trained_on"] == "all"
+        best = {"epoch": one["epoch"], "by": None}
+        assert made["metrics"] == {"best": best, "test": None, "baseline": None}
+
+    own = server.ok("GET", f"/v1/models/{done['model']['ref']}")
+    measured = []
+    for one in found:
+        made = server.ok("POST", f"{path}/{one['id']}/promote", json={"register_as": "measured"})
+        if made["metrics"]["test"] is not None:
+            measured.append(made)
+    assert measured, "the one that the first run ended with is among them"
+    for made in measured:
+        assert made["trained_on"] == "train"
+        assert made["metrics"] == {**own["metrics"], "of": None}
 
 
 def test_the_body_may_name_another_model(server: Server, done: Json) -> None:

@@ -12,7 +12,7 @@ from app.errors import ArtifactCorrupt
 from app.ids import new_id, refuse_id_as_name
 from app.ml.finite import finite_values
 from app.ml.inference import card as cards
-from app.ml.inference.card import WEIGHTS, Card, TrainedOn
+from app.ml.inference.card import BEFORE_WEIGHTS, WEIGHTS, Card, TrainedOn
 from app.runtime import artifacts
 from app.runtime.context import Context
 from app.services.jobs import checkpoints, history, jobs
@@ -65,21 +65,27 @@ def promote(
 def _metrics(
     context: Context, session: Session, checkpoint: Checkpoint, model_id: str, rows: TrainedOn
 ) -> dict[str, Any]:
-    """Return what is known of the weights: all that the job measured where they are those of its
-    result, else the losses of their epoch; of a refit's, which has no rows to measure, nothing."""
+    """Return what is known of the weights: all that the job measured where it was measured on them,
+    else the losses of their epoch; of a refit's, which has no rows to measure, nothing."""
     result = ModelVersion.job_id == checkpoint.job_id, ModelVersion.checkpoint_id.is_(None)
     own = session.scalars(select(ModelVersion).where(*result)).first()
-    if own is not None:
-        with suppress(ArtifactCorrupt):
-            written = [context.storage.entry("models", id_, WEIGHTS) for id_ in (own.id, model_id)]
-            if written[0] == written[1]:
-                return {**own.metrics}
-    if rows == "all":
-        return {"best": {"epoch": checkpoint.epoch}, "test": None, "baseline": None}
-    # of the whole epoch, also where the checkpoint was written in its middle
-    recorded = history.of_epoch(session, checkpoint.job_id, checkpoint.epoch)
-    best = {"epoch": checkpoint.epoch, **finite_values(recorded)}
+    if own is not None and _were_measured(context, own, model_id):
+        return {**own.metrics, "of": None}
+    best: dict[str, Any] = {"epoch": checkpoint.epoch, "by": None}  # nothing chose it but its client
+    if rows == "train":
+        # of the whole epoch, also where the checkpoint was written in its middle
+        best |= finite_values(history.of_epoch(session, checkpoint.job_id, checkpoint.epoch))
     return {"best": best, "test": None, "baseline": None}
+
+
+def _were_measured(context: Context, own: ModelVersion, model_id: str) -> bool:
+    """Return whether the weights of ``model_id`` are those that the metrics of a job's own result
+    are of: what it had before its refit, if it has one."""
+    with suppress(ArtifactCorrupt):
+        measured = BEFORE_WEIGHTS if own.metrics.get("of") else WEIGHTS
+        written = context.storage.entry("models", own.id, measured)
+        return written == context.storage.entry("models", model_id, WEIGHTS)
+    return False
 
 
 def _copy(context: Context, job: Job, checkpoint: Checkpoint, model_id: str) -> tuple[Card, int]:
