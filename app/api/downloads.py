@@ -28,6 +28,8 @@ OCTETS = "application/octet-stream"
 """Of files that have no media type of their own, safetensors and ONNX among them."""
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 """How OpenAPI tells of bytes."""
+TEXT = {"schema": {"type": "string"}}
+"""And of CSV that is answered: as bytes openapi-python-client cannot read it."""
 IMAGE_TYPES: dict[ImageFormat, str] = {"png": "image/png", "svg": "image/svg+xml"}
 _IMAGES = {"content": dict.fromkeys(IMAGE_TYPES.values(), BINARY)}
 PICTURE: dict[int | str, dict[str, Any]] = {

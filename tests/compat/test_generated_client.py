@@ -4,7 +4,7 @@ import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -64,15 +64,50 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     sys.path.remove(str(folder))
 
 
-def test_the_main_path(client: ModuleType, server: Server) -> None:
-    models = importlib.import_module(f"{PACKAGE}.models")
+@pytest.fixture
+def call(client: ModuleType, server: Server) -> Callable[..., Any]:
+    """Calls an operation of the generated package, ``datasets.get_dataset``, on the server."""
 
-    def call(operation: str, *arguments: Any, **options: Any) -> Any:
+    def called(operation: str, *arguments: Any, **options: Any) -> Any:
         module = importlib.import_module(f"{PACKAGE}.api.{operation}")
         api = client.Client(base_url=server.url, timeout=90, httpx_args={"trust_env": False})
         with api as connection:
             return module.sync(*arguments, client=connection, **options)
 
+    return called
+
+
+def test_every_module_can_be_imported(client: ModuleType) -> None:
+    (folder,) = client.__path__
+    names = [
+        ".".join((PACKAGE, *path.relative_to(folder).with_suffix("").parts))
+        for path in Path(folder).rglob("*.py")
+    ]
+    assert len(names) > 200
+    for name in names:
+        importlib.import_module(name)
+
+
+def test_tables_and_tensors(client: ModuleType, call: Callable[..., Any], server: Server) -> None:
+    models = importlib.import_module(f"{PACKAGE}.models")
+    server.line("generated-table")
+    text = call("datasets.get_dataset_content", "generated-table")
+    assert text == server.client.get("/v1/datasets/generated-table/content").text
+    server.train(dataset="generated-table", target="y", epochs=2, register_as="generated-infer")
+    tensor = {"name": "x", "datatype": "FP64", "shape": [2, 1], "data": [0.1, 0.2]}
+    asked = models.InferRequest.from_dict({"inputs": [tensor]})
+    for operation, *names in (
+        ("infer", "generated-infer"),
+        ("infer_version", "generated-infer", "1"),
+    ):
+        answer = call(f"inference_protocol.{operation}", *names, body=asked)
+        assert answer.outputs[0].shape == [2]
+    wrong = call("inference_protocol.infer", "generated-infer", body=models.InferRequest())
+    assert isinstance(wrong, models.InferenceError)
+
+
+def test_the_main_path(client: ModuleType, call: Callable[..., Any]) -> None:
+    models = importlib.import_module(f"{PACKAGE}.models")
     line = models.Line(kind="synthetic", generator="line")
     dataset = call(
         "datasets.create_dataset", body=models.DatasetRequest(name="generated", source=line)

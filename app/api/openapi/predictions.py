@@ -108,6 +108,14 @@ _INFER = (
     },
 )
 
+_JSON_LENGTH = {
+    "name": "Inference-Header-Content-Length",
+    "in": "header",
+    "required": False,
+    "description": "bytes of the JSON before binary data; left out: all is JSON",
+    "schema": {"type": "string"},
+}
+
 PATHS: dict[str, Any] = {
     "/v1/models/{ref}/predict": _operation(
         "predict",
@@ -147,9 +155,11 @@ PATHS: dict[str, Any] = {
         _query("sheet", "string", "xlsx and ods; left out: the first with cells"),
         _query("on_error", "string", "CSV: refuse or missing: cells that do not fit their feature"),
     ),
-    "/v2/models/{name}/infer": _operation("infer", *_INFER, _path("name", "a model reference")),
+    "/v2/models/{name}/infer": _operation(
+        "infer", *_INFER, _path("name", "a model reference"), _JSON_LENGTH
+    ),
     "/v2/models/{name}/versions/{version}/infer": _operation(
-        "infer_version", *_INFER, _path("name"), _path("version")
+        "infer_version", *_INFER, _path("name"), _path("version"), _JSON_LENGTH
     ),
     "/invocations": _operation(
         "invocations",

@@ -14,7 +14,7 @@ from app.api.deps import (
     RowWindowDep,
     UploadsDep,
 )
-from app.api.downloads import BINARY, PICTURE, ImageFormat
+from app.api.downloads import BINARY, PICTURE, TEXT, ImageFormat
 from app.api.http.bodies import read_json
 from app.api.http.idempotency import IdempotentRequest, IdempotentRequestDep, canonical_json
 from app.api.http.json_route import StrictJSONRoute
@@ -185,7 +185,7 @@ def _table(body: DatasetRequest, at: str) -> TypedTable:
 # ---------------------------------------------------------------- reading
 
 _FORMATS = {content.CSV: "csv", content.PARQUET: "parquet", content.ARROW: "arrow"}
-_TABLES = {"content": dict.fromkeys(content.MEDIA, BINARY)}
+_TABLES = {"content": {**dict.fromkeys(content.MEDIA, BINARY), content.CSV: TEXT}}
 _CONTENT: dict[int | str, dict[str, Any]] = {
     200: _TABLES,
     206: {"description": "the range that was asked for", **_TABLES},

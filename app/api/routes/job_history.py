@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.api.deps import ContextDep, JobStreamsDep, PagingDep, PredictorsDep
-from app.api.downloads import content_response
+from app.api.downloads import TEXT, content_response
 from app.api.http.conditions import has_already
 from app.api.http.json_route import StrictJSONRoute
 from app.api.http.lanes import HeldDep, LanesDep
@@ -28,7 +28,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictJSONRoute
 # ---------------------------------------------------------------- loss history
 
 _FORMATS = {"application/json": "json", "text/csv": "csv"}
-_CSV = {"text/csv": {"schema": {"type": "string"}}}
+_CSV = {"text/csv": TEXT}
 
 
 @router.get(

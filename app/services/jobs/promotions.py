@@ -71,7 +71,10 @@ def _metrics(
     own = session.scalars(select(ModelVersion).where(*result)).first()
     if own is not None and _were_measured(context, own, model_id):
         return {**own.metrics, "of": None}
-    best: dict[str, Any] = {"epoch": checkpoint.epoch, "by": None}  # nothing chose it but its client
+    best: dict[str, Any] = {
+        "epoch": checkpoint.epoch,
+        "by": None,
+    }  # nothing chose it but its client
     if rows == "train":
         # of the whole epoch, also where the checkpoint was written in its middle
         best |= finite_values(history.of_epoch(session, checkpoint.job_id, checkpoint.epoch))
