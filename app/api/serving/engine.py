@@ -109,7 +109,7 @@ class Engine:
     ) -> ASGIResponse:
         """Return the predictions of ``(rows, outputs)`` in any format. Raises InvalidRequest."""
         predictions = await self.in_thread(
-            partial(files.write_predictions, model, iter([outputs]), output_format)
+            partial(files.write_predictions, self.context, model, iter([outputs]), output_format)
         )
         return ASGIResponse(predictions, output_format.media_type, version_header(model))
 

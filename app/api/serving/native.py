@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _MOST_EXPLAINED = 1_000
 """Rows of a request whose predictions are explained."""
+_INLINE_BYTES = 1024 * 1024
+"""Of an answer that is made on the event loop."""
 _FORMATS: dict[OutputType, str] = {JSON: "json", CSV: "csv", ARROW: "arrow"}
 
 
@@ -68,7 +70,8 @@ async def predict(engine: Engine, request: ASGIRequest, ref: str) -> ASGIRespons
     if most is not None:
         return await _explained(engine, model, read, output_format, most)
     outputs = await engine.outputs(model, body, read)
-    if output_type != JSON or len(outputs) > INLINE_ROWS:
+    size = len(outputs) * output_format.row_bytes(model)
+    if output_type != JSON or len(outputs) > INLINE_ROWS or size > _INLINE_BYTES:
         return await engine.formatted(model, outputs, output_format)
     return ASGIResponse(_json(model, outputs, output_format), JSON, version_header(model))
 

@@ -25,6 +25,8 @@ from app.ml.nn import modules
 
 Beside = Callable[[Matrix], list[Any]]
 """Gives one value for each row of outputs ``(rows, outputs)``."""
+_NUMBER_BYTES = 32
+"""Of a number in JSON and what stands around it, at the most."""
 _QUICK_SECONDS = 0.0005
 _TRIES = 5  # forward passes whose fastest is taken
 
@@ -45,6 +47,8 @@ class Predictor:
         """The same for who passes over every column that is no feature."""
         self.types = card.preprocessing.features.types
         self.row = RowEncoder(card.preprocessing.features, self.ignored, self.tables.gaps)
+        names = self.labels or self.target.names
+        self._label_bytes = [len(name.encode()) + _NUMBER_BYTES for name in names]
         self.card_bytes = 0
         self.is_quick = False
         """Whether a row takes less than half a millisecond, as ``rehearse`` found out."""
@@ -243,6 +247,12 @@ class Predictor:
             return found
 
         return [logit]
+
+    def row_bytes(self, *, all_labels: bool) -> int:
+        """Return about how many bytes a row of a JSON answer has at most; ``all_labels``: it names
+        every class, as probabilities and sets do."""
+        one_label = isinstance(self.target, ClassTarget) and not all_labels
+        return max(self._label_bytes) if one_label else sum(self._label_bytes)
 
     def beside(self, probabilities: bool, level: float | None) -> dict[str, Beside]:
         """Return what an answer has beside its predictions, by name: functions of outputs

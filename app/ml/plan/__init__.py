@@ -84,6 +84,7 @@ def plan(
     ranges.require_float32(spec, known)
     ranges.require_not_negative(spec, known)
     classes = preprocessing.classes_of(table[spec.targets[0]]) if spec.classifies else []
+    job_columns.require_short(spec.targets[0], classes)
     training.require_class_weights(spec, classes)
     if "split" not in request.model_fields_set:
         spec, few = parts.for_few_rows(spec, table)

@@ -1,11 +1,12 @@
 """Which columns a job reads, what it predicts of them, and the matrix they make."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app import names
 from app.errors import InvalidData, InvalidRequest
 from app.ml.column_types.registry import COLUMN_TYPES
+from app.ml.features.preprocessing import label
 from app.ml.specs import Inputs, JobRequest, JobSpec, Task
 from app.ml.tables import roles
 
@@ -18,6 +19,8 @@ _LEFT_OUT = {
     "index": "looks like an identifier and was left out; name it in features to keep it",
 }
 _MOST_CLASSES = 1000
+_LONGEST_CLASS = 1024
+"""Bytes of a class's label, which answers repeat in every row."""
 _FEW_CLASSES = 10
 """Whole numbers of which a target may mean classes."""
 _ROWS_A_CLASS = 5
@@ -202,6 +205,17 @@ def maybe_classes(request: JobRequest, task: Task, known: Mapping[str, Column]) 
         f"target '{column['name'][:64]}' has {count} distinct values and is predicted as a number; "
         f'if they are classes, send "task": "{task}"'
     ]
+
+
+def require_short(target: str, classes: Sequence[Any]) -> None:
+    """Raise InvalidRequest for a class whose label is so long that it is a text."""
+    for value in classes:
+        if len(label(value).encode()) > _LONGEST_CLASS:
+            raise InvalidRequest.at(
+                "/target",
+                f"'{target[:64]}' has a class of more than {_LONGEST_CLASS:,} bytes, "
+                f"'{label(value)[:32]}…'; texts cannot be predicted: shorten the labels",
+            )
 
 
 def _task_by_type(targets: list[Column]) -> Task:

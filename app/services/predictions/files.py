@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, ParamSpec, TypeVar, ca
 import orjson
 import pyarrow as pa
 
+from app.errors import TooLarge
 from app.ml.column_types.fitted import Matrix
 from app.ml.column_types.notations.notation import OnError
 from app.ml.features.encoder import ROWS_AT_ONCE
@@ -53,9 +54,16 @@ class OutputFormat:
     bare: bool = False
     """JSON with nothing but the predictions, as MLflow has it."""
 
+    def row_bytes(self, model: LoadedModel) -> int:
+        """Return about how many bytes a row of an answer has at most."""
+        all_labels = self.probabilities or self.level is not None
+        return model.predictor.row_bytes(all_labels=all_labels)
+
 
 _MOST_STEPS = 8
 """Of ``ROWS_AT_ONCE`` rows, in a piece of a narrow table."""
+_PIECE_BYTES = 1024 * 1024
+"""Of an answer, made at once."""
 _PIECE_CELLS = 8 * 1024 * 1024
 """Numbers in a piece as the model reads it: 32 MiB of float32; a wide one has fewer rows."""
 _MEMORY_BYTES = 4 * 1024 * 1024
@@ -111,22 +119,26 @@ def predict_file(
     with _pieces(context, model.predictor, path, options, tables) as (rows, pieces):
         limit_rows(rows, context.settings.max_predict_rows, "")
         outputs = _outputs(context, model.predictor, pieces, tables)
-        return write_predictions(model, outputs, output_format)
+        return write_predictions(context, model, outputs, output_format)
 
 
 def write_predictions(
-    model: LoadedModel, outputs: Iterator[Matrix], output_format: OutputFormat
+    context: Context, model: LoadedModel, outputs: Iterator[Matrix], output_format: OutputFormat
 ) -> BinaryIO:
     """Return the predictions of a model's outputs, pieces of ``(rows, outputs)``, as an open file
     at its end.
 
-    Raises InvalidRequest or StorageFull.
+    Raises InvalidRequest, TooLarge (JSON, which says labels again in every row) or StorageFull.
     """
+    outputs = _in_steps(context, outputs, max(1, _PIECE_BYTES // output_format.row_bytes(model)))
     spooled = tempfile.SpooledTemporaryFile(_MEMORY_BYTES)  # noqa: SIM115  # it is given away
     file = cast(BinaryIO, spooled)
     try:
         with explain_os_errors():
-            _WRITERS[output_format.media_type](model, outputs, output_format, file)
+            if output_format.media_type == JSON:
+                _json(model, outputs, output_format, file, context.settings.max_decoded_bytes)
+            else:
+                _tables(_WRITERS[output_format.media_type], model, outputs, output_format, file)
             file.flush()
     except BaseException:
         with suppress(OSError):  # it writes what it has not written; nobody needs that
@@ -188,8 +200,21 @@ def _outputs(
 # ---------------------------------------------------------------- out
 
 
+def _in_steps(context: Context, outputs: Iterator[Matrix], rows: int) -> Iterator[Matrix]:
+    """Yield all outputs, so many rows at a time, while there is room for what is made of them."""
+    for part in outputs:
+        for start in range(0, len(part), rows):
+            if start:
+                context.require_room()
+            yield part[start : start + rows]
+
+
 def _json(
-    model: LoadedModel, outputs: Iterator[Matrix], output_format: OutputFormat, file: BinaryIO
+    model: LoadedModel,
+    outputs: Iterator[Matrix],
+    output_format: OutputFormat,
+    file: BinaryIO,
+    most_bytes: int,
 ) -> None:
     """Write all predictions, then what is beside them, which waits in files of its own."""
     head = {"object": "predictions", "model": model.name, "version": model.version}
@@ -207,24 +232,17 @@ def _json(
             for name, of_rows in beside.items():
                 waiting[name].write(comma + orjson.dumps(of_rows(part))[1:-1])
             comma = b","
+            if file.tell() + sum(later.tell() for later in waiting.values()) > most_bytes:
+                raise TooLarge(
+                    f"the answer is longer than the {most_bytes >> 20} MiB that JSON may have; "
+                    "send fewer rows, or ask for format=arrow, which names each class once"
+                )
         for name, later in waiting.items():
             file.write(b'],"%b":[' % name.encode())
             later.seek(0)
             while piece := later.read(_MEMORY_BYTES):
                 file.write(piece)
     file.write(b"]}\n")
-
-
-def _csv(
-    model: LoadedModel, outputs: Iterator[Matrix], output_format: OutputFormat, file: BinaryIO
-) -> None:
-    _tables(CSVWriter, model, outputs, output_format, file)
-
-
-def _arrow(
-    model: LoadedModel, outputs: Iterator[Matrix], output_format: OutputFormat, file: BinaryIO
-) -> None:
-    _tables(pa.ipc.new_stream, model, outputs, output_format, file)
 
 
 def _tables(
@@ -245,4 +263,7 @@ def _tables(
         writer.close()
 
 
-_WRITERS = {JSON: _json, CSV: _csv, ARROW: _arrow}
+_WRITERS: dict[OutputType, Callable[[BinaryIO, pa.Schema], Any]] = {
+    CSV: CSVWriter,
+    ARROW: pa.ipc.new_stream,
+}
