@@ -5,7 +5,6 @@ error with its place. Tables (Arrow, or files that have been read) are taken as 
 ``types`` would be. Importable without torch.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -259,7 +258,7 @@ def _is_plain_number(column: pa.ChunkedArray) -> bool:
 
 
 class _Strings:
-    """Reads strings as values of a feature's type, plain ones beside others."""
+    """Reads strings as values of a feature's type."""
 
     def __init__(self, kind: TypeName, known: Cells) -> None:
         self._kind, self._known = kind, known
@@ -268,24 +267,13 @@ class _Strings:
     def read(self, texts: list[str]) -> list[Any]:
         """Return values as JSON has them; of strings that cannot be read the first stay as they
         are, and what stands behind them may be left out as gaps."""
-        found = self._whole(texts)
-        if found is not None:
+        if (found := self._whole(texts)) is not None:
             return found
+        # the request will be refused, so only what is wrong has to be found out
         found = [None] * len(texts)
-        plain = re.compile(COLUMN_TYPES[self._kind].plain)
-        for wanted in (True, False):
-            places = [i for i, text in enumerate(texts) if bool(plain.match(text)) is wanted]
-            if not places:
-                continue
-            values = self._whole([texts[i] for i in places])
-            if values is None:  # the request will be refused, so only this has to be found out
-                first = first_misfit(_column([texts[i] for i in places]), self._read)
-                # it may be readable, only not beside those before it
-                found[places[first]] = texts[places[first]]
-                self._fill(found, texts, places[first + 1 : first + _MOST_LOOKED_AT])
-                continue
-            for i, value in zip(places, values, strict=True):
-                found[i] = value
+        first = first_misfit(_column(texts), self._read)
+        found[first] = texts[first]  # it may be readable, only not beside those before it
+        self._fill(found, texts, [*range(first + 1, min(len(texts), first + _MOST_LOOKED_AT))])
         return found
 
     def _fill(self, found: list[Any], texts: list[str], places: list[int]) -> None:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from app.ml.column_types.arrays import hits, matches
-from app.ml.column_types.canonical import TypeName
+from app.ml.column_types.canonical import MOMENT, ZONED, TypeName, whole_as_integers
 from app.ml.column_types.cells import Distinct, Found, Open, Read
 from app.ml.column_types.datetimes import COMPACT_DATE
 from app.ml.column_types.notations import missing
@@ -25,6 +25,12 @@ from app.ml.column_types.numbers import means_commas
 from app.ml.column_types.registry import COLUMN_TYPES, READ_FROM_STRINGS
 from app.ml.column_types.text_parsing import first_present
 
+_BESIDE: dict[TypeName, pa.DataType] = {
+    "number": pa.float64(),
+    "datetime": ZONED,
+    "boolean": pa.bool_(),
+}
+"""What holds cells of a type whichever way they are written."""
 _DIGIT = "[0-9\u221e]"
 _LOOKED_AT = 400
 """Cells of which most hold a digit, and all can be read, where a column is of numbers or dates."""
@@ -208,7 +214,48 @@ def _misfits(
 
 
 def read_as(column: pa.ChunkedArray, kind: TypeName, known: Cells) -> Found | Open | None:
-    """Return a column of strings as ``kind``; None where a cell is no such value."""
+    """Return a column of strings as ``kind``; None where a cell is no such value.
+
+    What is sent to a model may be written in two ways at once, as rows of JSON are that come from
+    several places: where the cells cannot be read together, plain ones and the others are.
+    """
+    if not known.of_model:
+        return _read_together(column, kind, known)
+    refusing = replace(known, options=known.options.model_copy(update={"on_error": "refuse"}))
+    found = _read_together(column, kind, refusing)
+    if isinstance(found, Found):
+        return found
+    if (apart := _read_apart(column, kind, known)) is not None:
+        return apart
+    return _read_together(column, kind, known) if known.options.on_error == "missing" else found
+
+
+def _read_apart(column: pa.ChunkedArray, kind: TypeName, known: Cells) -> Found | None:
+    """Return plain cells and others, each read together; None where one of both cannot be read, or
+    there is but one of them."""
+    plain = hits(column, COLUMN_TYPES[kind].plain)
+    others = ~plain & np.asarray(column.is_valid(), bool)
+    if not plain.any() or not others.any():
+        return None
+    values = pa.nulls(len(column), _BESIDE[kind])
+    gone: dict[str, int] = {}
+    for which in (plain, others):
+        found = _read_together(column.filter(pa.array(which)), kind, known)
+        if not isinstance(found, Found):
+            return None
+        gone |= found.missing_as
+        part = found.values.combine_chunks()
+        if kind == "datetime":
+            part = pc.cast(part, MOMENT)
+        values = pc.replace_with_mask(
+            values, pa.array(which), pc.cast(part, values.type, safe=False)
+        )
+    if kind == "number":
+        return Found(kind, whole_as_integers(pa.chunked_array([values])), None, gone)
+    return Found(kind, pa.chunked_array([values]), None, gone)
+
+
+def _read_together(column: pa.ChunkedArray, kind: TypeName, known: Cells) -> Found | Open | None:
     plainly, readers = COLUMN_TYPES[kind].read_asked, COLUMN_TYPES[kind].readers
     commas = kind == "number" and means_commas(known, column)
     if not commas and not known.options.date_format and (values := plainly(column)) is not None:

@@ -217,6 +217,35 @@ def test_datetimes_with_and_without_a_zone_may_stand_in_one_column(models: Zoo, 
     assert found[:1] == pytest.approx(alone, rel=1e-5)
 
 
+@pytest.mark.parametrize("way", [*FILES, *NATIVE, *MLFLOW, "csv by /invocations"])
+@pytest.mark.parametrize(
+    ("name", "written", "plain"),
+    [
+        ("day", "20260301", "2026-03-01"),
+        ("day", "Mar 1 2026", "2026-03-01"),
+        ("day", "03/31/2026", "2026-03-31"),
+        ("at", "2026/03/01 14:30", "2026-03-01T14:30:00Z"),
+        ("size", "1,5", "1.5"),
+        ("size", "$1.50", "1.5"),
+        ("size", "0:01", "60"),
+        ("new", "yes", "true"),
+    ],
+)
+def test_a_cell_is_read_the_same_beside_others_and_alone(
+    models: Zoo, way: str, name: str, written: str, plain: str
+) -> None:
+    """As rows, where each stands for itself, and as a file, whose columns are read whole."""
+    other = {"size": "0.5", "new": "false", "at": "2026-01-01T00:00:00Z", "day": "2026-01-01"}
+    (wanted,) = predicted(models, "text/csv", [{**WHOLE[0], name: plain}])
+    beside = {**WHOLE[0], name: other[name]}
+    found = predicted(models, way, [beside, {**WHOLE[0], name: written}, beside])
+    assert found[1] == pytest.approx(wanted, rel=1e-5)
+    assert found[0] == found[2]
+    assert predicted(models, way, [{**WHOLE[0], name: written}]) == pytest.approx(
+        [wanted], rel=1e-5
+    )
+
+
 @every_way
 def test_a_missing_feature_is_pointed_at_in_the_dialects_own_form(models: Zoo, way: str) -> None:
     rows = [{name: row[name] for name in MIXED[:-1]} for row in WHOLE]
