@@ -48,6 +48,25 @@ def test_a_reading_is_corrected_without_sending_the_file_again(server: Server) -
     assert again["id"] != made["id"]
 
 
+def test_what_is_read_is_what_was_sent(server: Server) -> None:
+    upload = keep(server)
+    source = {"kind": "upload", "id": upload}
+    (path,) = (server.data_dir / "uploads").glob(f"{upload}.*")
+    path.write_bytes(path.read_bytes().replace(b"2,5", b"2,6"))
+    for query in ("", "?dry_run=true"):
+        told = server.client.post(f"/v1/datasets{query}", json={"source": source})
+        assert upload in problem(told, 503, "artifact_corrupt")["detail"]
+    assert server.client.delete(f"/v1/uploads/{upload}").status_code == 204
+
+
+def test_an_upload_that_an_older_fitserve_kept_is_read(server: Server) -> None:
+    upload = keep(server)
+    (path,) = (server.data_dir / "uploads").glob(f"{upload}.*")
+    path.rename(path.with_name(f"{upload}.csv"))
+    assert server.ok("GET", f"/v1/uploads/{upload}")["id"] == upload
+    server.ok("POST", "/v1/datasets", json={"source": {"kind": "upload", "id": upload}})
+
+
 @pytest.mark.parametrize("way", ["body", "form", "inline", "array", "synthetic"])
 def test_a_preview_says_what_would_be_stored(server: Server, way: str) -> None:
     rows = [{"x": i, "y": i / 2} for i in range(25)]

@@ -14,7 +14,7 @@ from app.errors import InvalidData, InvalidJSON, InvalidRequest, TooLarge, escap
 from app.ml.column_types.canonical import MAX_COLUMNS
 from app.ml.tables.json_values import Types, array, flat, has_list, joined, typed
 from app.ml.tables.labels import Place
-from app.ml.tables.typed import ColumnOptions, TypedTable
+from app.ml.tables.typed import ColumnOptions, TypedTable, check_requested
 from app.strict_json import parse_fast, parse_strict
 
 _LONGEST_LINE_BYTES = 8 * 1024 * 1024
@@ -67,6 +67,9 @@ def _columns(
     if not done:
         raise InvalidData("the file has no rows; send at least one")
     _refuse_gap({name: row for name, row in gaps.items() if name in blocks}, rows.place)
+    if not blocks:
+        check_requested(column_options, [])
+        raise InvalidData('no row has a column; send objects such as {"x": 1}')
     if lists >= blocks.keys():
         raise InvalidData("every column holds lists, which no feature can be; spread them")
     columns = {name: joined(blocks.pop(name)) for name in list(blocks) if name not in lists}

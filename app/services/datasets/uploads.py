@@ -1,8 +1,8 @@
 """Files as they were sent, kept for a day: a reading can be corrected and tried again without
 sending the file again.
 
-They are no artifacts: no row names them, no backup holds them. A file's name has its id and its
-format, and its age is that of the file.
+They are no artifacts: no row names them, no backup holds them. A file's name has its id, its hash
+and its format, and its age is that of the file.
 """
 
 import os
@@ -17,7 +17,8 @@ from typing import Any, get_args
 from sqlalchemy.orm import Session
 
 from app import logs
-from app.errors import InvalidRequest, NotFound
+from app.errors import ArtifactCorrupt, InvalidRequest, NotFound
+from app.hashes import sha256_of
 from app.ids import is_id, new_id
 from app.ml.tables.formats import Format
 from app.runtime.context import Context
@@ -40,6 +41,8 @@ class Upload:
     """Whether tabs separate its cells."""
     size_bytes: int
     expires_at: datetime
+    sha256: str | None
+    """None where an older fitserve kept it."""
 
 
 def keep(
@@ -53,8 +56,9 @@ def keep(
 
     ``on_keep`` is called with it in a transaction. Raises StorageFull or Unavailable.
     """
-    path = context.storage.uploads / f"{new_id('up')}.{_TABS if tabbed else kind}"
     with explain_os_errors():
+        name = f"{new_id('up')}.{sha256_of(source)}.{_TABS if tabbed else kind}"
+        path = context.storage.uploads / name
         sync(source)
         os.utime(source)
         os.rename(source, path)
@@ -92,7 +96,7 @@ def find(context: Context, upload_id: str, pointer: str | None = None) -> Upload
 def held(context: Context, upload: Upload) -> Iterator[Path]:
     """Give a path of the file that stays, whoever deletes the upload meanwhile.
 
-    Raises NotFound where that has happened already.
+    Raises NotFound where that has happened already, ArtifactCorrupt where it is not what was sent.
     """
     path = context.storage.scratch / f"{upload.path.name}.{secrets.token_hex(4)}"
     try:
@@ -100,6 +104,11 @@ def held(context: Context, upload: Upload) -> Iterator[Path]:
     except FileNotFoundError as error:
         raise NotFound(f"the upload '{upload.id}' has just been deleted") from error
     try:
+        with explain_os_errors():
+            if upload.sha256 not in (None, sha256_of(path)):
+                raise ArtifactCorrupt(
+                    f"the upload '{upload.id}' is damaged on disk; send the file again"
+                )
         yield path
     finally:
         path.unlink(missing_ok=True)
@@ -129,10 +138,11 @@ def expire(context: Context) -> None:
 
 def _of(path: Path) -> Upload:
     """Return the upload at a path. Raises OSError where it is gone, ValueError where it is none."""
-    upload_id, _, ending = path.name.partition(".")
+    upload_id, *digest, ending = path.name.split(".")
     kind = "csv" if ending == _TABS else ending
     if not is_id(upload_id) or kind not in get_args(Format):
         raise ValueError(path.name)
     found = path.stat()
     expires = datetime.fromtimestamp(found.st_mtime + KEPT_SECONDS, UTC)
-    return Upload(upload_id, path, kind, ending == _TABS, found.st_size, expires)  # type: ignore[arg-type]
+    sha256 = digest[0] if digest else None
+    return Upload(upload_id, path, kind, ending == _TABS, found.st_size, expires, sha256)  # type: ignore[arg-type]

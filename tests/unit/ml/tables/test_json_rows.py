@@ -360,3 +360,8 @@ def test_a_line_means_what_pythons_reader_says(rows: list[dict[str, Any]]) -> No
         if not any("\ud800" <= letter <= "\udfff" for letter in text):
             assert json_files._row(text.encode(), 1) == row
             assert json_files._row(as_ndjson({"k": [1]}), 1) == {"k": 1}
+
+
+@pytest.mark.parametrize("text", ["{}", "{}\n{}\n", "[{}]"])
+def test_rows_without_a_column_are_told_so(tmp_path: Path, text: str) -> None:
+    assert "no row has a column" in refusal(tmp_path, InvalidData, text, "ndjson").detail
