@@ -29,6 +29,8 @@ from app.ml.specs import PreprocessingSpec
 
 _MOST_KNOTS = 1_000
 """Quantiles that a column is scaled by."""
+_LEAST = 1e-290
+"""Between quantiles that are closer to 0 lines would rise beyond float64."""
 _HEAD = 400
 """Rows that tell whether numbers may be dates like 20210301."""
 
@@ -206,6 +208,7 @@ def _normal_scores(values: Floats) -> tuple[list[float], list[float]]:
     count = min(_MOST_KNOTS, len(values))
     places = (np.arange(count) + 0.5) / count
     quantiles = np.quantile(values, places)
+    quantiles[np.abs(quantiles) < _LEAST] = 0.0
     knots, index, repeats = np.unique(quantiles, return_inverse=True, return_counts=True)
     middle = np.bincount(index, weights=places) / repeats
     normal = NormalDist()

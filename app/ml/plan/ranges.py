@@ -19,8 +19,9 @@ from app.ml.plan.columns import Column
 from app.ml.plan.pretrained import Pretrained
 from app.ml.specs import JobRequest, JobSpec
 
-_LARGEST = {"standard": 1e150, "quantile": float("inf")}
-"""By scaling: quantiles know no size, and a standard deviation is of squares."""
+_LARGEST = {"standard": 1e150, "robust": 1e150, "quantile": float("inf")}
+"""By scaling: quantiles know no size, and a standard deviation, which ``robust`` falls back to, is
+of squares."""
 _FAR = 1e30
 """A number, or how often it is the distance between the quartiles, from which on a training part
 without it may scale it out of range."""
@@ -54,6 +55,22 @@ def require_float32(spec: JobSpec, known: Mapping[str, Column]) -> None:
         for column in (known[name] for name in names):
             if column["type"] == "number" and _largest(column) > limit:
                 raise _beyond(pointer, column)
+            if pointer == "/target" and scaled in (None, "none"):
+                _require_finite_loss(spec, column)
+
+
+def _require_finite_loss(spec: JobSpec, column: Column) -> None:
+    """Raise InvalidRequest where the first losses of a target that is not scaled would be infinite,
+    as float32 adds them up."""
+    most = LARGEST_FLOAT32 / max(1, column["count"])
+    limit = most**0.5 if spec.loss.kind == "mse" else most
+    if _largest(column) > limit:
+        raise InvalidRequest.at(
+            "/preprocessing/target",
+            f"'{column['name'][:64]}' holds {_largest(column):.3g}, and float32 cannot hold the "
+            f"{spec.loss.kind} of such numbers; leave 'target' out, which scales them",
+            "out_of_range",
+        )
 
 
 def require_not_negative(spec: JobSpec, known: Mapping[str, Column]) -> None:

@@ -105,9 +105,9 @@ def _names_in(annotation: Any) -> list[str]:
 
 
 def plain(name: str) -> str:
-    """Return a name as it is compared: without case and underscores, so that torch's own class
-    names (``AdamW``, ``ReduceLROnPlateau``) and snake case mean the same."""
-    return name[:64].lower().replace("_", "")
+    """Return a name as it is compared: without case, underscores and the module before it, so that
+    torch's own classes (``AdamW``, ``torch.nn.MSELoss``) and snake case mean the same."""
+    return name[:64].rpartition(".")[2].lower().replace("_", "")
 
 
 def kinds_of(union: Any) -> dict[str, type["Spec"]]:

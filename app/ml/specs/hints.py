@@ -1,6 +1,7 @@
 """Where a job's settings have their place, for those who look elsewhere first: the names that other
 libraries use, and ours on the wrong level."""
 
+import json
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, get_args
@@ -40,6 +41,8 @@ _PLACES: dict[str, tuple[str, ...]] = {
         *("test_split", "train_size", "train_split", "valid", "validation", "shuffle"),
     ),
     _PREPROCESSING: ("scale", "scaling", "scaler", "normalize", "standardize", "impute"),
+    '{"split": {"strategy": "stratified"}}': ("stratify", "stratified"),
+    '{"class_weight": {"a": 2, "b": 1}}': ("weight", "weights", "class_weights", "pos_weight"),
     '{"epochs": 100}': ("max_epochs", "n_epochs", "num_epochs", "max_iter", "iterations", "epoch"),
     '{"batch_size": 64}': ("batch", "bs", "minibatch_size"),
     '{"loss": "mse"}': ("loss_fn", "loss_function", "criterion", "objective"),
@@ -68,19 +71,25 @@ _VALUES |= {"multi_label": "multilabel", "float16": "bfloat16", "bf16": "bfloat1
 _VALUES |= {"ordered": "sequential", "stratify": "stratified"}
 """What a value is called here, by what others call it."""
 
-_BY_NAME = {name: example for example, names in _PLACES.items() for name in names}
+_BY_NAME = {plain(name): example for example, names in _PLACES.items() for name in names}
+_PARTS = ("val_", "validation_", "test_", "train_")
+"""How metrics are called that are of a part."""
 
 
 def value_for(value: str, known: Sequence[str]) -> str | None:
     """Return the known value that is called ``value`` elsewhere, None where there is none."""
-    meant = _VALUES.get(value.lower())
-    return meant if meant in known else None
+    small = value.lower()
+    bare = [small.removeprefix(part) for part in _PARTS if small.startswith(part)]
+    meant = [_VALUES.get(small), *(name for name in known if plain(name) in map(plain, bare))]
+    return next((name for name in meant if name in known), None)
 
 
-def place_of(name: str, value: Any) -> str | None:
-    """Return how a job says what is called ``name`` elsewhere, or has its place in one of a job's
-    parts, there with its ``value``; ``None`` where nobody would know."""
-    known = _BY_NAME.get(name) or _BY_NAME.get(name.lower())
+def place_of(name: str, value: Any, job: dict[str, Any]) -> str | None:
+    """Return how a ``job`` says what it calls ``name``, as others do, or has in the wrong place,
+    there with its ``value``; ``None`` where nobody would know."""
+    known = _BY_NAME.get(plain(name))
+    if known == _OPTIMIZER and (own := _of_optimizer(job.get("optimizer"))) is not None:
+        return own
     if known is not None or (place := _nested().get(plain(name))) is None:
         return known
     part, kind, field = place
@@ -91,6 +100,20 @@ def place_of(name: str, value: Any) -> str | None:
     if part == "layers":
         return f'{{"model": {{"kind": "sequential", "layers": [{{{inside}}}]}}}}'
     return f'{{"{part}": {{{inside}}}}}'
+
+
+def _of_optimizer(told: Any) -> str | None:
+    """Return how a job with this optimizer says its learning rate and weight decay; ``None`` where
+    it names none that there is."""
+    kinds = kinds_of(get_args(OptimizerSpec)[0])
+    by_name = {plain(kind): kind for kind in kinds}
+    named = told.get("kind") if isinstance(told, dict) else told
+    kind = by_name.get(plain(named)) if isinstance(named, str) else None
+    if kind is None:
+        return None
+    fields = {"lr": 0.001, "weight_decay": 0.01}
+    shown = {name: value for name, value in fields.items() if name in kinds[kind].model_fields}
+    return f'{{"optimizer": {json.dumps({"kind": kind, **shown})}}}'
 
 
 @cache

@@ -150,13 +150,8 @@ def _detail(item: dict[str, Any], name: str) -> str:
 def _unknown_field(name: str, item: dict[str, Any]) -> str:
     if name == "types":
         return "unknown field 'types'; it stands beside 'reading', not in it"
-    if name == "weight":
-        return (
-            'unknown field \'weight\'; a job weighs classes by {"class_weight": {"a": 2, "b": 1}}'
-        )
-    if (place := place_of(name[:64], item.get("input"))) is not None and "dataset" in item[
-        "siblings"
-    ]:
+    job, value = item["siblings"], item.get("input")
+    if "dataset" in job and (place := place_of(name[:64], value, job)) is not None:
         near = get_close_matches(name[:64], JobRequest.model_fields, n=1, cutoff=0.8)
         remedy = f"did you mean '{near[0]}'? A job" if near else "a job"
         return f"unknown field '{name[:64]}'; {remedy} says it so: {place}"

@@ -17,7 +17,7 @@ FAR = st.sampled_from([1e29, -1e31, 1e37, 3e38, -1e39, 1e45, 1e100, -1e149, 1e20
 @st.composite
 def columns(draw: st.DrawFn) -> list[float]:
     """Numbers of one size, and one that is perhaps far from them."""
-    size = draw(st.sampled_from([1e-30, 1.0, 1e6]))
+    size = draw(st.sampled_from([1e-320, 1e-300, 1e-30, 1.0, 1e6]))
     values = [size * i for i in draw(st.permutations(range(ROWS)))]
     if draw(st.booleans()):
         values[draw(st.integers(0, ROWS - 1))] = draw(FAR) * min(size, 1.0)
@@ -40,9 +40,44 @@ def test_what_is_planned_can_be_prepared(
     except InvalidRequest as error:
         [place] = error.errors
         assert place.code == "out_of_range"
-        assert max(map(abs, x if place.pointer == "/features" else y)) > 1e28
+        sizes = [abs(value) for value in (x if place.pointer == "/features" else y) if value]
+        assert max(sizes) > 1e17 * min(1.0, *sizes)
         return
     prepare(spec, table)  # raises where a number leaves the range
+
+
+def test_one_far_number_is_taken_where_robust_scales_it_into_range() -> None:
+    x = [*map(float, range(ROWS - 1)), 1e39]
+    table = table_of({"x": x, "y": [float(i % 7) for i in range(ROWS)]})
+    prepare(planned(table, target="y", preprocessing={"numbers": "robust"}).spec, table)
+    with pytest.raises(InvalidRequest):
+        planned(table, target="y", preprocessing={"numbers": "none"})
+
+
+@pytest.mark.parametrize(
+    ("loss", "largest", "refused"),
+    [
+        ("mse", 1e20, True),
+        ("mse", 1e17, False),
+        ("l1", 1e20, False),
+        ("l1", 3e38, True),
+        ("huber", 3e38, True),
+    ],
+)
+def test_losses_beyond_float32_are_refused_before_they_diverge(
+    loss: str, largest: float, refused: bool
+) -> None:
+    y = [largest * (-1) ** i for i in range(ROWS)]
+    table = table_of({"x": [float(i) for i in range(ROWS)], "y": y})
+    fields: dict[str, Any] = {"target": "y", "loss": loss, "task": "regression"}
+    planned(table, **fields)
+    fields["preprocessing"] = {"target": "none"}
+    if not refused:
+        planned(table, **fields)
+        return
+    with pytest.raises(InvalidRequest) as caught:
+        planned(table, **fields)
+    assert [error.pointer for error in caught.value.errors] == ["/preprocessing/target"]
 
 
 @pytest.mark.parametrize("target", [["y"], "y"])

@@ -25,6 +25,7 @@ from app.ml.specs import (
     hints,
     size_of,
 )
+from app.ml.specs.base import plain
 from app.ml.specs.mistakes import checked
 from tests.support.workbench import request, spec_for, table_of
 
@@ -299,15 +300,43 @@ def test_a_field_of_a_part_is_told_its_place(name: str) -> None:
         checked(JobRequest, {"dataset": "d", "target": "y", field: 1})
     told = caught.value.detail
     assert told.startswith(f"unknown field '{field}'; ")
-    if field not in hints._BY_NAME:
+    if plain(field) not in hints._BY_NAME:
         place = json.loads(told.partition("says it so: ")[2])
         assert [*place] == ["model" if part == "layers" else part]
         assert field in json.dumps(place)
 
 
 @pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"learningRate": 0.1}, '{"optimizer": {"kind": "adamw", "lr"'),
+        ({"lr": 0.1, "optimizer": "sgd"}, '{"optimizer": {"kind": "sgd", "lr"'),
+        (
+            {"lr": 0.1, "optimizer": {"kind": "Rprop"}},
+            '{"optimizer": {"kind": "rprop", "lr": 0.001}}',
+        ),
+        ({"lr": 0.1, "optimizer": "mine"}, '{"optimizer": {"kind": "adamw", "lr"'),
+        ({"weights": [1, 2]}, '{"class_weight": {"a": 2, "b": 1}}'),
+        ({"stratify": True}, '{"split": {"strategy": "stratified"}}'),
+        ({"maxEpochs": 5}, '{"epochs": 100}'),
+        ({"X": ["a"]}, '{"features": ["x1", "x2"]}'),
+        ({"select": "val_loss"}, "did you mean 'loss'?"),
+        ({"select": "validation_rmse"}, "did you mean 'rmse'?"),
+        ({"select": "val_R2"}, "did you mean 'r2'?"),
+    ],
+)
+def test_what_others_call_it(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        checked(JobRequest, {"dataset": "d", "target": "y", **fields})
+    assert said in " ".join(error.detail for error in caught.value.errors)
+
+
+@pytest.mark.parametrize(
     ("fields", "wanted"),
     [
+        ({"loss": "nn.MSELoss"}, {"loss": "mse"}),
+        ({"optimizer": "torch.optim.AdamW"}, {"optimizer": "adamw"}),
+        ({"scheduler": "lr_scheduler.ReduceLROnPlateau"}, {"scheduler": "reduce_on_plateau"}),
         ({"select": "R2"}, {"select": "r2"}),
         ({"select": "Log_Loss"}, {"select": "log_loss"}),
         ({"device": "CPU"}, {"device": "cpu"}),
