@@ -212,3 +212,15 @@ def test_a_target_that_cannot_be_one_says_how_it_was_read(server: Server) -> Non
     assert by_name(sent.json())["price"]["type"] == "category"
     job = server.client.post("/v1/jobs", json={"dataset": "open-thousands", "target": "price"})
     assert "decimal=" in problem(job, 422, "invalid_request")["detail"]
+
+
+def test_a_job_says_why_a_column_that_it_left_out_was_none_of_numbers(server: Server) -> None:
+    """One odd cell makes a column of distinct numbers a category, and that an identifier."""
+    cells = [*(f"{i}.5" for i in range(60)), "about 9"]
+    text = "size,z,rent\n" + "\n".join(f"{cell},{i % 7},{i}" for i, cell in enumerate(cells))
+    made = server.client.post("/v1/datasets?name=left-out", content=text, headers=CSV).json()
+    (why,) = [warning for warning in made["warnings"] if "about 9" in warning]
+    body = {"dataset": "left-out", "target": "rent"}
+    planned = server.ok("POST", "/v1/jobs?dry_run=true", json=body)
+    assert why in planned["warnings"]
+    assert any("'size' looks like an identifier" in text for text in planned["warnings"])

@@ -6,6 +6,7 @@ there, columns that the model does not know are passed over.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from math import nan
@@ -103,6 +104,9 @@ def _split(model: LoadedModel, value: Any, max_rows: int, pointer: str) -> "Matr
     columns, data = parts.get("columns"), parts.get("data")
     if not isinstance(columns, list) or not isinstance(data, list) or not _are_names(columns):
         raise InvalidRequest.at(pointer, 'this wants {"columns": ["x"], "data": [[0.5]]}')
+    if twice := [name for name, count in Counter(columns).items() if count > 1]:
+        detail = f"two columns are called '{twice[0][:64]}'; rename one"
+        raise InvalidRequest.at(pointer, detail, "repeated")
     limit_rows(len(data), max_rows, f"{pointer}/data")
     if len(data) == 1 and columns == model.predictor.row.names:
         x = one_row_matrix(model.predictor, "instances", data[0])
@@ -114,7 +118,7 @@ def _split(model: LoadedModel, value: Any, max_rows: int, pointer: str) -> "Matr
 
 
 def _are_names(columns: list[Any]) -> bool:
-    return all(isinstance(name, str) for name in columns) and len(set(columns)) == len(columns)
+    return all(isinstance(name, str) for name in columns)
 
 
 def _records(model: LoadedModel, value: Any, max_rows: int, pointer: str) -> "Matrix":

@@ -65,13 +65,19 @@ def _with_reading(error: InvalidRequest, dataset: Dataset, request: JobRequest) 
 
 
 def _warnings_concerning(dataset: Dataset, planned: Plan) -> list[str]:
-    """Return the dataset's warnings of columns that the job reads, but for what it says itself."""
+    """Return the dataset's warnings of columns that the job reads, or left out by itself, which may
+    be for what they say; but for what it says itself."""
     spec = planned.spec
-    names = [*spec.features, *spec.planning_columns]
+    left_out = [
+        column["name"]
+        for column in dataset.columns
+        if any(f"column '{column['name']}'" in warning for warning in planned.warnings)
+    ]
+    names = [f"'{name[:64]}'" for name in (*spec.features, *spec.planning_columns, *left_out)]
     return [
         warning
         for warning in dataset.warnings
-        if warning not in planned.warnings and any(f"'{name}'" in warning for name in names)
+        if warning not in planned.warnings and any(name in warning for name in names)
     ]
 
 

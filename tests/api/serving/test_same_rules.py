@@ -173,6 +173,20 @@ def test_one_tensor_of_the_right_width_is_taken_by_whatever_name(models: Zoo, na
     assert found["outputs"][0]["data"] == models.predict("numbers", rows)
 
 
+@pytest.mark.parametrize("name", ["input", "anything at all", "y"])
+def test_one_tensor_of_another_width_is_told_the_width(models: Zoo, name: str) -> None:
+    tensor = {"name": name, "datatype": "FP64", "shape": [1, 7], "data": [0.0] * 7}
+    told = models.server.client.post("/v2/models/numbers/infer", json={"inputs": [tensor]})
+    assert told.status_code == 422
+    assert "[N, 8]" in told.json()["error"]
+
+
+def test_a_name_that_stands_twice_is_named(models: Zoo) -> None:
+    split = {"columns": [*WHOLE[0], "size"], "data": [[*WHOLE[0].values(), 1.0]]}
+    told = models.server.client.post("/invocations", json={"dataframe_split": split})
+    assert "two columns are called 'size'" in problem(told, 422, "invalid_request")["detail"]
+
+
 def test_no_verb_behind_a_colon(models: Zoo) -> None:
     body = {"rows": WHOLE}
     problem(models.server.client.post("/v1/models/score:predict", json=body), 404, "not_found")
